@@ -1,0 +1,101 @@
+#   BASE_IMAGE                Debian 12 or Ubuntu 24.04, with NVIDIA's compatibility libraries or without
+#       |
+#     base                    + python3
+#       |         \
+#     builder      \          + compiler; /opt/venv from the hash lock, trimmed and compiled to bytecode
+#       |           \
+#       +--/opt/venv--> job   + /opt/venv, code/ and container/: what runs on SageMaker and on a laptop
+#                        |
+#                       test  + pytest, ruff, mypy: `docker compose run --rm test`, never shipped
+#
+# `docker build .` gives the job. Nothing in here names a package index: pip and apt use those of the base image.
+
+# `base` carries the driver API of CUDA 12.8 for older hosts (/usr/local/cuda/compat) and no CUDA library twice:
+# torch's wheels bring their own. For a release, pin it: --build-arg BASE_IMAGE=nvidia/cuda@sha256:... of
+# `docker buildx imagetools inspect nvidia/cuda:12.8.1-base-ubuntu24.04`.
+ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
+
+
+FROM ${BASE_IMAGE} AS base
+ENV LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+# The versions are those of the base image's distribution: one Dockerfile for two of them.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates python3 \
+ && rm -rf /var/lib/apt/lists/*
+
+
+FROM base AS builder
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev python3-venv \
+ && rm -rf /var/lib/apt/lists/*
+ENV PATH=/opt/venv/bin:$PATH \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_COMPILE=1
+COPY container/requirements.lock /tmp/
+# sagemaker-training and inotify_simple come as source only. They are built with the locked setuptools, which is why
+# that goes first: an isolated build would fetch one that no hash speaks for.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv /opt/venv \
+ && sed -n '/^\(pip\|setuptools\)==/,/[^\\]$/p' /tmp/requirements.lock >/tmp/build.lock \
+ && pip install --require-hashes --requirement /tmp/build.lock \
+ && pip install --require-hashes --no-build-isolation --requirement /tmp/requirements.lock
+# What a job never reads: static archives, headers, the packages' own tests, and the multi-GPU solver that nothing links.
+# Triton's headers stay, its compiler includes them.
+WORKDIR /opt/venv/lib
+RUN du -sm /opt/venv \
+ && find . -name '*.a' -delete \
+ && find . -name 'libcusolverMg.so*' -delete \
+ && find . -path '*/site-packages/torch/bin' -prune -exec rm -rf {} + \
+ && find . -path '*/triton/*' -prune -o -type d -name include -prune -exec rm -rf {} + \
+ && find . -type d -name tests -prune -exec rm -rf {} + \
+ && python -m compileall -q -j 0 . \
+ && du -sm /opt/venv
+
+
+FROM base AS job
+# A driver that is too old is answered by container/cuda_driver.py, with a sentence, not by a container that never starts.
+# Everything that wants to write a cache goes to /tmp, so that the root can be read-only and the user anybody.
+ENV PATH=/opt/job/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/opt/job/code:/opt/job/container \
+    SAGEMAKER_TRAINING_MODULE=launch:main \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_DISABLE_REQUIRE=1 \
+    HOME=/tmp \
+    XDG_CACHE_HOME=/tmp/cache \
+    MPLCONFIGDIR=/tmp/cache/matplotlib \
+    TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
+    TRITON_CACHE_DIR=/tmp/cache/triton
+COPY --from=builder /opt/venv /opt/venv
+WORKDIR /opt/job
+COPY code/ code/
+COPY container/*.py container/
+# The verbs are commands too, and come before the `train` of sagemaker-training on PATH. /opt/ml belongs to SageMaker;
+# only /opt/ml/code must be there, because importing sagemaker_training makes it and the root may be read-only.
+RUN chmod -R a+rX . \
+ && chmod 755 container/launch.py \
+ && mkdir -p bin /opt/ml/code \
+ && for verb in train infer evaluate serve; do ln -s ../container/launch.py "bin/$verb"; done \
+ && python -m compileall -q code container
+LABEL org.opencontainers.image.title="image-classification" \
+      org.opencontainers.image.description="Trains, infers, evaluates and serves image classifiers, on a laptop and on SageMaker" \
+      org.opencontainers.image.licenses="MIT" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
+# No USER: SageMaker makes /opt/ml for root and expects containers to run as root. Every verb runs as any other user
+# as well, which docker-compose.yml does and tests/test_image.py checks.
+ENTRYPOINT ["/opt/venv/bin/python", "/opt/job/container/launch.py"]
+CMD ["train"]
+
+
+FROM job AS test
+COPY container/requirements-dev.lock /tmp/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --requirement /tmp/requirements-dev.lock
+ENTRYPOINT ["python", "-m", "pytest", "-p", "no:cacheprovider"]
+CMD ["-m", "not image"]
+
+
+FROM job

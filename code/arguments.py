@@ -1,0 +1,263 @@
+"""From a command line, SageMaker's strings and the environment to frozen dataclasses. No torch, no pandas.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        epochs: int = knob(1, "passes over the training set", minimum=1)
+        data_dir: Path = folder("SM_CHANNEL_TRAIN", "/opt/ml/input/data/train", "photographs to learn from")
+
+    config, = parse("train.py", argv, os.environ, Config)
+
+The type of a field decides how its text is read:
+
+    int, float, str, Path      as written; SageMaker's extra quotes ("\\"256\\"") are taken off
+    bool                       true/false, True/False, 1/0, yes/no, on/off; the bare flag means true
+    tuple[int, int]            128 96, 128,96, [128, 96]
+    dict[str, Value]           gamma=1.5,reduction=sum or {"gamma": 1.5}
+    X | None                   as X; none means None
+
+An empty string (SageMaker's way to send null) leaves the default. `--batch-size` and `--batch_size` are the same flag.
+Every mistake on the line is reported, in one ConfigError.
+"""
+
+import argparse
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from errors import ConfigError, unknown_name
+
+Value = bool | int | float | str
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def knob(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field of a configuration: its default, one line of help, and what it accepts."""
+    limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
+    metadata = {"help": help, "choices": tuple(choices), "limits": {k: v for k, v in limits.items() if v is not None}}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def folder(variable: str, default: str | None, help: str) -> Any:
+    """A folder: taken from its flag, else from the environment variable, else the default (None: not needed)."""
+    metadata = {"help": help, "choices": (), "limits": {}, "variable": variable}
+    return dataclasses.field(default=None if default is None else Path(default), metadata=metadata)
+
+
+def parse(prog: str, argv: Sequence[str], environ: Mapping[str, str], *classes: type[Any]) -> tuple[Any, ...]:
+    """Build one instance of each dataclass from the flags; raises ConfigError that names every mistake.
+
+    `--help` prints all fields with their defaults and leaves the process with exit code 0.
+    """
+    parser = _build_parser(prog, classes)
+    given, strangers = parser.parse_known_args(list(argv))
+    flags = [option for option in parser._option_string_actions if "_" not in option and option.startswith("--")]
+    unknown = [word.split("=")[0] for word in strangers if word.startswith("-")] or strangers
+    problems = [unknown_name("argument", name, flags, most=3) for name in unknown]
+    built = []
+    for cls in classes:
+        values, wrong = _read_fields(cls, vars(given), environ)
+        problems += wrong
+        if not problems:
+            built.append(cls(**values))
+            problems += built[-1].problems() if hasattr(cls, "problems") else []
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return tuple(built)
+
+
+def _read_fields(
+    cls: type[Any], given: Mapping[str, list[str] | None], environ: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of all fields that are not left at their default, and a sentence for each that cannot be read."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        texts = given[field.name]
+        source = f"--{field.name.replace('_', '-')}"
+        variable = field.metadata.get("variable", "")
+        if texts is None and environ.get(variable):
+            texts, source = [environ[variable]], variable
+        if texts is None or texts == [""]:
+            continue
+        try:
+            value = convert(texts, hints[field.name])
+            check(value, field.metadata["choices"], field.metadata["limits"])
+            values[field.name] = value
+        except ValueError as error:
+            problems.append(f"{source}: {error}")
+    return values, problems
+
+
+def convert(texts: Sequence[str], hint: Any) -> Any:
+    """Turn the words after a flag into a value of type `hint`; raises ValueError with what was expected."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
+    if type(None) in options:
+        if len(texts) == 1 and unquote(texts[0]).lower() in ("none", "null"):
+            return None
+        hint = options[0]
+    if typing.get_origin(hint) is tuple:
+        return _convert_tuple(texts, typing.get_args(hint))
+    if typing.get_origin(hint) is dict:
+        return _convert_dict(texts)
+    if len(texts) != 1:
+        raise ValueError(f"takes one value, got {len(texts)}: {' '.join(texts)}")
+    text = unquote(texts[0])
+    if hint is bool:
+        if text.lower() not in _BOOLEANS:
+            raise ValueError(f"{text!r} is neither true nor false")
+        return _BOOLEANS[text.lower()]
+    if hint in (int, float):
+        return _convert_number(text, hint)
+    return hint(text)
+
+
+def _convert_number(text: str, hint: type[int] | type[float]) -> int | float:
+    try:
+        number = float(text)
+        if hint is float:
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError
+            return number
+        if number != int(number):
+            raise ValueError
+        return int(text) if text.lstrip("+-").isdigit() else int(number)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a {'whole ' if hint is int else 'finite '}number") from None
+
+
+def _convert_tuple(texts: Sequence[str], hints: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`128 96`, `128,96`, `[128, 96]` and `(128, 96)` are the same pair."""
+    text = ",".join(unquote(text) for text in texts)
+    parts = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
+    if len(parts) != len(hints):
+        raise ValueError(
+            f"takes {len(hints)} numbers such as {','.join(['128', '96', '64'][: len(hints)])}, got {text!r}"
+        )
+    return tuple(convert([part], hint) for part, hint in zip(parts, hints, strict=True))
+
+
+def _convert_dict(texts: Sequence[str]) -> dict[str, Value]:
+    """`gamma=1.5,reduction=sum`, the same in several words, or a JSON object."""
+    text = unquote(" ".join(texts))
+    if text.startswith("{"):
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{text!r} is not a JSON object ({error.msg})") from None
+        return {str(key): value for key, value in record.items()}
+    values: dict[str, Value] = {}
+    for pair in text.replace(",", " ").split():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{pair!r} is not of the form name=value")
+        values[key] = _literal(value)
+    return values
+
+
+def _literal(text: str) -> Value:
+    """A number where the text is one, a boolean for true and false, else the text."""
+    for hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def unquote(text: str) -> str:
+    """Take off the JSON quotes that SageMaker's SDK and tuner put around strings: '"256"' -> '256'."""
+    text = text.strip()
+    while len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            text = str(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return text
+
+
+def check(value: Any, choices: Sequence[str], limits: Mapping[str, float]) -> None:
+    """Raise ValueError if a value is not among its choices or is outside its limits."""
+    if choices and value is not None and value not in choices:
+        raise ValueError(unknown_name("value", str(value), choices, most=len(choices)))
+    passes = {
+        "at least": lambda number, limit: number >= limit,
+        "above": lambda number, limit: number > limit,
+        "at most": lambda number, limit: number <= limit,
+        "below": lambda number, limit: number < limit,
+    }
+    for number in value if isinstance(value, tuple) else (value,):
+        if number is not None and not all(passes[rule](number, limit) for rule, limit in limits.items()):
+            expected = " and ".join(f"{rule} {limit:g}" for rule, limit in limits.items())
+            raise ValueError(f"{number:g} is out of range, must be {expected}")
+
+
+def show(value: Any) -> str:
+    """A value as it would be typed after its flag."""
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={part}" for key, part in value.items())
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def _build_parser(prog: str, classes: Sequence[type[Any]]) -> argparse.ArgumentParser:
+    """All values stay lists of words here, so that every mistake can be reported together afterwards."""
+    parser = _Parser(prog=prog, allow_abbrev=False, formatter_class=argparse.HelpFormatter)
+    for cls in classes:
+        group = parser.add_argument_group((cls.__doc__ or cls.__name__).splitlines()[0].rstrip("."))
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            dashed = f"--{field.name.replace('_', '-')}"
+            names = [dashed] if "_" not in field.name else [dashed, f"--{field.name}"]
+            group.add_argument(
+                *names,
+                dest=field.name,
+                nargs="*" if hints[field.name] is bool else "+",
+                action=_Words,
+                metavar=_metavar(field, hints[field.name]),
+                help=_help(field).replace("%", "%%"),
+            )
+    return parser
+
+
+class _Words(argparse.Action):
+    """Keep the words after a flag; a bare boolean flag means true. The last of several wins, as on SageMaker."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, list(values) or ["true"])
+
+
+def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
+    if field.metadata["choices"]:
+        return "{" + ",".join(field.metadata["choices"]) + "}"
+    if typing.get_origin(hint) is dict:
+        return "NAME=VALUE"
+    return "DIR" if "variable" in field.metadata else field.name.split("_")[-1].upper()
+
+
+def _help(field: dataclasses.Field[Any]) -> str:
+    default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    parts = [f"default {show(default)}"] if default not in (None, {}) else []
+    parts = [f"environment {field.metadata['variable']}", *parts] if "variable" in field.metadata else parts
+    return str(field.metadata["help"]) + (f" ({', '.join(parts)})" if parts else "")

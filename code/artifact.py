@@ -1,0 +1,193 @@
+"""The model as a job leaves it: `model.safetensors` and `model.json`, complete and self-describing. No pickle inside.
+
+`model.json` says everything a verb needs: architecture, classes, preparation, metrics, versions and the sha256 of the
+weights. A folder is published weights first, description last, each written whole or not at all; a folder whose two
+files do not belong together is refused. Old `best.pth` state dicts of the seed load too, never with a pickle fallback.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+import torch
+from model import create_model, load_state
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from environment import replacing
+from errors import JobError, ModelError
+from images import Preparation
+from labels import MASKED_FACES, LabelScheme
+
+WEIGHTS, DESCRIPTION, LEGACY, ARCHIVE = "model.safetensors", "model.json", "best.pth", "model.tar.gz"
+FORMAT = 1
+MAX_BYTES = 4 << 30  # of one member of an archive; larger is no image classifier of ours but a decompression bomb
+
+StateDict = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `model.json` says besides versions and checksum."""
+
+    architecture: str
+    head: str
+    scheme: LabelScheme
+    preparation: Preparation
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """The network, with random weights."""
+        return create_model(self.architecture, self.scheme, head=self.head, size=self.preparation.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "architecture": self.architecture,
+            "head": self.head,
+            "scheme": self.scheme.to_dict(),
+            "preparation": self.preparation.to_dict(),
+            "metrics": dict(self.metrics),
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any], where: str) -> Self:
+        """Raises ModelError for another format or a missing entry."""
+        try:
+            if record["format"] != FORMAT:
+                raise ModelError(f"model.json has format {record['format']!r}, this version reads {FORMAT}: {where}")
+            scheme, preparation = LabelScheme.from_dict(record["scheme"]), Preparation.from_dict(record["preparation"])
+            return cls(
+                record["architecture"], record["head"], scheme, preparation, record["metrics"], record["settings"]
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"model.json is not one of this job ({error!r}); train again or give another: {where}"
+            ) from None
+
+
+def publish(folder: Path, state: StateDict, description: Description) -> None:
+    """Write the two files of a model and read them back; a weight that is not finite is a ModelError instead.
+
+    What a failure leaves behind is the model that was there before, or a folder that `load` refuses.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"the weight {name!r} is not finite, so the model was not published: {folder}")
+    weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    record = description.to_dict() | {"versions": {"torch": torch.__version__}, "sha256": _sha256(weights)}
+    with replacing(folder / WEIGHTS, "wb") as file:
+        file.write(weights)
+    with replacing(folder / DESCRIPTION) as file:
+        file.write(json.dumps(record, indent=2) + "\n")
+    _check(*_read_folder(folder), where=str(folder))
+
+
+def load(location: Path, legacy: Description | None = None) -> tuple[nn.Module, Description]:
+    """Build the model that lies in a folder, its parent, or a model.tar.gz, with its weights, in evaluation mode.
+
+    `legacy` describes an old best.pth, which says nothing of itself. Raises ModelError for whatever does not fit.
+    """
+    source = find(location)
+    if source.name == LEGACY:
+        description = legacy or Description("BaseModel", "joint", MASKED_FACES, Preparation())
+        state = _read_legacy(source)
+    else:
+        parts = _read_folder(source) if source.is_dir() else _read_archive(source)
+        description, state = _check(*parts, where=str(source))
+    model = description.build()
+    load_state(model, state)
+    return model.eval(), description
+
+
+def find(location: Path) -> Path:
+    """The model folder, archive or best.pth that `location` means: itself, inside it, or inside its only run folder."""
+    if location.is_file():
+        return location
+    if not location.is_dir():
+        raise ModelError(f"no model, expected a folder with {WEIGHTS} and {DESCRIPTION}, or a {ARCHIVE}: {location}")
+    if (found := _model_in(location)) is not None:
+        return found
+    runs = [(run, found) for run in sorted(location.iterdir()) if run.is_dir() and (found := _model_in(run))]
+    if len(runs) > 1:
+        names = ", ".join(run.name for run, _ in runs)
+        raise ModelError(f"several models ({names}), expected one; name the folder of the one to use: {location}")
+    if not runs:
+        raise ModelError(f"no model, expected {WEIGHTS} and {DESCRIPTION}, {ARCHIVE} or {LEGACY}: {location}")
+    return runs[0][1]
+
+
+def _model_in(folder: Path) -> Path | None:
+    if (folder / DESCRIPTION).is_file() or (folder / WEIGHTS).is_file():
+        return folder
+    return next((folder / name for name in (ARCHIVE, LEGACY) if (folder / name).is_file()), None)
+
+
+def _read_folder(folder: Path) -> tuple[bytes, bytes]:
+    for name in (DESCRIPTION, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(f"{name} is missing, the model is incomplete; train again or give another: {folder}")
+    return (folder / DESCRIPTION).read_bytes(), (folder / WEIGHTS).read_bytes()
+
+
+def _read_archive(path: Path) -> tuple[bytes, bytes]:
+    """The two files out of a model.tar.gz, by name; nothing is ever unpacked onto the disk."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                if name not in (DESCRIPTION, WEIGHTS) or not member.isreg():
+                    continue
+                stream = archive.extractfile(member)
+                if name in found or member.size > MAX_BYTES or stream is None:
+                    raise ModelError(f"{name} in the archive is doubled or larger than {MAX_BYTES} bytes: {path}")
+                found[name] = stream.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ModelError(f"cannot be read as an archive ({error}), expected a {ARCHIVE}: {path}") from None
+    if len(found) < 2:
+        raise ModelError(f"the archive lacks {DESCRIPTION} or {WEIGHTS} at its top level: {path}")
+    return found[DESCRIPTION], found[WEIGHTS]
+
+
+def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Description, StateDict]:
+    """Parse both files; the checksum says that they belong together and that no bit has changed."""
+    try:
+        record = json.loads(description)
+    except ValueError:
+        raise ModelError(f"{DESCRIPTION} is not JSON; train again or give another: {where}") from None
+    if not isinstance(record, dict) or record.get("sha256") != _sha256(weights):
+        raise ModelError(f"{WEIGHTS} is damaged or belongs to another {DESCRIPTION} (sha256 differs): {where}")
+    try:
+        state = safetensors.torch.load(weights)
+    except SafetensorError as error:
+        raise ModelError(f"{WEIGHTS} cannot be read ({error}): {where}") from None
+    if any(not tensor.isfinite().all() for tensor in state.values()):
+        raise ModelError(f"{WEIGHTS} holds weights that are not finite: {where}")
+    return Description.from_dict(record, where), state
+
+
+def _read_legacy(path: Path) -> StateDict:
+    """A state dict as the seed saved it; only tensors are unpickled."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except JobError:
+        raise
+    except Exception as error:  # torch.load raises whatever unpickling hits upon
+        reason = str(error).splitlines()[0][:100]
+        raise ModelError(f"not a plain state dict of tensors ({reason}): {path}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"not a plain state dict of tensors, expected what BaseModel.state_dict() gives: {path}")
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

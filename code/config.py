@@ -1,0 +1,188 @@
+"""Every knob and every folder of the verbs: name, default, meaning, legal values. No torch, no pandas.
+
+This file alone defines flags. The names that a registry knows stand here as literals, so that `--help` and a typo
+are answered before torch is imported; a test keeps both lists equal.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from arguments import Value, folder, knob
+
+DATASETS = ("MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset")
+AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
+CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
+SCHEDULES = ("step", "cosine", "onecycle", "constant")
+OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPaths:
+    """Folders that training reads and writes."""
+
+    data_dir: Path = folder("SM_CHANNEL_TRAIN", "/opt/ml/input/data/train/images", "photographs to learn from")
+    model_dir: Path = folder("SM_MODEL_DIR", "./model", "where the finished model goes")
+    output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "where run folders (exp, exp2, ...) go")
+    checkpoint_dir: Path | None = folder(
+        "SM_CHECKPOINT_DIR", None, "where checkpoints go; default: into the run folder"
+    )
+    pretrained_dir: Path | None = folder(
+        "SM_CHANNEL_PRETRAINED", None, "weights to start from, one .pth or .safetensors"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train."""
+
+    # the data
+    dataset: str = knob("MaskSplitByProfileDataset", "how the folder is read and split", choices=DATASETS)
+    val_ratio: float = knob(0.2, "share of the people kept for validation", above=0, below=1)
+    fold: str | None = knob(None, "validate on part k of n equal parts instead, such as 1/5")
+    seed: int = knob(42, "the same seed gives the same split, order, augmentation and weights", minimum=0, below=2**32)
+    on_bad_image: str = knob(
+        "error", "stop at a picture that cannot be read, or leave it out", choices=("error", "skip")
+    )
+    max_bad_ratio: float = knob(0.01, "with skip: stop if more than this share cannot be read", minimum=0, maximum=1)
+    # the picture
+    resize: tuple[int, int] = knob(
+        (128, 96), "height and width that the model sees, in pixels", minimum=8, maximum=2048
+    )
+    crop: tuple[int, int] | None = knob(None, "centre crop before resizing; default: the augmentation's own", minimum=8)
+    augmentation: str = knob("BaseAugmentation", "random changes to training pictures", choices=AUGMENTATIONS)
+    augmentation_args: dict[str, Value] = knob({}, "arguments of the augmentation, such as noise=0.05")
+    statistics: str = knob("seed", "mean and std to normalise with", choices=("seed", "imagenet", "dataset"))
+    mixup: float = knob(0.0, "mixup: alpha of the Beta distribution, 0 switches it off", minimum=0)
+    cutmix: float = knob(0.0, "CutMix: alpha of the Beta distribution, 0 switches it off", minimum=0)
+    cutmix_shape: str = knob("box", "what CutMix pastes: a box, or a vertical strip", choices=("box", "strip"))
+    # the model
+    model: str = knob("BaseModel", "BaseModel, MyModel, TinyModel or any classifier of torchvision, such as resnet18")
+    head: str = knob(
+        "joint", "one output per class, or per value of each task and summed", choices=("joint", "factored")
+    )
+    pretrained: str = knob("auto", "weights to start from: a file, none, download, or auto (the `pretrained` channel)")
+    ema_decay: float = knob(
+        0.0, "keep a moving average of the weights, such as 0.99; 0 switches it off", minimum=0, below=1
+    )
+    # the loss
+    criterion: str = knob("cross_entropy", "loss to minimise", choices=CRITERIA)
+    criterion_args: dict[str, Value] = knob({}, "arguments of the loss, such as gamma=1.5")
+    class_weights: str = knob("none", "weigh the loss by class", choices=("none", "balanced"))
+    sampler: str = knob(
+        "shuffle", "every picture once an epoch, or classes equally often", choices=("shuffle", "balanced")
+    )
+    # the steps
+    epochs: int = knob(1, "passes over the training pictures", minimum=1)
+    batch_size: int = knob(64, "pictures per step", minimum=1)
+    valid_batch_size: int = knob(1000, "pictures per validation step", minimum=1)
+    accumulate: int = knob(1, "split each batch into this many parts, to fit into memory", minimum=1)
+    optimizer: str = knob("SGD", "optimizer of torch.optim", choices=OPTIMIZERS)
+    lr: float = knob(1e-3, "peak learning rate", above=0)
+    momentum: float = knob(0.9, "momentum of SGD and RMSprop", minimum=0, below=1)
+    weight_decay: float = knob(5e-4, "weight decay", minimum=0)
+    clip_norm: float = knob(0.0, "largest norm of the gradient, 0 for no limit", minimum=0)
+    schedule: str = knob("step", "how the learning rate falls", choices=SCHEDULES)
+    lr_decay_step: int = knob(20, "step schedule: halve the learning rate every so many epochs", minimum=1)
+    warmup_epochs: float = knob(0.0, "epochs over which the learning rate rises from zero", minimum=0)
+    precision: str = knob("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
+    # the choice of the best, and when to stop
+    metric: str = knob("f1", "what the best epoch is best at", choices=("f1", "accuracy"))
+    patience: int = knob(0, "stop after so many epochs without a better one, 0 for never", minimum=0)
+    # the run
+    name: str = knob("exp", "name of the run folder; exp2, exp3, ... if it exists")
+    log_interval: int = knob(20, "steps between two TensorBoard points", minimum=1)
+    resume: str = knob("auto", "go on from the newest checkpoint", choices=("auto", "never", "force"))
+    checkpoint_seconds: float = knob(300.0, "seconds between checkpoints within an epoch", minimum=0)
+    device: str = knob("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+    threads: int = knob(0, "threads that decode pictures, 0 for one per CPU", minimum=0, maximum=256)
+    store_memory: float = knob(
+        0.5, "share of the free memory that decoded pictures may take; more goes to a file", minimum=0, maximum=1
+    )
+    deterministic: bool = knob(True, "the same bits in every run, for some speed on a GPU")
+
+    def problems(self) -> list[str]:
+        """What is wrong with the knobs taken together, one sentence each."""
+        problems = []
+        if self.accumulate > self.batch_size:
+            problems.append(
+                f"--accumulate: {self.accumulate} parts of a batch of {self.batch_size} pictures would be empty"
+            )
+        if self.warmup_epochs > self.epochs:
+            problems.append(f"--warmup-epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs of the run")
+        if self.fold is not None and _fold(self.fold) is None:
+            problems.append(f"--fold: {self.fold!r} is not k/n with 1 <= k <= n and n >= 2, such as 1/5")
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            problems.append(f"--name: {self.name!r} is not the name of a folder")
+        return problems
+
+    @property
+    def fold_numbers(self) -> tuple[int, int] | None:
+        """(k, n) of `--fold k/n`, or None."""
+        return None if self.fold is None else _fold(self.fold)
+
+
+def _fold(text: str) -> tuple[int, int] | None:
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit()):
+        return None
+    return (int(part), int(parts)) if 1 <= int(part) <= int(parts) >= 2 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferencePaths:
+    """Folders that inference reads and writes."""
+
+    data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "pictures to label, with info.csv or without")
+    model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder, its parent, or a model.tar.gz")
+    output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "where output.csv goes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """How to label pictures."""
+
+    batch_size: int = knob(256, "pictures per step", minimum=1)
+    resize: tuple[int, int] | None = knob(
+        None, "only for an old best.pth: height and width it was trained at", minimum=8
+    )
+    model: str | None = knob(None, "only for an old best.pth: the class it was trained as (BaseModel)")
+    save_probabilities: bool = knob(False, "add one column per class with its probability")
+    status: bool = knob(False, "add a column that says which pictures could not be read")
+    on_bad_image: str = knob(
+        "skip", "stop at a picture that cannot be read, or give its row no answer", choices=("error", "skip")
+    )
+    precision: str = knob("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
+    device: str = knob("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+    threads: int = knob(0, "threads that decode pictures, 0 for one per CPU", minimum=0, maximum=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPaths:
+    """Folders that evaluation reads and writes."""
+
+    gt_dir: Path = folder("SM_GROUND_TRUTH_DIR", "/opt/ml/input/data/ground_truth", "folder with gt.csv")
+    output_dir: Path = folder(
+        "SM_OUTPUT_DATA_DIR", "./output", "folder with output.csv; evaluation.json goes there too"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How to compare labels with the truth."""
+
+    legacy_format: bool = knob(False, "print macro F1 as the seed did: not times 100, yet with a percent sign")
+    bootstrap: int = knob(1000, "resamples behind the standard deviations, 0 for none", minimum=0, maximum=100_000)
+    persons: str | None = knob(None, "csv file with ImageID and id, to resample people instead of pictures")
+    seed: int = knob(42, "seed of the resampling", minimum=0, below=2**32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Draw a data set of faces in the layout of the competition."""
+
+    output_dir: Path = knob(Path("./demo"), "folder to draw into: train/, eval/ and gt/")
+    people: int = knob(160, "people to train on", minimum=18, maximum=1_000_000)
+    eval_people: int = knob(0, "people to evaluate on; 0 for half as many as to train on", minimum=0, maximum=1_000_000)
+    proportions: str = knob("balanced", "how gender and age are spread", choices=("balanced", "competition"))
+    seed: int = knob(42, "the same seed draws the same pictures", minimum=0, below=2**32)
+    threads: int = knob(0, "processes that draw, 0 for one per CPU", minimum=0, maximum=256)

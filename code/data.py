@@ -1,0 +1,111 @@
+"""The data of a training run: samples, split, every picture prepared once, and how pictures are changed."""
+
+import csv
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from augmentation import BaseAugmentation, Triple, create_augmentation
+from config import TrainConfig
+from dataset import MaskBaseDataset, create_dataset, pixel_statistics
+from environment import replacing
+from errors import DataError
+from images import IMAGENET_MEAN, IMAGENET_STD, SEED_MEAN, SEED_STD
+from loader import Loader
+from store import ImageStore, refuse_or_skip
+from tracking import progress
+
+# What may differ between a run and the one that goes on from its checkpoint.
+_FREE_KNOBS = (
+    "name",
+    "log_interval",
+    "resume",
+    "checkpoint_seconds",
+    "threads",
+    "store_memory",
+    "on_bad_image",
+    "max_bad_ratio",
+)
+
+
+@dataclass
+class Data:
+    """Samples, their prepared pixels, who is in which part, and how pictures are changed."""
+
+    dataset: MaskBaseDataset
+    store: ImageStore
+    rows: dict[str, NDArray[np.int64]]
+    bad: list[int]
+    augmentation: BaseAugmentation
+
+    def loaders(self, args: TrainConfig, device: torch.device) -> tuple[Loader, Loader]:
+        """(training, validation)."""
+        pixels, labels = self.store.pixels, self.dataset.samples.labels
+        return (
+            Loader(
+                pixels,
+                labels,
+                self.rows["train"],
+                batch_size=args.batch_size,
+                device=device,
+                seed=args.seed,
+                order=args.sampler,
+            ),
+            Loader(pixels, labels, self.rows["val"], batch_size=args.valid_batch_size, device=device),
+        )
+
+    def write_split(self, path: Path) -> None:
+        """Write who is where: path, person, label, and train, val or unusable."""
+        table = self.dataset.samples.table
+        parts = self.dataset.split.tolist()
+        for row in self.bad:
+            parts[row] = "unusable"
+        with replacing(path) as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "person", "label", "split"))
+            writer.writerows(zip(table["path"], table["person"], table["label"], parts, strict=True))
+
+    def fingerprint(self, args: TrainConfig) -> dict[str, Any]:
+        """What the result depends on; a checkpoint with another one is not continued."""
+        knobs = {name: value for name, value in asdict(args).items() if name not in _FREE_KNOBS}
+        return knobs | {"data": self.dataset.samples.fingerprint(), "unusable pictures": self.bad}
+
+
+def read_data(data_dir: Path, args: TrainConfig) -> Data:
+    """Read the table, split it, and decode every picture once."""
+    dataset = create_dataset(args.dataset, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
+    if dataset.leaks_people:
+        print(
+            "warning: MaskBaseDataset splits by picture, so people are in both parts; its scores flatter",
+            file=sys.stderr,
+        )
+    statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (SEED_MEAN, SEED_STD))
+    augmentation = _augmentation(args, statistics)
+    paths = dataset.samples.paths
+    store = ImageStore(paths, augmentation.preparation, threads=args.threads, memory_share=args.store_memory)
+    bad = store.fill(lambda outcomes: progress(outcomes, len(paths), "decode"))
+    refuse_or_skip(bad, len(paths), args.on_bad_image, args.max_bad_ratio)
+    for index in sorted(bad):
+        print(f"left out: {bad[index]}", file=sys.stderr)
+
+    rows = {part: np.setdiff1d(dataset.rows(part), sorted(bad)) for part in ("train", "val")}
+    if not len(rows["train"]) or not len(rows["val"]):
+        raise DataError(f"no usable pictures left to train on or to validate with: {data_dir}")
+    if args.statistics == "dataset":
+        augmentation = _augmentation(args, pixel_statistics(store.pixels, rows["train"]))
+    people = dataset.samples.table["person"].nunique()
+    print(
+        f"data: {len(rows['train'])} pictures to train on, {len(rows['val'])} to validate with, {people} people, "
+        f"{dataset.num_classes} classes, {len(bad)} left out, {dataset.samples.ignored_files} other files passed over",
+        flush=True,
+    )
+    return Data(dataset, store, rows, sorted(bad), augmentation)
+
+
+def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseAugmentation:
+    return create_augmentation(args.augmentation, args.resize, *statistics, crop=args.crop, **args.augmentation_args)

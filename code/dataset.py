@@ -1,0 +1,211 @@
+"""The seed's data sets: what a sample is, and which belong to training. Streaming them is loader.py's business.
+
+The names of the seed live on here: is_image_file, the augmentations, the label enums, and the three data sets. Each is
+also an ordinary `torch.utils.data.Dataset` for whoever wants a DataLoader.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from augmentation import (
+    AddGaussianNoise,
+    BaseAugmentation,
+    CustomAugmentation,
+    StrongAugmentation,
+    Triple,
+    create_augmentation,
+)
+from errors import ConfigError, unknown_name
+from images import SEED_MEAN, SEED_STD, Pixels, Preparation, is_image_file, prepare
+from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
+from samples import Samples, read_class_folders, read_profiles, split_samples
+
+__all__ = [
+    "AddGaussianNoise",
+    "AgeLabels",
+    "BaseAugmentation",
+    "CustomAugmentation",
+    "GenderLabels",
+    "ImageFolderDataset",
+    "MaskBaseDataset",
+    "MaskLabels",
+    "MaskSplitByProfileDataset",
+    "StrongAugmentation",
+    "TestDataset",
+    "create_augmentation",
+    "create_dataset",
+    "is_image_file",
+    "pixel_statistics",
+]
+
+
+class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
+    """Masked faces, split by picture: people leak from training into validation, which flatters every score."""
+
+    scheme: LabelScheme = MASKED_FACES
+    leaks_people: ClassVar[bool] = True
+    _split_by: ClassVar[str] = "path"
+
+    def __init__(
+        self,
+        data_dir: str | Path,
+        mean: Triple = SEED_MEAN,
+        std: Triple = SEED_STD,
+        val_ratio: float = 0.2,
+        *,
+        seed: int = 42,
+        fold: tuple[int, int] | None = None,
+    ) -> None:
+        """Read the table and split it; no picture is opened. Raises DataError for what does not fit the layout."""
+        self.mean, self.std = mean, std
+        self.transform: BaseAugmentation | None = None
+        self.samples = self._read(Path(data_dir))
+        self.scheme = self.samples.scheme
+        self.split: pd.Series = split_samples(self.samples, val_ratio, seed, fold=fold, by=self._split_by)
+
+    @property
+    def num_classes(self) -> int:
+        return self.scheme.num_classes
+
+    def set_transform(self, transform: BaseAugmentation) -> None:
+        """Choose the augmentation that `dataset[i]` applies."""
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.samples.table)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The changed and normalised picture (3, height, width), and its class."""
+        if self.transform is None:
+            raise ConfigError("no transform was set, call set_transform(augmentation) before reading pictures")
+        return self.transform(self.samples.paths[index]), int(self.samples.labels[index])
+
+    def read_image(self, index: int) -> Image.Image:
+        """The picture as it is stored, upright and RGB."""
+        path = self.samples.paths[index]
+        with Image.open(path) as image:
+            size = image.size[::-1]
+        return Image.fromarray(prepare(path, Preparation(size)))
+
+    def split_dataset(self) -> tuple["SplitDataset", "SplitDataset"]:
+        """(training, validation); validation is prepared in the same way but never changed at random."""
+        if self.transform is None:
+            raise ConfigError("no transform was set, call set_transform(augmentation) before splitting")
+        plain = BaseAugmentation.of(self.transform.preparation)
+        return SplitDataset(self, self.rows("train"), self.transform), SplitDataset(self, self.rows("val"), plain)
+
+    def rows(self, part: str) -> NDArray[np.int64]:
+        """Rows of the table in "train" or "val"."""
+        return np.flatnonzero(self.split == part)
+
+    @staticmethod
+    def encode_multi_class(mask_label: int, gender_label: int, age_label: int) -> int:
+        """mask * 6 + gender * 3 + age."""
+        return MASKED_FACES.encode(mask_label, gender_label, age_label)
+
+    @staticmethod
+    def decode_multi_class(multi_class_label: int) -> tuple[MaskLabels, GenderLabels, AgeLabels]:
+        """The inverse of `encode_multi_class`."""
+        mask, gender, age = MASKED_FACES.decode(multi_class_label)
+        return MaskLabels(mask), GenderLabels(gender), AgeLabels(age)
+
+    @staticmethod
+    def denormalize_image(image: Any, mean: Triple, std: Triple) -> Pixels:
+        """Undo the normalisation of one picture (height, width, 3) or a batch of them, to uint8."""
+        return (((np.asarray(image) * std) + mean) * 255.0).round().clip(0, 255).astype(np.uint8)
+
+    def _read(self, data_dir: Path) -> Samples:
+        return read_profiles(data_dir)
+
+
+class MaskSplitByProfileDataset(MaskBaseDataset):
+    """Masked faces, split by person, stratified by gender and age: nobody is in both parts."""
+
+    leaks_people = False
+    _split_by = "person"
+
+
+class ImageFolderDataset(MaskBaseDataset):
+    """Any pictures in one folder per class, split by picture and stratified by class."""
+
+    leaks_people = False
+    _split_by = "path"
+
+    def _read(self, data_dir: Path) -> Samples:
+        return read_class_folders(data_dir)
+
+
+class SplitDataset(Dataset[tuple[Tensor, int]]):
+    """Some rows of a data set with a transform of their own; the seed shared one, so validation was augmented."""
+
+    def __init__(self, dataset: MaskBaseDataset, rows: NDArray[np.int64], transform: BaseAugmentation) -> None:
+        self.dataset, self.rows, self.transform = dataset, rows, transform
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        row = int(self.rows[index])
+        return self.transform(self.dataset.samples.paths[row]), int(self.dataset.samples.labels[row])
+
+
+class TestDataset(Dataset[Tensor]):
+    """Pictures without labels, by path: resized and normalised."""
+
+    __test__ = False  # not a test class, whatever its name begins with
+
+    def __init__(
+        self,
+        img_paths: Sequence[str | Path],
+        resize: tuple[int, int],
+        mean: Triple = SEED_MEAN,
+        std: Triple = SEED_STD,
+        crop: tuple[int, int] | None = None,
+    ) -> None:
+        self.img_paths = [Path(path) for path in img_paths]
+        self.transform = BaseAugmentation(resize, mean, std, crop)
+
+    def __len__(self) -> int:
+        return len(self.img_paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The normalised picture (3, height, width); raises ImageError, never a neighbour's picture."""
+        pixels = torch.from_numpy(self.transform.prepare(self.img_paths[index]).copy()).permute(2, 0, 1)
+        return self.transform.normalize(pixels.unsqueeze(0)).squeeze(0)
+
+
+_datasets: dict[str, type[MaskBaseDataset]] = {
+    "MaskSplitByProfileDataset": MaskSplitByProfileDataset,
+    "MaskBaseDataset": MaskBaseDataset,
+    "ImageFolderDataset": ImageFolderDataset,
+}
+
+
+def create_dataset(
+    name: str, data_dir: Path, *, val_ratio: float = 0.2, seed: int = 42, fold: tuple[int, int] | None = None
+) -> MaskBaseDataset:
+    """Build a data set by name; raises ConfigError for an unknown one."""
+    if name not in _datasets:
+        raise ConfigError(unknown_name("dataset", name, _datasets))
+    return _datasets[name](data_dir, val_ratio=val_ratio, seed=seed, fold=fold)
+
+
+def pixel_statistics(pixels: Pixels, rows: NDArray[np.int64]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation per channel on the 0..1 scale, over all pixels of some pictures of a store."""
+    total, squares = np.zeros(3), np.zeros(3)
+    for row in rows:  # one picture at a time: float64 copies of a whole store would not fit
+        values = pixels[row].reshape(-1, 3) / 255.0
+        total += values.mean(axis=0)
+        squares += (values**2).mean(axis=0)
+    mean = total / len(rows)
+    std = np.sqrt(squares / len(rows) - mean**2)
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])

@@ -1,0 +1,172 @@
+"""The world around a verb: the failure file, the exit code, CPUs and memory that the container may use. No torch."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, NoReturn
+
+from errors import DataError, JobError
+
+FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as FailureReason
+
+
+def run(verb: Callable[[], Any]) -> NoReturn:
+    """Run a verb and leave the process with exit code 0, or as `guard` does."""
+    guard(verb)
+    sys.stdout.flush()
+    sys.exit(0)
+
+
+def guard(verb: Callable[[], Any]) -> None:
+    """Run `verb`; if it fails, say why on stderr and in the failure file, and leave with the error's exit code.
+
+    The one place that catches. A JobError is one sentence; anything else is our bug and keeps its traceback.
+    """
+    try:
+        verb()
+    except JobError as error:
+        sys.exit(fail(type(error).__name__, str(error), error.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        if (sentence := explain_os_error(error)) is None:
+            sys.exit(fail_with_traceback(error))
+        sys.exit(fail("OSError", sentence, 1))
+    except Exception as error:
+        sys.exit(fail_with_traceback(error))
+
+
+def fail(kind: str, sentence: str, exit_code: int) -> int:
+    """Say what went wrong on stderr and in the failure file; returns the exit code."""
+    print(f"{kind}: {sentence}", file=sys.stderr, flush=True)
+    write_failure(f"{kind}: {sentence}")
+    return exit_code
+
+
+def fail_with_traceback(error: BaseException) -> int:
+    """Report a bug of ours: the kind and place first, then the traceback; returns exit code 1."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = "".join(traceback.format_exception(error))
+    print(text, file=sys.stderr, flush=True)
+    write_failure(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})\n{text}")
+    return 1
+
+
+def write_failure(text: str) -> None:
+    """Write SM_OUTPUT_DIR/failure, at most 1,024 bytes; the first writer wins, and nothing here may hide the cause."""
+    folder = os.environ.get("SM_OUTPUT_DIR")
+    if not folder:
+        return
+    whole = text.encode(errors="replace")[:FAILURE_BYTES].decode(errors="ignore").encode()
+    with contextlib.suppress(OSError):
+        path = Path(folder) / "failure"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(whole)
+
+
+def explain_os_error(error: OSError) -> str | None:
+    """One sentence for what the machine refuses: a full disk, a read-only folder; None for anything else."""
+    where = f": {error.filename}" if error.filename else ""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return f"no space left on the disk, nothing was published; free some or give the job a larger volume{where}"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return f"not allowed to write or read there; check the mount and the user the job runs as{where}"
+        case errno.EMFILE | errno.ENFILE:
+            return f"too many open files; raise the limit (ulimit -n){where}"
+    return None
+
+
+def existing_folder(path: Path, variable: str, expected: str) -> Path:
+    """The folder itself; raises DataError where it is missing, is a file, or is empty."""
+    if not path.exists():
+        raise DataError(f"{variable} does not exist, expected {expected}: {path}")
+    if not path.is_dir():
+        raise DataError(f"{variable} is a file, expected a folder with {expected}: {path}")
+    if not any(path.iterdir()):
+        raise DataError(f"{variable} is empty, expected {expected}: {path}")
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that takes the place of `path` only when it is complete and on the disk; 0644, as SageMaker needs.
+
+    Whatever goes wrong in between, `path` is what it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+        with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        fsync_folder(path.parent)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable, so that a rename survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class StopRequest:
+    """Whether SIGTERM (a stopped or reclaimed instance) or SIGINT (Ctrl-C) has come; a second one ends at once.
+
+    The handlers only set a flag: the training loop finishes its step, saves, and leaves in order.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            os._exit(128 + number)
+        self.requested = True
+
+
+def cpu_count() -> int:
+    """CPUs this process may use: its affinity, and the container's quota, rounded up."""
+    cpus = len(os.sched_getaffinity(0))
+    quota = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(quota) == 2 and quota[0] != "max":
+        cpus = min(cpus, max(1, -(-int(quota[0]) // int(quota[1]))))
+    return cpus
+
+
+def free_memory_bytes() -> int:
+    """Memory this process may still take: what the machine has available, or less where the container is limited."""
+    rows = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
+    free = int(rows["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in rows else 1 << 30
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        free = min(free, max(0, int(limit) - int(used)))
+    return free
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,148 @@
+"""One picture: from bytes to the pixels that the model sees. Deterministic, and the same in every verb. No torch.
+
+Decoding, EXIF rotation, RGB, centre crop and resize happen here and nowhere else, so training, validation, inference
+and serving cannot disagree. JPEGs are decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that still
+holds every target pixel; that and the resize are one pass over the picture.
+"""
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from errors import ImageError
+
+# Per channel, red green blue, of pixels scaled to 0..1.
+SEED_MEAN, SEED_STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # every further decoder is attack surface
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp")
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 100_000_000
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What every picture undergoes before the model: centre crop, resize (height, width), then mean and std."""
+
+    size: tuple[int, int] = (128, 96)
+    crop: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = SEED_MEAN
+    std: tuple[float, float, float] = SEED_STD
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Self:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+
+
+def is_image_file(filename: str) -> bool:
+    """Whether a file name ends like a picture, in any case (the seed's rule)."""
+    return filename.lower().endswith(EXTENSIONS)
+
+
+def prepare(source: Path | bytes, preparation: Preparation) -> Pixels:
+    """Decode, crop and resize one picture to (height, width, 3), uint8.
+
+    Raises ImageError for what cannot be used: not a picture, cut off, empty, more than 50 megapixels. Of an animated
+    picture the first frame counts.
+    """
+    name = str(source) if isinstance(source, Path) else "the picture"
+    data = _read(source) if isinstance(source, Path) else source
+    if not data:
+        raise ImageError(f"an empty file is not a picture: {name}", "empty")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{len(data)} bytes are more than the {MAX_BYTES} allowed: {name}", "too_large")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _refuse_bomb(image, name)
+            return fit(image, preparation)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"more than the {MAX_PIXELS} pixels allowed: {name}", "too_large") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever comes up: OSError, SyntaxError, ValueError, struct.error ...
+        raise ImageError(f"cannot be read as a picture ({_reason(error)}): {name}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be opened ({error.strerror}): {path}", "missing") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"none of {', '.join(FORMATS)}"
+    return str(error).split("\n")[0][:100] or type(error).__name__
+
+
+def _refuse_bomb(image: Image.Image, name: str) -> None:
+    """Refuse by the size in the header, before a single pixel is decoded."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} is more than the {MAX_PIXELS} pixels allowed: {name}", "too_large")
+
+
+def fit(image: Image.Image, preparation: Preparation) -> Pixels:
+    """Draft, turn upright, convert to RGB, then crop and resize in one antialiased pass."""
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    width, height = image.size[::-1] if orientation in _SIDEWAYS else image.size
+    target_height, target_width = preparation.size
+    crop_height, crop_width = preparation.crop or (height, width)
+    crop_height, crop_width = min(crop_height, height), min(crop_width, width)
+
+    # The size the whole picture needs so that its crop still has every target pixel.
+    needed = -(-width * target_width // crop_width), -(-height * target_height // crop_height)
+    image.draft("RGB", needed[::-1] if orientation in _SIDEWAYS else needed)
+    scale = _draft_scale(width, height, image.size[::-1] if orientation in _SIDEWAYS else image.size)
+
+    rgb = _to_rgb(image)
+    if orientation in _TRANSPOSE:
+        rgb = rgb.transpose(_TRANSPOSE[orientation])
+    # torchvision's CenterCrop rounds the same way
+    left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
+    box = (left / scale, top / scale, (left + crop_width) / scale, (top + crop_height) / scale)
+    resized = rgb.resize((target_width, target_height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(resized)
+
+
+def _draft_scale(width: int, height: int, drafted: tuple[int, int]) -> int:
+    """By how much libjpeg reduced the picture: it rounds up, so 385 pixels at 1/4 are 97, of which 96.25 count."""
+    return next(scale for scale in (1, 2, 4, 8) if (-(-width // scale), -(-height // scale)) == drafted)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Three 8-bit channels from whatever a file holds; alpha is dropped, 16-bit grey keeps its upper 8 bits."""
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

@@ -1,0 +1,176 @@
+"""Label pictures with a trained model.
+
+    SM_CHANNEL_EVAL=data/eval SM_CHANNEL_MODEL=model SM_OUTPUT_DATA_DIR=output python code/inference.py
+
+In: pictures, with info.csv beside `images/` or without; a model folder, its parent, or a model.tar.gz. Out: output.csv
+with one row for every row of info.csv, in its order. The model says itself how pictures are prepared and what its
+classes mean; a picture that cannot be read keeps its row, without an answer.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from arguments import parse
+from config import InferenceConfig, InferencePaths
+from environment import existing_folder, guard, replacing
+
+if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
+    guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from artifact import Description, load
+from augmentation import BaseAugmentation
+from devices import select_device, select_dtype
+from errors import ConfigError, DataError, ImageError, ModelError
+from images import Preparation, is_image_file
+from labels import MASKED_FACES
+from store import refuse_or_skip, stream
+from tracking import progress
+
+__all__ = ["inference", "load_model", "main", "predict"]
+
+
+def main() -> None:
+    """The command: flags and SM_* variables in, output.csv out."""
+    paths, config = parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig)
+    inference(paths.data_dir, paths.model_dir, paths.output_dir, config)
+
+
+def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Path, args: InferenceConfig) -> Path:
+    """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError, and writes nothing, else."""
+    table, files = read_table(Path(data_dir))
+    device = select_device(args.device)
+    model, description = load_described(Path(model_dir), args)
+    model = model.to(device, memory_format=torch.channels_last)
+
+    started = time.monotonic()
+    dtype = select_dtype(args.precision, device)
+    batches = stream(files, description.preparation, batch_size=args.batch_size, threads=args.threads)
+    steps = -(-len(files) // args.batch_size)
+    predicted = list(progress(predict(model, batches, description.preparation, device, dtype), steps, "infer"))
+    probabilities = np.concatenate([part.probabilities for part in predicted])  # (pictures, classes)
+    bad = {index: error for index, error in enumerate(e for part in predicted for e in part.errors) if error}
+    refuse_or_skip(bad, len(files), args.on_bad_image, 1.0)
+    if len(bad) == len(files):
+        raise DataError(f"none of the {len(files)} pictures can be used: {bad[0]}")
+
+    output = write_output(Path(output_dir), table, probabilities, bad, description, args)
+    for index in sorted(bad):
+        print(f"no answer: {bad[index]}", file=sys.stderr)
+    speed = len(files) / (time.monotonic() - started)
+    print(f"pictures={len(files)}; unreadable={len(bad)}; images_per_second={speed:.1f}; output: {output}", flush=True)
+    return output
+
+
+def load_model(
+    saved_model: str | Path, num_classes: int | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """Load the model of a folder, archive or old best.pth onto a device, in evaluation mode (the seed's function).
+
+    Raises ModelError, also if it has not `num_classes` classes.
+    """
+    model, description = load(Path(saved_model))
+    if num_classes not in (None, description.scheme.num_classes):
+        raise ModelError(
+            f"the model has {description.scheme.num_classes} classes, expected {num_classes}: {saved_model}"
+        )
+    return model.to(device)
+
+
+def load_described(model_dir: Path, args: InferenceConfig) -> tuple[nn.Module, Description]:
+    """The model and what it says of itself; flags describe an old best.pth, and must not contradict a newer model."""
+    legacy = Description(args.model or "BaseModel", "joint", MASKED_FACES, Preparation(args.resize or (128, 96)))
+    model, description = load(model_dir, legacy)
+    for flag, asked, found in (
+        ("--model", args.model, description.architecture),
+        ("--resize", args.resize, description.preparation.size),
+    ):
+        if asked is not None and asked != found:
+            raise ConfigError(
+                f"{flag} {asked} contradicts the model, which was trained with {found}; leave the flag out"
+            )
+    return model, description
+
+
+def read_table(data_dir: Path) -> tuple[pd.DataFrame, list[Path]]:
+    """The rows of info.csv and the file of each; without info.csv, every picture below the folder, sorted."""
+    existing_folder(data_dir, "SM_CHANNEL_EVAL", "info.csv and images/, or pictures")
+    info = data_dir / "info.csv"
+    if info.exists():
+        try:
+            table = pd.read_csv(info, dtype=str, keep_default_na=False)
+        except ValueError as error:  # what pandas raises for an empty or torn table
+            raise DataError(f"cannot be read as a table ({error}): {info}") from None
+        if "ImageID" not in table:
+            raise DataError(f"no column ImageID, expected ImageID,ans; columns are {', '.join(table)}: {info}")
+    else:
+        found = [path for path in sorted(data_dir.rglob("[!.]*")) if path.is_file() and is_image_file(path.name)]
+        table = pd.DataFrame({"ImageID": [path.relative_to(data_dir).as_posix() for path in found]})
+    if table.empty:
+        raise DataError(f"no pictures to label, expected rows in info.csv or picture files: {data_dir}")
+    images = data_dir / "images" if info.exists() and (data_dir / "images").is_dir() else data_dir
+    return table, [images / name for name in table["ImageID"]]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A batch of answers: probabilities (batch, classes), and why a picture has none, or None."""
+
+    probabilities: NDArray[np.float32]
+    errors: list[ImageError | None]
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    batches: Iterator[tuple[NDArray[np.uint8], list[ImageError | None]]],
+    preparation: Preparation,
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> Iterator[Predicted]:
+    """Run the model over prepared batches (batch, height, width, 3)."""
+    normalize = BaseAugmentation.of(preparation).normalize
+    for pixels, errors in batches:
+        images = normalize(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))  # (batch, 3, height, width)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            logits = model(images)
+        yield Predicted(logits.float().softmax(1).cpu().numpy(), errors)
+
+
+def write_output(
+    output_dir: Path,
+    table: pd.DataFrame,
+    probabilities: NDArray[np.float32],
+    bad: dict[int, ImageError],
+    description: Description,
+    args: InferenceConfig,
+) -> Path:
+    """Write output.csv: all columns of the table, `ans`, and what was asked for besides."""
+    readable = np.array([index not in bad for index in range(len(table))])
+    answers = pd.Series(probabilities.argmax(1), dtype="Int64").where(readable)
+    table = table.assign(ans=answers)
+    if args.status:
+        table["status"] = [bad[index].code if index in bad else "ok" for index in range(len(table))]
+    if args.save_probabilities:
+        columns = {f"probability_{label}": probabilities[:, label] for label in range(probabilities.shape[1])}
+        table = table.assign(**{name: pd.Series(values).where(readable) for name, values in columns.items()})
+    if description.scheme != MASKED_FACES:  # evaluation needs to know what other numbers mean
+        with replacing(output_dir / "scheme.json") as file:
+            file.write(json.dumps(description.scheme.to_dict(), indent=2) + "\n")
+    with replacing(output_dir / "output.csv") as file:
+        table.to_csv(file, index=False, lineterminator="\n")
+    return output_dir / "output.csv"
+
+
+if __name__ == "__main__":
+    guard(main)

@@ -1,0 +1,132 @@
+"""The label scheme: what a class number means. No torch, no pandas.
+
+The home task is masked faces: 18 classes = mask x gender x age, `class = mask * 6 + gender * 3 + age`. Any other
+data set has a plain scheme: a list of class names and no tasks below it.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import product
+from math import prod
+from typing import Any, Self
+
+from errors import DataError, unknown_name
+
+
+class MaskLabels(IntEnum):
+    """How the mask is worn."""
+
+    MASK = 0
+    INCORRECT = 1
+    NORMAL = 2
+
+
+class GenderLabels(IntEnum):
+    """Perceived gender, as the data set records it."""
+
+    MALE = 0
+    FEMALE = 1
+
+    @classmethod
+    def from_str(cls, value: str) -> Self:
+        """Read `male` or `female` in any case; raises DataError for anything else."""
+        try:
+            return cls[value.upper()]
+        except KeyError:
+            raise DataError(unknown_name("gender", value, ("male", "female"))) from None
+
+
+class AgeLabels(IntEnum):
+    """Age group: under 30, 30 to 59, 60 and over."""
+
+    YOUNG = 0
+    MIDDLE = 1
+    OLD = 2
+
+    @classmethod
+    def from_number(cls, value: str | int) -> Self:
+        """Read an age in whole years; raises DataError if it is none."""
+        try:
+            years = int(value)
+        except ValueError:
+            raise DataError(f"age {value!r} is not a whole number of years") from None
+        if not 0 <= years <= 150:
+            raise DataError(f"age {years} is not between 0 and 150 years")
+        return cls.YOUNG if years < 30 else cls.MIDDLE if years < 60 else cls.OLD
+
+
+# File stems of a profile folder; what else lies in there is not a sample.
+MASK_OF_STEM = {
+    **{f"mask{number}": MaskLabels.MASK for number in range(1, 6)},
+    "incorrect_mask": MaskLabels.INCORRECT,
+    "normal": MaskLabels.NORMAL,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attribute of a class, such as `mask`, with the names of its values."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """The names of all classes and, where a class is a combination of attributes, its tasks (first varies slowest)."""
+
+    name: str
+    classes: tuple[str, ...]
+    tasks: tuple[Task, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise DataError(f"label scheme {self.name!r} has {len(self.classes)} classes; at least 2 are needed")
+        if self.tasks and prod(len(task.classes) for task in self.tasks) != len(self.classes):
+            raise DataError(f"label scheme {self.name!r}: the tasks do not multiply to {len(self.classes)} classes")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def decode(self, label: int) -> tuple[int, ...]:
+        """Split a class number into one number per task: 7 -> (1, 0, 1) for masked faces."""
+        digits: list[int] = []
+        for task in reversed(self.tasks):
+            label, digit = divmod(label, len(task.classes))
+            digits.append(digit)
+        return tuple(reversed(digits))
+
+    def encode(self, *digits: int) -> int:
+        """Join one number per task into a class number; the inverse of `decode`."""
+        label = 0
+        for task, digit in zip(self.tasks, digits, strict=True):
+            label = label * len(task.classes) + int(digit)
+        return label
+
+    def describe(self, label: int) -> dict[str, str]:
+        """The attribute names of a class: 7 -> {"mask": "incorrect", "gender": "male", "age": "30-59"}."""
+        digits = self.decode(label)
+        return {task.name: task.classes[digit] for task, digit in zip(self.tasks, digits, strict=True)}
+
+    def to_dict(self) -> dict[str, Any]:
+        tasks = [{"name": task.name, "classes": list(task.classes)} for task in self.tasks]
+        return {"name": self.name, "classes": list(self.classes), "tasks": tasks}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Self:
+        tasks = tuple(Task(task["name"], tuple(task["classes"])) for task in record["tasks"])
+        return cls(record["name"], tuple(record["classes"]), tasks)
+
+
+_TASKS = (
+    Task("mask", ("worn", "incorrect", "not worn")),
+    Task("gender", ("male", "female")),
+    Task("age", ("under 30", "30-59", "60 and over")),
+)
+
+MASKED_FACES = LabelScheme(
+    "masked-faces",
+    tuple(f"mask {mask}, {gender}, {age}" for mask, gender, age in product(*(task.classes for task in _TASKS))),
+    _TASKS,
+)

@@ -1,0 +1,142 @@
+"""One optimizer step, and one pass of predictions: the network with everything that changes it."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from augmentation import BaseAugmentation
+from errors import TrainingError
+from loader import Batch, derive_seed, generator
+from optimization import ExponentialMovingAverage, set_lr
+from transforms import Mixer
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says about labelled pictures: mean loss, true labels (n,), probabilities (n, classes)."""
+
+    loss: float
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    def matrix(self) -> NDArray[np.int64]:
+        """The confusion matrix (classes, classes): rows are the truth."""
+        classes = self.probabilities.shape[1]
+        return np.bincount(self.labels * classes + self.probabilities.argmax(1), minlength=classes**2).reshape(
+            classes, classes
+        )
+
+
+@dataclass
+class Learner:
+    """A network in training. All randomness of a step is a function of (seed, epoch, step), so no state of it is kept."""
+
+    model: nn.Module
+    criterion: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], float]  # optimizer steps done so far -> share of the peak learning rate
+    augmentation: BaseAugmentation
+    mixer: Mixer
+    average: ExponentialMovingAverage | None
+    device: torch.device
+    dtype: torch.dtype | None  # of autocast; None is float32 throughout
+    seed: int
+    peak_lr: float
+    clip_norm: float = 0.0
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network to validate and publish: the moving average where one is kept."""
+        return self.average.module if self.average else self.model
+
+    def step(self, batch: Batch, epoch: int, steps_done: int) -> tuple[Tensor, Tensor]:
+        """Learn from one batch; returns the loss () and the predicted classes (batch,), both on the device."""
+        set_lr(self.optimizer, self.peak_lr * self.schedule(steps_done))
+        draw = generator(self.seed, epoch, batch.step, "augmentation")
+        images = self.augmentation.augment(batch.pixels, draw)  # (batch, 3, height, width)
+        images, partners, share = self.mixer(images, draw)
+        torch.manual_seed(derive_seed(self.seed, epoch, batch.step, "dropout"))
+
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        predicted = []
+        for part in torch.arange(len(images), device=self.device).chunk(self.accumulate):
+            logits, loss = self._loss(images[part], batch.labels[part], batch.labels[partners[part]], share)
+            loss = loss * (len(part) / len(images))
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+            predicted.append(logits.detach().argmax(1))
+        self._update()
+        return total, torch.cat(predicted)
+
+    def _loss(self, images: Tensor, labels: Tensor, partner_labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Logits (batch, classes) in float32 and the loss, against two labels each where pictures were mixed."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            logits = self.model(images).float()
+        loss = self.criterion(logits, labels)
+        if share < 1:
+            loss = share * loss + (1 - share) * self.criterion(logits, partner_labels)
+        return logits, loss
+
+    def _update(self) -> None:
+        if self.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.update(self.model)
+
+    @torch.inference_mode()
+    def predict(self, batches: Iterable[Batch]) -> Predictions:
+        """Predict every picture once, prepared but not changed at random; raises TrainingError if a loss is not finite."""
+        self.evaluated.eval()
+        losses, labels, probabilities = [], [], []
+        for batch in batches:
+            images = self.augmentation.normalize(batch.pixels)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                logits = self.evaluated(images).float()
+            losses.append(self.criterion(logits, batch.labels) * len(logits))
+            labels.append(batch.labels)
+            probabilities.append(logits.softmax(1))
+        truth = torch.cat(labels)
+        loss = float(torch.stack(losses).sum() / len(truth))
+        if not math.isfinite(loss):
+            raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
+        return Predictions(loss, truth.cpu().numpy(), torch.cat(probabilities).cpu().numpy())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later steps depend on, on the CPU's side of a copy only where the caller makes one."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+
+
+def build_learner(
+    args: TrainConfig, data: Data, device: torch.device, steps_per_epoch: int, pretrained_dir: Path | None
+) -> Learner:
+    """Put together what the configuration names: network, loss, optimizer, schedule, augmentation, average."""
+    scheme = data.dataset.scheme
+    model = create_model(args.model, scheme, head=args.head, size=args.resize)
+    model = model.to(device, memory_format=torch.channels_last)

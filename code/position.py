@@ -1,0 +1,69 @@
+"""Where training stands: everything about a run that is not in the network, the optimizer or the seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from errors import TrainingError
+
+
+@dataclass
+class Position:
+    """Epoch and step (both count from 0, what is still to be done), sums over the epoch, history, and the best so far."""
+
+    run_name: str
+    epoch: int = 0
+    step: int = 0
+    steps_done: int = 0
+    loss_sum: Tensor | None = None  # () over the steps of this epoch, on the device
+    matrix: Tensor | None = None  # (classes, classes) of this epoch's training predictions, on the device
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0  # counts from 1; 0 is none yet
+    best_score: float = -1.0
+    best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def epochs_since_best(self) -> int:
+        return self.epoch - self.best_epoch
+
+    def add(self, loss: Tensor, matrix: Tensor) -> None:
+        """Count one step: its loss () and its confusion matrix (classes, classes)."""
+        self.loss_sum = loss if self.loss_sum is None else self.loss_sum + loss
+        self.matrix = matrix if self.matrix is None else self.matrix + matrix
+        self.step += 1
+        self.steps_done += 1
+
+    def check_finite(self) -> None:
+        """Raise TrainingError if a loss of this epoch was not finite: it stays so in the sum."""
+        if self.loss_sum is not None and not self.loss_sum.isfinite():
+            raise TrainingError(
+                f"the loss is not finite in epoch {self.epoch + 1} at or before step {self.steps_done}; "
+                "lower --lr, set --clip-norm, or train with --precision fp32"
+            )
+
+    def end_epoch(self, values: Mapping[str, float], *, score: float, weights: Mapping[str, Tensor]) -> None:
+        """Close the epoch: one row of history, and a copy of the weights if its score beats all before."""
+        assert self.loss_sum is not None and self.matrix is not None
+        accuracy = float(self.matrix.diagonal().sum() / self.matrix.sum())
+        self.epoch += 1
+        row = {
+            "epoch": self.epoch,
+            "step": self.steps_done,
+            "train_loss": float(self.loss_sum) / self.step,
+            "train_accuracy": accuracy,
+        }
+        self.history.append(row | dict(values))
+        if score > self.best_score:
+            self.best_epoch, self.best_score = self.epoch, score
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        self.step, self.loss_sum, self.matrix = 0, None, None
+
+    def to_state(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        return cls(**state)

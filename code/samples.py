@@ -1,0 +1,172 @@
+"""A data set as one table: which picture, whose, which class; and its split into training and validation. No torch.
+
+Columns: `path` (relative to the root, with forward slashes), `person` (an opaque id), `label` (class number), and one
+column per task of the scheme. Rows are sorted by path, so the same files give the same table on every machine.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from environment import existing_folder
+from errors import DataError
+from images import is_image_file
+from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme
+
+_PROFILE = "<id>_<gender>_<race>_<age>/mask1.jpg"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The table, the folder its paths start from, the meaning of its labels, and how many files were passed over."""
+
+    root: Path
+    table: pd.DataFrame
+    scheme: LabelScheme
+    ignored_files: int = 0
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        return [self.root / path for path in self.table["path"]]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        return self.table["label"].to_numpy(np.int64)
+
+    def fingerprint(self) -> str:
+        """sha256 over paths and labels: two data sets with the same fingerprint hold the same samples."""
+        rows = zip(self.table["path"], self.table["label"], strict=True)
+        text = "\n".join(f"{path}\t{label}" for path, label in rows) + "\n" + "\n".join(self.scheme.classes)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
+    """Read profile folders `<id>_<gender>_<race>_<age>` with mask1..mask5, incorrect_mask and normal in each.
+
+    `channel` is the folder that holds them, or one or two levels above it. Raises DataError for a folder name that is
+    not a profile, for an unknown gender or age, and where there is no picture at all.
+    """
+    existing_folder(channel, variable, f"profile folders such as {_PROFILE}")
+    root = _find_profiles(channel, variable)
+    rows, ignored = [], 0
+    for folder in _folders(root):
+        person, gender, age = _read_profile(folder)
+        for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_file()):
+            mask = MASK_OF_STEM.get(name.rsplit(".", 1)[0])
+            if name.startswith("."):
+                continue
+            if mask is None or not is_image_file(name):
+                ignored += 1
+                continue
+            label = MASKED_FACES.encode(mask, gender, age)
+            rows.append((f"{folder.name}/{name}", person, label, int(mask), int(gender), int(age)))
+    if not rows:
+        raise DataError(f"no pictures in the profile folders of {variable}, expected {_PROFILE}: {root}")
+    table = pd.DataFrame(rows, columns=["path", "person", "label", "mask", "gender", "age"])
+    return Samples(root, table.sort_values("path", ignore_index=True), MASKED_FACES, ignored)
+
+
+def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
+    """Read one folder per class, as torchvision's ImageFolder does; every picture is its own person.
+
+    Raises DataError for a folder without pictures.
+    """
+    existing_folder(channel, variable, "one folder per class")
+    classes = _folders(channel)
+    scheme = LabelScheme("folders", tuple(folder.name for folder in classes))
+    rows, ignored = [], 0
+    for label, folder in enumerate(classes):
+        files = [path for path in sorted(folder.rglob("[!.]*")) if path.is_file()]
+        pictures = [path.relative_to(channel).as_posix() for path in files if is_image_file(path.name)]
+        if not pictures:
+            raise DataError(f"no pictures for class {folder.name!r}, expected at least one: {folder}")
+        ignored += len(files) - len(pictures)
+        rows += [(picture, picture, label) for picture in pictures]
+    table = pd.DataFrame(rows, columns=["path", "person", "label"])
+    return Samples(channel, table.sort_values("path", ignore_index=True), scheme, ignored)
+
+
+def split_samples(
+    samples: Samples, ratio: float, seed: int, *, fold: tuple[int, int] | None = None, by: str = "person"
+) -> pd.Series:
+    """Say "train" or "val" for every row: validation gets `ratio` of the people, or part k of n for fold=(k, n).
+
+    All rows with the same `by` go to the same side. Stratified by gender x age (without these, by label): each group's
+    share is right to within one person. A function of seed, ids and groups only: sorted, no global random state.
+    """
+    groups = [task.name for task in samples.scheme.tasks if task.name != "mask"] if by == "person" else []
+    firsts = samples.table.drop_duplicates(by)
+    strata = dict(zip(firsts[by], firsts[groups or ["label"]].itertuples(index=False, name=None), strict=True))
+    people = sorted(strata, key=lambda person: (strata[person], _shuffle_key(seed, person)))
+    held_out = {person for index, person in enumerate(people) if _is_held_out(index, ratio, fold)}
+    if not held_out or len(held_out) == len(people):
+        how = f"--fold {fold[0]}/{fold[1]}" if fold else f"--val-ratio {ratio:g}"
+        side = "train on" if held_out else "validate on"
+        raise DataError(
+            f"{how} leaves no one to {side} out of {len(people)}; give more people or another split: {samples.root}"
+        )
+    return samples.table[by].isin(held_out).map(lambda held: "val" if held else "train")
+
+
+def _is_held_out(index: int, ratio: float, fold: tuple[int, int] | None) -> bool:
+    """Systematic sampling: the groups stand in one line, and every 1/ratio-th person is taken."""
+    if fold:
+        part, parts = fold
+        return index % parts == part - 1
+    return math.floor(round((index + 1) * ratio, 9)) > math.floor(round(index * ratio, 9))
+
+
+def _shuffle_key(seed: int, person: str) -> str:
+    """A random place in the line that depends on nothing but the seed and the person."""
+    return hashlib.sha256(f"{seed}:{person}".encode()).hexdigest()
+
+
+def _find_profiles(channel: Path, variable: str) -> Path:
+    """The folder that holds the profile folders: the channel itself, or one or two levels below."""
+    for level in _levels(channel):
+        found = [folder for folder in level if any(_looks_like_profile(child) for child in _folders(folder))]
+        if len(found) > 1:
+            names = ", ".join(folder.name for folder in found[:4])
+            raise DataError(
+                f"{variable} holds several data sets ({names}), expected one; name the one to use: {channel}"
+            )
+        if found:
+            return found[0]
+    raise DataError(f"no profile folders under {variable}, expected {_PROFILE}: {channel}")
+
+
+def _levels(channel: Path) -> Iterator[Sequence[Path]]:
+    level = [channel]
+    for _ in range(3):
+        yield level
+        level = [child for folder in level for child in _folders(folder)]
+
+
+def _looks_like_profile(folder: Path) -> bool:
+    return folder.name.count("_") == 3
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Sub-folders by name; those that start with a dot are litter of other systems."""
+    return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _read_profile(folder: Path) -> tuple[str, GenderLabels, AgeLabels]:
+    """The id, gender and age group in the name of a profile folder."""
+    parts = folder.name.split("_")
+    if len(parts) != 4:
+        raise DataError(
+            f"{folder.name!r} is not a profile, expected <id>_<gender>_<race>_<age>; rename or remove it: {folder}"
+        )
+    try:
+        return parts[0], GenderLabels.from_str(parts[1]), AgeLabels.from_number(parts[3])
+    except DataError as error:
+        raise DataError(f"{error}; rename the profile folder: {folder}") from None

@@ -1,0 +1,82 @@
+"""What a run says while it runs: a progress bar or plain lines, metrics.jsonl, and TensorBoard events."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from metrics import log_line
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from environment import replacing
+
+Item = TypeVar("Item")
+
+
+def increment_path(path: str | Path, exist_ok: bool = False) -> Path:
+    """The path itself if it is free (or `exist_ok`), else with the next number: exp, exp2, exp3 (the seed's rule)."""
+    path = Path(path)
+    if exist_ok or not path.exists():
+        return path
+    pattern = re.compile(re.escape(path.name) + r"(\d+)")
+    numbers = [int(match[1]) for sibling in path.parent.iterdir() if (match := pattern.fullmatch(sibling.name))]
+    return path.with_name(f"{path.name}{max([1, *numbers]) + 1}")
+
+
+def on_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def progress(items: Iterable[Item], total: int, description: str, initial: int = 0) -> Iterable[Item]:
+    """A tqdm bar around `items` on a terminal, else the items as they are: log files get no bars."""
+    if not on_terminal():
+        return items
+    return tqdm(items, description, total=total, initial=initial, leave=False, unit="it", dynamic_ncols=True)
+
+
+class Tracker:
+    """Writes what an epoch brought to the log, to metrics.jsonl and to TensorBoard.
+
+    metrics.jsonl holds what the run computed and nothing that depends on the clock, so that a resumed run leaves the
+    same bytes as one that was never interrupted; speed goes to the log and to TensorBoard.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.writer.close()
+
+    def step(self, step: int, values: Mapping[str, float]) -> None:
+        """A point of the training curves: Train/loss, Train/accuracy, Train/learning_rate."""
+        for name, value in values.items():
+            self.writer.add_scalar(f"Train/{name}", value, step)
+
+    def epoch(self, history: Sequence[Mapping[str, float]], speed: Mapping[str, float]) -> None:
+        """The newest epoch of the history, in full: one line of the log, and all scalars by epoch."""
+        newest = history[-1]
+        print(log_line({**newest, **speed}), flush=True)
+        for name, value in {**newest, **speed}.items():
+            if name not in ("epoch", "step"):
+                group, _, rest = name.partition("_")
+                tag = f"{group.capitalize()}/{rest}" if group in ("train", "val") else f"Run/{name}"
+                self.writer.add_scalar(tag, value, int(newest["epoch"]))
+        with replacing(self.folder / "metrics.jsonl") as file:
+            file.writelines(json.dumps(dict(row)) + "\n" for row in history)
+
+    def figure(self, name: str, figure: Any, epoch: int) -> None:
+        """A matplotlib figure, such as the seed's grid of pictures."""
+        figure.canvas.draw()
+        width, height = figure.canvas.get_width_height()
+        import numpy as np
+
+        pixels = np.frombuffer(figure.canvas.buffer_rgba(), np.uint8).reshape(height, width, 4)[..., :3]
+        self.writer.add_image(name, pixels, epoch, dataformats="HWC")

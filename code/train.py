@@ -1,0 +1,225 @@
+"""Train an image classifier.
+
+    SM_CHANNEL_TRAIN=data/train SM_MODEL_DIR=model python code/train.py --epochs 30 --model resnet18
+
+In: a folder of photographs, one folder per person. Out: `model.safetensors` and `model.json` in SM_MODEL_DIR; the
+settings, the split, metrics.jsonl, TensorBoard events and a report in SM_OUTPUT_DATA_DIR/exp; checkpoints in
+SM_CHECKPOINT_DIR. Everything random is a function of the seed and of where training stands, so a run that was stopped
+and goes on from its checkpoint ends as one that was not.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from arguments import parse
+from config import TrainConfig, TrainPaths
+from environment import StopRequest, guard, replacing
+
+if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
+    guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
+
+import numpy as np
+import torch
+
+from artifact import Description, publish
+from checkpoint import Checkpoints
+from data import Data, read_data
+from devices import select_device
+from learner import Learner, Predictions, build_learner
+from loader import Loader
+from metrics import confusion_matrix, scores
+from optimization import get_lr
+from position import Position
+from report import grid_image, write_report
+from tracking import Tracker, increment_path, progress
+
+__all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", "train"]
+
+
+def main() -> None:
+    """The command: flags and SM_* variables in, a published model out."""
+    paths, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
+    stop = StopRequest()
+    stop.listen()
+    train(
+        paths.data_dir,
+        paths.model_dir,
+        config,
+        output_dir=paths.output_dir,
+        checkpoint_dir=paths.checkpoint_dir,
+        pretrained_dir=paths.pretrained_dir,
+        stop=stop,
+    )
+
+
+def train(
+    data_dir: str | Path,
+    model_dir: str | Path,
+    args: TrainConfig,
+    *,
+    output_dir: str | Path = "./output",
+    checkpoint_dir: str | Path | None = None,
+    pretrained_dir: str | Path | None = None,
+    stop: StopRequest | None = None,
+) -> dict[str, float]:
+    """Train on the photographs in `data_dir`, publish the best model in `model_dir`, return its validation scores.
+
+    Raises a JobError, with nothing half-written, for whatever the user can mend.
+    """
+    seed_everything(args.seed, args.deterministic)
+    device = select_device(args.device)
+
+    # the data: one table, split by person; every picture prepared once
+    data = read_data(Path(data_dir), args)
+    train_loader, val_loader = data.loaders(args, device)
+
+    # the network, or where it stood when the last run ended
+    learner = build_learner(args, data, device, len(train_loader), Path(pretrained_dir) if pretrained_dir else None)
+    run_dir = increment_path(Path(output_dir) / args.name)
+    checkpoints = Checkpoints(Path(checkpoint_dir or run_dir / "checkpoints"), data.fingerprint(args))
+    position = Position(run_dir.name)
+    if (state := checkpoints.load(args.resume)) is not None:
+        position = Position.from_state(state["position"])
+        learner.load_state_dict(state["learner"])
+        run_dir = Path(output_dir) / position.run_name
+        print(f"resumed at epoch {position.epoch + 1}, after {position.steps_done} steps", flush=True)
+    with replacing(run_dir / "config.json") as file:
+        file.write(json.dumps(asdict(args), indent=2) + "\n")
+    data.write_split(run_dir / "split.csv")
+
+    # the epochs
+    stop = stop or StopRequest()
+    with Tracker(run_dir) as tracker:
+        run = Run(args, data, learner, position, checkpoints, tracker)
+        while not run.is_finished and not stop.requested:
+            run.train_epoch(train_loader, stop)
+            if not stop.requested:
+                run.end_epoch(val_loader)
+
+    # the best of them
+    return run.publish(Path(model_dir), val_loader, run_dir / "report")
+
+
+def seed_everything(seed: int, deterministic: bool = True) -> None:
+    """Seed torch, numpy and random, and choose between the same bits every time and the fastest kernels."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is only deterministic with this set
+
+
+class Run:
+    """Training between two points of time: what an epoch does, what its end does, and what is left at the very end."""
+
+    def __init__(
+        self,
+        args: TrainConfig,
+        data: Data,
+        learner: Learner,
+        position: Position,
+        checkpoints: Checkpoints,
+        tracker: Tracker,
+    ) -> None:
+        self.args, self.data, self.learner, self.position = args, data, learner, position
+        self.checkpoints, self.tracker = checkpoints, tracker
+        self.saved_at = time.monotonic()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or the last `--patience` of them brought nothing better."""
+        patience = self.args.patience
+        return self.position.epoch >= self.args.epochs or 0 < patience <= self.position.epochs_since_best
+
+    def train_epoch(self, loader: Loader, stop: StopRequest) -> None:
+        """Take the steps of the current epoch that are still to be taken; a stop request ends it after a step."""
+        position, learner, started, first = self.position, self.learner, time.monotonic(), self.position.step
+        batches = progress(loader.epoch(position.epoch, first), len(loader), f"epoch {position.epoch + 1}", first)
+        for batch in batches:
+            loss, predicted = learner.step(batch, position.epoch, position.steps_done)
+            position.add(loss, confusion_matrix(batch.labels, predicted, self.data.dataset.num_classes))
+            if position.steps_done % self.args.log_interval == 0:
+                accuracy = float((batch.labels == predicted).float().mean())
+                values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(learner.optimizer)}
+                self.tracker.step(position.steps_done, values)
+            if stop.requested or time.monotonic() - self.saved_at > self.args.checkpoint_seconds:
+                self.save()
+            if stop.requested:
+                return
+        taken = min((len(loader) - first) * loader.batch_size, loader.samples_per_epoch)
+        self.images_per_second = taken / (time.monotonic() - started)
+
+    def end_epoch(self, loader: Loader) -> None:
+        """Validate, write it down, keep the network if it is the best so far, and save."""
+        position, started = self.position, time.monotonic()
+        position.check_finite()
+        predictions = self.learner.predict(loader.epoch(position.epoch))
+        found = scores(predictions.matrix(), self.data.dataset.scheme)
+        position.end_epoch(
+            {"learning_rate": get_lr(self.learner.optimizer), "val_loss": predictions.loss}
+            | {f"val_{name}": value for name, value in found.items()},
+            score=found[self.args.metric],
+            weights=self.learner.evaluated.state_dict(),
+        )
+        speed = {"images_per_second": self.images_per_second, "validation_seconds": time.monotonic() - started}
+        self.tracker.epoch(position.history, speed)
+        self._show_pictures(predictions, loader)
+        self.save()
+
+    def save(self) -> None:
+        """Commit a checkpoint of everything that later steps, and the files left at the end, depend on."""
+        self.position.check_finite()
+        state = {"position": self.position.to_state(), "learner": self.learner.state_dict()}
+        self.checkpoints.save(self.position.steps_done, state)
+        self.saved_at = time.monotonic()
+
+    def publish(self, model_dir: Path, loader: Loader, report_dir: Path) -> dict[str, float]:
+        """Publish the best network with its validation scores, and write the report about it."""
+        position, dataset = self.position, self.data.dataset
+        if position.best_weights is not None:
+            self.learner.evaluated.load_state_dict(position.best_weights)
+        predictions = self.learner.predict(loader.epoch(0))
+        found = scores(predictions.matrix(), dataset.scheme)
+        description = Description(
+            self.args.model,
+            self.args.head,
+            dataset.scheme,
+            self.data.augmentation.preparation,
+            found,
+            asdict(self.args),
+        )
+        publish(model_dir, self.learner.evaluated.state_dict(), description)
+        report = write_report(
+            report_dir,
+            title=f"{position.run_name}: {self.args.model}",
+            scheme=dataset.scheme,
+            history=position.history,
+            labels=predictions.labels,
+            probabilities=predictions.probabilities,
+            names=[str(dataset.samples.table["path"].iat[row]) for row in loader.rows],
+            pixels=lambda index: self.data.store.pixels[loader.rows[index]],
+            settings=asdict(self.args),
+        )
+        done = "finished" if self.is_finished else "stopped, and can be resumed"
+        print(f"{done}: best epoch {position.best_epoch} of {position.epoch}; model: {model_dir}; report: {report}")
+        return found
+
+    def _show_pictures(self, predictions: Predictions, loader: Loader) -> None:
+        """Put the seed's grid of validation pictures into TensorBoard, as many as make a grid."""
+        rows = loader.rows[:16]
+        guesses = predictions.probabilities[: len(rows)].argmax(1)
+        figure = grid_image(
+            self.data.store.pixels[rows], predictions.labels[: len(rows)], guesses, self.data.dataset.scheme
+        )
+        self.tracker.figure("results", figure, self.position.epoch)
+
+
+if __name__ == "__main__":
+    guard(main)

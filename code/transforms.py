@@ -1,0 +1,152 @@
+"""Random changes to whole batches, as functions of tensors and a generator; each sample draws its own parameters.
+
+The generator lives on the CPU and a handful of numbers per sample travel to the device, so every device makes the same
+change. Colour is one matrix per sample and geometry one sampling grid, so each costs one pass over the batch.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision convert to grey
+_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """(count,) numbers between low and high."""
+    return torch.rand(count, generator=generator) * (high - low) + low
+
+
+def color_matrix(
+    pixels: Tensor, brightness: float, contrast: float, saturation: float, hue: float, *, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """One random colour change per sample, as a matrix (batch, 3, 3) and a bias (batch, 3) on the 0..1 scale.
+
+    All four of ColorJitter's changes are affine in the colour of a pixel, so together they are one matrix: brightness
+    scales, contrast pulls to the mean grey of the picture, saturation to the grey of the pixel, hue turns around grey.
+    """
+    count, device = len(pixels), pixels.device
+    bright, contrasts, saturate = (
+        uniform(count, 1 - spread, 1 + spread, generator).view(count, 1, 1).to(device)
+        for spread in (brightness, contrast, saturation)
+    )
+    turn = uniform(count, -hue, hue, generator).to(device) * 2 * math.pi
+    luma = torch.tensor(_LUMA, device=device)
+    identity = torch.eye(3, device=device)
+    saturation_matrix = saturate * identity + (1 - saturate) * luma.expand(3, 3)
+    matrix = _hue_matrix(turn) @ saturation_matrix * (bright * contrasts)
+    every_fourth = pixels[:, :, ::4, ::4].float()  # enough for a mean, at a sixteenth of the reads
+    mean_gray = torch.einsum("bchw,c->b", every_fourth, luma) / (255 * every_fourth[0, 0].numel())
+    bias = (1 - contrasts.view(count)) * bright.view(count) * mean_gray
+    return matrix, bias.view(count, 1).expand(count, 3)
+
+
+def _hue_matrix(turn: Tensor) -> Tensor:
+    """Turn colours around the grey axis by an angle in radians each (batch,) -> (batch, 3, 3); grey stays grey."""
+    to_yiq = torch.tensor(_YIQ, device=turn.device)
+    zero, one = torch.zeros_like(turn), torch.ones_like(turn)
+    cos, sin = turn.cos(), turn.sin()
+    rotation = torch.stack((one, zero, zero, zero, cos, -sin, zero, sin, cos), dim=1).view(-1, 3, 3)
+    turned: Tensor = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    return turned
+
+
+def affine_matrix(
+    count: int,
+    size: Sequence[int],
+    flip: float,
+    rotate: float,
+    scale: float,
+    shift: float,
+    *,
+    generator: torch.Generator,
+) -> Tensor:
+    """One random flip, rotation, zoom and shift per sample: (count, 2, 3), from output to input places in -1..1."""
+    height, width = size
+    mirror = 1 - 2 * (torch.rand(count, generator=generator) < flip).float()
+    angle = uniform(count, -rotate, rotate, generator) * math.pi / 180
+    zoom = 1 / uniform(count, 1 - scale, 1 + scale, generator)
+    across, down = uniform(count, -2 * shift, 2 * shift, generator), uniform(count, -2 * shift, 2 * shift, generator)
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    rows = (cos * mirror, -sin * height / width, across, sin * width / height * mirror, cos, down)
+    return torch.stack(rows, dim=1).view(count, 2, 3)
+
+
+def warp(pixels: Tensor, matrix: Tensor) -> Tensor:
+    """Resample a batch along an affine matrix each, bilinear, mirrored at the edges; values stay within 0..255."""
+    grid = functional.affine_grid(matrix.to(pixels.device), list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def random_erase(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
+    """Blank a patch of 2 to 20 percent of some pictures of a normalised batch, with the mean colour."""
+    count, _, height, width = images.shape
+    hit = torch.rand(count, generator=generator) < chance
+    area = uniform(count, 0.02, 0.2, generator)
+    ratio = uniform(count, math.log(0.3), math.log(3.3), generator).exp()  # of height to width
+    tall, wide = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    top = torch.rand(count, generator=generator) * (1 - tall)
+    left = torch.rand(count, generator=generator) * (1 - wide)
+    rows = _between(height, top, top + tall).to(images.device)  # (batch, height)
+    columns = _between(width, left, left + wide).to(images.device)  # (batch, width)
+    patch = rows[:, :, None] & columns[:, None, :] & hit.to(images.device)[:, None, None]
+    return images.masked_fill(patch.unsqueeze(1), 0.0)
+
+
+def _between(size: int, start: Tensor, stop: Tensor) -> Tensor:
+    """Which of `size` pixel centres lie between two shares of the picture: (batch,) x 2 -> (batch, size)."""
+    centres = (torch.arange(size) + 0.5) / size
+    return (centres >= start[:, None]) & (centres < stop[:, None])
+
+
+@dataclass(frozen=True)
+class Mixer:
+    """Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019) of a batch with itself in another order.
+
+    Each alpha is that of a Beta(alpha, alpha) distribution, 0 for never; with both, a coin decides per batch. CutMix
+    pastes a box, or a vertical strip of full height: half a face keeps mouth and eyes in place.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    shape: str = "box"
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+        """Returns the mixed images, who the partner of each is (batch,), and the share that is its own.
+
+        The loss is `share * loss(labels) + (1 - share) * loss(labels[partners])`.
+        """
+        count, _, height, width = images.shape
+        if not self.mixup and not self.cutmix:
+            return images, torch.arange(count, device=images.device), 1.0
+        cut = torch.rand((), generator=generator).item() < (0.5 if self.mixup else 1.0) if self.cutmix else False
+        share = _beta(self.cutmix if cut else self.mixup, generator)
+        partners = torch.randperm(count, generator=generator).to(images.device)
+        if not cut:
+            return images.lerp(images[partners], 1 - share), partners, share
+        top, left, bottom, right = _patch(height, width, 1 - share, self.shape, generator)
+        mixed = images.clone()
+        mixed[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
+        return mixed, partners, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    """A number from Beta(alpha, alpha), as the ratio of two gamma variates."""
+    first, second = torch._standard_gamma(torch.full((2,), alpha), generator=generator).tolist()
+    return float(first / (first + second)) if first + second > 0 else 0.5
+
+
+def _patch(height: int, width: int, area: float, shape: str, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """A patch of about `area` of the picture around a random centre, cut off at the edges: top, left, bottom, right."""
+    down, across = torch.rand(2, generator=generator).tolist()
+    if shape == "strip":
+        left = round(across * (width - round(area * width)))
+        return 0, left, height, left + round(area * width)
+    tall, wide = height * math.sqrt(area), width * math.sqrt(area)
+    top, bottom = (min(max(round(down * height + half), 0), height) for half in (-tall / 2, tall / 2))
+    left, right = (min(max(round(across * width + half), 0), width) for half in (-wide / 2, wide / 2))
+    return top, left, bottom, right

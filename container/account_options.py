@@ -1,0 +1,129 @@
+"""The flags of submit.py about the account, the place of the files, and jobs that exist. Nothing here talks to AWS."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from arguments import folder as from_environment
+from arguments import knob
+from option_checks import bucket_problems, pair_problems
+
+_ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Who asks, and where."""
+
+    profile: str | None = knob(None, "profile of ~/.aws/config")
+    region: str | None = from_environment("AWS_REGION", None, "region, such as ap-northeast-2; else the profile's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the job may use, and where its files lie."""
+
+    role: str | None = from_environment("SAGEMAKER_ROLE", None, "ARN of the role that the job takes on")
+    bucket: str | None = from_environment("SAGEMAKER_BUCKET", None, "S3 bucket of data, checkpoints and results")
+    prefix: str = knob("masked-faces", "folder in the bucket under which everything lies")
+    repository: str = knob("masked-faces", "ECR repository of the image")
+    image: str | None = knob(None, "image to run; default: the repository's image of this git commit")
+    kms_key: str | None = knob(None, "KMS key that encrypts volumes and results")
+    subnets: str = knob("", "run in a VPC: its subnets, comma separated")
+    security_groups: str = knob("", "run in a VPC: the security groups, comma separated")
+    network_isolation: bool = knob(True, "no network inside the container")
+    tags: str = knob("", "name=value,... for everything that is created")
+
+    def problems(self) -> list[str]:
+        """What is missing or malformed, one sentence each."""
+        problems = []
+        if self.role is None:
+            problems.append("--role: needed, the ARN of the role that the job takes on; `submit.py setup` makes one")
+        elif not _ROLE.fullmatch(self.role):
+            problems.append(f"--role: {self.role!r} is not of the form arn:aws:iam::123456789012:role/name")
+        problems += bucket_problems(self.bucket)
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", self.prefix):
+            problems.append(f"--prefix: {self.prefix!r} is not of the form folder or folder/folder")
+        if bool(self.subnets) != bool(self.security_groups):
+            problems.append("--subnets and --security-groups: a VPC needs both")
+        return problems + pair_problems("tags", self.tags)
+
+    @property
+    def partition(self) -> str:
+        """`aws`, `aws-cn` or `aws-us-gov`, as the role says."""
+        return self._role_match[1]
+
+    @property
+    def account(self) -> str:
+        """The account of the role, which is the account of everything else."""
+        return self._role_match[2]
+
+    @property
+    def _role_match(self) -> re.Match[str]:
+        match = _ROLE.fullmatch(self.role or "")
+        assert match, "problems() has checked the role"
+        return match
+
+    def uri(self, *parts: str) -> str:
+        """s3://bucket/prefix/part/part, without a slash at the end."""
+        return "/".join([f"s3://{self.bucket}", self.prefix, *parts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """How to submit."""
+
+    dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
+    price_per_hour: float | None = knob(None, "price of one instance hour, to be told what it can cost", minimum=0)
+    wait: bool = knob(False, "stay until the job has ended")
+    poll_seconds: float = knob(15.0, "seconds between two looks at a job", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """The image, from this machine to ECR."""
+
+    local_image: str = knob("masked-faces", "image as Docker knows it here")
+    repository: str = knob("masked-faces", "ECR repository; made if it is absent")
+    tag: str | None = knob(None, "tag in the repository; default: the git commit")
+    kms_key: str | None = knob(None, "KMS key that encrypts a new repository")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """The bucket, the role and the policy, once per account."""
+
+    account: str | None = knob(None, "account number; default: ask AWS")
+    bucket: str | None = from_environment("SAGEMAKER_BUCKET", None, "S3 bucket; made if it is absent")
+    role_name: str = knob("masked-faces-sagemaker", "role that jobs take on; made if it is absent")
+    prefix: str = knob("masked-faces", "folder in the bucket that jobs may use")
+    repository: str = knob("masked-faces", "ECR repository that jobs may pull from")
+    kms_key: str | None = knob(None, "ARN of a KMS key that jobs may use")
+    vpc: bool = knob(False, "let jobs run in a VPC")
+    dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
+
+    def problems(self) -> list[str]:
+        """What is missing, one sentence each."""
+        problems = bucket_problems(self.bucket)
+        if self.account is not None and not re.fullmatch(r"\d{12}", self.account):
+            problems.append(f"--account: {self.account!r} is not a number of 12 digits")
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """A job that was submitted."""
+
+    job: str = knob("", "its name; may stand first, without the flag")
+    poll_seconds: float = knob(15.0, "seconds between two looks", minimum=0)
+
+    def problems(self) -> list[str]:
+        """What is missing, one sentence each."""
+        return [] if self.job else ["the name of a job is needed, such as `submit.py status faces-261124-031500`"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """What a job left."""
+
+    to: Path = knob(Path("./download"), "folder to write to")

@@ -1,0 +1,158 @@
+"""Files between this machine and S3: a folder goes up under the name of its contents, archives come down safely.
+
+A folder `faces` is uploaded to .../data/faces-<digest>/, where the digest stands for every path and every byte in it.
+So the same folder is uploaded once, an upload that broke off goes on where it stopped, a changed folder never mixes
+with what it was before, and a job that ran can be run again on the very same data.
+"""
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from shutil import copyfileobj
+from typing import Any
+
+from boto3.s3.transfer import TransferConfig
+from tqdm import tqdm
+
+from aws import Aws, explained
+from environment import cpu_count, existing_folder, replacing
+from errors import DataError
+
+_THREADS = 16  # small files wait for S3, not for this machine
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Local files and the S3 folder where they belong; `uri` ends with a slash."""
+
+    root: Path
+    names: tuple[str, ...]
+    uri: str
+    size_bytes: int
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """s3://bucket/key -> (bucket, key)."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def plan_upload(root: Path, flag: str, parent_uri: str, accept: Callable[[str], bool] = lambda name: True) -> Upload:
+    """List and digest the files of a folder whose names are accepted; names that start with a dot are left out.
+
+    Raises DataError where there is nothing to upload, or a link to a folder.
+    """
+    existing_folder(root, f"--{flag}", "files to upload")
+    names = tuple(sorted(name for name in _walk(root) if accept(PurePosixPath(name).name)))
+    if not names:
+        raise DataError(f"--{flag} holds no file that belongs there: {root}")
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        digests = list(pool.map(lambda name: _digest(root / name), names))
+    whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
+    uri = f"{parent_uri}/{_readable(root.resolve().name)}-{whole.hexdigest()[:12]}/"
+    return Upload(root, names, uri, sum((root / name).stat().st_size for name in names))
+
+
+def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
+    """Upload what is not there yet, in threads, with a bar on a terminal; returns how many files were sent."""
+    bucket, prefix = split_uri(upload.uri)
+    there = {entry["Key"]: entry["Size"] for entry in list_objects(aws, upload.uri)}
+    missing = [name for name in upload.names if there.get(prefix + name) != (upload.root / name).stat().st_size]
+    extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    client, config = aws.client("s3"), TransferConfig(use_threads=False)
+
+    def put(name: str) -> None:
+        with explained("s3", "PutObject"), (upload.root / name).open("rb") as file:
+            client.upload_fileobj(file, bucket, prefix + name, ExtraArgs=extra, Config=config)
+
+    with ThreadPoolExecutor(_THREADS) as pool, tqdm(total=len(missing), unit="file", disable=None) as bar:
+        try:
+            for _ in pool.map(put, missing):
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return len(missing)
+
+
+def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
+    """Every object under a prefix: Key, Size."""
+    bucket, prefix = split_uri(uri)
+    for page in aws.pages("s3", "ListObjectsV2", Bucket=bucket, Prefix=prefix):
+        yield from page.get("Contents", [])
+
+
+def fetch(aws: Aws, uri: str, path: Path) -> None:
+    """Download one object; the file is there whole or not at all."""
+    bucket, key = split_uri(uri)
+    with replacing(path, "wb") as file, explained("s3", "GetObject"):
+        aws.client("s3").download_fileobj(bucket, key, file)
+
+
+def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
+    """Download every object under a prefix, keeping sub-folders; returns the files. What is there already is kept."""
+    bucket, prefix = split_uri(uri.rstrip("/") + "/")
+    wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
+    paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
+    aws.client("s3")  # made before the threads: boto3 clients are made one at a time
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path), wanted, paths))
+    return paths
+
+
+def extract(archive: Path, folder: Path) -> list[Path]:
+    """Unpack the regular files of a .tar.gz, each whole or not at all; returns them.
+
+    Raises DataError for a damaged archive, a name that leads out of the folder, a link or a device.
+    """
+    paths = []
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                source = tar.extractfile(member) if member.isreg() else None
+                if source is None:
+                    raise DataError(f"{member.name!r} is a link or a device, expected a file; refused: {archive}")
+                paths.append(_inside(folder, member.name))
+                with replacing(paths[-1], "wb") as file:
+                    copyfileobj(source, file)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(f"the archive is damaged ({error}); download it again: {archive}") from error
+    return paths
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Paths of all files below, relative, with forward slashes."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if (Path(folder) / name).is_symlink():
+                raise DataError(f"a link to a folder cannot be uploaded; put the folder there: {Path(folder) / name}")
+        for name in files:
+            if not name.startswith("."):
+                yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readable(name: str) -> str:
+    """A folder's name as part of an S3 key that needs no quoting."""
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "-" for letter in name)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a name below a folder; raises DataError if it leads out of it."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts:
+        raise DataError(f"{name!r} leads out of the folder, refused: {folder}")
+    return folder / Path(*parts)

@@ -1,0 +1,78 @@
+"""Tiny generated data sets, and global state put back after every test."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
+PEOPLE = (("male", 25), ("female", 25), ("male", 45), ("female", 45), ("male", 60), ("female", 60))
+
+
+@pytest.fixture(autouse=True)
+def restore_global_state() -> Iterator[None]:
+    """Seeds, threads and cuDNN flags are the process's, not a test's."""
+    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    benchmark = torch.backends.cudnn.benchmark
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
+
+
+def picture(label: int, person: int, size: tuple[int, int] = (48, 64)) -> Image.Image:
+    """A picture (width, height) whose colours give its class away: mask above, gender in the middle, age below."""
+    mask, gender, age = label // 6, label // 3 % 2, label % 3
+    pixels = np.random.default_rng([label, person]).integers(0, 40, (size[1], size[0], 3))
+    third = size[1] // 3
+    pixels[:third, :, mask] += 200
+    pixels[third : 2 * third] += np.array([200, 60, 0]) if gender else np.array([0, 60, 200])
+    pixels[2 * third :] += 100 * age
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def label_of(stem: str, gender: str, age: int) -> int:
+    mask = {"incorrect_mask": 1, "normal": 2}.get(stem, 0)
+    return mask * 6 + (gender == "female") * 3 + (age >= 30) + (age >= 60)
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Callable[..., Path]:
+    """Make `people` profile folders with seven pictures each, in all six groups by turns; returns their folder."""
+
+    def make(people: int = 12, folder: str = "train/images", size: tuple[int, int] = (48, 64)) -> Path:
+        root = tmp_path / folder
+        for person in range(people):
+            gender, age = PEOPLE[person % len(PEOPLE)]
+            profile = root / f"{person:06}_{gender}_Asian_{age}"
+            profile.mkdir(parents=True)
+            for stem in STEMS:
+                picture(label_of(stem, gender, age), person, size).save(profile / f"{stem}.jpg", quality=95)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def eval_folder(tmp_path: Path) -> Callable[..., tuple[Path, list[int]]]:
+    """Make an eval channel with info.csv in an order of its own; returns it and the true classes, by row."""
+
+    def make(count: int = 36) -> tuple[Path, list[int]]:
+        root = tmp_path / "eval"
+        (root / "images").mkdir(parents=True)
+        labels = [(index * 7) % 18 for index in range(count)]
+        rows = ["ImageID,ans"]
+        for index, label in enumerate(labels):
+            name = f"{(index * 31) % count:040x}.jpg"
+            picture(label, 1000 + index).save(root / "images" / name, quality=95)
+            rows.append(f"{name},0")
+        (root / "info.csv").write_text("\n".join(rows) + "\n")
+        return root, labels
+
+    return make
