@@ -49,7 +49,7 @@ WORKDIR /opt/venv/lib
 RUN du -sm /opt/venv \
  && find . -name '*.a' -delete \
  && find . -name 'libcusolverMg.so*' -delete \
- && find . -path '*/site-packages/torch/bin' -prune -exec rm -rf {} + \
+ && find . -path '*/torch/bin/protoc*' -delete \
  && find . -path '*/triton/*' -prune -o -type d -name include -prune -exec rm -rf {} + \
  && find . -type d -name tests -prune -exec rm -rf {} + \
  && python -m compileall -q -j 0 . \
@@ -80,7 +80,7 @@ RUN chmod -R a+rX . \
  && mkdir -p bin /opt/ml/code \
  && for verb in train infer evaluate serve; do ln -s ../container/launch.py "bin/$verb"; done \
  && python -m compileall -q code container
-LABEL org.opencontainers.image.title="image-classification" \
+LABEL org.opencontainers.image.title="mask-classifier" \
       org.opencontainers.image.description="Trains, infers, evaluates and serves image classifiers, on a laptop and on SageMaker" \
       org.opencontainers.image.licenses="MIT" \
       com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"

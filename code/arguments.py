@@ -52,9 +52,9 @@ def knob(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def folder(variable: str, default: str | None, help: str) -> Any:
-    """A folder: taken from its flag, else from the environment variable, else the default (None: not needed)."""
-    metadata = {"help": help, "choices": (), "limits": {}, "variable": variable}
+def folder(variable: str, default: str | None, help: str, *, also: str = "") -> Any:
+    """A folder: from its flag, else from the environment variable (or `also`), else the default (None: not needed)."""
+    metadata = {"help": help, "choices": (), "limits": {}, "variable": variable, "also": also}
     return dataclasses.field(default=None if default is None else Path(default), metadata=metadata)
 
 
@@ -90,10 +90,11 @@ def _read_fields(
     for field in dataclasses.fields(cls):
         texts = given[field.name]
         source = f"--{field.name.replace('_', '-')}"
-        variable = field.metadata.get("variable", "")
-        if texts is None and environ.get(variable):
+        variables = (field.metadata.get("variable", ""), field.metadata.get("also", ""))
+        variable = next((name for name in variables if environ.get(name)), None)
+        if texts is None and variable:
             texts, source = [environ[variable]], variable
-        if texts is None or texts == [""]:
+        if texts is None or (len(texts) == 1 and not unquote(texts[0])):
             continue
         try:
             value = convert(texts, hints[field.name])
@@ -156,11 +157,7 @@ def _convert_dict(texts: Sequence[str]) -> dict[str, Value]:
     """`gamma=1.5,reduction=sum`, the same in several words, or a JSON object."""
     text = unquote(" ".join(texts))
     if text.startswith("{"):
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{text!r} is not a JSON object ({error.msg})") from None
-        return {str(key): value for key, value in record.items()}
+        return _read_json_object(text)
     values: dict[str, Value] = {}
     for pair in text.replace(",", " ").split():
         key, equals, value = pair.partition("=")
@@ -168,6 +165,18 @@ def _convert_dict(texts: Sequence[str]) -> dict[str, Value]:
             raise ValueError(f"{pair!r} is not of the form name=value")
         values[key] = _literal(value)
     return values
+
+
+def _read_json_object(text: str) -> dict[str, Value]:
+    try:
+        record = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
+        raise ValueError(f"{text!r} is not a JSON object ({reason})") from None
+    for name, value in record.items():
+        if not isinstance(value, Value):
+            raise ValueError(f"{name}={json.dumps(value)} is neither a number, a boolean nor a text")
+    return dict(record)
 
 
 def _literal(text: str) -> Value:
@@ -259,5 +268,6 @@ def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
 def _help(field: dataclasses.Field[Any]) -> str:
     default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
     parts = [f"default {show(default)}"] if default not in (None, {}) else []
-    parts = [f"environment {field.metadata['variable']}", *parts] if "variable" in field.metadata else parts
+    if "variable" in field.metadata:
+        parts.insert(0, " or ".join(filter(None, (field.metadata["variable"], field.metadata["also"]))))
     return str(field.metadata["help"]) + (f" ({', '.join(parts)})" if parts else "")

@@ -10,7 +10,6 @@ augmentation is an ordinary transform: it returns the normalised tensor (3, heig
 """
 
 import inspect
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,8 @@ class BaseAugmentation:
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         mean, std = self.preparation.mean, self.preparation.std
-        return torch.tensor(mean, device=device).view(3, 1, 1), torch.tensor(std, device=device).view(3, 1, 1)
+        mean_tensor, std_tensor = (torch.tensor(part, dtype=torch.float32, device=device) for part in (mean, std))
+        return mean_tensor.view(3, 1, 1), std_tensor.view(3, 1, 1)
 
     def _recolor(self, pixels: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
         """Apply a colour matrix (batch, 3, 3) and bias (batch, 3) on the 0..1 scale, and normalise, in one pass."""
@@ -118,7 +118,7 @@ class CustomAugmentation(BaseAugmentation):
     ) -> None:
         super().__init__(resize, mean, std, crop)
         _check(brightness=(brightness, 1), contrast=(contrast, 1), saturation=(saturation, 1), hue=(hue, 0.5))
-        _check(noise=(noise, math.inf))
+        _check(noise=(noise, 10))
         self.jitter = (brightness, contrast, saturation, hue)
         self.noise = AddGaussianNoise(0.0, noise)
 
@@ -187,8 +187,7 @@ def _check(**arguments: tuple[float, float]) -> None:
     """Refuse an augmentation argument that is not a number between 0 and its limit."""
     for name, (value, limit) in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
-            expected = "at least 0" if math.isinf(limit) else f"between 0 and {limit:g}"
-            raise ConfigError(f"--augmentation-args: {name}={value!r} is not a number {expected}")
+            raise ConfigError(f"--augmentation-args: {name}={value!r} is not a number between 0 and {limit:g}")
 
 
 _augmentations: dict[str, Callable[..., BaseAugmentation]] = {
@@ -203,6 +202,7 @@ def create_augmentation(
     resize: tuple[int, int],
     mean: Triple,
     std: Triple,
+    /,
     *,
     crop: tuple[int, int] | None = None,
     **arguments: Any,

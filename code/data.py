@@ -108,4 +108,5 @@ def read_data(data_dir: Path, args: TrainConfig) -> Data:
 
 
 def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseAugmentation:
-    return create_augmentation(args.augmentation, args.resize, *statistics, crop=args.crop, **args.augmentation_args)
+    arguments: dict[str, Any] = dict(args.augmentation_args)
+    return create_augmentation(args.augmentation, args.resize, *statistics, crop=args.crop, **arguments)

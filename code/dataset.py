@@ -25,7 +25,7 @@ from augmentation import (
     create_augmentation,
 )
 from errors import ConfigError, unknown_name
-from images import SEED_MEAN, SEED_STD, Pixels, Preparation, is_image_file, prepare
+from images import SEED_MEAN, SEED_STD, Pixels, is_image_file, read_upright
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from samples import Samples, read_class_folders, read_profiles, split_samples
 
@@ -90,11 +90,8 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         return self.transform(self.samples.paths[index]), int(self.samples.labels[index])
 
     def read_image(self, index: int) -> Image.Image:
-        """The picture as it is stored, upright and RGB."""
-        path = self.samples.paths[index]
-        with Image.open(path) as image:
-            size = image.size[::-1]
-        return Image.fromarray(prepare(path, Preparation(size)))
+        """The whole picture at its own size, upright and RGB; raises ImageError."""
+        return read_upright(self.samples.paths[index])
 
     def split_dataset(self) -> tuple["SplitDataset", "SplitDataset"]:
         """(training, validation); validation is prepared in the same way but never changed at random."""
@@ -200,12 +197,15 @@ def create_dataset(
 
 
 def pixel_statistics(pixels: Pixels, rows: NDArray[np.int64]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation per channel on the 0..1 scale, over all pixels of some pictures of a store."""
+    """Mean and standard deviation per channel on the 0..1 scale, over all pixels of some pictures of a store.
+
+    A channel that never changes gets one grey level as its deviation, since pictures are divided by it.
+    """
     total, squares = np.zeros(3), np.zeros(3)
     for row in rows:  # one picture at a time: float64 copies of a whole store would not fit
         values = pixels[row].reshape(-1, 3) / 255.0
         total += values.mean(axis=0)
         squares += (values**2).mean(axis=0)
     mean = total / len(rows)
-    std = np.sqrt(squares / len(rows) - mean**2)
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+    std = np.sqrt(np.maximum(squares / len(rows) - mean**2, 255.0**-2))
+    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))

@@ -19,8 +19,12 @@ FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as Failure
 
 def run(verb: Callable[[], Any]) -> NoReturn:
     """Run a verb and leave the process with exit code 0, or as `guard` does."""
-    guard(verb)
-    sys.stdout.flush()
+
+    def verb_and_flush() -> None:
+        verb()
+        sys.stdout.flush()  # a full disk behind stdout shows here, not after the exit code is settled
+
+    guard(verb_and_flush)
     sys.exit(0)
 
 
@@ -45,8 +49,8 @@ def guard(verb: Callable[[], Any]) -> None:
 
 def fail(kind: str, sentence: str, exit_code: int) -> int:
     """Say what went wrong on stderr and in the failure file; returns the exit code."""
-    print(f"{kind}: {sentence}", file=sys.stderr, flush=True)
     write_failure(f"{kind}: {sentence}")
+    _print_error(f"{kind}: {sentence}")
     return exit_code
 
 
@@ -54,9 +58,15 @@ def fail_with_traceback(error: BaseException) -> int:
     """Report a bug of ours: the kind and place first, then the traceback; returns exit code 1."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = "".join(traceback.format_exception(error))
-    print(text, file=sys.stderr, flush=True)
     write_failure(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})\n{text}")
+    _print_error(text)
     return 1
+
+
+def _print_error(text: str) -> None:
+    """Print on stderr; a log on a full disk must not hide the cause."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def write_failure(text: str) -> None:
@@ -149,8 +159,9 @@ class StopRequest:
 def cpu_count() -> int:
     """CPUs this process may use: its affinity, and the container's quota, rounded up."""
     cpus = len(os.sched_getaffinity(0))
-    quota = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0] != "max":
+    files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    quota = _cgroup("cpu.max").split() or [_cgroup(f"cpu/{file}") for file in files]
+    if all(part.isdigit() for part in quota):  # "max" and -1 mean no limit
         cpus = min(cpus, max(1, -(-int(quota[0]) // int(quota[1]))))
     return cpus
 
@@ -159,10 +170,18 @@ def free_memory_bytes() -> int:
     """Memory this process may still take: what the machine has available, or less where the container is limited."""
     rows = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
     free = int(rows["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in rows else 1 << 30
-    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    limit = _cgroup("memory.max", "memory/memory.limit_in_bytes")
+    used = _cgroup("memory.current", "memory/memory.usage_in_bytes")
     if limit.isdigit() and used.isdigit():
-        free = min(free, max(0, int(limit) - int(used)))
+        stat = dict(line.split() for line in _cgroup("memory.stat", "memory/memory.stat").splitlines())
+        cached = int(stat.get("inactive_file", 0))  # files read once count as used, but the kernel drops them at need
+        free = min(free, max(0, int(limit) - int(used) + cached))
     return free
+
+
+def _cgroup(*names: str) -> str:
+    """What the first of these files of the container's cgroup says (version 2, then version 1), or nothing."""
+    return next((text for name in names if (text := _read(f"/sys/fs/cgroup/{name}").strip())), "")
 
 
 def _read(path: str) -> str:

@@ -1,66 +1,263 @@
-"""The figures of a run: curves, confusion matrix, reliability diagram, pictures with captions. No torch.
+"""The figures of a run: curves, confusion matrix, reliability diagram, captioned pictures. No torch.
 
 Every function returns a matplotlib Figure with its own Agg canvas; pyplot and its global state are never touched.
-The colours are those of Okabe and Ito (2008), told apart with every common colour blindness; lines differ in dash, too.
+The colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart; lines
+differ in dash and marker, too.
 """
 
 import io
-import warnings
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import cycle
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
 from labels import LabelScheme
+from metrics import Calibration
 
-BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#767676"
 ARROW = "\N{RIGHTWARDS ARROW}"
+FONT = "DejaVu Sans"  # the one that matplotlib ships
+BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
+GREY, INK, RUST = "#767676", "#222222", "#a34100"
 
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#b0b0b0",
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
+    "axes.titlepad": 8,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
-    "font.family": "DejaVu Sans",  # the one that matplotlib ships
+    "font.family": FONT,
     "font.size": 9,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
+    "grid.color": "#e6e6e6",
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "text.parse_math": False,  # a class may be called `$x$`
     "xtick.color": "#555555",
     "ytick.color": "#555555",
 }
-_DETAILED_CLASSES = 6  # up to here a cell has room for share and count
-_NAMED_CLASSES = 40  # up to here every class has a tick and every cell its count
-_LONGEST_NAME = 36
+_LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (ORANGE, ":", "D"))
+
+_MARKED_EPOCHS = 30
+_DETAILED_CLASSES = 6  # up to here a cell of the confusion matrix has room for a share and a count
+_NAMED_CLASSES = 30  # up to here every class has its name, and every cell its count
+_SHORT_NAME = 14  # characters that fit below a column
+_LONG_NAME = 36
+_CAPTION = 30  # characters that fit above a picture in a grid
+_PICTURE_INCHES = 1.6  # width of a picture in a grid
 
 
 @rc_context(_STYLE)
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
-    """Loss, accuracy and macro F1, macro F1 per task, and learning rate by epoch; the best epoch is marked."""
-    tasks = [key for key in history[0] if key.startswith("val_") and key.endswith("_f1")]
-    figure = _figure(9.6, 6.2)
-    panels = figure.subplots(2, 2, sharex=True).ravel()
-    _lines(panels[0], history, {"train_loss": "training", "val_loss": "validation"})
-    panels[0].set_title("Loss")
-    _lines(panels[1], history, {"train_accuracy": "training accuracy", "val_accuracy": "validation accuracy",
-                                "val_f1": "validation macro F1"})
-    panels[1].set_title("Accuracy and macro F1")
-    names = {key: key.removeprefix("val_").removesuffix("_f1") for key in tasks} or {"val_f1": "all classes"}
-    _lines(panels[2], history, names, styles=_TASK_STYLES)
-    panels[2].set_title("Validation macro F1 per task" if tasks else "Validation macro F1")
-    _lines(panels[3], history, {"learning_rate": "learning rate"}, styles=_TASK_STYLES)
-    panels[3].set_title("Learning rate")
-    for panel in panels:
-        panel.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", zorder=1)
-        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    """Loss, accuracy and macro F1, macro F1 per task, and learning rate by epoch; a dotted line is the best epoch."""
+    tasks = [key for key in history[0] if key.startswith("val_") and key.endswith("_f1") and key != "val_f1"]
+    scores = {"val_accuracy": "validation accuracy", "train_accuracy": "training accuracy", "val_f1": "validation F1"}
+    panels = [
+        ("Loss", {"val_loss": "validation", "train_loss": "training"}),
+        ("Accuracy and macro F1", scores),
+        ("Learning rate", {"learning_rate": ""}),
+    ]
+    if tasks:
+        names = {key: key.removeprefix("val_").removesuffix("_f1") for key in tasks}
+        panels.insert(2, ("Validation macro F1 by task", names))
+    rows, columns = (2, 2) if tasks else (1, 3)
+    figure = _figure(9.6, 3.1 * rows)
+    for axes, (title, lines) in zip(figure.subplots(rows, columns).flat, panels, strict=True):
+        axes.axvline(best_epoch, color=GREY, linestyle=":", linewidth=1.2)
+        _draw_lines(axes, history, lines)
+        axes.set_title(title)
+        axes.set_xlabel(f"epoch (best: {best_epoch})")
+        axes.set_ylim(0, 1 if "F1" in title else None)
+        if len(lines) > 1:
+            axes.legend(loc="best")
+    return figure
+
+
+def _draw_lines(axes: Axes, history: Sequence[Mapping[str, float]], lines: Mapping[str, str]) -> None:
+    epochs = [row["epoch"] for row in history]
+    for (key, label), (color, dash, marker) in zip(lines.items(), cycle(_LINES), strict=False):
+        values = [row[key] for row in history]
+        # a line needs two points, so few epochs are drawn as points, too
+        marker = marker if len(epochs) <= _MARKED_EPOCHS else ""
+        axes.plot(epochs, values, dash, color=color, label=label, marker=marker, markersize=3.5, clip_on=False)
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
+
+
+@rc_context(_STYLE | {"axes.grid": False, "axes.spines.right": True, "axes.spines.top": True})
+def confusion(matrix: NDArray[np.int64], names: Sequence[str], title: str, block: int = 0) -> Figure:
+    """The confusion matrix (classes, classes), rows the truth; a cell is coloured by its share of the row.
+
+    `block` draws a line after every so many classes. Cells have counts up to 30 classes, shares as well up to 6.
+    """
+    classes = len(matrix)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    cell = _cell_inches(classes)
+    longest = min(_LONG_NAME, max(map(len, names))) if classes <= _NAMED_CLASSES else 4
+    figure = _figure(classes * cell + 1.5 + 0.075 * longest, classes * cell + 1.0)
+    axes = figure.subplots()
+    # with many classes a mistake is a speck: the square root keeps it visible
+    mesh = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1.0 if classes <= _NAMED_CLASSES else 0.5, 0, 1))
+    axes.set_title(title)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.tick_params(length=0)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.7, aspect=30, format=PercentFormatter(1), pad=0.02)
+    bar.outline.set_visible(False)
+    for edge in np.arange(block, classes, block) - 0.5 if block else ():
+        axes.axhline(edge, color="#9a9a9a", linewidth=0.8)
+        axes.axvline(edge, color="#9a9a9a", linewidth=0.8)
+    if classes <= _NAMED_CLASSES:
+        _name_classes(axes, names)
+        _write_cells(axes, matrix, shares)
+    return figure
+
+
+def _cell_inches(classes: int) -> float:
+    if classes <= _DETAILED_CLASSES:
+        return max(1.05, 3.2 / classes)
+    return 0.36 if classes <= _NAMED_CLASSES else 7.5 / classes
+
+
+def _name_classes(axes: Axes, names: Sequence[str]) -> None:
+    """Names at both sides where they are short, else names and numbers at the rows and numbers below the columns."""
+    rows = columns = [shorten(name) for name in names]
+    if max(map(len, rows)) > _SHORT_NAME:
+        columns = [str(label) for label in range(len(names))]
+        rows = [f"{name}   {label}" for name, label in zip(rows, columns, strict=True)]
+    elif len(names) > _DETAILED_CLASSES:
+        axes.tick_params(axis="x", rotation=90)
+    axes.set_xticks(range(len(names)), columns)
+    axes.set_yticks(range(len(names)), rows)
+
+
+def _write_cells(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    detailed = len(matrix) <= _DETAILED_CLASSES
+    for row, column in np.argwhere(matrix):
+        count, share = f"{matrix[row, column]:,}", shares[row, column]
+        text = f"{share:.0%}\n{count}" if detailed else count
+        color = "white" if share > 0.55 else INK
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=10 if detailed else 7.5)
+
+
+@rc_context(_STYLE)
+def reliability(result: Calibration) -> Figure:
+    """Accuracy by confidence (the diagonal is what it should be), and how many pictures have that confidence."""
+    figure = _figure(5.6, 5.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    width = 1 / len(result.samples)
+    centers = (np.arange(len(result.samples)) + 0.5) * width
+    upper.bar(centers, result.accuracy, width * 0.92, color=BLUE, label="accuracy")
+    gap = result.confidence - result.accuracy
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": VERMILION, "hatch": "////"}
+    upper.bar(centers, gap, width * 0.92, bottom=result.accuracy, label="gap to confidence", **style)
+    upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label="ideal")
+    upper.set_title(f"Expected calibration error {result.expected_error:.3f}")
+    upper.set_ylabel("accuracy")
+    upper.set_ylim(0, 1)
+    upper.legend(loc="upper left")
+    lower.bar(centers, result.samples, width * 0.92, color=GREY)
+    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
+    lower.set_ylabel("pictures")
+    lower.set_xlabel("confidence")
+    lower.set_xlim(0, 1)
+    lower.xaxis.set_major_formatter(PercentFormatter(1))
+    upper.yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+@rc_context(_STYLE)
+def pictures(
+    images: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int, colors: Sequence[str] | None = None
+) -> Figure:
+    """Pictures (height, width, 3) in rows of `columns`, each below its caption of one or more lines."""
+    aspect = max((image.shape[0] / image.shape[1] for image in images), default=1.0)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    tile_height = _PICTURE_INCHES * aspect + 0.13 * lines + 0.15
+    width, height = columns * (_PICTURE_INCHES + 0.1), max(1, math.ceil(len(images) / columns)) * tile_height
+    figure = _figure(width, height, layout=None)
+    # one canvas measured in inches: laying out an axes per picture takes ten times as long
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    tiles = zip(images, captions, colors or [INK] * len(images), strict=True)
+    for position, (image, caption, color) in enumerate(tiles):
+        row, column = divmod(position, columns)
+        left, bottom = column * (_PICTURE_INCHES + 0.1) + 0.05, (row + 1) * tile_height - 0.05
+        top = bottom - _PICTURE_INCHES * image.shape[0] / image.shape[1]
+        axes.imshow(image, aspect="auto", interpolation="bilinear", extent=(left, left + _PICTURE_INCHES, bottom, top))
+        text = "\n".join(shorten(line, _CAPTION) for line in caption.splitlines())
+        axes.text(left, top - 0.05, text, fontsize=7, color=color, verticalalignment="bottom")
+    axes.set(xlim=(0, width), ylim=(height, 0))  # imshow moves them
+    return figure
+
+
+def grid_image(
+    images: NDArray[np.uint8],
+    labels: Sequence[int] | NDArray[np.int64],
+    predictions: Sequence[int] | NDArray[np.int64],
+    scheme: LabelScheme,
+    *,
+    n: int = 16,
+) -> Figure:
+    """The seed's grid: up to `n` pictures of (samples, height, width, 3), titled with truth and prediction per task.
+
+    What is wrong has an arrow from truth to prediction and another colour.
+    """
+    shown = min(n, len(images))
+    pairs = [(int(truth), int(answer)) for truth, answer in zip(labels, predictions, strict=True)][:shown]
+    captions = ["\n".join(compare(scheme, truth, answer)) for truth, answer in pairs]
+    colors = [INK if truth == answer else RUST for truth, answer in pairs]
+    return pictures(list(images[:shown]), captions, max(1, math.ceil(math.sqrt(shown))), colors)
+
+
+def compare(scheme: LabelScheme, truth: int, answer: int, only_wrong: bool = False) -> list[str]:
+    """What was taken for what: a line per task such as `age: 30-59 -> under 30`; without tasks, the classes."""
+    if not scheme.tasks:
+        names = scheme.classes[truth], scheme.classes[answer]
+        return [names[0]] if truth == answer else [names[0], f"{ARROW} {names[1]}"]
+    true, said = scheme.describe(truth), scheme.describe(answer)
+    return [
+        f"{task}: {true[task]}" + (f" {ARROW} {said[task]}" if said[task] != true[task] else "")
+        for task in true
+        if said[task] != true[task] or not only_wrong
+    ]
+
+
+def shorten(name: str, most: int = _LONG_NAME) -> str:
+    """One line of at most `most` characters; a letter that the font lacks becomes a square."""
+    name = "".join(letter if ord(letter) in _letters() else "\N{WHITE SQUARE}" for letter in " ".join(name.split()))
+    return name if len(name) <= most else name[: most - 3] + "..."
+
+
+@cache
+def _letters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def png(figure: Figure, dots_per_inch: int = 120) -> bytes:
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer, dpi=dots_per_inch, facecolor="white", bbox_inches="tight", pad_inches=0.06, metadata={"Software": None}
+    )
+    return buffer.getvalue()
+
+
+def _figure(width_inches: float, height_inches: float, layout: Literal["compressed"] | None = "compressed") -> Figure:
+    figure = Figure((width_inches, height_inches), layout=layout)
+    FigureCanvasAgg(figure)
     return figure

@@ -5,7 +5,10 @@ and serving cannot disagree. JPEGs are decoded at the smallest of libjpeg's scal
 holds every target pixel; that and the resize are one pass over the picture.
 """
 
+import contextlib
 import io
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +39,7 @@ _TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored picture up
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_LEFT_WAS_LAST, _TOP_WAS_LAST = (2, 3, 6, 7), (3, 4, 7, 8)  # edges that were right or bottom of the stored picture
 
 Pixels = NDArray[np.uint8]
 
@@ -68,6 +72,19 @@ def prepare(source: Path | bytes, preparation: Preparation) -> Pixels:
     Raises ImageError for what cannot be used: not a picture, cut off, empty, more than 50 megapixels. Of an animated
     picture the first frame counts.
     """
+    with _opened(source) as image:
+        return fit(image, preparation)
+
+
+def read_upright(source: Path | bytes) -> Image.Image:
+    """The whole picture at its own size, upright and RGB; raises ImageError as `prepare` does."""
+    with _opened(source) as image:
+        return _upright(image, _orientation(image))
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it in the block is an ImageError."""
     name = str(source) if isinstance(source, Path) else "the picture"
     data = _read(source) if isinstance(source, Path) else source
     if not data:
@@ -77,7 +94,7 @@ def prepare(source: Path | bytes, preparation: Preparation) -> Pixels:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse_bomb(image, name)
-            return fit(image, preparation)
+            yield image
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -110,30 +127,52 @@ def _refuse_bomb(image: Image.Image, name: str) -> None:
 
 def fit(image: Image.Image, preparation: Preparation) -> Pixels:
     """Draft, turn upright, convert to RGB, then crop and resize in one antialiased pass."""
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    width, height = image.size[::-1] if orientation in _SIDEWAYS else image.size
+    orientation = _orientation(image)
+    width, height = _turn(image.size, orientation)
     target_height, target_width = preparation.size
     crop_height, crop_width = preparation.crop or (height, width)
     crop_height, crop_width = min(crop_height, height), min(crop_width, width)
 
     # The size the whole picture needs so that its crop still has every target pixel.
     needed = -(-width * target_width // crop_width), -(-height * target_height // crop_height)
-    image.draft("RGB", needed[::-1] if orientation in _SIDEWAYS else needed)
-    scale = _draft_scale(width, height, image.size[::-1] if orientation in _SIDEWAYS else image.size)
+    image.draft("RGB", _turn(needed, orientation))
+    drafted = _turn(image.size, orientation)
+    scale = _draft_scale((width, height), drafted)
 
-    rgb = _to_rgb(image)
-    if orientation in _TRANSPOSE:
-        rgb = rgb.transpose(_TRANSPOSE[orientation])
     # torchvision's CenterCrop rounds the same way
     left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
-    box = (left / scale, top / scale, (left + crop_width) / scale, (top + crop_height) / scale)
-    resized = rgb.resize((target_width, target_height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(resized)
+    left += (drafted[0] * scale - width) * (orientation in _LEFT_WAS_LAST)
+    top += (drafted[1] * scale - height) * (orientation in _TOP_WAS_LAST)
+    box = left / scale, top / scale, (left + crop_width) / scale, (top + crop_height) / scale
+    return np.asarray(_resize(_upright(image, orientation), box, (target_width, target_height)))
 
 
-def _draft_scale(width: int, height: int, drafted: tuple[int, int]) -> int:
+def _draft_scale(size: tuple[int, int], drafted: tuple[int, int]) -> int:
     """By how much libjpeg reduced the picture: it rounds up, so 385 pixels at 1/4 are 97, of which 96.25 count."""
-    return next(scale for scale in (1, 2, 4, 8) if (-(-width // scale), -(-height // scale)) == drafted)
+    return next(scale for scale in (1, 2, 4, 8) if (-(-size[0] // scale), -(-size[1] // scale)) == drafted)
+
+
+def _resize(image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
+    """Resize what lies in the box; it is cut out first, as the filter would take in what lies just outside."""
+    left, top = math.floor(box[0]), math.floor(box[1])
+    part = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
+    inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
+    return part.resize(size, Image.Resampling.BILINEAR, box=inner)
+
+
+def _orientation(image: Image.Image) -> int:
+    orientation: int = image.getexif().get(_ORIENTATION_TAG, 1)
+    return orientation
+
+
+def _turn(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Width and height of the upright picture from those of the stored one, and back."""
+    return (size[1], size[0]) if orientation in _SIDEWAYS else size
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    rgb = _to_rgb(image)
+    return rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

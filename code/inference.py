@@ -30,7 +30,7 @@ from torch import nn
 
 from artifact import Description, load
 from augmentation import BaseAugmentation
-from devices import select_device, select_dtype
+from devices import place, select_device, select_dtype
 from errors import ConfigError, DataError, ImageError, ModelError
 from images import Preparation, is_image_file
 from labels import MASKED_FACES
@@ -47,11 +47,11 @@ def main() -> None:
 
 
 def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Path, args: InferenceConfig) -> Path:
-    """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError, and writes nothing, else."""
+    """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError and then writes nothing."""
     table, files = read_table(Path(data_dir))
     device = select_device(args.device)
     model, description = load_described(Path(model_dir), args)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = place(model, device)
 
     started = time.monotonic()
     dtype = select_dtype(args.precision, device)
@@ -112,7 +112,9 @@ def read_table(data_dir: Path) -> tuple[pd.DataFrame, list[Path]]:
         except ValueError as error:  # what pandas raises for an empty or torn table
             raise DataError(f"cannot be read as a table ({error}): {info}") from None
         if "ImageID" not in table:
-            raise DataError(f"no column ImageID, expected ImageID,ans; columns are {', '.join(table)}: {info}")
+            raise DataError(
+                f"no column ImageID, expected ImageID,ans; columns are {', '.join(map(str, table))}: {info}"
+            )
     else:
         found = [path for path in sorted(data_dir.rglob("[!.]*")) if path.is_file() and is_image_file(path.name)]
         table = pd.DataFrame({"ImageID": [path.relative_to(data_dir).as_posix() for path in found]})
@@ -164,8 +166,11 @@ def write_output(
     if args.save_probabilities:
         columns = {f"probability_{label}": probabilities[:, label] for label in range(probabilities.shape[1])}
         table = table.assign(**{name: pd.Series(values).where(readable) for name, values in columns.items()})
-    if description.scheme != MASKED_FACES:  # evaluation needs to know what other numbers mean
-        with replacing(output_dir / "scheme.json") as file:
+    scheme_path = output_dir / "scheme.json"  # evaluation needs to know what numbers of another scheme mean
+    if description.scheme == MASKED_FACES:
+        scheme_path.unlink(missing_ok=True)
+    else:
+        with replacing(scheme_path) as file:
             file.write(json.dumps(description.scheme.to_dict(), indent=2) + "\n")
     with replacing(output_dir / "output.csv") as file:
         table.to_csv(file, index=False, lineterminator="\n")

@@ -3,17 +3,24 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from augmentation import BaseAugmentation
+from config import TrainConfig
+from data import Data
+from devices import place, select_dtype
 from errors import TrainingError
 from loader import Batch, derive_seed, generator
-from optimization import ExponentialMovingAverage, set_lr
+from loss import balanced_class_weights, create_criterion
+from model import create_model, download_pretrained, load_pretrained
+from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
 from transforms import Mixer
 
 
@@ -35,7 +42,7 @@ class Predictions:
 
 @dataclass
 class Learner:
-    """A network in training. All randomness of a step is a function of (seed, epoch, step), so no state of it is kept."""
+    """A network in training; all randomness of a step is a function of (seed, epoch, step), so none of it is state."""
 
     model: nn.Module
     criterion: nn.Module
@@ -52,7 +59,7 @@ class Learner:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -74,7 +81,7 @@ class Learner:
         for part in torch.arange(len(images), device=self.device).chunk(self.accumulate):
             logits, loss = self._loss(images[part], batch.labels[part], batch.labels[partners[part]], share)
             loss = loss * (len(part) / len(images))
-            self.scaler.scale(loss).backward()
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             predicted.append(logits.detach().argmax(1))
         self._update()
@@ -100,7 +107,7 @@ class Learner:
 
     @torch.inference_mode()
     def predict(self, batches: Iterable[Batch]) -> Predictions:
-        """Predict every picture once, prepared but not changed at random; raises TrainingError if a loss is not finite."""
+        """Predict every picture once, not changed at random; raises TrainingError if the loss is not finite."""
         self.evaluated.eval()
         losses, labels, probabilities = [], [], []
         for batch in batches:
@@ -117,7 +124,7 @@ class Learner:
         return Predictions(loss, truth.cpu().numpy(), torch.cat(probabilities).cpu().numpy())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later steps depend on, on the CPU's side of a copy only where the caller makes one."""
+        """All that later steps depend on; the tensors are the live ones, not copies."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -134,9 +141,53 @@ class Learner:
 
 
 def build_learner(
-    args: TrainConfig, data: Data, device: torch.device, steps_per_epoch: int, pretrained_dir: Path | None
+    args: TrainConfig, data: Data, device: torch.device, steps_per_epoch: int, pretrained_dir: Path | None = None
 ) -> Learner:
-    """Put together what the configuration names: network, loss, optimizer, schedule, augmentation, average."""
+    """Put together what the configuration names: network, loss, optimizer, schedule, mixing, average."""
     scheme = data.dataset.scheme
     model = create_model(args.model, scheme, head=args.head, size=args.resize)
-    model = model.to(device, memory_format=torch.channels_last)
+    start_from_pretrained(model, args, pretrained_dir)
+    model = place(model, device)
+    return Learner(
+        model=model,
+        criterion=_criterion(args, data).to(device),
+        optimizer=create_optimizer(
+            args.optimizer, model, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
+        ),
+        schedule=create_schedule(
+            args.schedule,
+            steps_per_epoch=steps_per_epoch,
+            epochs=args.epochs,
+            lr_decay_step=args.lr_decay_step,
+            warmup_epochs=args.warmup_epochs,
+        ),
+        augmentation=data.augmentation,
+        mixer=Mixer(args.mixup, args.cutmix, args.cutmix_shape),
+        average=ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None,
+        device=device,
+        dtype=select_dtype(args.precision, device),
+        seed=args.seed,
+        peak_lr=args.lr,
+        clip_norm=args.clip_norm,
+        accumulate=args.accumulate,
+    )
+
+
+def _criterion(args: TrainConfig, data: Data) -> nn.Module:
+    if args.class_weights == "none":
+        return create_criterion(args.criterion, **args.criterion_args)
+    labels = data.dataset.samples.labels[data.rows["train"]]
+    weights = balanced_class_weights(labels, data.dataset.num_classes)
+    return create_criterion(args.criterion, weight=weights, **args.criterion_args)
+
+
+def start_from_pretrained(model: nn.Module, args: TrainConfig, pretrained_dir: Path | None) -> None:
+    """Apply `--pretrained`: the channel where there is one, a file, a download if it is asked for, or nothing."""
+    if args.pretrained == "none" or (args.pretrained == "auto" and pretrained_dir is None):
+        return
+    if args.pretrained == "download":
+        loaded = download_pretrained(model, args.model)
+    else:
+        source = pretrained_dir if args.pretrained == "auto" and pretrained_dir else Path(args.pretrained)
+        loaded = load_pretrained(model, source, args.model)
+    print(f"pretrained: {loaded}", flush=True)

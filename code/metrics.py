@@ -42,7 +42,8 @@ def task_matrix(matrix: Matrix, scheme: LabelScheme, task: str) -> Matrix:
     unanswered = matrix.shape[-1] - scheme.num_classes  # 1 with such a column, else 0
     digits = [scheme.decode(label)[position] for label in range(scheme.num_classes)]
     sums = np.eye(values + unanswered, dtype=matrix.dtype)[digits + [values] * unanswered]
-    return sums[: scheme.num_classes, :values].T @ matrix @ sums
+    summed: Matrix = sums[: scheme.num_classes, :values].T @ matrix @ sums
+    return summed
 
 
 def accuracy(matrix: Matrix) -> Floats:
@@ -120,7 +121,7 @@ def calibration(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = 1
     samples = np.bincount(bin_of, minlength=bins)
     confidences = np.bincount(bin_of, weights=confidence, minlength=bins)
     hits = np.bincount(bin_of, weights=right, minlength=bins)
-    error = float(np.abs(confidences - hits).sum() / max(1, len(labels)))
+    error = float(np.abs(confidences - hits).sum() / len(labels))
     empty = np.where(samples == 0, np.nan, 0.0)
     return Calibration(_ratio(confidences, samples) + empty, _ratio(hits, samples) + empty, samples, error)
 

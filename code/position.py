@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from errors import TrainingError
@@ -12,11 +11,11 @@ from errors import TrainingError
 
 @dataclass
 class Position:
-    """Epoch and step (both count from 0, what is still to be done), sums over the epoch, history, and the best so far."""
+    """Epochs done, steps done in this epoch and in all, sums over this epoch, history, and the best so far."""
 
     run_name: str
     epoch: int = 0
-    step: int = 0
+    step: int = 0  # of this epoch
     steps_done: int = 0
     loss_sum: Tensor | None = None  # () over the steps of this epoch, on the device
     matrix: Tensor | None = None  # (classes, classes) of this epoch's training predictions, on the device
@@ -46,7 +45,8 @@ class Position:
 
     def end_epoch(self, values: Mapping[str, float], *, score: float, weights: Mapping[str, Tensor]) -> None:
         """Close the epoch: one row of history, and a copy of the weights if its score beats all before."""
-        assert self.loss_sum is not None and self.matrix is not None
+        assert self.loss_sum is not None, "an epoch has at least one step"
+        assert self.matrix is not None
         accuracy = float(self.matrix.diagonal().sum() / self.matrix.sum())
         self.epoch += 1
         row = {

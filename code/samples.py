@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,8 +71,8 @@ def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
             rows.append((f"{folder.name}/{name}", person, label, int(mask), int(gender), int(age)))
     if not rows:
         raise DataError(f"no pictures in the profile folders of {variable}, expected {_PROFILE}: {root}")
-    table = pd.DataFrame(rows, columns=["path", "person", "label", "mask", "gender", "age"])
-    return Samples(root, table.sort_values("path", ignore_index=True), MASKED_FACES, ignored)
+    table = _tabulate(rows, ("path", "person", "label", "mask", "gender", "age"), root)
+    return Samples(root, table, MASKED_FACES, ignored)
 
 
 def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
@@ -84,14 +85,24 @@ def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sam
     scheme = LabelScheme("folders", tuple(folder.name for folder in classes))
     rows, ignored = [], 0
     for label, folder in enumerate(classes):
-        files = [path for path in sorted(folder.rglob("[!.]*")) if path.is_file()]
-        pictures = [path.relative_to(channel).as_posix() for path in files if is_image_file(path.name)]
+        files = [path.relative_to(channel) for path in sorted(folder.rglob("*")) if path.is_file()]
+        files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+        pictures = [path.as_posix() for path in files if is_image_file(path.name)]
         if not pictures:
             raise DataError(f"no pictures for class {folder.name!r}, expected at least one: {folder}")
         ignored += len(files) - len(pictures)
         rows += [(picture, picture, label) for picture in pictures]
-    table = pd.DataFrame(rows, columns=["path", "person", "label"])
-    return Samples(channel, table.sort_values("path", ignore_index=True), scheme, ignored)
+    return Samples(channel, _tabulate(rows, ("path", "person", "label"), channel), scheme, ignored)
+
+
+def _tabulate(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...], root: Path) -> pd.DataFrame:
+    """The rows by path; raises DataError for a path that is not UTF-8, which neither split.csv nor a log can hold."""
+    for path, *_ in rows:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"the name {path!r} is not UTF-8, rename the file or folder: {root}") from None
+    return pd.DataFrame(rows, columns=columns).sort_values("path", ignore_index=True)
 
 
 def split_samples(

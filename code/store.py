@@ -5,6 +5,7 @@ RAM where it fits into the budget, else an unlinked scratch file mapped into mem
 What a slot holds depends on its file and the preparation only, never on the number of threads.
 """
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,9 +59,16 @@ class ImageStore:
 
 def _scratch_array(shape: tuple[int, ...], folder: Path | None) -> Pixels:
     """An array in a file without a name: it is gone with the process, however that ends."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(int(np.prod(shape, dtype=np.int64)))
-        return np.memmap(file, np.uint8, "r+", shape=shape)
+    size = int(np.prod(shape, dtype=np.int64))
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # a sparse file on a full disk would kill the process later
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        raise DataError(
+            f"no room for {size} bytes of decoded pictures ({error.strerror}); raise --store-memory, or point "
+            f"TMPDIR at a larger disk: {folder or tempfile.tempdir or 'TMPDIR'}"
+        ) from None
 
 
 def refuse_or_skip(bad: dict[int, ImageError], total: int, policy: str, max_ratio: float) -> None:
@@ -73,7 +81,7 @@ def refuse_or_skip(bad: dict[int, ImageError], total: int, policy: str, max_rati
         raise DataError(
             f"{len(bad)} of {total} pictures cannot be used, mend them or pass --on-bad-image skip: {listed}"
         )
-    if len(bad) > max_ratio * total:
+    if len(bad) / total > max_ratio:
         raise DataError(
             f"{len(bad)} of {total} pictures cannot be used, more than --max-bad-ratio {max_ratio:g} allows: {listed}"
         )

@@ -83,7 +83,7 @@ def train(
     run_dir = increment_path(Path(output_dir) / args.name)
     checkpoints = Checkpoints(Path(checkpoint_dir or run_dir / "checkpoints"), data.fingerprint(args))
     position = Position(run_dir.name)
-    if (state := checkpoints.load(args.resume)) is not None:
+    if (state := checkpoints.load(args.resume, device)) is not None:
         position = Position.from_state(state["position"])
         learner.load_state_dict(state["learner"])
         run_dir = Path(output_dir) / position.run_name
@@ -96,13 +96,16 @@ def train(
     stop = stop or StopRequest()
     with Tracker(run_dir) as tracker:
         run = Run(args, data, learner, position, checkpoints, tracker)
-        while not run.is_finished and not stop.requested:
-            run.train_epoch(train_loader, stop)
-            if not stop.requested:
-                run.end_epoch(val_loader)
+        while not run.is_finished and run.train_epoch(train_loader, stop):
+            run.end_epoch(val_loader)
+            if stop.requested:
+                break
 
-    # the best of them
-    return run.publish(Path(model_dir), val_loader, run_dir / "report")
+    # the best of them; a stopped run has seconds left, so its report is written when it is resumed
+    run.publish(Path(model_dir))
+    if run.is_finished:
+        run.report(val_loader, run_dir / "report")
+    return run.best_scores()
 
 
 def seed_everything(seed: int, deterministic: bool = True) -> None:
@@ -138,8 +141,8 @@ class Run:
         patience = self.args.patience
         return self.position.epoch >= self.args.epochs or 0 < patience <= self.position.epochs_since_best
 
-    def train_epoch(self, loader: Loader, stop: StopRequest) -> None:
-        """Take the steps of the current epoch that are still to be taken; a stop request ends it after a step."""
+    def train_epoch(self, loader: Loader, stop: StopRequest) -> bool:
+        """Take the steps of this epoch that are still to be taken; False if a stop request ended it after a step."""
         position, learner, started, first = self.position, self.learner, time.monotonic(), self.position.step
         batches = progress(loader.epoch(position.epoch, first), len(loader), f"epoch {position.epoch + 1}", first)
         for batch in batches:
@@ -149,12 +152,14 @@ class Run:
                 accuracy = float((batch.labels == predicted).float().mean())
                 values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(learner.optimizer)}
                 self.tracker.step(position.steps_done, values)
-            if stop.requested or time.monotonic() - self.saved_at > self.args.checkpoint_seconds:
+            stopping = stop.requested  # read once: a signal may come between two looks
+            if stopping or time.monotonic() - self.saved_at > self.args.checkpoint_seconds:
                 self.save()
-            if stop.requested:
-                return
+            if stopping:
+                return False
         taken = min((len(loader) - first) * loader.batch_size, loader.samples_per_epoch)
         self.images_per_second = taken / (time.monotonic() - started)
+        return True
 
     def end_epoch(self, loader: Loader) -> None:
         """Validate, write it down, keep the network if it is the best so far, and save."""
@@ -180,36 +185,44 @@ class Run:
         self.checkpoints.save(self.position.steps_done, state)
         self.saved_at = time.monotonic()
 
-    def publish(self, model_dir: Path, loader: Loader, report_dir: Path) -> dict[str, float]:
-        """Publish the best network with its validation scores, and write the report about it."""
-        position, dataset = self.position, self.data.dataset
+    def best_scores(self) -> dict[str, float]:
+        """The validation scores of the best epoch; empty before the first epoch ended."""
+        best = next((row for row in self.position.history if row["epoch"] == self.position.best_epoch), {})
+        return {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+
+    def publish(self, model_dir: Path) -> None:
+        """Publish the best network so far; before the first epoch ended, the network as it is."""
+        position, args = self.position, self.args
         if position.best_weights is not None:
             self.learner.evaluated.load_state_dict(position.best_weights)
-        predictions = self.learner.predict(loader.epoch(0))
-        found = scores(predictions.matrix(), dataset.scheme)
         description = Description(
-            self.args.model,
-            self.args.head,
-            dataset.scheme,
+            args.model,
+            args.head,
+            self.data.dataset.scheme,
             self.data.augmentation.preparation,
-            found,
-            asdict(self.args),
+            self.best_scores(),
+            asdict(args),
         )
         publish(model_dir, self.learner.evaluated.state_dict(), description)
-        report = write_report(
-            report_dir,
-            title=f"{position.run_name}: {self.args.model}",
+        done = "finished" if self.is_finished else "stopped, and can be resumed"
+        print(f"{done}: best epoch {position.best_epoch} of {position.epoch}; model: {model_dir}", flush=True)
+
+    def report(self, loader: Loader, folder: Path) -> None:
+        """Write the report about the published network's validation answers."""
+        dataset = self.data.dataset
+        predictions = self.learner.predict(loader.epoch(0))
+        page = write_report(
+            folder,
+            title=f"{self.position.run_name}: {self.args.model}",
             scheme=dataset.scheme,
-            history=position.history,
+            history=self.position.history,
             labels=predictions.labels,
             probabilities=predictions.probabilities,
             names=[str(dataset.samples.table["path"].iat[row]) for row in loader.rows],
             pixels=lambda index: self.data.store.pixels[loader.rows[index]],
             settings=asdict(self.args),
         )
-        done = "finished" if self.is_finished else "stopped, and can be resumed"
-        print(f"{done}: best epoch {position.best_epoch} of {position.epoch}; model: {model_dir}; report: {report}")
-        return found
+        print(f"report: {page}", flush=True)
 
     def _show_pictures(self, predictions: Predictions, loader: Loader) -> None:
         """Put the seed's grid of validation pictures into TensorBoard, as many as make a grid."""

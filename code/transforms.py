@@ -50,7 +50,7 @@ def _hue_matrix(turn: Tensor) -> Tensor:
     to_yiq = torch.tensor(_YIQ, device=turn.device)
     zero, one = torch.zeros_like(turn), torch.ones_like(turn)
     cos, sin = turn.cos(), turn.sin()
-    rotation = torch.stack((one, zero, zero, zero, cos, -sin, zero, sin, cos), dim=1).view(-1, 3, 3)
+    rotation = torch.stack((one, zero, zero, zero, cos, sin, zero, -sin, cos), dim=1).view(-1, 3, 3)
     turned: Tensor = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
     return turned
 

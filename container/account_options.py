@@ -21,17 +21,13 @@ class Connection:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What the job may use, and where its files lie."""
+    """Where files and images lie."""
 
     role: str | None = from_environment("SAGEMAKER_ROLE", None, "ARN of the role that the job takes on")
     bucket: str | None = from_environment("SAGEMAKER_BUCKET", None, "S3 bucket of data, checkpoints and results")
-    prefix: str = knob("masked-faces", "folder in the bucket under which everything lies")
-    repository: str = knob("masked-faces", "ECR repository of the image")
+    prefix: str = knob("mask-classifier", "folder in the bucket under which everything lies")
+    repository: str = knob("mask-classifier", "ECR repository of the image")
     image: str | None = knob(None, "image to run; default: the repository's image of this git commit")
-    kms_key: str | None = knob(None, "KMS key that encrypts volumes and results")
-    subnets: str = knob("", "run in a VPC: its subnets, comma separated")
-    security_groups: str = knob("", "run in a VPC: the security groups, comma separated")
-    network_isolation: bool = knob(True, "no network inside the container")
     tags: str = knob("", "name=value,... for everything that is created")
 
     def problems(self) -> list[str]:
@@ -44,8 +40,6 @@ class Place:
         problems += bucket_problems(self.bucket)
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", self.prefix):
             problems.append(f"--prefix: {self.prefix!r} is not of the form folder or folder/folder")
-        if bool(self.subnets) != bool(self.security_groups):
-            problems.append("--subnets and --security-groups: a VPC needs both")
         return problems + pair_problems("tags", self.tags)
 
     @property
@@ -70,21 +64,42 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submission:
-    """How to submit."""
+class JobPlace(Place):
+    """Where files and images lie, and what the job may touch."""
+
+    kms_key: str | None = knob(None, "KMS key that encrypts volumes and results")
+    subnets: str = knob("", "run in a VPC: its subnets, comma separated")
+    security_groups: str = knob("", "run in a VPC: the security groups, comma separated")
+    network_isolation: bool = knob(True, "no network inside the container")
+
+    def problems(self) -> list[str]:
+        """What is missing or malformed, one sentence each."""
+        both = bool(self.subnets) == bool(self.security_groups)
+        return super().problems() + ([] if both else ["--subnets and --security-groups: a VPC needs both"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """Whether to submit."""
 
     dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
-    price_per_hour: float | None = knob(None, "price of one instance hour, to be told what it can cost", minimum=0)
-    wait: bool = knob(False, "stay until the job has ended")
-    poll_seconds: float = knob(15.0, "seconds between two looks at a job", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What to do around it."""
+
+    price_per_hour: float | None = knob(None, "price of one machine hour, to be told what it can cost", minimum=0)
+    wait: bool = knob(False, "stay until it has ended, or an endpoint is up")
+    poll_seconds: float = knob(15.0, "seconds between two looks", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Push:
     """The image, from this machine to ECR."""
 
-    local_image: str = knob("masked-faces", "image as Docker knows it here")
-    repository: str = knob("masked-faces", "ECR repository; made if it is absent")
+    local_image: str = knob("mask-classifier", "image as Docker knows it here")
+    repository: str = knob("mask-classifier", "ECR repository; made if it is absent")
     tag: str | None = knob(None, "tag in the repository; default: the git commit")
     kms_key: str | None = knob(None, "KMS key that encrypts a new repository")
 
@@ -95,9 +110,9 @@ class Setup:
 
     account: str | None = knob(None, "account number; default: ask AWS")
     bucket: str | None = from_environment("SAGEMAKER_BUCKET", None, "S3 bucket; made if it is absent")
-    role_name: str = knob("masked-faces-sagemaker", "role that jobs take on; made if it is absent")
-    prefix: str = knob("masked-faces", "folder in the bucket that jobs may use")
-    repository: str = knob("masked-faces", "ECR repository that jobs may pull from")
+    role_name: str = knob("mask-classifier-sagemaker", "role that jobs take on; made if it is absent")
+    prefix: str = knob("mask-classifier", "folder in the bucket that jobs may use")
+    repository: str = knob("mask-classifier", "ECR repository that jobs may pull from")
     kms_key: str | None = knob(None, "ARN of a KMS key that jobs may use")
     vpc: bool = knob(False, "let jobs run in a VPC")
     dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
@@ -111,15 +126,21 @@ class Setup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
-    """A job that was submitted."""
+class Submitted:
+    """What was submitted."""
 
     job: str = knob("", "its name; may stand first, without the flag")
-    poll_seconds: float = knob(15.0, "seconds between two looks", minimum=0)
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
-        return [] if self.job else ["the name of a job is needed, such as `submit.py status faces-261124-031500`"]
+        return [] if self.job else ["a name is needed, such as `submit.py status mask-classifier-261124-031500`"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How to wait."""
+
+    poll_seconds: float = knob(15.0, "seconds between two looks", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,3 +148,4 @@ class Download:
     """What a job left."""
 
     to: Path = knob(Path("./download"), "folder to write to")
+    info: Path | None = knob(None, "of a transform: info.csv with the rows that output.csv shall have, in its order")

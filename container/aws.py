@@ -1,6 +1,6 @@
 """Calls to AWS, one gate for all of them: what goes wrong comes out as a sentence that says what to do.
 
-aws = Aws(region="ap-northeast-2", profile=None)
+aws = Aws(Connection(region="ap-northeast-2"))
 aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName="faces-261124-031500")
 """
 
@@ -14,10 +14,21 @@ from botocore import exceptions, xform_name
 from botocore.config import Config
 from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]  # ships no types
 
+from account_options import Connection
 from errors import JobError
 
-_ABSENT = ("ResourceNotFound", "RepositoryNotFoundException", "ImageNotFoundException", "NoSuchEntity", "404")
+TRANSFER_THREADS = 16  # small files wait for S3, not for this machine
+_ABSENT = (
+    "ResourceNotFound",
+    "ResourceNotFoundException",
+    "RepositoryNotFoundException",
+    "ImageNotFoundException",
+    "NoSuchEntity",
+    "NoSuchKey",
+    "404",
+)
 _ABSENT_WORDS = ("could not find", "not found", "cannot find", "can't find", "does not exist")
+_THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "SlowDown")
 _IAM_ACTIONS = {  # where the permission is not called as the operation
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
@@ -29,12 +40,11 @@ _IAM_ACTIONS = {  # where the permission is not called as the operation
 
 
 class AwsError(JobError):
-    """AWS refused, or could not be asked; `code` is AWS's own word for it, "" if there is none."""
+    """AWS refused, or could not be asked; `code` is AWS's own word for it, or `unreachable`, `unanswered`, or empty."""
 
-    def __init__(self, sentence: str, code: str = "", maybe_done: bool = False) -> None:
+    def __init__(self, sentence: str, code: str = "") -> None:
         super().__init__(sentence)
         self.code = code
-        self.maybe_done = maybe_done  # the request was sent, and no answer came
 
     @property
     def is_absent(self) -> bool:
@@ -43,13 +53,23 @@ class AwsError(JobError):
             self.code.startswith("Validation") and any(words in str(self).lower() for words in _ABSENT_WORDS)
         )
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same question may be answered in a minute."""
+        return self.code in ("unreachable", "unanswered", *_THROTTLED)
+
+    @property
+    def maybe_done(self) -> bool:
+        """Whether the request may have been carried out all the same: no answer came, or a retry met its result."""
+        return self.code in ("unanswered", "ResourceInUse", "ResourceInUseException")
+
 
 class Aws:
     """The clients of one profile and region."""
 
-    def __init__(self, region: str | None, profile: str | None) -> None:
+    def __init__(self, connection: Connection) -> None:
         with explained("sts", "GetCallerIdentity"):
-            self._session = boto3.Session(region_name=region, profile_name=profile)
+            self._session = boto3.Session(region_name=connection.region, profile_name=connection.profile)
         self._clients: dict[str, Any] = {}
 
     @property
@@ -64,7 +84,8 @@ class Aws:
         """boto3's client of a service, for transfers; everything else goes through `call`."""
         if service not in self._clients:
             with explained(service, "GetCallerIdentity"):
-                config = Config(retries={"mode": "standard", "max_attempts": 5})
+                retries = {"mode": "standard", "max_attempts": 5}
+                config = Config(retries=retries, max_pool_connections=TRANSFER_THREADS)
                 self._clients[service] = self._session.client(service, region_name=self.region, config=config)
         return self._clients[service]
 
@@ -91,7 +112,7 @@ def explained(service: str, operation: str) -> Iterator[None]:
     except exceptions.BotoCoreError as error:
         raise _explain_trouble(error) from error
     except RetriesExceededError as error:
-        raise AwsError(f"the transfer broke off again and again; check the network: {error}") from error
+        raise AwsError(f"the transfer broke off again and again: {error}", "unreachable") from error
 
 
 def _explain_trouble(error: exceptions.BotoCoreError) -> AwsError:
@@ -106,9 +127,10 @@ def _explain_trouble(error: exceptions.BotoCoreError) -> AwsError:
         case exceptions.ProfileNotFound():
             return AwsError(f"{error}; `aws configure list-profiles` shows what there is")
         case exceptions.ConnectionClosedError() | exceptions.ReadTimeoutError():
-            return AwsError(f"AWS did not answer; look whether it was done before trying again: {error}", "", True)
+            return AwsError(f"AWS did not answer: {error}", "unanswered")
         case exceptions.HTTPClientError() | exceptions.ConnectionError():
-            return AwsError(f"AWS cannot be reached; check the network, the proxy and the region's name: {error}")
+            sentence = "AWS cannot be reached; check the network, the proxy and the region's name"
+            return AwsError(f"{sentence}: {error}", "unreachable")
     return AwsError(f"{type(error).__name__}: {error}")
 
 
@@ -124,9 +146,11 @@ def _sentence(code: str, message: str, service: str, operation: str) -> str:
         return _forbidden(message, service, operation)
     if "assume" in message and "role" in message:
         return f"SageMaker cannot take on the role; it must exist and trust sagemaker.amazonaws.com: {message}"
-    if code in ("NoSuchBucket", "404") and service == "s3":
-        what = "the bucket does not exist" if "Bucket" in code + operation else "no such object"
-        return f"{what}; `submit.py setup` makes a bucket, `aws s3 ls` shows what there is"
+    if code in ("NoSuchBucket", "NoSuchKey", "404") and service == "s3":
+        what = "the bucket" if "Bucket" in code else "what was asked for"
+        return f"{what} is not in S3; `aws s3 ls` shows what there is"
+    if code in _THROTTLED:
+        return "AWS asks to slow down, and five tries were not enough; try again in a minute"
     match code:
         case "ExpiredToken" | "ExpiredTokenException" | "RequestExpired":
             return "the AWS credentials have expired; run `aws sso login` or renew them"
@@ -136,12 +160,12 @@ def _sentence(code: str, message: str, service: str, operation: str) -> str:
             return f"AWS refuses the signature; check the secret key and the clock of this machine: {message}"
         case "ResourceLimitExceeded" | "LimitExceededException":
             return f"the account's quota is used up; ask for more in Service Quotas, or take another machine: {message}"
-        case "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "SlowDown":
-            return "AWS asks to slow down, and five tries were not enough; try again in a minute"
         case "ResourceInUse" | "ResourceInUseException":
-            return f"something of that name exists already; choose another --name: {message}"
+            return f"something of that name exists already, perhaps from this very request: {message}"
         case "ImageNotFoundException" | "RepositoryNotFoundException":
             return f"the image is not in the registry; push it with `submit.py push`: {message}"
+        case "BucketAlreadyExists":
+            return "another account has a bucket of that name; choose another --bucket"
         case "PermanentRedirect" | "IllegalLocationConstraintException" | "301":
             return f"the bucket lies in another region; use that --region, or a bucket here: {message}"
     return f"AWS answered {operation} with {code}: {message}"

@@ -12,18 +12,16 @@ TRANSFORM_PAYLOAD_MB = 100  # SageMaker's limit for concurrency x payload of a b
 class Training:
     """The training job; its hyperparameters follow after `--`, as for code/train.py."""
 
-    name: str = knob("masked-faces", "name of the run; submitted again, it goes on from its checkpoints")
+    name: str = knob("mask-classifier", "name of the run; submitted again, it goes on from its checkpoints")
     data: str = knob("", "photographs: a folder, which is uploaded, or s3://bucket/prefix")
     pretrained_data: str = knob("", "weights to start from (the `pretrained` channel): a folder or s3://bucket/prefix")
     instance_type: str = knob("ml.g5.xlarge", "machine to train on")
-    instance_count: int = knob(1, "how many of them", minimum=1, maximum=100)
     volume_gb: int = knob(50, "disk for data and scratch files, in GB", minimum=1, maximum=16384)
     max_hours: float = knob(12.0, "longest time to train", above=0, maximum=28 * 24)
     spot: bool = knob(True, "use spare capacity: cheaper, may be interrupted, goes on from its checkpoint")
     max_wait_hours: float | None = knob(None, "spot: longest time with waiting; default: twice --max-hours", above=0)
     warm_pool_minutes: int = knob(0, "keep the machine this long for the next job", minimum=0, maximum=60)
     input_mode: str = knob("File", "copy the data first, or read it while training", choices=("File", "FastFile"))
-    encrypt_traffic: bool = knob(False, "encrypt what the instances of one job send to each other")
     environment: str = knob("", "name=value,... set in the container")
 
     def problems(self) -> list[str]:
@@ -70,7 +68,7 @@ class Tuning:
 class Transform:
     """The batch transform."""
 
-    name: str = knob("masked-faces", "name of the job; the time is added")
+    name: str = knob("mask-classifier", "name of the job; the time is added")
     model: str = knob("", "what to label with: a training job, or s3://bucket/key/model.tar.gz")
     data: str = knob("", "pictures to label: a folder, whose pictures are uploaded, or s3://bucket/prefix")
     instance_type: str = knob("ml.g5.xlarge", "machine to label on")
@@ -100,7 +98,7 @@ class Transform:
 class Evaluation:
     """The processing job that compares labels with the truth; flags of code/evaluation.py follow after `--`."""
 
-    name: str = knob("masked-faces", "name of the job; the time is added")
+    name: str = knob("mask-classifier", "name of the job; the time is added")
     predictions: str = knob("", "where output.csv is: a folder, which is uploaded, or s3://bucket/prefix")
     ground_truth: str = knob("", "where gt.csv is: a folder, which is uploaded, or s3://bucket/prefix")
     instance_type: str = knob("ml.m5.large", "machine to compute on; no GPU is needed")
@@ -120,7 +118,7 @@ class Evaluation:
 class Deployment:
     """The real-time endpoint."""
 
-    name: str = knob("masked-faces", "name of the endpoint; the time is added")
+    name: str = knob("mask-classifier", "name of the endpoint; the time is added")
     model: str = knob("", "what to answer with: a training job, or s3://bucket/key/model.tar.gz")
     instance_type: str = knob("ml.g5.xlarge", "machine to answer on")
     instance_count: int = knob(1, "how many of them", minimum=1, maximum=100)
@@ -138,7 +136,7 @@ class Deployment:
 class Registration:
     """The entry in the model registry."""
 
-    group: str = knob("masked-faces", "model package group; made if it is absent")
+    group: str = knob("mask-classifier", "model package group; made if it is absent")
     model: str = knob("", "what to register: a training job, or s3://bucket/key/model.tar.gz")
     evaluation: str = knob("", "how good it is: an evaluation job, or s3://bucket/key/evaluation.json")
     approve: bool = knob(False, "approve it at once; otherwise a person does")

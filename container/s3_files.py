@@ -8,6 +8,7 @@ with what it was before, and a job that ran can be run again on the very same da
 import hashlib
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +19,9 @@ from typing import Any
 from boto3.s3.transfer import TransferConfig
 from tqdm import tqdm
 
-from aws import Aws, explained
+from aws import TRANSFER_THREADS, Aws, explained
 from environment import cpu_count, existing_folder, replacing
 from errors import DataError
-
-_THREADS = 16  # small files wait for S3, not for this machine
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,19 @@ def plan_upload(root: Path, flag: str, parent_uri: str, accept: Callable[[str], 
 def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
     """Upload what is not there yet, in threads, with a bar on a terminal; returns how many files were sent."""
     bucket, prefix = split_uri(upload.uri)
-    there = {entry["Key"]: entry["Size"] for entry in list_objects(aws, upload.uri)}
-    missing = [name for name in upload.names if there.get(prefix + name) != (upload.root / name).stat().st_size]
+    there = {entry["Key"] for entry in list_objects(aws, upload.uri)}
+    missing = [name for name in upload.names if prefix + name not in there]  # the name of the folder is its contents
     extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
     client, config = aws.client("s3"), TransferConfig(use_threads=False)
 
     def put(name: str) -> None:
-        with explained("s3", "PutObject"), (upload.root / name).open("rb") as file:
-            client.upload_fileobj(file, bucket, prefix + name, ExtraArgs=extra, Config=config)
+        try:
+            with explained("s3", "PutObject"), (upload.root / name).open("rb") as file:
+                client.upload_fileobj(file, bucket, prefix + name, ExtraArgs=extra, Config=config)
+        except FileNotFoundError:
+            raise DataError(f"a file vanished during the upload; submit again: {upload.root / name}") from None
 
-    with ThreadPoolExecutor(_THREADS) as pool, tqdm(total=len(missing), unit="file", disable=None) as bar:
+    with ThreadPoolExecutor(TRANSFER_THREADS) as pool, tqdm(total=len(missing), unit="file", disable=None) as bar:
         try:
             for _ in pool.map(put, missing):
                 bar.update()
@@ -80,7 +82,7 @@ def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
 
 
 def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
-    """Every object under a prefix: Key, Size."""
+    """Every object under a prefix, as S3 describes it."""
     bucket, prefix = split_uri(uri)
     for page in aws.pages("s3", "ListObjectsV2", Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])
@@ -99,7 +101,7 @@ def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
     wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
     paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
     aws.client("s3")  # made before the threads: boto3 clients are made one at a time
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
         list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path), wanted, paths))
     return paths
 
@@ -121,7 +123,7 @@ def extract(archive: Path, folder: Path) -> list[Path]:
                 paths.append(_inside(folder, member.name))
                 with replacing(paths[-1], "wb") as file:
                     copyfileobj(source, file)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(f"the archive is damaged ({error}); download it again: {archive}") from error

@@ -1,0 +1,247 @@
+"""The commands that submit something: read the flags, put the plan together, offer it."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from account_options import Connection, JobPlace, Place, Rehearsal, Submission
+from arguments import parse
+from aws import Aws, AwsError
+from config import EvaluationConfig
+from errors import ConfigError, DataError, unknown_name
+from hyperparameters import read_hyperparameters, read_search, refuse_restarts
+from image_push import commit_tag
+from images import is_image_file
+from job_options import Deployment, Evaluation, Registration, Training, Transform, Tuning
+from job_requests import processing_job, training_job, tuning_job
+from job_watch import wait
+from metrics import metric_definitions
+from model_requests import endpoint, model, model_package, model_package_group, transform_job
+from option_checks import name_problems
+from request_parts import evaluation_uri, image_uri, model_uri
+from s3_files import Upload, plan_upload
+from samples import read_class_folders, read_profiles
+from submission import Plan, offer, refuse_twins
+
+Words = Sequence[str]
+Environ = Mapping[str, str]
+Staged = tuple[str, tuple[Upload, ...]]  # an S3 folder, and what has to be uploaded to it
+
+_SUBMIT = (Connection, JobPlace, Rehearsal, Submission)
+_TUNING_NAME = 32  # characters, SageMaker's limit for a tuning job
+
+
+def train(flags: Words, verb_flags: Words, environ: Environ) -> None:
+    """`submit.py train [flags] -- [hyperparameters]`."""
+    connection, place, rehearsal, submission, options = parse("submit.py train", flags, environ, *_SUBMIT, Training)
+    hyperparameters = read_hyperparameters(verb_flags)
+    refuse_restarts(hyperparameters, spot=options.spot)
+    aws, job = Aws(connection), _job_name(options.name)
+    channels, uploads = _training_channels(place, options, hyperparameters.get("dataset", ""))
+    image = _image(aws, place)
+    if not rehearsal.dry_run:
+        refuse_twins(aws, options.name)
+    call = training_job(job, place, options, image, channels=channels, hyperparameters=hyperparameters)
+    plan = Plan(
+        job=job,
+        place=place,
+        image=image,
+        calls=(call,),
+        uploads=uploads,
+        kms_key=place.kms_key,
+        machines=_machines(options.instance_type, spot=options.spot),
+        machine_hours=options.max_hours + options.warm_pool_minutes / 60,
+        longest=_longest(options),
+        resumes=f"from a checkpoint in {place.uri('checkpoints', options.name)}/, if there is one",
+        results=place.uri("training", job) + "/",
+    )
+    _submit(aws, plan, rehearsal, submission)
+
+
+def tune(flags: Words, verb_flags: Words, environ: Environ) -> None:
+    """`submit.py tune --search lr=0.001:0.1:log [flags] -- [hyperparameters that stay]`."""
+    schema = (*_SUBMIT, Training, Tuning)
+    connection, place, rehearsal, submission, training, tuning = parse("submit.py tune", flags, environ, *schema)
+    _check_tuning(training, tuning)
+    hyperparameters, ranges = read_hyperparameters(verb_flags), read_search(tuning.search, verb_flags)
+    aws, job = Aws(connection), _job_name(training.name)
+    channels, uploads = _training_channels(place, training, hyperparameters.get("dataset", ""))
+    image = _image(aws, place)
+    options = (training, tuning)
+    call = tuning_job(job, place, options, image, channels=channels, hyperparameters=hyperparameters, ranges=ranges)
+    plan = Plan(
+        job=job,
+        place=place,
+        image=image,
+        calls=(call,),
+        uploads=uploads,
+        kms_key=place.kms_key,
+        machines=_machines(training.instance_type, tuning.max_parallel_jobs, spot=training.spot),
+        machine_hours=tuning.max_jobs * (training.max_hours + training.warm_pool_minutes / 60),
+        longest=f"{tuning.max_jobs} jobs, each {_longest(training)}",
+        results=place.uri("training") + "/",
+    )
+    _submit(aws, plan, rehearsal, submission)
+
+
+def transform(flags: Words, verb_flags: Words, environ: Environ) -> None:
+    """`submit.py transform --model JOB --data DIR [flags]`."""
+    schema = (*_SUBMIT, Transform)
+    connection, place, rehearsal, submission, options = parse("submit.py transform", flags, environ, *schema)
+    aws, job = Aws(connection), _job_name(options.name)
+    data, uploads = _stage(place, "data", options.data, accept=is_image_file)
+    _refuse_large(uploads, options.max_payload_mb)
+    image, artifact = _image(aws, place), model_uri(place, options.model)
+    plan = Plan(
+        job=job,
+        place=place,
+        image=image,
+        calls=(model(job, place, image, artifact, ""), transform_job(job, place, options, data)),
+        uploads=uploads,
+        kms_key=place.kms_key,
+        needed_uris=(artifact,),
+        machines=_machines(options.instance_type, options.instance_count),
+        longest="until every picture has its answer: a transform has no time limit of its own",
+        results=place.uri("transform", job) + "/",
+    )
+    _submit(aws, plan, rehearsal, submission)
+
+
+def evaluate(flags: Words, verb_flags: Words, environ: Environ) -> None:
+    """`submit.py evaluate --predictions DIR --ground-truth DIR [flags] -- [flags of code/evaluation.py]`."""
+    schema = (*_SUBMIT, Evaluation)
+    connection, place, rehearsal, submission, options = parse("submit.py evaluate", flags, environ, *schema)
+    parse("evaluation.py", verb_flags, {}, EvaluationConfig)
+    aws, job = Aws(connection), _job_name(options.name)
+    predictions, first = _stage(place, "predictions", options.predictions)
+    truths, second = _stage(place, "ground-truth", options.ground_truth)
+    inputs, image = {"predictions": predictions, "ground_truth": truths}, _image(aws, place)
+    plan = Plan(
+        job=job,
+        place=place,
+        image=image,
+        calls=(processing_job(job, place, options, image, inputs=inputs, arguments=verb_flags),),
+        uploads=first + second,
+        kms_key=place.kms_key,
+        machines=_machines(options.instance_type),
+        machine_hours=options.max_hours,
+        longest=f"{options.max_hours:g} h",
+        results=evaluation_uri(place, job),
+    )
+    _submit(aws, plan, rehearsal, submission)
+
+
+def deploy(flags: Words, verb_flags: Words, environ: Environ) -> None:
+    """`submit.py deploy --model JOB [flags]`."""
+    schema = (*_SUBMIT, Deployment)
+    connection, place, rehearsal, submission, options = parse("submit.py deploy", flags, environ, *schema)
+    aws, job = Aws(connection), _job_name(options.name)
+    image, artifact = _image(aws, place), model_uri(place, options.model)
+    plan = Plan(
+        job=job,
+        place=place,
+        image=image,
+        calls=(model(job, place, image, artifact, options.environment), *endpoint(job, place, options)),
+        needed_uris=(artifact,),
+        machines=_machines(options.instance_type, options.instance_count),
+        longest=f"until it is removed: `submit.py remove {job}`",
+    )
+    _submit(aws, plan, rehearsal, submission)
+
+
+def register(flags: Words, verb_flags: Words, environ: Environ) -> None:
+    """`submit.py register --model JOB --evaluation JOB [flags]`; the group is made if it is absent."""
+    schema = (Connection, Place, Rehearsal, Registration)
+    connection, place, rehearsal, options = parse("submit.py register", flags, environ, *schema)
+    aws = Aws(connection)
+    image = _image(aws, place)
+    calls = [model_package_group(place, options), model_package(place, options, image)]
+    if not rehearsal.dry_run and _has_group(aws, options.group):
+        del calls[0]
+    needed = (model_uri(place, options.model), evaluation_uri(place, options.evaluation))
+    plan = Plan(job=options.group, place=place, image=image, calls=tuple(calls), needed_uris=needed)
+    answers = offer(aws, plan, dry_run=rehearsal.dry_run)
+    if answers:
+        print(answers[-1]["ModelPackageArn"])
+
+
+def _submit(aws: Aws, plan: Plan, rehearsal: Rehearsal, submission: Submission) -> None:
+    """Offer the plan; then the job's name goes to stdout, for scripts, and what to do next to stderr."""
+    offer(aws, plan, dry_run=rehearsal.dry_run, price_per_hour=submission.price_per_hour)
+    if rehearsal.dry_run:
+        return
+    print(plan.job, flush=True)
+    print(f"next: submit.py logs {plan.job} | wait {plan.job} | stop {plan.job}", file=sys.stderr)
+    if submission.wait:
+        wait(aws, plan.job, submission.poll_seconds)
+
+
+def _job_name(name: str) -> str:
+    """The name and the time in UTC: no two jobs of an account may have the same name."""
+    return f"{name}-{datetime.now(UTC):%y%m%d-%H%M%S}"
+
+
+def _image(aws: Aws, place: Place) -> str:
+    return place.image or image_uri(place, aws.region, commit_tag())
+
+
+def _check_tuning(training: Training, tuning: Tuning) -> None:
+    names = [metric["Name"] for metric in metric_definitions()]
+    problems = name_problems(training.name, most=_TUNING_NAME - len(_job_name("")))
+    if tuning.objective not in names:
+        problems.append("--objective: " + unknown_name("metric", tuning.objective, names, most=len(names)))
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _training_channels(place: Place, options: Training, dataset: str) -> tuple[dict[str, str], tuple[Upload, ...]]:
+    """The channels of a training job; a local data set is read as training will read it, before anything is sent."""
+    if options.data and "://" not in options.data:
+        read = read_class_folders if dataset == "ImageFolderDataset" else read_profiles
+        read(Path(options.data), "--data")
+    uri, uploads = _stage(place, "data", options.data)
+    channels = {"train": uri}
+    if options.pretrained_data:
+        channels["pretrained"], more = _stage(place, "pretrained-data", options.pretrained_data)
+        uploads += more
+    return channels, uploads
+
+
+def _stage(place: Place, flag: str, text: str, accept: Callable[[str], bool] = lambda name: True) -> Staged:
+    """The S3 folder of a flag that names a local folder or an S3 folder."""
+    if text.startswith("s3://"):
+        return text.rstrip("/") + "/", ()
+    upload = plan_upload(Path(text), flag, place.uri("data"), accept)
+    return upload.uri, (upload,)
+
+
+def _refuse_large(uploads: Sequence[Upload], max_payload_mb: int) -> None:
+    """Raise DataError for a picture that SageMaker would not send to the container."""
+    for upload in uploads:
+        for name in upload.names:
+            size = (upload.root / name).stat().st_size
+            if size > max_payload_mb * 2**20:
+                raise DataError(
+                    f"a picture has {size / 2**20:.1f} MB, more than --max-payload-mb {max_payload_mb}; raise it, and "
+                    f"lower --concurrency: {upload.root / name}"
+                )
+
+
+def _has_group(aws: Aws, group: str) -> bool:
+    try:
+        aws.call("sagemaker", "DescribeModelPackageGroup", ModelPackageGroupName=group)
+    except AwsError as error:
+        if not error.is_absent:
+            raise
+        return False
+    return True
+
+
+def _machines(instance_type: str, count: int = 1, *, spot: bool = False) -> str:
+    return f"{count} x {instance_type}{', spot' if spot else ''}"
+
+
+def _longest(options: Training) -> str:
+    waiting = f", over after {options.wait_hours:g} h with waiting" if options.spot else ""
+    return f"{options.max_hours:g} h of training{waiting}"

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""PID 1 of the container: from what SageMaker left under /opt/ml to a verb that runs.
+
+    launch.py train | infer | evaluate | serve [flags of the verb]
+
+The verb takes the place of this process (exec, no shell), so the SIGTERM of `docker stop`, of StopTrainingJob and of a
+spot instance reaches the code that can save. Hyperparameters become flags; flags on the command line win over them,
+and variables that the caller set win over what is found. What the verb would refuse is refused here, at no cost.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from arguments import parse
+from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
+from contract import base_dir, folder_variables, training_job
+from cuda_driver import driver_variables
+from environment import guard
+from errors import ConfigError, unknown_name
+
+HOME = Path(__file__).resolve().parent.parent
+
+# verb -> the program, and what it reads from its command line
+VERBS: dict[str, tuple[str, tuple[type[Any], ...]]] = {
+    "train": ("code/train.py", (TrainPaths, TrainConfig)),
+    "infer": ("code/inference.py", (InferencePaths, InferenceConfig)),
+    "evaluate": ("code/evaluation.py", (EvaluationPaths, EvaluationConfig)),
+    "serve": ("container/serve.py", ()),
+}
+
+
+def main() -> None:
+    """The command, and what sagemaker-training's own `train` calls (SAGEMAKER_TRAINING_MODULE=launch:main)."""
+    # The kernel hands PID 1 no signal that it has not asked for.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    try:
+        guard(lambda: launch(sys.argv))
+    except SystemExit as leaving:
+        # sagemaker-training ends with exit code 0 whatever its module exits with; it must not get the chance.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(leaving.code or 0))
+
+
+def launch(argv: Sequence[str]) -> NoReturn:
+    """Become the verb that `argv` names, with its flags and its SM_* variables; raises a JobError instead."""
+    base = base_dir(os.environ)
+    os.environ.setdefault("SM_OUTPUT_DIR", str(base / "output"))  # from here on there is a place for the failure file
+    verb, flags = _read_verb(argv)
+    variables = folder_variables(verb, base)
+    if "SM_MESSAGE_FILE" in variables:
+        os.environ.setdefault("SM_MESSAGE_FILE", variables["SM_MESSAGE_FILE"])
+    if verb == "train":
+        job_variables, hyperparameters = training_job(base)
+        variables, flags = job_variables | variables, [*hyperparameters, *flags]
+    environ = variables | os.environ
+
+    program, schema = VERBS[verb]
+    if schema:
+        parse(verb, flags, environ, *schema)
+    environ |= driver_variables(environ)
+    if int(environ.get("SM_NUM_GPUS", 0)) > 1:
+        print(f"training uses one of the {environ['SM_NUM_GPUS']} GPUs of this host")
+    print(" ".join([verb, *flags]), flush=True)
+    os.execve(sys.executable, [sys.executable, str(HOME / program), *flags], environ)  # noqa: S606
+
+
+def _read_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb and its flags; the verb is the command's own name if it was started as `train`, `serve` and so on."""
+    words = list(argv) if Path(argv[0]).name in VERBS else list(argv[1:])
+    if not words:
+        raise ConfigError(f"no verb, expected one of {', '.join(VERBS)}")
+    verb = Path(words[0]).name
+    if verb not in VERBS:
+        raise ConfigError(unknown_name("verb", words[0], VERBS))
+    return verb, words[1:]
+
+
+if __name__ == "__main__":
+    main()

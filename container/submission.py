@@ -1,0 +1,163 @@
+"""From requests to a running job: check offline, show or look first, upload, send, and take back what was half made."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from account_options import Place
+from aws import Aws, AwsError
+from errors import JobError
+from request_parts import Call
+from s3_files import Upload, send, split_uri
+from service_limits import check_request
+
+_ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@]+)|@(sha256:\w+))")
+_RUNNING = re.compile(r"-\d{6}-\d{6}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that one command sends, in order, and what it amounts to."""
+
+    job: str
+    place: Place
+    image: str
+    calls: tuple[Call, ...]
+    uploads: tuple[Upload, ...] = ()
+    kms_key: str | None = None  # of the uploads
+    needed_uris: tuple[str, ...] = ()  # S3 objects that must be there before
+    machines: str = ""  # such as "2 x ml.g5.xlarge, spot"
+    machine_hours: float | None = None  # at most; None: no end of its own
+    longest: str = ""
+    resumes: str = ""
+    results: str = ""
+
+
+def offer(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | None = None) -> list[dict[str, Any]]:
+    """Print the plan, and unless it is a dry run, carry it out; returns the answers of AWS.
+
+    The requests of a dry run go to stdout as one JSON object, everything else to stderr.
+    """
+    for call in plan.calls:
+        check_request("sagemaker", call.operation, call.request)
+    print("\n".join(_summary(plan, price_per_hour)), file=sys.stderr)
+    if dry_run:
+        print(json.dumps({call.operation: call.request for call in plan.calls}, indent=2))
+        return []
+    look_first(aws, plan)
+    return _carry_out(aws, plan)
+
+
+def look_first(aws: Aws, plan: Plan) -> None:
+    """Raise JobError for what would let the job fail minutes later: no bucket, no image, no model."""
+    bucket = str(plan.place.bucket)
+    answer = _look(aws, "HeadBucket", f"the bucket does not exist; `submit.py setup` makes it: {bucket}", Bucket=bucket)
+    if answer.get("BucketRegion", aws.region) != aws.region:
+        raise JobError(
+            f"the bucket lies in {answer['BucketRegion']}, the job would run in {aws.region}; SageMaker needs both in "
+            f"one region: {bucket}"
+        )
+    for uri in plan.needed_uris:
+        name, key = split_uri(uri)
+        absent = f"what the job needs is not there; `submit.py status` tells whether the job before has ended: {uri}"
+        _look(aws, "HeadObject", absent, Bucket=name, Key=key)
+    _look_for_image(aws, plan.image)
+
+
+def refuse_twins(aws: Aws, name: str) -> None:
+    """Raise JobError if a training job of that name still runs: both would write to the same checkpoints."""
+    pages = aws.pages("sagemaker", "ListTrainingJobs", NameContains=name, StatusEquals="InProgress")
+    names = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
+    twins = [twin for twin in names if twin.startswith(name) and _RUNNING.fullmatch(twin[len(name) :])]
+    if twins:
+        raise JobError(
+            f"{twins[0]!r} still runs and writes to the same checkpoints; wait for it, `submit.py stop {twins[0]}`, "
+            "or choose another --name"
+        )
+
+
+def take_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
+    """Undo what was made, newest first; returns one sentence for each, also for what had to be left."""
+    sentences = []
+    for call in reversed(calls):
+        assert call.undo, "only the last call of a plan has nothing to undo"
+        operation, request = call.undo
+        name = next(iter(request.values()))
+        try:
+            aws.call("sagemaker", operation, **request)
+            sentences.append(f"{call.operation} {name} was taken back")
+        except AwsError as error:
+            sentences.append(f"left behind by {call.operation}: {name}; `submit.py remove {name}` removes it ({error})")
+    return sentences
+
+
+def _carry_out(aws: Aws, plan: Plan) -> list[dict[str, Any]]:
+    for upload in plan.uploads:
+        sent = send(aws, upload, plan.kms_key)
+        print(f"sent {sent:,} of {len(upload.names):,} files, the others were there: {upload.uri}", file=sys.stderr)
+    answers: list[dict[str, Any]] = []
+    try:
+        for call in plan.calls:
+            answers.append(aws.call("sagemaker", call.operation, **call.request))
+        return answers
+    except AwsError as error:
+        left = [f"the uploaded files stay for the next try: {upload.uri}" for upload in plan.uploads]
+        if error.maybe_done:
+            left = [f"see `submit.py status {plan.job}`, and stop or remove it if it is there", *left]
+        else:
+            left = take_back(aws, plan.calls[: len(answers)]) + left
+        raise AwsError("; ".join([str(error), *left]), error.code) from error
+
+
+def _look_for_image(aws: Aws, image: str) -> None:
+    """Whether the image is in the registry; images of other registries and accounts are SageMaker's to find."""
+    if not (match := _ECR_IMAGE.fullmatch(image)):
+        return
+    account, region, repository, tag, digest = match.groups()
+    if region != aws.region:
+        raise JobError(f"the image lies in {region}, the job would run in {aws.region}; push it there too: {image}")
+    which = {"imageTag": tag} if tag else {"imageDigest": digest}
+    try:
+        aws.call("ecr", "DescribeImages", registryId=account, repositoryName=repository, imageIds=[which])
+    except AwsError as error:
+        if not error.is_absent:
+            raise
+        raise AwsError(
+            f"the image is not in the registry; push it with `submit.py push`: {image}", error.code
+        ) from None
+
+
+def _look(aws: Aws, operation: str, absent: str, **request: str) -> dict[str, Any]:
+    """S3's answer to a look at one thing; raises AwsError with the sentence `absent` if it is not there."""
+    try:
+        return aws.call("s3", operation, **request)
+    except AwsError as error:
+        what = "/".join(request.values())
+        raise AwsError(absent if error.is_absent else f"{error}: s3://{what}", error.code) from None
+
+
+def _summary(plan: Plan, price: float | None) -> list[str]:
+    """What it amounts to, one `name  value` line each."""
+    uploads = [f"{len(up.names):,} files, {up.size_bytes / 1e6:,.1f} MB to {up.uri}" for up in plan.uploads]
+    facts = [
+        ("job", plan.job),
+        ("runs on", plan.machines),
+        ("longest", plan.longest),
+        ("costs", _cost(plan, price)),
+        *(("uploads", upload) for upload in uploads),
+        ("resumes", plan.resumes),
+        ("results", plan.results),
+    ]
+    return [f"{name:<9}{value}" for name, value in facts if value]
+
+
+def _cost(plan: Plan, price: float | None) -> str:
+    if price is None:
+        return ""
+    if plan.machine_hours is None:
+        return f"{price:g} per machine and hour, until it has ended or is removed"
+    less = "; spot is less" if plan.machines.endswith("spot") else ""
+    return f"at most {price * plan.machine_hours:,.2f} ({plan.machine_hours:g} machine hours at {price:g}){less}"

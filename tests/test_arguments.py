@@ -1,0 +1,225 @@
+"""Flags, SageMaker's strings and the environment become typed values, or one sentence that names every mistake."""
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arguments import Value, folder, knob, parse
+from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
+from errors import ConfigError
+
+Verb = tuple[type[Any], ...]
+TRAIN, INFERENCE = (TrainPaths, TrainConfig), (InferencePaths, InferenceConfig)
+EVALUATION = (EvaluationPaths, EvaluationConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One field of every type."""
+
+    data_dir: Path = folder("SM_CHANNEL_EXAMPLE", "/data", "where from")
+    cache_dir: Path | None = folder("SM_CACHE", None, "where to")
+    batch_size: int = knob(64, "pictures per step", minimum=1)
+    lr: float = knob(0.1, "learning rate", above=0, below=10)
+    resize: tuple[int, int] = knob((128, 96), "height and width", minimum=8)
+    crop: tuple[int, int] | None = knob(None, "crop", minimum=8)
+    fast: bool = knob(False, "be quick, 100% sure")
+    name: str = knob("exp", "name")
+    mode: str = knob("auto", "mode", choices=("auto", "never"))
+    criterion_args: dict[str, Value] = knob({}, "arguments")
+
+
+def read(*argv: str, environ: Mapping[str, str] | None = None) -> Any:
+    return parse("example.py", argv, environ or {}, Example)[0]
+
+
+def test_without_flags_everything_has_its_default() -> None:
+    assert read() == Example(data_dir=Path("/data"))
+
+
+@pytest.mark.parametrize("flag", ["--batch-size", "--batch_size"])
+@pytest.mark.parametrize("text", ["256", '"256"', '"\\"256\\""', " 256 ", "256.0", "2.56e2", "+256"])
+def test_both_spellings_of_a_flag_and_every_spelling_of_a_number_are_read(flag: str, text: str) -> None:
+    assert read(flag, text).batch_size == 256
+    assert read(f"{flag}={text}").batch_size == 256
+
+
+def test_a_large_whole_number_keeps_every_digit() -> None:
+    assert read("--batch-size", str(2**60 + 1)).batch_size == 2**60 + 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["128", "96"], ["128,96"], ["[128, 96]"], ["(128, 96)"], ['"[128, 96]"'], ["[128,", "96]"], ['"128"', "96"]],
+)
+def test_a_pair_is_read_in_every_spelling(words: list[str]) -> None:
+    assert read("--resize", *words).resize == (128, 96)
+    assert read("--crop", *words).crop == (128, 96)
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "yes", "on", '"true"', "TRUE"])
+def test_every_spelling_of_true_is_true(text: str) -> None:
+    assert read("--fast", text).fast is True
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0", "no", "off", '"False"'])
+def test_every_spelling_of_false_is_false(text: str) -> None:
+    assert read("--fast", text).fast is False
+
+
+def test_a_bare_boolean_flag_means_true() -> None:
+    assert read("--fast").fast is True
+    assert read("--fast", "--batch-size", "2").fast is True
+
+
+@pytest.mark.parametrize("text", ["", " ", '""', '"\\"\\""'])
+@pytest.mark.parametrize("field", [field.name for field in fields(Example)])
+def test_an_empty_string_leaves_every_default(field: str, text: str) -> None:
+    assert read(f"--{field}", text) == read()
+
+
+@pytest.mark.parametrize("text", ["none", "None", "null", '"None"'])
+def test_none_takes_the_value_away(text: str) -> None:
+    assert read("--crop", "16,16", "--crop", text).crop is None
+    assert read("--cache-dir", text).cache_dir is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gamma=1.5,reduction=sum,steps=3,on=true"],
+        ["gamma=1.5", "reduction=sum", "steps=3", "on=True"],
+        ['{"gamma": 1.5, "reduction": "sum", "steps": 3, "on": true}'],
+        ['"{\\"gamma\\": 1.5, \\"reduction\\": \\"sum\\", \\"steps\\": 3, \\"on\\": true}"'],
+    ],
+)
+def test_named_arguments_are_read_from_pairs_and_from_json(words: list[str]) -> None:
+    arguments = read("--criterion-args", *words).criterion_args
+    assert arguments == {"gamma": 1.5, "reduction": "sum", "steps": 3, "on": True}
+    assert [type(value) for value in arguments.values()] == [float, str, int, bool]
+
+
+@pytest.mark.parametrize("text", ["gamma", "=1", "{", "{]}", '{"a": null}', '{"a": [1]}', '{"a":' + "[" * 2000, "[1]"])
+def test_named_arguments_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--criterion-args: .*(is not|is neither)"):
+        read("--criterion-args", text)
+
+
+def test_two_configurations_do_not_share_a_default() -> None:
+    assert read().criterion_args is not read().criterion_args
+
+
+def test_the_last_of_several_flags_wins() -> None:
+    assert read("--batch-size", "1", "--batch_size", "2").batch_size == 2
+
+
+def test_a_folder_comes_from_its_flag_then_its_variable_then_its_default() -> None:
+    environ = {"SM_CHANNEL_EXAMPLE": "/from/variable", "SM_CACHE": ""}
+    assert read(environ=environ).data_dir == Path("/from/variable")
+    assert read("--data-dir", "/from/flag", environ=environ).data_dir == Path("/from/flag")
+    assert read("--data-dir", "", environ=environ).data_dir == Path("/data")
+    assert read(environ=environ).cache_dir is None
+
+
+def test_several_mistakes_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("--batch-size", "0", "--lr", "x", "--resize", "1,2,3", "--mode", "nevr", "--bath-size", "3", "stray")
+    sentence = str(caught.value)
+    assert "unknown argument '--bath-size' (did you mean '--batch-size'?)" in sentence
+    assert "--batch-size: 0 is out of range, must be at least 1" in sentence
+    assert "--lr: 'x' is not a finite number" in sentence
+    assert "--resize: takes 2 numbers such as 128,96, got '1,2,3'" in sentence
+    assert "--mode: unknown value 'nevr' (did you mean 'never'?)" in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--lr", "nan"], "--lr: 'nan' is not a finite number"),
+        (["--lr", "1e999"], "--lr: '1e999' is not a finite number"),
+        (["--lr", "10"], "--lr: 10 is out of range, must be above 0 and below 10"),
+        (["--batch-size", "1.5"], "--batch-size: '1.5' is not a whole number"),
+        (["--batch-size", "9" * 2000], "is not a whole number"),
+        (["--batch-size", "-3"], "--batch-size: -3 is out of range, must be at least 1"),
+        (["--batch-size", "3", "4"], "--batch-size: takes one value, got 2: 3 4"),
+        (["--resize", "128,7"], "--resize: 7 is out of range, must be at least 8"),
+        (["--resize", "a,b"], "--resize: 'a' is not a whole number"),
+        (["--fast", "maybe"], "--fast: 'maybe' is neither true nor false"),
+        (["--batch-size"], "expected at least one argument"),
+        (["stray"], "unknown argument 'stray'"),
+        (["--batch", "3"], "unknown argument '--batch' (did you mean '--batch-size'?)"),
+    ],
+)
+def test_a_mistake_is_named_with_its_flag_and_what_was_expected(argv: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(*argv)
+    assert sentence in str(caught.value)
+
+
+def test_a_bad_variable_is_named_instead_of_a_flag() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Limited:
+        """One folder."""
+
+        level: int = folder("SM_LEVEL", None, "a number")
+
+    with pytest.raises(ConfigError, match=r"^SM_LEVEL: 'deep' is not a whole number$"):
+        parse("example.py", [], {"SM_LEVEL": "deep"}, Limited)
+
+
+def test_knobs_that_do_not_fit_together_are_mistakes_too() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("train.py", ["--accumulate", "9", "--batch-size", "4", "--name", ".x"], {}, *TRAIN)
+    assert "--accumulate: 9 parts of a batch of 4 pictures would be empty; --name: '.x' is not" in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_knob_with_its_default_and_ends_well(
+    flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as caught:
+        read(flag)
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for field in fields(Example):
+        assert f"--{field.name.replace('_', '-')} " in text
+        assert field.metadata["help"] in text
+    for note in ("default 64", "default 128,96", "default false", "environment SM_CHANNEL_EXAMPLE, default /data"):
+        assert note in text
+    assert "{auto,never}" in text
+
+
+SHORT = st.text(max_size=40) | st.sampled_from(["--", "-", "=", "[", '"', '"\\"', "{", "none", "1e400", "-1e-3", "[1,"])
+LONG = st.tuples(st.text(min_size=1, max_size=5), st.integers(1, 500)).map(lambda pair: pair[0] * pair[1])
+
+
+def outcome(argv: list[str], classes: Verb) -> str:
+    """How parsing ended; whatever else it raises goes through."""
+    try:
+        parse("verb.py", argv, {}, *classes)
+    except ConfigError as error:
+        return f"sentence: {error}"
+    except SystemExit as error:
+        return f"exit code {error.code}"
+    return "values"
+
+
+@pytest.mark.parametrize("classes", [TRAIN, INFERENCE, EVALUATION])
+@given(st.data())
+def test_whatever_is_typed_the_answer_is_values_or_one_sentence(classes: Verb, data: st.DataObject) -> None:
+    flags = [f"--{field.name}" for cls in classes for field in fields(cls)]
+    argv = data.draw(st.lists(st.sampled_from(flags) | SHORT | LONG, max_size=8))
+    assert outcome(argv, classes).startswith(("sentence: ", "exit code 0", "values"))
+
+
+@given(text=SHORT | LONG, field=st.sampled_from(fields(TrainConfig)))
+def test_whatever_the_value_of_a_knob_a_refusal_names_the_flag(text: str, field: Field[Any]) -> None:
+    flag = f"--{field.name.replace('_', '-')}"
+    assert outcome([f"{flag}={text}"], TRAIN).startswith(("values", f"sentence: {flag}: "))

@@ -1,0 +1,190 @@
+"""A published model is complete, describes itself, holds no pickle, and a wrong one is refused with a sentence."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from artifact import ARCHIVE, DESCRIPTION, LEGACY, WEIGHTS, Description, find, load, publish
+from errors import ModelError
+from images import Preparation
+from labels import MASKED_FACES, LabelScheme
+from model import BaseModel
+
+DESCRIBED = Description(
+    "TinyModel",
+    "factored",
+    MASKED_FACES,
+    Preparation((64, 48), (320, 256), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
+    {"f1": 0.5},
+)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    publish(folder, DESCRIBED.build().state_dict(), DESCRIBED)
+    return folder
+
+
+def archive_of(folder: Path, target: Path) -> Path:
+    with tarfile.open(target, "w:gz") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name)
+    return target
+
+
+def test_a_published_model_comes_back_with_its_weights_and_description(published: Path) -> None:
+    model, description = load(published)
+    assert description == DESCRIBED
+    assert not model.training
+    expected = safetensors.torch.load_file(published / WEIGHTS)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_files_are_regular_and_readable_by_all(published: Path) -> None:
+    assert sorted(path.name for path in published.iterdir()) == [DESCRIPTION, WEIGHTS]
+    for path in published.iterdir():
+        assert path.is_file()
+        assert not path.is_symlink()
+        assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_model_is_found_in_its_folder_above_it_and_in_an_archive(published: Path, tmp_path: Path) -> None:
+    archive = archive_of(published, tmp_path / "elsewhere.tar.gz")
+    inside = tmp_path / "far/channel"
+    inside.mkdir(parents=True)
+    archive_of(published, inside / ARCHIVE)
+    for location in (published, published.parent, archive, inside):
+        assert load(location)[1] == DESCRIBED
+
+
+def test_several_runs_below_one_folder_are_not_guessed_between(published: Path) -> None:
+    publish(published.with_name("model2"), DESCRIBED.build().state_dict(), DESCRIBED)
+    with pytest.raises(ModelError, match=r"several models \(model, model2\)"):
+        find(published.parent)
+
+
+def test_publishing_again_replaces_the_model_whole(published: Path) -> None:
+    other = Description("BaseModel", "joint", MASKED_FACES, Preparation())
+    publish(published, other.build().state_dict(), other)
+    assert load(published)[1] == other
+
+
+def test_weights_that_are_not_finite_are_never_published(published: Path) -> None:
+    before = {path.name: path.read_bytes() for path in published.iterdir()}
+    state = DESCRIBED.build().state_dict()
+    next(iter(state.values())).view(-1)[0] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        publish(published, state, DESCRIBED)
+    assert {path.name: path.read_bytes() for path in published.iterdir()} == before
+
+
+def test_a_flipped_bit_or_a_cut_off_file_is_refused(published: Path) -> None:
+    data = (published / WEIGHTS).read_bytes()
+    for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), b""):
+        (published / WEIGHTS).write_bytes(damaged)
+        with pytest.raises(ModelError, match="sha256 differs"):
+            load(published)
+
+
+@pytest.mark.parametrize("missing", [WEIGHTS, DESCRIPTION])
+def test_half_a_model_is_refused(published: Path, missing: str) -> None:
+    (published / missing).unlink()
+    with pytest.raises(ModelError, match=f"{missing} is missing"):
+        load(published)
+
+
+def change(published: Path, **entries: object) -> None:
+    path = published / DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"scheme": {}}, "not one of this job"),
+        ({"preparation": {"size": [1, 2], "colour": 3}}, "not one of this job"),
+        ({"architecture": "resnet18", "head": "joint"}, "another architecture|does not fit|architecture"),
+        ({"scheme": LabelScheme("folders", ("a", "b", "c")).to_dict(), "head": "joint"}, "another"),
+    ],
+)
+def test_a_description_of_something_else_is_refused(published: Path, entries: dict[str, object], sentence: str) -> None:
+    change(published, **entries)
+    with pytest.raises(ModelError, match=sentence):
+        load(published)
+
+
+def test_a_description_that_is_not_json_is_refused(published: Path) -> None:
+    (published / DESCRIPTION).write_text("{")
+    with pytest.raises(ModelError, match="not JSON"):
+        load(published)
+
+
+def test_nothing_of_an_archive_reaches_the_disk(published: Path, tmp_path: Path) -> None:
+    hostile = tmp_path / "hostile.tar.gz"
+    with tarfile.open(hostile, "w:gz") as archive:
+        for name in ("../escaped", "/tmp/escaped-absolute"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+        link = tarfile.TarInfo(WEIGHTS)
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ModelError, match="lacks"):
+        load(hostile)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_doubled_member_and_a_broken_archive_are_refused(published: Path, tmp_path: Path) -> None:
+    doubled = tmp_path / "doubled.tar.gz"
+    with tarfile.open(doubled, "w:gz") as archive:
+        for _ in range(2):
+            archive.add(published / DESCRIPTION, DESCRIPTION)
+    with pytest.raises(ModelError, match="doubled"):
+        load(doubled)
+    broken = archive_of(published, tmp_path / "broken.tar.gz")
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(ModelError, match="archive"):
+        load(broken)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_an_old_best_pth_of_the_seed_loads(tmp_path: Path, prefix: str) -> None:
+    expected = BaseModel(18)
+    (tmp_path / "exp").mkdir()
+    torch.save({prefix + name: value for name, value in expected.state_dict().items()}, tmp_path / "exp" / LEGACY)
+    model, description = load(tmp_path)
+    assert description.architecture == "BaseModel"
+    assert torch.equal(model.state_dict()["conv1.weight"], expected.state_dict()["conv1.weight"])
+
+
+def test_a_pickled_object_is_never_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "sprung",)  # type: ignore[return-value]
+
+    torch.save({"fc.weight": Trap()}, tmp_path / LEGACY)
+    with pytest.raises(ModelError, match="not a plain state dict"):
+        load(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+    (tmp_path / LEGACY).write_bytes(b"junk")
+    with pytest.raises(ModelError, match="not a plain state dict"):
+        load(tmp_path)
+    torch.save([1, 2], tmp_path / LEGACY)
+    with pytest.raises(ModelError, match="not a plain state dict"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_model_says_what_belongs_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"expected model\.safetensors"):
+        load(tmp_path)
+    with pytest.raises(ModelError, match="no model"):
+        load(tmp_path / "missing")

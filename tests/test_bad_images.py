@@ -1,0 +1,142 @@
+"""A file that is no picture, a damaged one, a bomb: one sentence and a reason for machines, and nothing else."""
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+import images
+from errors import ImageError
+from images import MAX_PIXELS, Preparation, prepare
+
+SMALL = Preparation((16, 12))
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8))
+
+
+def encoded(kind: str, image: Image.Image = NOISE) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def header(kind: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    parts = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
+    return kind + b"".join(parts)
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    """A black-and-white PNG; rows of zeros compress a thousandfold."""
+    size = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return header(b"\x89PNG\r\n\x1a\n", (b"IHDR", size), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+
+
+def jpeg(width: int, height: int) -> bytes:
+    """A small JPEG whose header says that it is large."""
+    data = bytearray(encoded("JPEG"))
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+BOMBS = {
+    "84 megapixels in ten kilobytes": png(9166, 9166, bytes(9166 * 1147)),
+    "100 megapixels": png(10_000, 10_000, b""),
+    "3,600 megapixels": png(60_000, 60_000, b""),
+    "one pixel too many": png(MAX_PIXELS + 1, 1, b""),
+    "a JPEG": jpeg(65_000, 1000),
+    "a portable pixmap": b"P6 100000 100000 255\n",
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_before_a_pixel_is_decoded(name: str, strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(name))
+    assert len(BOMBS[name]) < 20_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if strict else "ignore")
+        with pytest.raises(ImageError, match=f"more than the {MAX_PIXELS} pixels") as caught:
+            prepare(BOMBS[name], SMALL)
+    assert caught.value.code == "too_large"
+    assert decoded == []
+
+
+GOOD = encoded("JPEG")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"this is a text file\n" * 50, "none of JPEG, PNG, WEBP, BMP, PPM"),
+        (GOOD[: len(GOOD) // 2], "truncated"),
+        (GOOD[:30], "cannot be read as a picture"),
+        (encoded("PNG")[:-40], "cannot be read as a picture"),
+        (encoded("GIF"), "none of JPEG"),
+        (encoded("TIFF"), "none of JPEG"),
+        (png(8, 8, b"")[:40], "cannot be read as a picture"),
+        (
+            header(b"\x89PNG\r\n\x1a\n", (b"zTXt", b"key\0\0" + zlib.compress(bytes(10**7)))),
+            "cannot be read as a picture",
+        ),
+    ],
+)
+def test_what_is_no_whole_picture_is_one_sentence(data: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "mask1.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=reason) as caught:
+        prepare(path, SMALL)
+    assert caught.value.code == "undecodable_image"
+    assert str(caught.value).endswith(f": {path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_absent_and_overlong_files_have_their_own_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    for source, sentence, code in [
+        (empty, "an empty file is not a picture", "empty"),
+        (b"", "an empty file is not a picture: the picture", "empty"),
+        (tmp_path / "absent.jpg", "cannot be opened (No such file or directory)", "missing"),
+        (tmp_path, "cannot be opened (Is a directory)", "missing"),
+        (bytes(101), "101 bytes are more than the 100 allowed", "too_large"),
+    ]:
+        with pytest.raises(ImageError) as caught:
+            prepare(source, SMALL)
+        assert str(caught.value).startswith(sentence)
+        assert caught.value.code == code
+
+
+def test_running_out_of_memory_is_not_blamed_on_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(image: ImageFile.ImageFile) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(MemoryError):
+        prepare(GOOD, SMALL)
+
+
+def test_damaged_files_are_pictures_or_image_errors_and_nothing_else() -> None:
+    random = np.random.default_rng(0)
+    originals = [GOOD, encoded("PNG"), encoded("WEBP"), encoded("PNG", NOISE.quantize(16))]
+    refused = 0
+    for turn in range(2000):
+        data = bytearray(originals[turn % len(originals)])
+        for place in random.integers(0, len(data), random.integers(1, 8)):
+            data[place] = random.integers(256)
+        del data[random.integers(len(data) // 2, 2 * len(data)) :]
+        try:
+            assert prepare(bytes(data), SMALL).shape == (16, 12, 3)
+        except ImageError:
+            refused += 1
+    assert 100 < refused < 2000

@@ -1,0 +1,142 @@
+"""Every knob has a meaning, a default that it accepts, and names that really exist; help costs no torch."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import augmentation
+import config
+import dataset
+import loss
+import optimization
+from arguments import parse, show
+from config import (
+    DemoConfig,
+    EvaluationConfig,
+    EvaluationPaths,
+    InferenceConfig,
+    InferencePaths,
+    TrainConfig,
+    TrainPaths,
+)
+
+CODE = Path(__file__).parents[1] / "code"
+VERBS: dict[str, tuple[type[Any], ...]] = {
+    "train.py": (TrainPaths, TrainConfig),
+    "inference.py": (InferencePaths, InferenceConfig),
+    "evaluation.py": (EvaluationPaths, EvaluationConfig),
+    "demo.py": (DemoConfig,),
+}
+KNOBS = [(verb, cls, field) for verb, classes in VERBS.items() for cls in classes for field in fields(cls)]
+NAMES = [f"{verb}-{field.name}" for verb, _, field in KNOBS]
+
+
+def default(field: Field[Any]) -> Any:
+    return {} if callable(field.default_factory) else field.default
+
+
+@pytest.mark.parametrize(("verb", "cls", "field"), KNOBS, ids=NAMES)
+def test_every_knob_says_what_it_does_and_accepts_its_own_default(verb: str, cls: type[Any], field: Field[Any]) -> None:
+    assert re.fullmatch(r"\S.*[^.\s]", field.metadata["help"])
+    flag = f"--{field.name.replace('_', '-')}"
+    assert getattr(parse(verb, [flag, show(default(field))], {}, cls)[0], field.name) == default(field)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_flags_of_a_verb_are_unique(verb: str) -> None:
+    names = [field.name for cls in VERBS[verb] for field in fields(cls)]
+    assert len(names) == len(set(names))
+
+
+def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
+    assert set(config.DATASETS) == set(dataset._datasets)
+    assert set(config.AUGMENTATIONS) == set(augmentation._augmentations)
+    assert set(config.CRITERIA) == set(loss._criterion_entrypoints)
+    assert set(config.SCHEDULES) == set(optimization._schedules)
+    assert set(config.OPTIMIZERS) == set(optimization._OPTIMIZERS)
+    assert all(issubclass(getattr(torch.optim, name), torch.optim.Optimizer) for name in config.OPTIMIZERS)
+
+
+def test_the_flags_and_defaults_of_the_seed_are_kept() -> None:
+    paths, knobs = parse("train.py", [], {}, TrainPaths, TrainConfig)
+    seed = {
+        "seed": 42,
+        "epochs": 1,
+        "augmentation": "BaseAugmentation",
+        "resize": (128, 96),
+        "batch_size": 64,
+        "valid_batch_size": 1000,
+        "model": "BaseModel",
+        "optimizer": "SGD",
+        "lr": 1e-3,
+        "val_ratio": 0.2,
+        "criterion": "cross_entropy",
+        "lr_decay_step": 20,
+        "log_interval": 20,
+        "name": "exp",
+    }
+    assert {name: getattr(knobs, name) for name in seed} == seed
+    assert paths.data_dir == Path("/opt/ml/input/data/train/images")
+    assert paths.model_dir == Path("model")
+    (answers, _) = parse("inference.py", [], {}, InferencePaths, InferenceConfig)
+    assert answers.data_dir == Path("/opt/ml/input/data/eval")
+    assert answers.output_dir == Path("output")
+
+
+def test_sagemaker_folders_come_from_its_variables() -> None:
+    environ = {"SM_CHANNEL_TRAIN": "/in", "SM_MODEL_DIR": "/model", "SM_OUTPUT_DATA_DIR": "/out"}
+    environ |= {"SM_CHANNEL_EVAL": "/eval", "SM_CHANNEL_MODEL": "/trained", "SM_GROUND_TRUTH_DIR": "/truth"}
+    (train,) = parse("train.py", [], environ, TrainPaths)
+    (infer,) = parse("inference.py", [], environ, InferencePaths)
+    (evaluate,) = parse("evaluation.py", [], environ, EvaluationPaths)
+    assert (train.data_dir, train.model_dir, train.output_dir) == (Path("/in"), Path("/model"), Path("/out"))
+    assert (infer.data_dir, infer.model_dir, infer.output_dir) == (Path("/eval"), Path("/trained"), Path("/out"))
+    assert (evaluate.gt_dir, evaluate.output_dir) == (Path("/truth"), Path("/out"))
+
+
+@pytest.mark.parametrize("fold", ["1/2", "5/5", "3/10"])
+def test_a_fold_is_a_part_of_several(fold: str) -> None:
+    settings = TrainConfig(fold=fold)
+    assert settings.problems() == []
+    assert settings.fold_numbers == tuple(map(int, fold.split("/")))
+
+
+@pytest.mark.parametrize("fold", ["", "3", "0/5", "6/5", "1/1", "a/b", "1/2/3", "-1/5", "1/"])
+def test_a_fold_that_is_none_is_a_sentence(fold: str) -> None:
+    (problem,) = TrainConfig(fold=fold).problems()
+    assert problem.startswith(f"--fold: {fold!r} is not k/n")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", ".."])
+def test_a_run_name_that_is_no_folder_is_a_sentence(name: str) -> None:
+    assert TrainConfig(name=name).problems() == [f"--name: {name!r} is not the name of a folder"]
+
+
+def test_knobs_that_contradict_each_other_are_sentences() -> None:
+    problems = TrainConfig(accumulate=9, batch_size=4, warmup_epochs=3, epochs=2).problems()
+    assert [problem.split(":")[0] for problem in problems] == ["--accumulate", "--warmup-epochs"]
+    assert TrainConfig(accumulate=4, batch_size=4, warmup_epochs=2, epochs=2).problems() == []
+    assert TrainConfig().fold_numbers is None
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_and_a_typo_are_answered_before_torch_is_imported(verb: str) -> None:
+    environ = os.environ | {"COLUMNS": "300"}
+    command = [sys.executable, "-X", "importtime", str(CODE / verb)]
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, env=environ)
+    assert shown.returncode == 0
+    for cls in VERBS[verb]:
+        for field in fields(cls):
+            assert field.metadata["help"] in shown.stdout
+    refused = subprocess.run([*command, "--sede", "1"], capture_output=True, text=True, env=environ)
+    assert refused.returncode == 2
+    assert "ConfigError: unknown argument '--sede'" in refused.stderr
+    for run in (shown, refused):
+        assert not re.search(r"\| +(torch|torchvision|pandas)$", run.stderr, re.MULTILINE)

@@ -1,0 +1,394 @@
+"""The built image, in real containers, with hand-made /opt/ml trees: what SageMaker and a careful administrator expect.
+
+    IMAGE=mask-classifier pytest -m image       IMAGE_TESTS=required makes a missing Docker or image a failure
+
+Training takes seconds: few drawn faces, a tiny model. Nothing is pulled, and no container has a network.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+IMAGE = os.environ.get("IMAGE", "mask-classifier")
+HARDENED = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+QUICK: dict[str, object] = {
+    "epochs": "1",
+    "batch_size": '"16"',
+    "resize": "[32, 24]",
+    "model": '"TinyModel"',
+    "lr": "1e-3",
+    "deterministic": "True",
+    "threads": "1",
+}
+
+pytestmark = pytest.mark.image
+
+
+def docker(*words: object, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *map(str, words)], capture_output=True, text=True, timeout=seconds)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image() -> None:
+    """Everything here needs Docker and the built image."""
+    reason = ""
+    if shutil.which("docker") is None or docker("info").returncode != 0:
+        reason = "Docker does not answer"
+    elif docker("image", "inspect", IMAGE).returncode != 0:
+        reason = f"there is no image {IMAGE}; `make image` builds it"
+    if reason and os.environ.get("IMAGE_TESTS") == "required":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn faces: train/, eval/ and gt/, in a folder that everybody may read."""
+    folder = tmp_path_factory.mktemp("faces")
+    command = [sys.executable, ROOT / "code" / "demo.py", "--output-dir", folder, "--people", "18"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
+    return folder
+
+
+class Job:
+    """A hand-made /opt/ml, and the containers that are started on it."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.mounts: dict[str, str] = {}  # place in the container -> what docker's --volume or --tmpfs says of it
+        for folder in ("input/config", "input/data"):
+            (base / folder).mkdir(parents=True)
+        for folder in ("model", "output", "checkpoints"):
+            self.writable(folder)
+        self.mounts["/opt/ml/input"] = f"--volume={base}/input:/opt/ml/input:ro"
+        self.config("hyperparameters", QUICK)
+        self.config("inputdataconfig", {"train": {"TrainingInputMode": "File", "RecordWrapperType": "None"}})
+        self.config("resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"})
+
+    def config(self, name: str, content: object) -> None:
+        (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
+
+    def writable(self, folder: str) -> Path:
+        """Make a folder that any user may write to, mounted at its place under /opt/ml."""
+        path = self.base / folder
+        path.mkdir(parents=True)
+        path.chmod(0o777)
+        self.mounts[f"/opt/ml/{folder}"] = f"--volume={path}:/opt/ml/{folder}"
+        return path
+
+    def channel(self, name: str, source: Path) -> None:
+        """Mount a folder as an input, read-only."""
+        (self.base / "input" / "data" / name).mkdir(exist_ok=True)
+        self.mounts[f"/opt/ml/input/data/{name}"] = f"--volume={source}:/opt/ml/input/data/{name}:ro"
+
+    def command(self, *words: str, user: str = "0:0", options: list[str] | None = None) -> list[str]:
+        limits = HARDENED if options is None else options
+        return ["run", "--network=none", f"--user={user}", *limits, *self.mounts.values(), IMAGE, *words]
+
+    def run(self, *words: str, **how: Any) -> subprocess.CompletedProcess[str]:
+        command = self.command(*words, **how)
+        return docker(command[0], "--rm", *command[1:])
+
+    @contextmanager
+    def running(self, *words: str, until: str, **how: Any) -> Iterator[str]:
+        """A container, once its log has a line that contains `until`."""
+        command = self.command(*words, **how)
+        container = docker(command[0], "--detach", *command[1:]).stdout.strip()
+        try:
+            wait_for_log(container, until)
+            yield container
+        finally:
+            docker("rm", "--force", container)
+
+    @property
+    def failure(self) -> str:
+        """What SageMaker would show as FailureReason."""
+        written = (self.base / "output" / "failure").read_bytes()
+        assert len(written) <= 1024
+        return written.decode()
+
+
+def wait_for_log(container: str, text: str) -> None:
+    with subprocess.Popen(
+        ["docker", "logs", "--follow", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as logs:
+        assert logs.stdout is not None
+        seen = []
+        for line in logs.stdout:
+            seen.append(line)
+            if text in line:
+                logs.terminate()
+                return
+    pytest.fail(f"the container ended without {text!r}: {''.join(seen)[-2000:]}")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    yield Job(tmp_path / "ml")
+    if os.getuid() != 0:  # what a container left as another user, only a container can remove
+        docker("run", "--rm", f"--volume={tmp_path}:/left", "--entrypoint=chmod", IMAGE, "-R", "a+rwX", "/left")
+
+
+@pytest.fixture
+def train_job(job: Job, faces: Path) -> Job:
+    job.channel("train", faces / "train")
+    return job
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    return {path.name: stat.filemode(path.lstat().st_mode) for path in sorted(folder.iterdir())}
+
+
+# the whole way
+
+
+@pytest.mark.parametrize(
+    ("user", "options"),
+    [
+        pytest.param("0:0", [], id="root"),
+        pytest.param("0:0", HARDENED, id="root without capabilities on a read-only disk"),
+        pytest.param("12345:54321", HARDENED, id="an unknown user"),
+    ],
+)
+def test_train_infer_and_evaluate_leave_what_sagemaker_collects(
+    train_job: Job, faces: Path, user: str, options: list[str]
+) -> None:
+    how: dict[str, Any] = {"user": user, "options": options}
+    job, output = train_job, train_job.base / "output" / "data"
+    trained = job.run("train", **how)
+    assert trained.returncode == 0, trained.stderr
+    assert files_of(job.base / "model") == {"model.json": "-rw-r--r--", "model.safetensors": "-rw-r--r--"}
+    assert (job.base / "model" / "model.json").stat().st_uid == int(user.split(":")[0])
+    assert any((job.base / "checkpoints").iterdir())
+
+    job.channel("eval", faces / "eval")
+    job.channel("model", job.base / "model")
+    labelled = job.run("infer", **how)
+    assert labelled.returncode == 0, labelled.stderr
+    asked = (faces / "eval" / "info.csv").read_text().splitlines()
+    answered = (output / "output.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in answered] == [row.split(",")[0] for row in asked]
+
+    job.channel("ground_truth", faces / "gt")
+    evaluated = job.run("evaluate", **how)
+    assert evaluated.returncode == 0, evaluated.stderr
+    metrics = json.loads((output / "evaluation.json").read_text())["multiclass_classification_metrics"]
+    assert 0 <= metrics["accuracy"]["value"] <= 1
+    assert not (job.base / "output" / "failure").exists()
+
+
+def test_the_same_image_is_a_processing_job(train_job: Job, faces: Path) -> None:
+    job = train_job
+    assert job.run("train").returncode == 0
+    job.mounts = {
+        "model": f"--volume={job.base}/model:/opt/ml/processing/model:ro",
+        "test": f"--volume={faces}/eval:/opt/ml/processing/test:ro",
+        "truth": f"--volume={faces}/gt:/opt/ml/processing/ground_truth:ro",
+    }
+    output = job.base / "processing-output"
+    for folder in ("processing/predictions", "processing/evaluation"):
+        job.writable(folder)
+    output.mkdir()
+    output.chmod(0o777)
+    job.mounts["output"] = f"--volume={output}:/opt/ml/output"
+    labelled = job.run("infer")
+    assert labelled.returncode == 0, labelled.stderr
+    evaluated = job.run("evaluate")
+    assert evaluated.returncode == 0, evaluated.stderr
+    report = json.loads((job.base / "processing" / "evaluation" / "evaluation.json").read_text())
+    assert "multiclass_classification_metrics" in report
+    message = (output / "message").read_bytes()
+    assert len(message) <= 1024
+    assert "accuracy" in message.decode()
+
+
+# stopping
+
+
+def test_docker_stop_in_mid_epoch_saves_everything_and_the_next_start_goes_on(train_job: Job) -> None:
+    job = train_job
+    job.config("hyperparameters", QUICK | {"epochs": "1000000"})
+    with job.running("train", until="epoch=2;") as container:
+        processes = docker("top", container, "-o", "pid,args").stdout.splitlines()[1:]
+        assert len(processes) == 1, "the verb is the only process, in the place of the launcher"
+        assert "/opt/job/code/train.py" in processes[0]
+        started = time.monotonic()
+        docker("stop", "--time=120", container)
+        assert time.monotonic() - started < 20
+        assert docker("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
+    assert files_of(job.base / "model").keys() == {"model.json", "model.safetensors"}
+    manifests = sorted((job.base / "checkpoints").glob("step-*.json"))
+    step = json.loads(manifests[-1].read_text())["step"]
+
+    with job.running("train", until="resumed at epoch") as container:
+        assert f"after {step} steps" in docker("logs", container).stdout
+        docker("stop", "--time=120", container)
+        assert docker("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
+
+
+# what goes wrong
+
+
+def test_a_bad_hyperparameter_is_named(train_job: Job) -> None:
+    train_job.config("hyperparameters", QUICK | {"learning_rate": "0.1", "epochs": "three"})
+    assert train_job.run("train").returncode == 2
+    assert "--learning_rate" in train_job.failure[:200]
+    assert "'three' is not a whole number" in train_job.failure
+
+
+def test_an_empty_channel_is_named(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    job.channel("train", tmp_path / "empty")
+    assert job.run("train").returncode == 1
+    assert "SM_CHANNEL_TRAIN is empty" in job.failure[:200]
+    assert not any((job.base / "model").iterdir())
+
+
+def test_a_corrupt_picture_is_named(job: Job, faces: Path, tmp_path: Path) -> None:
+    shutil.copytree(faces / "train", tmp_path / "train")
+    victim = sorted((tmp_path / "train" / "images").glob("*/mask1.*"))[0]
+    victim.write_bytes(victim.read_bytes()[:100])
+    job.channel("train", tmp_path / "train")
+    assert job.run("train").returncode == 1
+    assert f"{victim.parent.name}/{victim.name}" in job.failure[:200]
+    assert not any((job.base / "model").iterdir())
+
+
+def test_a_model_folder_that_cannot_be_written_is_named(train_job: Job) -> None:
+    train_job.mounts["/opt/ml/model"] += ":ro"
+    assert train_job.run("train").returncode == 1
+    assert "not allowed to write" in train_job.failure[:200]
+    assert "/opt/ml/model" in train_job.failure[:200]
+
+
+def test_a_model_folder_that_is_full_is_named(train_job: Job) -> None:
+    train_job.mounts["/opt/ml/model"] = "--tmpfs=/opt/ml/model:size=4k"
+    assert train_job.run("train").returncode == 1
+    assert "no space left" in train_job.failure[:200]
+    assert "/opt/ml/model" in train_job.failure[:200]
+
+
+def test_a_failure_that_cannot_be_written_down_is_a_failure_all_the_same(job: Job, tmp_path: Path) -> None:
+    job.mounts["/opt/ml/output"] += ":ro"
+    ended = job.run("train", "--epochs", "none")
+    assert ended.returncode == 2
+    assert "--epochs" in ended.stderr
+
+
+# the contract
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        pytest.param(
+            {
+                "current_host": "algo-1",
+                "current_instance_type": "ml.g5.xlarge",
+                "current_group_name": "homogeneousCluster",
+                "hosts": ["algo-1"],
+                "instance_groups": [
+                    {"instance_group_name": "homogeneousCluster", "instance_type": "ml.g5.xlarge", "hosts": ["algo-1"]}
+                ],
+                "network_interface_name": "eth0",
+                "topology": None,
+            },
+            id="service",
+        ),
+        pytest.param({"current_host": "algo-1-x7k2p", "hosts": ["algo-1-x7k2p"]}, id="local mode of v2"),
+        pytest.param(
+            {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "ethwe"}, id="local mode of v3"
+        ),
+        pytest.param(None, id="absent"),
+    ],
+)
+def test_every_resource_config_starts_the_job(job: Job, resources: dict[str, Any] | None) -> None:
+    job.config("resourceconfig", resources)
+    if resources is None:
+        (job.base / "input" / "config" / "resourceconfig.json").unlink()
+    assert job.run("train", "--help", user="12345:54321").returncode == 0
+
+
+def test_the_stock_train_command_of_sagemaker_training_runs_the_job_too(train_job: Job) -> None:
+    how: dict[str, Any] = {"options": [*HARDENED, "--entrypoint=/opt/venv/bin/train"], "user": "12345:54321"}
+    train_job.config(
+        "hyperparameters", QUICK | {"epochs": "1000000", "name": "it's; $(id)", "sagemaker_program": "x.py"}
+    )
+    with train_job.running(until="epoch=1;", **how) as container:
+        docker("stop", "--time=120", container)
+        assert docker("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
+    assert files_of(train_job.base / "model").keys() == {"model.json", "model.safetensors"}
+    assert (train_job.base / "output" / "data" / "it's; $(id)").is_dir()
+
+
+def test_the_default_command_is_train() -> None:
+    ended = docker("run", "--rm", "--network=none", IMAGE)
+    assert ended.returncode == 1
+    assert "SM_CHANNEL_TRAIN does not exist" in ended.stderr
+    assert ended.stderr.strip().endswith(": /opt/ml/input/data/train")
+
+
+@pytest.mark.parametrize("verb", ["train", "infer", "evaluate"])
+def test_every_verb_is_a_command_on_the_path(verb: str) -> None:
+    ended = docker("run", "--rm", "--network=none", f"--entrypoint={verb}", IMAGE, "--help")
+    assert ended.stdout.startswith(f"usage: {verb}")
+
+
+def test_the_image_is_labelled_and_starts_without_a_shell() -> None:
+    (found,) = json.loads(docker("image", "inspect", IMAGE).stdout)
+    config = found["Config"]
+    assert config["Entrypoint"] == ["/opt/venv/bin/python", "/opt/job/container/launch.py"]
+    assert config["Cmd"] == ["train"]
+    assert config["User"] in ("", "root", "0"), "SageMaker expects root"
+    assert config["Labels"]["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+    assert not any(re.search("index|token|secret|password", name, re.IGNORECASE) for name in config["Env"])
+
+
+def test_the_image_holds_no_compiler_and_nothing_of_the_job_under_opt_ml() -> None:
+    script = """
+        for tool in gcc cc clang ld; do command -v $tool && exit 1; done
+        for tool in bash python3 pip; do command -v $tool >/dev/null || exit 2; done
+        test "$(find /opt/ml)" = "$(printf '/opt/ml\\n/opt/ml/code')" || exit 3
+        test -z "$(find /opt/venv -name '*.a')" || exit 4
+        test -z "$(find / -xdev -path '*/.cache/pip')" || exit 5
+        test "$(find /opt/job/code -name '*.py' | wc -l)" = "$(find /opt/job/code -name '*.pyc' | wc -l)" || exit 6
+    """
+    ended = docker("run", "--rm", "--network=none", "--entrypoint=bash", IMAGE, "-c", script)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+# compose
+
+
+def test_compose_runs_every_verb_as_the_caller(faces: Path, tmp_path: Path) -> None:
+    if docker("compose", "version").returncode != 0:
+        if os.environ.get("IMAGE_TESTS") == "required":
+            pytest.fail("docker compose does not answer")
+        pytest.skip("docker compose does not answer")
+    out, user = tmp_path / "out", 23456
+    for folder in ("model", "output", "checkpoints"):
+        (out / folder).mkdir(parents=True)
+        (out / folder).chmod(0o777)
+    environ = os.environ | {
+        "IMAGE": IMAGE, "DATA": str(faces), "OUT": str(out), "USER_ID": str(user), "GROUP_ID": str(user)
+    }  # fmt: skip
+    flags = [f"--{name}={value}" for name, value in QUICK.items()]
+    for words in (["train", *flags], ["infer"], ["evaluate", "--bootstrap", "10"]):
+        command = ["docker", "compose", "--project-directory", str(ROOT), "run", "--rm", "-T", *words]
+        ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+    left = [out / "model" / "model.safetensors", out / "output" / "data" / "evaluation.json"]
+    assert {path.stat().st_uid for path in left} == {user}

@@ -1,0 +1,130 @@
+"""The image goes to ECR under the git commit; the password is never on a command line."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from moto import mock_aws
+
+from account_options import Connection, Push
+from aws import Aws
+from errors import JobError
+from image_push import commit_tag, push
+
+REGISTRY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+OPTIONS = Push(local_image="mask-classifier", tag="abc")
+
+
+@pytest.fixture
+def aws() -> Iterator[Aws]:
+    with mock_aws():
+        yield Aws(Connection(region="eu-west-1"))
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a `docker` on the PATH that notes each command and its standard input, and fails at one of them."""
+
+    def make(fails_at: str = "nothing") -> Path:
+        notes, program = tmp_path / "notes", tmp_path / "bin" / "docker"
+        program.parent.mkdir()
+        program.write_text(
+            f'#!/bin/sh\necho "$@" >> {notes}\n'
+            f'if [ "$1" = login ]; then cat >> {tmp_path}/password; fi\n'
+            f'if [ "$1" = {fails_at} ]; then echo first >&2; echo "denied: no such thing" >&2; exit 1; fi\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        return notes
+
+    return make
+
+
+def test_the_image_is_tagged_and_pushed_after_a_login(
+    aws: Aws, docker: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = docker()
+    target = f"{REGISTRY}/mask-classifier:abc"
+    assert push(aws, OPTIONS) == target
+    assert notes.read_text().splitlines() == [
+        "image inspect --format {{.Id}} mask-classifier",
+        f"login --username AWS --password-stdin {REGISTRY}",
+        f"tag mask-classifier {target}",
+        f"push {target}",
+    ]
+    password = (tmp_path / "password").read_text()
+    assert password
+    assert password not in notes.read_text()
+    assert "made the repository mask-classifier" in capsys.readouterr().err
+
+
+def test_the_repository_is_made_once_and_scans_what_is_pushed(aws: Aws, docker: Callable[..., Path]) -> None:
+    docker()
+    push(aws, OPTIONS)
+    push(aws, OPTIONS)
+    (repository,) = aws.call("ecr", "DescribeRepositories")["repositories"]
+    assert repository["repositoryName"] == "mask-classifier"
+    assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
+
+
+def test_a_key_encrypts_the_new_repository(aws: Aws, docker: Callable[..., Path]) -> None:
+    docker()
+    push(aws, Push(tag="abc", kms_key="arn:aws:kms:eu-west-1:123456789012:key/abc"))
+    (repository,) = aws.call("ecr", "DescribeRepositories")["repositories"]
+    assert repository["encryptionConfiguration"]["encryptionType"] == "KMS"
+
+
+@pytest.mark.parametrize(
+    ("fails_at", "sentence"),
+    [
+        ("image", "`docker image inspect ...` failed: denied: no such thing; build it with `make image`"),
+        ("login", "`docker login --username ...` failed: denied: no such thing"),
+        ("push", f"`docker push {REGISTRY}/mask-classifier:abc ...` failed: denied: no such thing"),
+    ],
+)
+def test_what_docker_refuses_is_said_in_its_last_words(
+    aws: Aws, docker: Callable[..., Path], fails_at: str, sentence: str
+) -> None:
+    docker(fails_at)
+    with pytest.raises(JobError) as caught:
+        push(aws, OPTIONS)
+    assert str(caught.value) == sentence
+
+
+def test_no_repository_is_made_for_an_image_that_does_not_exist(aws: Aws, docker: Callable[..., Path]) -> None:
+    docker("image")
+    with pytest.raises(JobError):
+        push(aws, OPTIONS)
+    assert aws.call("ecr", "DescribeRepositories")["repositories"] == []
+
+
+def test_without_docker_it_says_so(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(JobError, match="docker is not installed; build it"):
+        push(aws, OPTIONS)
+
+
+def test_the_tag_is_the_commit_and_tells_if_the_code_has_changed_since(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").write_text("1")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "one")
+    commit = git("rev-parse", "HEAD")[:12]
+    (tmp_path / "README.md").write_text("not in the image")
+    assert commit_tag(tmp_path) == commit
+    (tmp_path / "code/new.py").write_text("2")
+    assert commit_tag(tmp_path) == f"{commit}-dirty"
+
+
+def test_without_a_commit_the_tag_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(JobError, match="name the image with --image, or its tag with --tag"):
+        commit_tag(tmp_path)

@@ -1,0 +1,226 @@
+"""Every verb sees the same pixels, those of a plain decode or close to them, whatever the file holds."""
+
+import functools
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torchvision.transforms import functional
+
+import images
+from images import Preparation, fit, is_image_file, prepare, read_upright
+
+SMALL = Preparation((16, 12))
+ORIENTATION = 0x0112
+STORED = {  # how an upright picture must be stored so that its orientation tag turns it back
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def noise(width: int = 48, height: int = 64, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@functools.cache
+def smooth(width: int, height: int) -> Image.Image:
+    """Large soft shapes, as faces are made of."""
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / width * 7 + y / height * 3), np.sin(y / height * 8), np.cos(x / width * 9 - y / height * 5)]
+    return Image.fromarray((np.stack(waves, axis=-1) * 90 + 128).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"compress_level": 1} if kind == "PNG" else {}) | options)
+    return buffer.getvalue()
+
+
+def plain(data: bytes, preparation: Preparation) -> NDArray[np.uint8]:
+    """The trusted twin: Pillow decodes all of it, torchvision crops, Pillow resizes."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    if preparation.crop:
+        height, width = preparation.crop
+        image = functional.center_crop(image, [min(height, image.height), min(width, image.width)])
+    return np.asarray(image.resize(preparation.size[::-1], Image.Resampling.BILINEAR))
+
+
+def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in decibels."""
+    error = np.mean((first.astype(float) - second.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+@pytest.mark.parametrize("size", [(384, 512), (97, 61), (12, 16), (5, 3)])
+@pytest.mark.parametrize("crop", [None, (320, 256), (31, 16), (1, 1)])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "PPM"])
+def test_without_draft_the_pixels_are_those_of_a_plain_decode(
+    size: tuple[int, int], crop: tuple[int, int] | None, kind: str
+) -> None:
+    data, preparation = encoded(noise(*size), kind), Preparation((128, 96), crop)
+    assert np.array_equal(prepare(data, preparation), plain(data, preparation))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 2}])
+def test_a_jpeg_that_is_too_small_for_draft_is_decoded_as_usual(options: dict[str, Any]) -> None:
+    data, preparation = encoded(smooth(150, 200), "JPEG", quality=90, **options), Preparation((128, 96))
+    assert np.array_equal(prepare(data, preparation), plain(data, preparation))
+
+
+@pytest.mark.parametrize("size", [(384, 512), (385, 513), (1023, 767)])
+@pytest.mark.parametrize("crop", [None, (320, 256), (321, 255), (512, 384)])
+@pytest.mark.parametrize("target", [(128, 96), (64, 64), (57, 31)])
+def test_draft_stays_close_to_a_plain_decode(
+    size: tuple[int, int], crop: tuple[int, int] | None, target: tuple[int, int]
+) -> None:
+    data, preparation = encoded(smooth(*size), "JPEG", quality=95), Preparation(target, crop)
+    assert psnr(prepare(data, preparation), plain(data, preparation)) >= 38
+
+
+def test_draft_never_scales_below_the_target_and_always_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = []
+    draft_scale = images._draft_scale
+    monkeypatch.setattr(images, "_draft_scale", lambda *sizes: scales.append(draft_scale(*sizes)) or scales[-1])
+    data = encoded(smooth(384, 512), "JPEG")
+    for target, crop, scale in [
+        ((512, 384), None, 1),
+        ((257, 96), None, 1),
+        ((256, 192), None, 2),
+        ((256, 193), None, 1),
+        ((128, 96), None, 4),
+        ((129, 96), None, 2),
+        ((64, 48), None, 8),
+        ((8, 8), None, 8),
+        ((128, 96), (320, 256), 2),
+        ((128, 96), (127, 256), 1),
+        ((128, 8), (511, 384), 2),
+    ]:
+        prepare(data, Preparation(target, crop))
+        assert scales[-1] == scale, (target, crop)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("crop", [None, (400, 250)])
+@pytest.mark.parametrize("size", [(384, 512), (385, 515)])
+def test_a_rotated_photograph_is_seen_upright(
+    orientation: int, crop: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
+    upright, preparation = smooth(*size), Preparation((64, 48), crop)
+    turn = STORED[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = upright.transpose(turn) if turn is not None else upright
+    exact = prepare(encoded(stored, "PNG", exif=exif), preparation)
+    assert np.array_equal(exact, prepare(encoded(upright), preparation))
+    drafted = prepare(encoded(stored, "JPEG", quality=98, exif=exif), preparation)
+    assert psnr(drafted, prepare(encoded(upright, "JPEG", quality=98), preparation)) >= 45
+    assert np.array_equal(np.asarray(read_upright(encoded(stored, "PNG", exif=exif))), np.asarray(upright))
+
+
+def test_a_damaged_or_senseless_orientation_is_no_orientation() -> None:
+    data = encoded(noise(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0")
+    garbage = encoded(noise(), "JPEG", exif=b"Exif\0\0no tags here at all")
+    expected = prepare(encoded(noise(), "JPEG"), SMALL)
+    assert np.array_equal(prepare(data, SMALL), expected)
+    assert np.array_equal(prepare(garbage, SMALL), expected)
+
+
+def gray16() -> tuple[bytes, Image.Image]:
+    values = np.random.default_rng(0).integers(0, 2**16, (64, 48), dtype=np.uint16)
+    return encoded(Image.fromarray(values)), Image.fromarray((values >> 8).astype(np.uint8))
+
+
+@functools.cache
+def unusual_pictures() -> dict[str, tuple[bytes, Image.Image]]:
+    """Files that are no plain RGB, and the picture that each must look like."""
+    picture = noise()
+    palette, gray, cmyk = picture.quantize(16), picture.convert("L"), picture.convert("CMYK")
+    alpha = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 48), dtype=np.uint8))
+    transparent = picture.copy()
+    transparent.putalpha(alpha)
+    frames = {"save_all": True, "append_images": [noise(seed=2)]}
+    deep = b"P5 48 64 65535\n" + np.full((64, 48), 0x12FF, ">u2").tobytes()
+    return {
+        "palette": (encoded(palette), palette),
+        "palette with one transparent colour": (encoded(palette, transparency=3), palette),
+        "palette with alpha per colour": (encoded(palette, transparency=bytes(range(16))), palette),
+        "RGBA": (encoded(transparent), picture),
+        "RGBA WEBP": (encoded(transparent, "WEBP", lossless=True, exact=True), picture),
+        "RGB with a transparent colour": (encoded(picture, transparency=(1, 2, 3)), picture),
+        "LA": (encoded(Image.merge("LA", (gray, alpha))), gray),
+        "gray": (encoded(gray), gray),
+        "gray with a transparent level": (encoded(gray, transparency=7), gray),
+        "one bit": (encoded(picture.convert("1")), picture.convert("1")),
+        "16-bit gray": gray16(),
+        "16-bit PGM": (deep, Image.new("L", (48, 64), 0x12)),
+        "PNG that moves": (encoded(picture, "PNG", **frames), picture),
+        "WEBP that moves": (encoded(picture, "WEBP", lossless=True, **frames), picture),
+        "gray JPEG": (data := encoded(gray, "JPEG"), Image.open(io.BytesIO(data))),
+        "CMYK JPEG": (data := encoded(cmyk, "JPEG"), Image.open(io.BytesIO(data))),
+        "two pictures in one JPEG": (
+            encoded(picture, "MPO", **frames),
+            Image.open(io.BytesIO(encoded(picture, "JPEG"))),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", unusual_pictures())
+def test_whatever_a_file_holds_becomes_three_channels_of_its_first_frame(name: str) -> None:
+    data, expected = unusual_pictures()[name]
+    pixels = prepare(data, Preparation((64, 48)))
+    assert np.array_equal(pixels, np.asarray(expected.convert("RGB")))
+    assert prepare(data, Preparation((17, 23), (32, 32))).shape == (17, 23, 3)
+
+
+def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(noise()))
+    assert np.array_equal(prepare(path, SMALL), prepare(path.read_bytes(), SMALL))
+
+
+def test_a_picture_in_memory_is_fitted_as_a_file_is() -> None:
+    assert np.array_equal(fit(noise(), SMALL), prepare(encoded(noise()), SMALL))
+
+
+SIDES, TARGETS = st.tuples(st.integers(1, 150), st.integers(1, 150)), st.tuples(st.integers(1, 64), st.integers(1, 64))
+
+
+@settings(deadline=None)
+@given(SIDES, st.none() | SIDES, TARGETS, st.sampled_from(["JPEG", "PNG"]), st.sampled_from(sorted(STORED)))
+def test_any_size_crop_and_target_gives_the_target(
+    size: tuple[int, int], crop: tuple[int, int] | None, target: tuple[int, int], kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data, preparation = encoded(smooth(*size), kind, exif=exif), Preparation(target, crop)
+    assert prepare(data, preparation).shape == (*target, 3)
+
+
+def test_a_preparation_survives_the_model_file() -> None:
+    for preparation in (Preparation(), Preparation((224, 224), (320, 256), (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))):
+        assert Preparation.from_dict(json.loads(json.dumps(preparation.to_dict()))) == preparation
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.JPG", "a.jpeg", "a.JPEG", "a.png", "a.ppm", "a.bmp", "a.webp", "b.c.WebP"]
+)
+def test_a_picture_is_known_by_its_ending_in_any_case(name: str) -> None:
+    assert is_image_file(name)
+
+
+@pytest.mark.parametrize("name", ["", "jpg", "a.txt", "a.jpg.part", "a.gif", "Thumbs.db"])
+def test_what_ends_otherwise_is_no_picture(name: str) -> None:
+    assert not is_image_file(name)

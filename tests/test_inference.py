@@ -1,0 +1,193 @@
+"""Every row gets its own answer or none, in the order asked for, and the model alone decides how pictures are read."""
+
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from artifact import Description, publish
+from config import InferenceConfig
+from dataset import TestDataset
+from errors import ConfigError, DataError, ModelError
+from images import Preparation
+from inference import inference, load_model
+from labels import MASKED_FACES, LabelScheme
+from model import BaseModel
+
+CODE = Path(__file__).parents[1] / "code"
+QUICK = InferenceConfig(device="cpu", batch_size=8)
+EvalFolder = Callable[..., tuple[Path, list[int]]]
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    torch.manual_seed(3)
+    description = Description("TinyModel", "joint", MASKED_FACES, Preparation((32, 24), (60, 44)))
+    publish(tmp_path / "model", description.build().state_dict(), description)
+    return tmp_path / "model"
+
+
+def answers(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False, dtype=str)
+
+
+def test_rows_and_their_order_are_those_of_info_csv(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
+    data, _ = eval_folder()
+    table = answers(inference(data, model_dir, tmp_path / "output", QUICK))
+    assert list(table.columns) == ["ImageID", "ans"]
+    assert list(table["ImageID"]) == list(answers(data / "info.csv")["ImageID"])
+    assert table["ans"].astype(int).between(0, 17).all()
+
+
+def test_other_columns_are_kept_as_they_were_written(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
+    data, _ = eval_folder(6)
+    table = answers(data / "info.csv").assign(camera="007", note="a, b", empty="")
+    table.to_csv(data / "info.csv", index=False)
+    found = answers(inference(data, model_dir, tmp_path / "output", QUICK))
+    pd.testing.assert_frame_equal(found.drop(columns="ans"), table.drop(columns="ans"))
+
+
+def test_an_answer_does_not_depend_on_the_batch_it_came_in(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(12)
+    found = [
+        answers(inference(data, model_dir, tmp_path / f"{size}", replace(QUICK, batch_size=size, threads=threads)))
+        for size, threads in ((1, 1), (5, 2), (100, 4))
+    ]
+    assert found[0].equals(found[1])
+    assert found[0].equals(found[2])
+
+
+def test_pixels_are_prepared_as_training_prepares_them(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(9)
+    table = pd.read_csv(inference(data, model_dir, tmp_path, replace(QUICK, save_probabilities=True)))
+    dataset = TestDataset([data / "images" / name for name in table["ImageID"]], (32, 24), crop=(60, 44))
+    with torch.inference_mode():
+        expected = load_model(model_dir)(torch.stack([dataset[index] for index in range(9)])).softmax(1).numpy()
+    np.testing.assert_allclose(table.filter(like="probability_").to_numpy(), expected, atol=1e-5)
+    assert (table["ans"] == expected.argmax(1)).all()
+
+
+def test_a_bad_picture_keeps_its_row_and_never_gets_a_neighbours_answer(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, _ = eval_folder(10)
+    config = replace(QUICK, save_probabilities=True, status=True)
+    before = answers(inference(data, model_dir, tmp_path / "before", config))
+    names = list(before["ImageID"])
+    (data / "images" / names[2]).write_bytes(b"")
+    (data / "images" / names[5]).write_bytes((data / "images" / names[5]).read_bytes()[:300])
+    (data / "images" / names[7]).unlink()
+    after = answers(inference(data, model_dir, tmp_path / "after", config))
+    assert list(after["status"]) == [
+        {2: "empty", 5: "undecodable_image", 7: "missing"}.get(index, "ok") for index in range(10)
+    ]
+    assert (after.loc[[2, 5, 7]].drop(columns=["ImageID", "status"]) == "").all(axis=None)
+    readable = [index for index in range(10) if index not in (2, 5, 7)]
+    pd.testing.assert_frame_equal(after.loc[readable], before.loc[readable])
+    said = capsys.readouterr().err
+    assert all(names[index] in said for index in (2, 5, 7))
+
+
+def test_a_bad_picture_can_stop_everything(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
+    data, _ = eval_folder(4)
+    next((data / "images").iterdir()).write_bytes(b"junk")
+    with pytest.raises(DataError, match="1 of 4 pictures"):
+        inference(data, model_dir, tmp_path / "output", replace(QUICK, on_bad_image="error"))
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_folder_without_any_usable_picture_is_an_error(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(3)
+    for path in (data / "images").iterdir():
+        path.write_bytes(b"junk")
+    with pytest.raises(DataError, match="none of the 3 pictures"):
+        inference(data, model_dir, tmp_path / "output", QUICK)
+    assert not (tmp_path / "output").exists()
+
+
+def test_without_info_csv_every_picture_of_the_folder_is_labelled(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(5)
+    (data / "info.csv").unlink()
+    (data / "notes.txt").write_text("no picture")
+    table = answers(inference(data, model_dir, tmp_path / "output", QUICK))
+    assert list(table["ImageID"]) == sorted(f"images/{path.name}" for path in (data / "images").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("", "cannot be read as a table"), ("name,ans\na.jpg,0\n", "no column ImageID"), ("ImageID,ans\n", "no pictures")],
+)
+def test_a_table_that_is_none_is_a_sentence(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path, content: str, sentence: str
+) -> None:
+    data, _ = eval_folder(3)
+    (data / "info.csv").write_text(content)
+    with pytest.raises(DataError, match=sentence):
+        inference(data, model_dir, tmp_path / "output", QUICK)
+
+
+def test_flags_must_not_contradict_the_model(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
+    data, _ = eval_folder(3)
+    with pytest.raises(ConfigError, match="contradicts the model"):
+        inference(data, model_dir, tmp_path, replace(QUICK, resize=(128, 96)))
+    with pytest.raises(ConfigError, match="contradicts the model"):
+        inference(data, model_dir, tmp_path, replace(QUICK, model="BaseModel"))
+    inference(data, model_dir, tmp_path, replace(QUICK, resize=(32, 24), model="TinyModel"))
+
+
+def test_an_old_best_pth_labels_with_the_size_it_was_trained_at(eval_folder: EvalFolder, tmp_path: Path) -> None:
+    data, _ = eval_folder(3)
+    (tmp_path / "old").mkdir()
+    torch.save(BaseModel(18).state_dict(), tmp_path / "old/best.pth")
+    inference(data, tmp_path / "old", tmp_path / "output", replace(QUICK, resize=(48, 40)))
+
+
+def test_other_classes_are_explained_beside_the_answers(eval_folder: EvalFolder, tmp_path: Path) -> None:
+    data, _ = eval_folder(4)
+    scheme = LabelScheme("folders", ("cat", "dog"))
+    description = Description("TinyModel", "joint", scheme, Preparation((32, 24)))
+    publish(tmp_path / "pets", description.build().state_dict(), description)
+    output = inference(data, tmp_path / "pets", tmp_path / "output", QUICK)
+    assert '"dog"' in (output.parent / "scheme.json").read_text()
+
+
+def test_load_model_checks_the_number_of_classes(model_dir: Path) -> None:
+    assert load_model(model_dir, 18)(torch.zeros(1, 3, 32, 24)).shape == (1, 18)
+    with pytest.raises(ModelError, match="18 classes, expected 3"):
+        load_model(model_dir, 3)
+
+
+def test_the_command_of_the_seed_runs_verbatim_and_reads_an_archive(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(6)
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
+        for path in model_dir.iterdir():
+            archive.add(path, path.name)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "OMP_NUM_THREADS": "1",
+        "SM_CHANNEL_EVAL": str(data),
+        "SM_CHANNEL_MODEL": str(tmp_path / "model.tar.gz"),
+        "SM_OUTPUT_DATA_DIR": str(tmp_path / "output"),
+    }
+    line = [sys.executable, "-W", "error", str(CODE / "inference.py")]
+    done = subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(answers(tmp_path / "output/output.csv")) == 6

@@ -1,0 +1,258 @@
+"""What the scores promise: they are scikit-learn's, exactly, for any confusion matrix and on any device."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+from sklearn import calibration as sklearn_calibration
+from sklearn import metrics as sklearn_metrics
+
+import metrics
+from labels import MASKED_FACES, LabelScheme
+
+CLASSES = MASKED_FACES.num_classes
+PLAIN = LabelScheme("pets", ("cat", "dog", "fish"))
+
+
+def count(labels: NDArray[np.int64], predictions: NDArray[np.int64], columns: int = CLASSES) -> NDArray[np.int64]:
+    return np.bincount(labels * columns + predictions, minlength=CLASSES * columns).reshape(CLASSES, columns)
+
+
+@st.composite
+def answered(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Labels and predictions in which most classes may be absent, and right answers are common or rare."""
+    known = draw(st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=CLASSES, unique=True))
+    pairs = draw(st.lists(st.tuples(*[st.sampled_from(known)] * 2, st.booleans()), min_size=1, max_size=60))
+    labels = np.array([label for label, _, _ in pairs])
+    predictions = np.array([label if right else other for label, other, right in pairs])
+    return labels, predictions
+
+
+# The confusion matrix on the device
+
+
+@pytest.mark.parametrize("classes", [2, 18, 101])
+def test_confusion_matrix_is_that_of_scikit_learn(classes: int) -> None:
+    labels, predictions = torch.randint(classes, (2, 5000))
+    matrix = metrics.confusion_matrix(labels, predictions, classes)
+    assert matrix.dtype == torch.int64
+    assert_array_equal(matrix, sklearn_metrics.confusion_matrix(labels, predictions, labels=range(classes)))
+
+
+def test_confusion_matrix_keeps_classes_that_do_not_occur() -> None:
+    matrix = metrics.confusion_matrix(torch.tensor([1, 1]), torch.tensor([1, 0]), 4)
+    assert matrix.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_confusion_matrix_reads_nothing_back_from_the_device() -> None:
+    labels = torch.empty(7, dtype=torch.int64, device="meta")  # a device that has no values to read
+    assert metrics.confusion_matrix(labels, labels, CLASSES).shape == (CLASSES, CLASSES)
+    with pytest.raises(NotImplementedError):
+        labels.bincount(minlength=CLASSES)
+
+
+def test_confusion_matrix_counts_exactly_under_autocast() -> None:
+    labels = torch.ones(1001, dtype=torch.int64)  # 1001 is no bfloat16 number
+    with torch.autocast("cpu", torch.bfloat16):
+        assert metrics.confusion_matrix(labels, labels, 2).tolist() == [[0, 0], [0, 1001]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_confusion_matrix_never_waits_for_the_gpu() -> None:
+    labels, predictions = torch.randint(CLASSES, (2, 1000))
+    on_device = labels.cuda(), predictions.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        matrix = metrics.confusion_matrix(*on_device, CLASSES)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(matrix.cpu(), metrics.confusion_matrix(labels, predictions, CLASSES))
+
+
+# Scores
+
+
+@given(answered())
+@settings(deadline=None, max_examples=50)
+def test_scores_are_those_of_scikit_learn(pair: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
+    labels, predictions = pair
+    expected = {
+        "accuracy": sklearn_metrics.accuracy_score(labels, predictions),
+        "f1": sklearn_metrics.f1_score(labels, predictions, average="macro"),
+    }
+    for position, task in enumerate(MASKED_FACES.tasks):
+        truth = [MASKED_FACES.decode(label)[position] for label in labels]
+        answer = [MASKED_FACES.decode(label)[position] for label in predictions]
+        expected[f"{task.name}_accuracy"] = sklearn_metrics.accuracy_score(truth, answer)
+        expected[f"{task.name}_f1"] = sklearn_metrics.f1_score(truth, answer, average="macro")
+    scores = metrics.scores(count(labels, predictions), MASKED_FACES)
+    assert scores == pytest.approx(expected)
+    assert all(type(value) is float for value in scores.values())
+
+
+@given(answered(), st.sampled_from([0.5, 1.0, 2.0]))
+@settings(deadline=None, max_examples=50)
+def test_every_class_is_scored_as_by_scikit_learn(
+    pair: tuple[NDArray[np.int64], NDArray[np.int64]], beta: float
+) -> None:
+    labels, predictions = pair
+    precision, recall, f_beta, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, predictions, beta=beta, labels=range(CLASSES), zero_division=0.0
+    )
+    matrix = count(labels, predictions)
+    ours = metrics.per_class(matrix)
+    assert_allclose(ours.precision, precision)
+    assert_allclose(ours.recall, recall)
+    assert_array_equal(ours.support, support)
+    assert_allclose(metrics.f_score(matrix, beta), f_beta)
+    assert_allclose(ours.f1, metrics.f_score(matrix, 1.0))
+
+
+def test_classes_that_do_not_occur_cost_nothing() -> None:
+    """The seed gave 0.5 to perfect answers when only 9 of 18 classes occurred."""
+    labels = np.arange(9)
+    assert metrics.scores(count(labels, labels), MASKED_FACES)["f1"] == 1.0
+
+
+def test_a_class_that_is_only_answered_counts_as_zero() -> None:
+    assert metrics.macro_f1(np.array([[2, 0, 1], [0, 3, 0], [0, 0, 0]])) == pytest.approx((0.8 + 1 + 0) / 3)
+
+
+def test_an_unanswered_sample_is_wrong_but_of_no_class() -> None:
+    labels, predictions = np.array([0, 0, 7, 17]), np.array([0, CLASSES, 7, CLASSES])
+    matrix = count(labels, predictions, CLASSES + 1)
+    scores = metrics.scores(matrix, MASKED_FACES)
+    nowhere = np.where(predictions == CLASSES, -1, predictions)
+    assert scores["accuracy"] == 0.5
+    assert scores["f1"] == pytest.approx(
+        sklearn_metrics.f1_score(labels, nowhere, labels=[0, 7, 17], average="macro", zero_division=0.0)
+    )
+    assert scores["mask_accuracy"] == scores["gender_accuracy"] == scores["age_accuracy"] == 0.5
+    assert metrics.per_class(matrix).precision[[0, 7, 17]].tolist() == [1.0, 1.0, 0.0]
+    assert metrics.task_matrix(matrix, MASKED_FACES, "gender").tolist() == [[2, 0, 1], [0, 0, 1]]
+
+
+def test_task_matrix_loses_no_sample_and_stays_whole() -> None:
+    labels, predictions = np.random.default_rng(3).integers(CLASSES, size=(2, 400))
+    for task in MASKED_FACES.tasks:
+        matrix = metrics.task_matrix(count(labels, predictions), MASKED_FACES, task.name)
+        assert matrix.shape == (len(task.classes), len(task.classes))
+        assert matrix.dtype == np.int64
+        assert matrix.sum() == 400
+
+
+def test_a_stack_of_matrices_is_scored_like_each_alone() -> None:
+    stack = np.random.default_rng(5).integers(4, size=(6, CLASSES, CLASSES + 1))
+    assert_allclose(metrics.macro_f1(stack), [metrics.macro_f1(matrix) for matrix in stack])
+    assert_allclose(metrics.accuracy(stack), [metrics.accuracy(matrix) for matrix in stack])
+    alone = [metrics.task_matrix(matrix, MASKED_FACES, "age") for matrix in stack]
+    assert_array_equal(metrics.task_matrix(stack, MASKED_FACES, "age"), alone)
+
+
+def test_a_scheme_without_tasks_has_two_scores() -> None:
+    assert metrics.scores(np.eye(3, dtype=np.int64), PLAIN) == {"accuracy": 1.0, "f1": 1.0}
+
+
+def test_a_matrix_without_samples_scores_zero() -> None:
+    assert metrics.scores(np.zeros((3, 3), dtype=np.int64), PLAIN) == {"accuracy": 0.0, "f1": 0.0}
+
+
+# Calibration
+
+
+def test_calibration_is_that_of_scikit_learn() -> None:
+    generator = np.random.default_rng(1)
+    probabilities = generator.dirichlet(np.full(4, 0.5), size=2000)
+    labels = generator.integers(4, size=2000)
+    ours = metrics.calibration(labels, probabilities, bins=10)
+    right = probabilities.argmax(axis=1) == labels
+    fraction, mean = sklearn_calibration.calibration_curve(right, probabilities.max(axis=1), n_bins=10)
+    filled = ours.samples > 0
+    assert_allclose(ours.accuracy[filled], fraction)
+    assert_allclose(ours.confidence[filled], mean)
+    assert ours.expected_error == pytest.approx((ours.samples[filled] / 2000 * abs(fraction - mean)).sum())
+
+
+def test_calibration_leaves_empty_bins_open() -> None:
+    probabilities = np.array([[1.0, 0.0], [0.4, 0.6], [0.6, 0.4], [0.4, 0.6]])
+    ours = metrics.calibration(np.array([0, 1, 0, 0]), probabilities, bins=5)
+    assert ours.samples.tolist() == [0, 0, 3, 0, 1]  # 0.6 is the upper edge of the third bin
+    assert np.isnan(ours.confidence[[0, 1, 3]]).all()
+    assert np.isnan(ours.accuracy[[0, 1, 3]]).all()
+    assert ours.accuracy[[2, 4]].tolist() == [pytest.approx(2 / 3), 1.0]
+    assert ours.expected_error == pytest.approx(3 / 4 * (2 / 3 - 0.6))
+
+
+def test_expected_calibration_error_of_certain_mistakes_is_one() -> None:
+    assert metrics.calibration(np.array([1, 1]), np.array([[1.0, 0.0], [1.0, 0.0]])).expected_error == 1.0
+
+
+# The line of the log
+
+VALUES = {
+    metric.name: 2 + index if metric.format == "d" else 0.5 * index for index, metric in enumerate(metrics.METRICS)
+}
+
+
+def test_log_line_reads_like_the_readme() -> None:
+    values = {"epoch": 3, "train_loss": 0.42134, "learning_rate": 1e-5, "images_per_second": 5120.26, "other": 0.5}
+    expected = "epoch=3; train_loss=0.4213; learning_rate=1e-05; images_per_second=5120.3; other=0.5000;"
+    assert metrics.log_line(values) == expected
+    assert metrics.log_line({"unanswered": 2}) == "unanswered=2;"
+
+
+@pytest.mark.parametrize("definition", metrics.metric_definitions(), ids=lambda definition: definition["Name"])
+def test_each_regex_finds_its_own_value_and_no_other(definition: dict[str, str]) -> None:
+    line = metrics.log_line(VALUES)
+    name = definition["Name"].replace(":", "_")
+    found = re.findall(definition["Regex"], line)
+    assert [float(text) for text in found] == [VALUES[name]]
+    without = metrics.log_line({key: value for key, value in VALUES.items() if key != name})
+    assert re.search(definition["Regex"], without) is None
+
+
+def test_a_regex_does_not_match_inside_a_longer_name() -> None:
+    regexes = {definition["Name"]: definition["Regex"] for definition in metrics.metric_definitions()}
+    assert re.search(regexes["val:f1"], "ema_val_f1=0.5; val_f1_best=0.6;") is None
+    assert re.search(regexes["epoch"], "1/9 epoch=2;") is not None
+
+
+@pytest.mark.parametrize("value", [1e-7, 3.2e8, 0.0, -0.5, 12345.678])
+def test_every_finite_value_is_found(value: float) -> None:
+    for metric in metrics.METRICS[1:]:
+        match = re.search(metric.definition()["Regex"], metrics.log_line({metric.name: value}))
+        assert match is not None
+        assert float(match[1]) == float(format(value, metric.format))
+
+
+def test_what_is_not_a_number_is_no_data_point() -> None:
+    regex = {definition["Name"]: definition["Regex"] for definition in metrics.metric_definitions()}["val:loss"]
+    for value in (float("nan"), float("inf"), float("-inf")):
+        assert re.search(regex, metrics.log_line({"val_loss": value})) is None
+
+
+def test_metric_definitions_keep_the_limits_of_sagemaker() -> None:
+    definitions = metrics.metric_definitions()
+    assert len(definitions) <= 40
+    assert len({definition["Name"] for definition in definitions}) == len(definitions)
+    assert all(1 <= len(definition["Name"]) <= 255 for definition in definitions)
+    assert all(1 <= len(definition["Regex"]) <= 500 for definition in definitions)
+
+
+def test_every_score_of_validation_is_a_metric() -> None:
+    names = {f"val_{name}" for name in metrics.scores(np.eye(CLASSES, dtype=np.int64), MASKED_FACES)}
+    assert names <= {metric.name for metric in metrics.METRICS}
+
+
+def test_metrics_load_neither_torch_nor_scikit_learn() -> None:
+    check = "import sys, metrics; sys.exit(bool({'torch', 'sklearn', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], cwd=Path(metrics.__file__).parent).returncode == 0

@@ -1,0 +1,43 @@
+"""Flags of submit.py that cannot be meant are answered with a sentence."""
+
+import pytest
+
+from option_checks import bucket_problems, data_problems, model_problems, name_problems, pair_problems, pairs
+
+
+def test_values_stay_text() -> None:
+    assert pairs("cost=007,team=a=b, note=x y,empty=") == {"cost": "007", "team": "a=b", "note": "x y", "empty": ""}
+    assert pairs("") == {}
+
+
+@pytest.mark.parametrize(
+    ("problems", "sentence"),
+    [
+        (pair_problems("tags", "a=1,b"), "--tags: 'b' is not of the form name=value"),
+        (pair_problems("tags", "a=1,a=2"), "--tags: 'a' is given twice"),
+        (name_problems("masked_faces"), "--name: 'masked_faces' may hold letters, digits and inner dashes"),
+        (name_problems("a" * 50), "at most 49 characters"),
+        (name_problems("-a"), "--name: '-a'"),
+        (bucket_problems(None), "--bucket: needed"),
+        (bucket_problems("s3://my-bucket"), "without s3:// and folder"),
+        (data_problems("data", ""), "--data: needed, a folder or s3://bucket/prefix"),
+        (data_problems("data", "http://example.org/x"), "is neither a folder nor s3://bucket/prefix"),
+        (data_problems("data", "s3://bucket"), "is neither a folder nor s3://bucket/prefix"),
+        (model_problems(""), "--model: needed"),
+        (
+            model_problems("s3://bucket/model.pth"),
+            "neither the name of a training job nor s3://bucket/key/model.tar.gz",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_named(problems: list[str], sentence: str) -> None:
+    assert len(problems) == 1
+    assert sentence in problems[0]
+
+
+def test_what_can_be_meant_is_taken() -> None:
+    assert not pair_problems("tags", "a=1,b=2")
+    assert not name_problems("mask-classifier-2")
+    assert not bucket_problems("my-bucket.2")
+    assert not data_problems("data", "../faces") + data_problems("data", "s3://bucket/faces")
+    assert not model_problems("faces-261124-031500") + model_problems("s3://bucket/a/model.tar.gz")

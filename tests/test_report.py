@@ -1,0 +1,217 @@
+"""report.py: the folder is complete, the page stands alone, and the numbers on it are the right ones."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score
+
+from labels import MASKED_FACES, LabelScheme
+from report import write_report
+
+HOSTILE = '"><script>alert(1)</script>'
+ANIMALS = LabelScheme("animals", ("cat", "dog", "horse"))
+CHARTS = ("curves", "confusion", "confusion_mask", "confusion_gender", "confusion_age", "calibration")
+
+
+class Elements(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, attribute: str) -> list[str]:
+        return [found for _, attributes in self.tags if (found := attributes.get(attribute)) is not None]
+
+
+def history(epochs: int, scheme: LabelScheme) -> list[dict[str, float]]:
+    names = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_f1", "learning_rate"]
+    names += [f"val_{task.name}_f1" for task in scheme.tasks]
+    return [{"epoch": epoch} | dict.fromkeys(names, epoch / (epoch + 1)) for epoch in range(1, epochs + 1)]
+
+
+def answers(classes: int, pictures: int, lead: float = 2.0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Labels (pictures,), and probabilities (pictures, classes) that lean towards them."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, classes, pictures)
+    logits = random.normal(0, 1, (pictures, classes))
+    logits[np.arange(pictures), labels] += lead
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return labels, probabilities.astype(np.float32)
+
+
+def write(
+    folder: Path,
+    scheme: LabelScheme = MASKED_FACES,
+    *,
+    epochs: int = 3,
+    lead: float = 2.0,
+    names: Sequence[str] | None = None,
+    size: tuple[int, int] = (128, 96),
+    settings: Mapping[str, object] | None = None,
+) -> Path:
+    """Write a report about 300 pictures of noise (height, width), and check that it names its page."""
+    labels, probabilities = answers(scheme.num_classes, 300, lead)
+    path = write_report(
+        folder,
+        title="exp: TinyModel",
+        scheme=scheme,
+        history=history(epochs, scheme),
+        labels=labels,
+        probabilities=probabilities,
+        names=names or [f"{index:06}_female_Asian_45/mask1.jpg" for index in range(300)],
+        pixels=lambda index: np.random.default_rng(index).integers(0, 256, (*size, 3), np.uint8),
+        settings=settings or {"epochs": epochs, "metric": "f1"},
+    )
+    assert path == folder / "report.html"
+    return folder
+
+
+def read(folder: Path) -> Elements:
+    return Elements((folder / "report.html").read_text())
+
+
+def pictures_of(page: Elements) -> list[bytes]:
+    return [base64.b64decode(source.split(",")[1]) for source in page.values("src")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the home task."""
+    return write(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def perfect(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a plain scheme, after one epoch, without a single mistake."""
+    return write(tmp_path_factory.mktemp("perfect"), ANIMALS, epochs=1, lead=50.0)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run that was stopped in its first epoch, on large pictures, with the worst of names."""
+    scheme = LabelScheme("hostile", (HOSTILE, "<img src=x>"))
+    settings = {HOSTILE: {"<b>": Path("<i>")}}
+    folder = tmp_path_factory.mktemp("stopped")
+    return write(folder, scheme, epochs=0, lead=0.0, names=[HOSTILE] * 300, size=(512, 384), settings=settings)
+
+
+def test_the_folder_holds_every_file_and_no_other(home: Path) -> None:
+    pngs = {f"{name}.png" for name in (*CHARTS, "mistakes")}
+    assert {path.name for path in home.iterdir()} == pngs | {"metrics.json", "report.html"}
+    for name in pngs:
+        with Image.open(home / name) as image:
+            image.verify()
+
+
+def test_the_page_needs_no_other_file_and_no_network(home: Path) -> None:
+    text = (home / "report.html").read_text()
+    page = Elements(text)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "url(" not in text
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert all(
+        source.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for source in page.values("src")
+    )
+    assert {link.removeprefix("#") for link in page.values("href")} == set(page.values("id"))
+
+
+def test_the_page_holds_every_chart_and_24_readable_mistakes(home: Path) -> None:
+    embedded = pictures_of(read(home))
+    assert embedded[: len(CHARTS)] == [(home / f"{name}.png").read_bytes() for name in CHARTS]
+    assert len(embedded) == len(CHARTS) + 24
+    for data in embedded[len(CHARTS) :]:
+        assert Image.open(io.BytesIO(data)).size == (96, 128)
+
+
+def test_the_page_stays_small_even_with_pictures_of_noise(home: Path) -> None:
+    assert (home / "report.html").stat().st_size < 1_500_000
+
+
+def test_metrics_and_page_agree_with_scikit_learn(home: Path) -> None:
+    labels, probabilities = answers(18, 300)
+    predictions = probabilities.argmax(axis=1)
+    record = json.loads((home / "metrics.json").read_text())
+    macro_f1 = f1_score(labels, predictions, average="macro")
+    assert record["scores"]["f1"] == pytest.approx(macro_f1)
+    assert record["scores"]["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    shown = read(home).text
+    assert f"Macro F1{macro_f1:.3f}" in shown.replace("\n", "")
+    assert f"300 validation pictures, {(labels != predictions).sum()} with a wrong answer" in shown
+
+
+def test_the_page_names_the_worst_mistake_and_who_is_served_worst(home: Path) -> None:
+    labels, probabilities = answers(18, 300)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    worst = wrong[probabilities[wrong].max(axis=1).argmax()]
+    shown = read(home).text
+    assert f"{probabilities[worst].max():.1%} sure{worst:06}_female_Asian_45/mask1.jpg" in shown
+    groups = json.loads((home / "metrics.json").read_text())["groups"]
+    lowest = min(groups, key=lambda group: float(group["accuracy"]))
+    assert (
+        f"Served worst: {lowest['group']['gender']}, {lowest['group']['age']} (accuracy {lowest['accuracy']:.3f}"
+        in shown
+    )
+
+
+def test_the_same_answers_give_the_same_bytes(home: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in home.iterdir()
+    }
+
+
+def test_no_name_or_setting_becomes_markup(stopped: Path) -> None:
+    page = read(stopped)
+    assert not {"script", "i"} & {tag for tag, _ in page.tags}
+    assert "x" not in page.values("src")
+    assert page.text.count(HOSTILE) > 24
+    assert "{'<b>': PosixPath('<i>')}" in page.text
+
+
+def test_large_pictures_are_scaled_down_for_the_page(stopped: Path) -> None:
+    assert Image.open(io.BytesIO(pictures_of(read(stopped))[-1])).size == (144, 192)
+
+
+def test_a_run_stopped_in_its_first_epoch_has_a_report_without_curves(stopped: Path) -> None:
+    page = read(stopped)
+    assert not (stopped / "curves.png").exists()
+    assert "learning-curves" not in page.values("id")
+    assert "by the network of an epoch that was cut short" in page.text
+    assert json.loads((stopped / "metrics.json").read_text())["best_epoch"] == 0
+
+
+def test_a_plain_scheme_has_no_tasks_and_no_groups(perfect: Path) -> None:
+    assert not list(perfect.glob("confusion_*"))
+    assert "groups" not in read(perfect).values("id")
+    assert json.loads((perfect / "metrics.json").read_text())["groups"] == []
+
+
+def test_without_mistakes_the_page_says_so(perfect: Path) -> None:
+    assert "No mistakes: every validation picture has the right answer." in read(perfect).text
+    assert "300 validation pictures, 0 with a wrong answer, by the network of the best epoch" in read(perfect).text
+    assert not (perfect / "mistakes.png").exists()
+
+
+def test_a_hundred_classes_and_more_are_folded_away(tmp_path: Path) -> None:
+    page = read(write(tmp_path, LabelScheme("breeds", tuple(f"breed {label}" for label in range(120)))))
+    assert "details" in {tag for tag, _ in page.tags}
+    assert "all 120 classes" in page.text
+    assert len(json.loads((tmp_path / "metrics.json").read_text())["classes"]) == 120

@@ -1,0 +1,273 @@
+"""Folders become one table, the same on every machine; and a split never puts a person on both sides."""
+
+import os
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errors import DataError
+from labels import MASKED_FACES, LabelScheme
+from samples import Samples, read_class_folders, read_profiles, split_samples
+
+Faces = Callable[..., Path]
+STEMS = ("incorrect_mask", "mask1", "mask2", "mask3", "mask4", "mask5", "normal")
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files, and folders for names that end with a slash; reading the table opens none of them."""
+    for name in names:
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    return root
+
+
+def people(groups: dict[tuple[int, int], int], pictures: int = 1) -> Samples:
+    """A table of so many people per (gender, age), without files."""
+    rows = [
+        (f"{gender}-{age}-{number}/mask{picture}.jpg", f"{gender}-{age}-{number}", gender * 3 + age, 0, gender, age)
+        for (gender, age), count in groups.items()
+        for number in range(count)
+        for picture in range(pictures)
+    ]
+    table = pd.DataFrame(rows, columns=["path", "person", "label", "mask", "gender", "age"])
+    return Samples(Path("root"), table.sort_values("path", ignore_index=True), MASKED_FACES)
+
+
+@pytest.mark.parametrize("channel", ["train/images", "train", ""])
+def test_the_channel_may_be_the_profile_folders_or_one_or_two_levels_above(
+    faces: Faces, tmp_path: Path, channel: str
+) -> None:
+    root = faces(people=2)
+    touch(tmp_path, "train/train.csv")
+    samples = read_profiles(tmp_path / channel)
+    assert samples.root == root
+    assert len(samples.table) == len(samples.paths) == 14
+    assert all(path.is_file() for path in samples.paths)
+
+
+def test_the_table_says_who_and_which_class(faces: Faces) -> None:
+    samples = read_profiles(faces(people=6))
+    row = samples.table.set_index("path").loc["000005_female_Asian_60/incorrect_mask.jpg"]
+    assert row.to_dict() == {"person": "000005", "label": 11, "mask": 1, "gender": 1, "age": 2}
+    decoded = [MASKED_FACES.decode(label) for label in samples.labels]
+    assert decoded == list(samples.table[["mask", "gender", "age"]].itertuples(index=False, name=None))
+    assert np.bincount(samples.labels, minlength=18).tolist() == [5] * 6 + [1] * 12
+    assert samples.ignored_files == 0
+
+
+def test_an_id_is_any_text_such_as_one_with_a_suffix(tmp_path: Path) -> None:
+    touch(tmp_path, "001498-1_male_Asian_23/normal.jpg", "001498_female_Asian_60/normal.jpg")
+    assert read_profiles(tmp_path).table["person"].tolist() == ["001498-1", "001498"]
+
+
+def test_litter_is_passed_over_and_odd_files_are_counted(tmp_path: Path) -> None:
+    profile = "000001_male_Asian_23"
+    touch(tmp_path, f"{profile}/mask1.jpg", f"{profile}/._mask1.jpg", f"{profile}/.DS_Store", ".cache/x_y_z_1/a.jpg")
+    touch(tmp_path, f"{profile}/mask6.jpg", f"{profile}/Thumbs.db", f"{profile}/mask2.txt", f"{profile}/normal/")
+    samples = read_profiles(tmp_path)
+    assert samples.table["path"].tolist() == [f"{profile}/mask1.jpg"]
+    assert samples.ignored_files == 3
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".JPG", ".jpeg", ".png", ".webp", ".bmp"])
+def test_the_stem_decides_and_not_the_ending(tmp_path: Path, ending: str) -> None:
+    touch(tmp_path, *(f"000001_male_Asian_23/{stem}{ending}" for stem in STEMS))
+    assert read_profiles(tmp_path).labels.tolist() == [6, 0, 0, 0, 0, 0, 12]
+
+
+GOOD = "000001_male_Asian_23/mask1.jpg"
+BROKEN = {
+    "x_male_Asian_45_2/mask1.jpg": "'x_male_Asian_45_2' is not a profile, expected <id>_<gender>_<race>_<age>",
+    "notes/mask1.jpg": "'notes' is not a profile",
+    "000002_man_Asian_45/mask1.jpg": "unknown gender 'man'",
+    "000002_male_Asian_old/mask1.jpg": "age 'old' is not a whole number of years; rename the profile folder",
+    "000002_male_Asian_-5/mask1.jpg": "age -5 is not between 0 and 150 years",
+    "000002_male_Asi\udce1n_45/mask1.jpg": "is not UTF-8, rename the file or folder",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_folder_that_is_no_profile_is_one_sentence(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, GOOD, name)
+    with pytest.raises(DataError, match=re.escape(BROKEN[name])) as caught:
+        read_profiles(tmp_path)
+    assert re.fullmatch(
+        r"[^\n]*: [^\n]+", str(caught.value).encode("utf-8", "surrogateescape").decode(errors="replace")
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ([], "SM_CHANNEL_TRAIN is empty, expected profile folders"),
+        (["a/b.jpg"], "no profile folders under SM_CHANNEL_TRAIN, expected <id>_"),
+        (["000001_male_Asian_23/"], "no pictures in the profile folders of SM_CHANNEL_TRAIN"),
+        (["000001_male_Asian_23/mask9.jpg"], "no pictures in the profile folders of SM_CHANNEL_TRAIN"),
+        ([f"old/{GOOD}", f"new/{GOOD}"], r"SM_CHANNEL_TRAIN holds several data sets \(new, old\), expected one"),
+    ],
+)
+def test_a_channel_without_one_data_set_is_one_sentence(tmp_path: Path, names: list[str], sentence: str) -> None:
+    with pytest.raises(DataError, match=f"^{sentence}.*: {tmp_path}"):
+        read_profiles(touch(tmp_path, *names))
+
+
+def test_a_missing_channel_and_a_file_are_named_by_their_variable(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^SM_OTHER does not exist"):
+        read_profiles(tmp_path / "absent", "SM_OTHER")
+    with pytest.raises(DataError, match=r"^SM_CHANNEL_TRAIN is a file"):
+        read_profiles(touch(tmp_path, "file") / "file")
+
+
+def test_the_order_of_a_directory_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profiles = [f"{number:06}_female_Asian_{20 + number}" for number in range(12)]
+    touch(tmp_path, *(f"{profile}/{stem}.jpg" for profile in profiles for stem in STEMS))
+    expected = read_profiles(tmp_path)
+    scandir = os.scandir
+
+    def shuffled(folder: Path) -> Any:
+        entries = list(scandir(folder))
+        random.shuffle(entries)
+        return iter(entries)
+
+    monkeypatch.setattr(os, "scandir", shuffled)
+    found = read_profiles(tmp_path)
+    assert found.table.equals(expected.table)
+    assert found.table["path"].is_monotonic_increasing
+    assert split_samples(found, 0.2, 42).equals(split_samples(expected, 0.2, 42))
+
+
+def test_the_fingerprint_tells_data_sets_apart_and_not_their_folders(tmp_path: Path) -> None:
+    first = read_profiles(touch(tmp_path / "first", GOOD, "000002_male_Asian_60/mask1.jpg"))
+    again = read_profiles(touch(tmp_path / "again", GOOD, "000002_male_Asian_60/mask1.jpg"))
+    other = read_profiles(touch(tmp_path / "other", GOOD, "000002_male_Asian_60/mask2.jpg"))
+    relabelled = Samples(first.root, first.table.assign(label=3), first.scheme)
+    assert first.fingerprint() == again.fingerprint()
+    assert len({samples.fingerprint() for samples in (first, other, relabelled)}) == 3
+
+
+def test_one_folder_per_class_is_read_as_torchvision_does(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "dog/1.jpg",
+        "cat/b.PNG",
+        "cat/deep/a.jpg",
+        "cat/notes.txt",
+        "cat/.x.jpg",
+        "cat/.y/z.jpg",
+        ".git/c.jpg",
+    )
+    samples = read_class_folders(tmp_path)
+    assert samples.scheme == LabelScheme("folders", ("cat", "dog"))
+    assert samples.table["path"].tolist() == ["cat/b.PNG", "cat/deep/a.jpg", "dog/1.jpg"]
+    assert samples.labels.tolist() == [0, 0, 1]
+    assert samples.table["person"].is_unique
+    assert samples.ignored_files == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ([], "SM_CHANNEL_TRAIN is empty, expected one folder per class"),
+        (["cat/1.jpg", "dog/notes.txt"], "no pictures for class 'dog', expected at least one"),
+        (["cat/1.jpg"], "has 1 classes; at least 2 are needed"),
+        (["cat/1.jpg", "dog/\udce1.jpg"], "is not UTF-8, rename the file or folder"),
+    ],
+)
+def test_class_folders_that_do_not_make_classes_are_one_sentence(
+    tmp_path: Path, names: list[str], sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        read_class_folders(touch(tmp_path, *names))
+
+
+GROUPS = st.dictionaries(st.tuples(st.integers(0, 1), st.integers(0, 2)), st.integers(1, 30), min_size=1)
+
+
+@given(GROUPS, st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
+def test_the_split_is_by_person_exact_and_stratified(
+    groups: dict[tuple[int, int], int], ratio: float, seed: int
+) -> None:
+    samples, total = people(groups, pictures=2), sum(groups.values())
+    expected = int(total * ratio + 1e-9)
+    if expected in (0, total):
+        return
+    table = samples.table.assign(split=split_samples(samples, ratio, seed))
+    assert (table.groupby("person")["split"].nunique() == 1).all()
+    persons = table.drop_duplicates("person")
+    assert (persons["split"] == "val").sum() == expected
+    for (gender, age), count in groups.items():
+        group = persons[(persons["gender"] == gender) & (persons["age"] == age)]
+        assert abs((group["split"] == "val").sum() - count * ratio) < 1 + 1e-6
+
+
+@given(GROUPS, st.integers(2, 5), st.integers(0, 100))
+def test_the_folds_part_the_people_without_rest_or_overlap(
+    groups: dict[tuple[int, int], int], parts: int, seed: int
+) -> None:
+    samples, total = people(groups), sum(groups.values())
+    if total < parts:
+        return
+    folds = [split_samples(samples, 0.2, seed, fold=(part, parts)) == "val" for part in range(1, parts + 1)]
+    assert (sum(fold.astype(int) for fold in folds) == 1).all()
+    assert {fold.sum() for fold in folds} <= {total // parts, -(-total // parts)}
+
+
+def test_the_competition_keeps_exactly_a_fifth_of_its_people() -> None:
+    groups = {(0, 0): 549, (0, 1): 410, (0, 2): 83, (1, 0): 732, (1, 1): 817, (1, 2): 109}
+    split = split_samples(people(groups), 0.2, 42)
+    assert (split == "val").sum() == 540
+
+
+def test_the_same_seed_gives_the_same_split_whatever_else_happens() -> None:
+    samples = people({(0, 0): 20, (1, 2): 20})
+    expected = split_samples(samples, 0.2, 42)
+    random.seed(9)
+    np.random.seed(9)
+    assert split_samples(samples, 0.2, 42).equals(expected)
+    assert not split_samples(samples, 0.2, 43).equals(expected)
+
+
+def test_neither_columns_nor_order_nor_more_pictures_move_anyone() -> None:
+    samples = people({(0, 0): 20, (1, 2): 20})
+    expected = dict(zip(samples.table["person"], split_samples(samples, 0.2, 42), strict=True))
+    more = people({(0, 0): 20, (1, 2): 20}, pictures=3).table.sample(frac=1, random_state=0).assign(note="new")
+    found = split_samples(Samples(Path("elsewhere"), more, MASKED_FACES), 0.2, 42)
+    assert dict(zip(more["person"], found, strict=True)) == expected
+
+
+def test_by_path_every_picture_goes_its_own_way_stratified_by_class() -> None:
+    samples = people({(0, 0): 30, (1, 2): 30}, pictures=5)
+    table = samples.table.assign(split=split_samples(samples, 0.2, 42, by="path"))
+    assert (table.groupby("person")["split"].nunique() == 2).any()
+    assert (table[table["split"] == "val"]["label"].value_counts() == 30).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "ratio", "fold", "sentence"),
+    [
+        (
+            3,
+            0.2,
+            None,
+            "--val-ratio 0.2 leaves no one to validate on out of 3; give more people or another split: root",
+        ),
+        (1, 0.999999999999, None, "--val-ratio 1 leaves no one to train on out of 1"),
+        (1, 0.2, (1, 2), "--fold 1/2 leaves no one to train on out of 1"),
+        (1, 0.2, (2, 2), "--fold 2/2 leaves no one to validate on out of 1"),
+    ],
+)
+def test_too_few_people_for_the_split_is_one_sentence(
+    count: int, ratio: float, fold: tuple[int, int] | None, sentence: str
+) -> None:
+    with pytest.raises(DataError, match=f"^{re.escape(sentence)}"):
+        split_samples(people({(0, 0): count}), ratio, 42, fold=fold)

@@ -1,0 +1,295 @@
+"""The whole way against a real HTTP server that speaks AWS's protocol: from an empty account to predictions."""
+
+import functools
+import io
+import itertools
+import json
+import logging
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+import httpx
+import pytest
+from botocore.loaders import create_loader
+from moto.server import ThreadedMotoServer
+
+import aws
+import job_commands
+import submit
+from account_options import Setup
+from account_setup import policies
+from errors import ConfigError, JobError
+
+ACCOUNT, REGION = "123456789012", "eu-west-1"
+IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mask-classifier:abc"
+LOADER = create_loader()  # reads SageMaker's large description once, not once for each command
+IAM_NAMES = {"HeadBucket": "ListBucket", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """moto's server on a free port of the loopback; returns its address."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def calls(server: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """An empty account at the server; returns the set where each call is noted as an IAM action."""
+    httpx.post(f"{server}/moto-api/reset").raise_for_status()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    variables = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "AWS_ENDPOINT_URL": server,
+        "AWS_REGION": REGION,
+        "SAGEMAKER_ROLE": f"arn:aws:iam::{ACCOUNT}:role/mask-classifier-sagemaker",
+        "SAGEMAKER_BUCKET": "my-bucket",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return note_calls(monkeypatch)
+
+
+def note_calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    noted: set[str] = set()
+
+    def note(model: Any, **_: Any) -> None:
+        service, operation = model.service_model.service_name, model.name
+        noted.add(f"{service}:{IAM_NAMES.get(operation, operation)}")
+
+    class Session(boto3.Session):
+        def __init__(self, **options: Any) -> None:
+            core = botocore.session.Session()
+            core.register_component("data_loader", LOADER)
+            super().__init__(botocore_session=core, **options)
+            self.events.register("before-call", note)
+
+    monkeypatch.setattr(aws.boto3, "Session", Session)
+    return noted
+
+
+@pytest.fixture
+def run(calls: set[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Run a command as a person would; returns the lines it prints to stdout."""
+
+    def run(*words: str) -> list[str]:
+        submit.main(words, os.environ)
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+@functools.cache
+def client(service: str) -> Any:
+    """The server's own client, whose calls are not noted."""
+    return boto3.client(service, region_name=REGION)
+
+
+@pytest.fixture
+def ready(run: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """An account after `setup` and `push`."""
+    run("setup")
+    client("ecr").create_repository(repositoryName="mask-classifier")
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"digest": "sha256:0"}, "layers": []}
+    client("ecr").put_image(repositoryName="mask-classifier", imageManifest=json.dumps(manifest), imageTag="abc")
+    return run
+
+
+def put(uri: str, body: bytes) -> None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def archive(**files: str) -> bytes:
+    """A .tar.gz as SageMaker makes it of a folder."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def test_from_an_empty_account_to_a_registered_model_with_the_submitters_permissions_alone(
+    ready: Callable[..., list[str]],
+    faces: Callable[..., Path],
+    tmp_path: Path,
+    calls: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image, quick, s3 = ("--image", IMAGE), ("--poll-seconds", "0"), "s3://my-bucket/mask-classifier"
+    calls.clear()
+
+    data = faces(people=2)
+    (job,) = ready("train", "--data", str(data), *image, *quick, "--tags", "team=a", "--wait", "--", "--epochs", "3")
+    described = client("sagemaker").describe_training_job(TrainingJobName=job)
+    assert described["HyperParameters"] == {"epochs": "3"}
+    assert described["EnableManagedSpotTraining"] is True
+    (channel,) = described["InputDataConfig"]
+    prefix = channel["DataSource"]["S3DataSource"]["S3Uri"].removeprefix("s3://my-bucket/")
+    uploaded = client("s3").list_objects_v2(Bucket="my-bucket", Prefix=prefix)["Contents"]
+    expected = {path.relative_to(data).as_posix(): path.stat().st_size for path in data.rglob("*.jpg")}
+    assert {entry["Key"].removeprefix(prefix): entry["Size"] for entry in uploaded} == expected
+
+    # what SageMaker would write when the container has ended
+    put(f"{s3}/training/{job}/output/model.tar.gz", archive(**{"model.json": "{}", "model.safetensors": "weights"}))
+    put(f"{s3}/training/{job}/output/output.tar.gz", archive(exp__config="{}"))
+    assert ready("status", job)[0].startswith(f"training job '{job}'  Completed")
+    assert "Completed" in ready("wait", job, *quick)[-1]
+    assert ready("download", job, "--to", str(tmp_path / "got")) == [
+        str(tmp_path / "got/model"),
+        str(tmp_path / "got/output"),
+    ]
+    assert (tmp_path / "got/model/model.safetensors").read_text() == "weights"
+    assert (tmp_path / "got/output/exp/config").read_text() == "{}"
+    assert not (tmp_path / "got/model.tar.gz").exists()
+
+    profile = next(path for path in sorted(data.iterdir()))
+    (profile / "info.csv").write_text("ImageID,ans\nnormal.jpg,0\nmask1.jpg,0\n")
+    (transform,) = ready("transform", "--model", job, "--data", str(profile), *image)
+    described = client("sagemaker").describe_transform_job(TransformJobName=transform)
+    assert described["TransformResources"]["TransformAmiVersion"] == "al2-ami-sagemaker-batch-gpu-535"
+    for number, name in enumerate(("mask1", "normal")):
+        put(f"{described['TransformOutput']['S3OutputPath']}/{name}.jpg.out", b'{"prediction": %d}' % number)
+    ready("download", transform, "--to", str(tmp_path / "labels"), "--info", str(profile / "info.csv"))
+    assert (tmp_path / "labels/output.csv").read_text() == "ImageID,ans\nnormal.jpg,1\nmask1.jpg,0\n"
+
+    (tmp_path / "gt").mkdir()
+    (tmp_path / "gt/gt.csv").write_text("ImageID,ans\nnormal.jpg,1\nmask1.jpg,0\n")
+    folders = ("--predictions", str(tmp_path / "labels"), "--ground-truth", str(tmp_path / "gt"))
+    (evaluation,) = ready("evaluate", *folders, *image, "--", "--bootstrap", "0")
+    put(f"{s3}/evaluation/{evaluation}/evaluation.json", b"{}")
+    found = ready("download", evaluation, "--to", str(tmp_path / "quality"))
+    assert found == [str(tmp_path / "quality/evaluation.json")]
+
+    registration = ("register", "--model", job, "--evaluation", evaluation, *image)
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/mask-classifier"
+    assert [ready(*registration), ready(*registration)] == [[f"{arn}/1"], [f"{arn}/2"]]
+
+    on_cpu = ("--instance-type", "ml.m5.large")
+    (endpoint,) = ready("deploy", "--model", job, *image, *quick, *on_cpu, "--wait")
+    assert ready("remove", endpoint) == [f"removed {endpoint}: Endpoint, EndpointConfig, Model"]
+    assert ready("remove", transform) == [f"removed {transform}: Model"]
+    (search,) = ready("tune", "--data", str(data), *image, "--search", "lr=0.001:0.1:log")
+    assert ready("status", search)[0].startswith(f"tuning job '{search}'")
+
+    submitter = policies(Setup(bucket="my-bucket"), ACCOUNT, REGION)["submitter"]["Statement"]
+    actions = [entry["Action"] if isinstance(entry["Action"], list) else [entry["Action"]] for entry in submitter]
+    allowed = {action for some in actions for action in some}
+    assert calls <= allowed
+    assert {f"sagemaker:Create{name}" for name in ("TrainingJob", "Model", "TransformJob", "Endpoint")} <= calls
+
+
+def test_submitted_again_under_its_name_a_run_goes_on_from_its_checkpoints_and_sends_no_file_twice(
+    ready: Callable[..., list[str]],
+    faces: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    second = itertools.count()
+    monkeypatch.setattr(job_commands, "_job_name", lambda name: f"{name}-261124-03150{next(second)}")
+    words = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
+    uris = []
+    for name in ("run-1", "run-1", "run-2"):
+        submit.main([*words, "--name", name], os.environ)
+        said = capsys.readouterr()
+        described = client("sagemaker").describe_training_job(TrainingJobName=said.out.strip())
+        uris.append(described["CheckpointConfig"]["S3Uri"])
+    assert "sent 0 of 14 files, the others were there" in said.err
+    parent = "s3://my-bucket/mask-classifier/checkpoints"
+    assert uris == [f"{parent}/run-1/", f"{parent}/run-1/", f"{parent}/run-2/"]
+
+
+def test_a_log_is_printed_as_far_as_it_goes(
+    ready: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = ready("train", "--data", "s3://my-bucket/faces", "--image", IMAGE)
+    group, stream = "/aws/sagemaker/TrainingJobs", f"{job}/algo-1-1764000000"
+    client("logs").create_log_group(logGroupName=group)
+    client("logs").create_log_stream(logGroupName=group, logStreamName=stream)
+    lines = ["epoch=1; val_f1=0.5;", "epoch=2; val_f1=0.6;"]
+    milliseconds = int(time.time() * 1000)
+    events = [{"timestamp": milliseconds + number, "message": line} for number, line in enumerate(lines)]
+    client("logs").put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+    assert ready("logs", job, "--poll-seconds", "0") == lines
+
+
+def test_each_thing_that_is_missing_is_said_before_anything_is_made(
+    run: Callable[..., list[str]], faces: Callable[..., Path]
+) -> None:
+    train = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
+    with pytest.raises(JobError, match=r"the bucket does not exist; `submit.py setup` makes it: my-bucket"):
+        run(*train)
+    run("setup")
+    with pytest.raises(JobError, match=f"the image is not in the registry; push it with `submit.py push`: {IMAGE}"):
+        run(*train)
+    with pytest.raises(JobError, match=r"what the job needs is not there; `submit.py status` tells whether the job"):
+        run("transform", "--data", "s3://my-bucket/eval", "--model", "faces-1", "--image", IMAGE)
+    with pytest.raises(JobError, match="nothing is called 'faces-1' in eu-west-1"):
+        run("wait", "faces-1")
+    with pytest.raises(JobError, match="no endpoint and no model is called 'faces-1'"):
+        run("remove", "faces-1")
+    assert client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
+    assert "Contents" not in client("s3").list_objects_v2(Bucket="my-bucket")
+
+
+def test_a_job_that_is_over_is_not_stopped(ready: Callable[..., list[str]]) -> None:
+    (job,) = ready("train", "--data", "s3://my-bucket/faces", "--image", IMAGE)
+    with pytest.raises(JobError, match="is over already: Completed"):
+        ready("stop", job)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["trian"], "unknown command 'trian' .did you mean 'train'"),
+        (["transform", "--", "--epochs", "3"], "transform hands no flags on"),
+        (["status"], "a name is needed, such as"),
+        (["train"], "--role: needed"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_a_sentence(words: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        submit.main(words, {})
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_without_a_command_it_lists_them_all(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    submit.main(words, {})
+    said = capsys.readouterr().out
+    assert all(f" {command} " in said for command in submit.COMMANDS)
+
+
+@pytest.mark.parametrize("command", submit.COMMANDS)
+def test_every_command_explains_its_flags(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        submit.main([command, "--help"], {})
+    assert f"usage: submit.py {command}" in capsys.readouterr().out
+
+
+def test_it_runs_from_anywhere_as_it_lies(tmp_path: Path) -> None:
+    program = Path(submit.__file__)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(program), "wait"], cwd=tmp_path, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("ConfigError: a name is needed")

@@ -1,0 +1,312 @@
+"""Training, through the function and through the command: what it leaves, that it learns, that it can be interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import train as verb
+from artifact import load
+from config import TrainConfig
+from environment import StopRequest
+from errors import CheckpointError, DataError, TrainingError
+from learner import Learner
+from train import Run, seed_everything, train
+
+CODE = Path(__file__).parents[1] / "code"
+QUICK = TrainConfig(
+    epochs=2, batch_size=16, resize=(32, 24), model="TinyModel", optimizer="AdamW", lr=3e-3, val_ratio=0.5, device="cpu"
+)
+Faces = Callable[..., Path]
+
+
+class StopAfter(StopRequest):
+    """A stop request that comes after so many looks at it, one per step."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    @property
+    def requested(self) -> bool:  # type: ignore[override]
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than training here; one test, and those of report.py, look at the report."""
+    monkeypatch.setattr(verb, "write_report", lambda folder, **parts: folder / "report.html")
+    monkeypatch.setattr(Run, "_show_pictures", lambda run, predictions, loader: None)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load(folder)[0].state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_a_model_and_everything_about_it(faces: Faces, tmp_path: Path) -> None:
+    found = train(faces(), tmp_path / "model", QUICK, output_dir=tmp_path / "output")
+    run = tmp_path / "output" / "exp"
+    assert {"config.json", "split.csv", "metrics.jsonl", "tensorboard", "report", "checkpoints"} <= {
+        path.name for path in run.iterdir()
+    }
+    assert (run / "report" / "report.html").is_file()
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in history] == [1, 2]
+    description = load(tmp_path / "model")[1]
+    assert description.metrics["f1"] == found["f1"] == max(row["val_f1"] for row in history)
+    assert description.preparation.size == (32, 24)
+
+
+@pytest.mark.usefixtures("without_report")
+def test_it_learns_what_can_be_learnt(faces: Faces, tmp_path: Path) -> None:
+    config = replace(QUICK, epochs=12, schedule="onecycle", head="factored", lr=1e-2)
+    found = train(faces(24), tmp_path / "model", config, output_dir=tmp_path / "output")
+    assert found["f1"] > 0.8
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_person_is_in_one_part_of_the_split_file(faces: Faces, tmp_path: Path) -> None:
+    train(faces(), tmp_path / "model", replace(QUICK, epochs=1), output_dir=tmp_path / "output")
+    table = pd.read_csv(tmp_path / "output/exp/split.csv", dtype=str)
+    assert len(table) == 12 * 7
+    assert (table.groupby("person")["split"].nunique() == 1).all()
+    assert set(table["split"]) == {"train", "val"}
+
+
+@pytest.mark.usefixtures("without_report")
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(faces: Faces, tmp_path: Path) -> None:
+    data = faces()
+    config = replace(QUICK, augmentation="StrongAugmentation", mixup=0.4, cutmix=1.0, ema_decay=0.9, epochs=1)
+    for name, seed, threads in (("a", 42, 1), ("b", 42, 2), ("c", 43, 1)):
+        train(data, tmp_path / name, replace(config, seed=seed, threads=threads), output_dir=tmp_path / "output")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.usefixtures("without_report")
+@pytest.mark.usefixtures("without_report")
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5])
+def test_a_stopped_run_goes_on_to_the_very_same_bits(faces: Faces, tmp_path: Path, steps: int) -> None:
+    data = faces()
+    config = replace(QUICK, epochs=3, augmentation="CustomAugmentation", ema_decay=0.9, model="BaseModel", momentum=0.9)
+    train(data, tmp_path / "whole", config, output_dir=tmp_path / "output-whole")
+    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    train(data, tmp_path / "model", config, stop=StopAfter(steps), **places)
+    assert load(tmp_path / "model"), "a stopped run leaves a model"
+    train(data, tmp_path / "model", config, **places)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "model"))
+    metrics = [tmp_path / part / "exp/metrics.jsonl" for part in ("output", "output-whole")]
+    assert metrics[0].read_bytes() == metrics[1].read_bytes()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_checkpoint_of_other_settings_is_refused(faces: Faces, tmp_path: Path) -> None:
+    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    data = faces()
+    train(data, tmp_path / "model", QUICK, **places)
+    with pytest.raises(CheckpointError, match=r"lr was 0\.003, is 0\.1"):
+        train(data, tmp_path / "model", replace(QUICK, lr=0.1), **places)
+    train(data, tmp_path / "model", replace(QUICK, lr=0.1, resume="never"), **places)
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_finished_run_started_again_publishes_the_same_model(faces: Faces, tmp_path: Path) -> None:
+    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    data = faces()
+    train(data, tmp_path / "model", QUICK, **places)
+    first = weights(tmp_path / "model")
+    train(data, tmp_path / "model", QUICK, **places)
+    assert same(first, weights(tmp_path / "model"))
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["exp"]
+
+
+@pytest.mark.usefixtures("without_report")
+def test_early_stopping_ends_a_run_that_gets_no_better(faces: Faces, tmp_path: Path) -> None:
+    config = replace(QUICK, epochs=30, lr=1e-9, patience=2, model="BaseModel")  # no batch norm, so nothing moves
+    train(faces(), tmp_path / "model", config, output_dir=tmp_path / "output")
+    assert len((tmp_path / "output/exp/metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_loss_that_is_not_finite_stops_the_run_and_publishes_nothing(
+    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Learner.step
+
+    def poisoned(self: Learner, batch: object, epoch: int, steps_done: int) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, predicted = step(self, batch, epoch, steps_done)  # type: ignore[arg-type]
+        return (loss * float("nan") if steps_done == 1 else loss), predicted
+
+    monkeypatch.setattr(Learner, "step", poisoned)
+    with pytest.raises(TrainingError, match="step 2"):
+        train(faces(), tmp_path / "model", QUICK, output_dir=tmp_path / "output")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_learning_rate_far_too_high_ends_in_a_sentence(faces: Faces, tmp_path: Path) -> None:
+    config = replace(QUICK, optimizer="SGD", lr=1e30, epochs=3, model="BaseModel", precision="fp32")
+    with pytest.raises(TrainingError, match="not finite"):
+        train(faces(), tmp_path / "model", config, output_dir=tmp_path / "output")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_bad_pictures_stop_the_run_or_are_left_out(faces: Faces, tmp_path: Path) -> None:
+    data = faces(24)
+    victim = next(data.iterdir()) / "mask1.jpg"
+    victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"1 of 168 pictures cannot be used.*mask1\.jpg"):
+        train(data, tmp_path / "model", QUICK, output_dir=tmp_path / "output")
+    config = replace(QUICK, on_bad_image="skip", epochs=1)
+    train(data, tmp_path / "model", config, output_dir=tmp_path / "output")
+    table = pd.read_csv(next((tmp_path / "output").glob("exp*/split.csv")))
+    assert (table["split"] == "unusable").sum() == 1
+
+
+@pytest.mark.usefixtures("without_report")
+def test_every_picture_of_a_small_validation_set_counts(faces: Faces, tmp_path: Path) -> None:
+    train(faces(6), tmp_path / "model", replace(QUICK, val_ratio=0.34, epochs=1), output_dir=tmp_path / "output")
+    table = pd.read_csv(tmp_path / "output/exp/split.csv")
+    assert (table["split"] == "val").sum() == 14
+
+
+@pytest.mark.usefixtures("without_report")
+def test_other_folders_of_pictures_train_too(faces: Faces, tmp_path: Path) -> None:
+    profiles = faces(12)
+    for index, picture in enumerate(sorted(profiles.rglob("*.jpg"))):
+        kind = "covered" if picture.stem.startswith("mask") else "bare"
+        target = tmp_path / "animals" / kind / f"{index}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.rename(target)
+    config = replace(QUICK, dataset="ImageFolderDataset", val_ratio=0.2)
+    train(tmp_path / "animals", tmp_path / "model", config, output_dir=tmp_path / "output")
+    assert load(tmp_path / "model")[1].scheme.classes == ("bare", "covered")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"criterion": "focal", "criterion_args": {"gamma": 1.5}, "class_weights": "balanced", "sampler": "balanced"},
+        {"criterion": "f1", "clip_norm": 1.0, "accumulate": 4, "schedule": "cosine", "warmup_epochs": 0.5},
+        {"criterion": "label_smoothing", "statistics": "dataset", "precision": "bf16", "metric": "accuracy"},
+        {"dataset": "MaskBaseDataset", "statistics": "imagenet", "schedule": "constant", "fold": "2/3"},
+        {"mixup": 0.2, "cutmix": 1.0, "cutmix_shape": "strip", "optimizer": "RMSprop", "deterministic": False},
+    ],
+)
+def test_every_knob_reaches_the_end_of_a_run(faces: Faces, tmp_path: Path, changes: dict[str, object]) -> None:
+    config = replace(QUICK, epochs=1, **changes)  # type: ignore[arg-type]
+    found = train(faces(), tmp_path / "model", config, output_dir=tmp_path / "output")
+    assert 0 <= found["accuracy"] <= 1
+
+
+@pytest.mark.usefixtures("without_report")
+def test_accumulating_gradients_changes_nothing_but_memory(faces: Faces, tmp_path: Path) -> None:
+    data = faces()
+    config = replace(QUICK, model="BaseModel", epochs=1, precision="fp32", optimizer="SGD", lr=0.1)
+    config = replace(config, criterion="cross_entropy")
+    states = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        train(data, tmp_path / f"{parts}", replace(config, accumulate=parts), output_dir=tmp_path / "output")
+        states.append(weights(tmp_path / f"{parts}"))
+    # dropout draws differently per part, so only the size of the step can be compared
+    assert all(torch.isfinite(value).all() for value in states[1].values())
+    assert (states[0]["fc.bias"] - states[1]["fc.bias"]).abs().max() < 0.05
+
+
+def test_seeding_reaches_every_generator() -> None:
+    import random
+
+    import numpy as np
+
+    drawn = []
+    for _ in range(2):
+        seed_everything(7)
+        drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
+    assert drawn[0] == drawn[1]
+
+
+def test_the_names_of_the_seed_are_here() -> None:
+    for name in ("seed_everything", "get_lr", "grid_image", "increment_path", "train"):
+        assert callable(getattr(verb, name))
+
+
+def command(arguments: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environ}
+    line = [sys.executable, "-W", "error", str(CODE / "train.py"), *arguments]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+
+
+SMALL = ["--epochs", "1", "--batch_size", "16", "--resize", "32", "24", "--val_ratio", "0.5"]
+
+
+def test_the_command_of_the_seed_runs_verbatim(faces: Faces, tmp_path: Path) -> None:
+    faces()
+    done = command(
+        SMALL,
+        SM_CHANNEL_TRAIN=str(tmp_path / "train"),
+        SM_MODEL_DIR=str(tmp_path / "m"),
+        SM_OUTPUT_DATA_DIR=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "val_f1=" in done.stdout
+    assert load(tmp_path / "m")[1].architecture == "BaseModel"
+
+
+def test_mistakes_are_sentences_on_stderr_and_in_the_failure_file(tmp_path: Path) -> None:
+    done = command(
+        ["--epochs", "many", "--criterion", "focl"],
+        SM_CHANNEL_TRAIN=str(tmp_path / "none"),
+        SM_OUTPUT_DIR=str(tmp_path / "out"),
+    )
+    assert done.returncode == 2
+    assert "'many' is not a whole number" in done.stderr
+    assert "did you mean 'focal'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "out/failure").read_text().startswith("ConfigError: --criterion")
+
+
+def test_a_missing_channel_is_one_sentence(tmp_path: Path) -> None:
+    done = command([], SM_CHANNEL_TRAIN=str(tmp_path / "none"), SM_MODEL_DIR=str(tmp_path / "model"))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("DataError: SM_CHANNEL_TRAIN does not exist")
+    assert not (tmp_path / "model").exists()
+
+
+def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Path) -> None:
+    faces()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "OMP_NUM_THREADS": "1",
+        "SM_CHANNEL_TRAIN": str(tmp_path / "train"),
+        "SM_MODEL_DIR": str(tmp_path / "model"),
+        "SM_OUTPUT_DATA_DIR": str(tmp_path / "output"),
+        "SM_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
+    }
+    line = [sys.executable, str(CODE / "train.py"), *SMALL, "--epochs", "100000", "--model", "TinyModel"]
+    with subprocess.Popen(
+        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for output in process.stdout:
+            if output.startswith("epoch=2;"):
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stdout.read()
+        assert process.wait(30) == 0, rest
+    assert "stopped, and can be resumed" in rest
+    load(tmp_path / "model")
+    assert list((tmp_path / "checkpoints").glob("step-*.json"))

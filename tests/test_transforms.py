@@ -1,0 +1,219 @@
+"""Each random change is what torchvision makes of the same numbers, and each sample draws its own."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+import transforms
+from transforms import Mixer, affine_matrix, color_matrix, random_erase, uniform, warp
+
+NO_COLOR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+NO_MOTION = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "shift": 0.0}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(params=[0.0, 1.0], ids=["low", "high"])
+def extreme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Every number that is drawn is the lowest, or the highest; returns -1 or 1."""
+    monkeypatch.setattr(
+        transforms, "uniform", lambda count, low, high, _: torch.full((count,), low + (high - low) * request.param)
+    )
+    return 2 * float(request.param) - 1
+
+
+def blocks(count: int = 3, low: int = 80, high: int = 160) -> Tensor:
+    """Pictures (count, 3, 32, 24) of 4 x 4 blocks, far enough from black and white that nothing is clipped."""
+    small = torch.randint(low, high, (count, 3, 8, 6), generator=generator(1), dtype=torch.uint8)
+    return small.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+
+def recolored(pixels: Tensor, **spreads: float) -> Tensor:
+    matrix, bias = color_matrix(pixels, **(NO_COLOR | spreads), generator=generator())
+    return torch.einsum("bij,bjhw->bihw", matrix, pixels / 255) + bias[:, :, None, None]
+
+
+def moved(pixels: Tensor, **spreads: float) -> Tensor:
+    matrix = affine_matrix(len(pixels), pixels.shape[2:], **(NO_MOTION | spreads), generator=generator())
+    return warp(pixels, matrix)
+
+
+def test_numbers_are_drawn_evenly_between_the_bounds() -> None:
+    numbers = uniform(10_000, -2.0, 3.0, generator())
+    assert numbers.min() >= -2
+    assert numbers.max() < 3
+    assert torch.histc(numbers, 10, -2, 3).sub(1000).abs().max() < 150
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_a_colour_change_is_that_of_torchvision(extreme: float, name: str) -> None:
+    pixels = blocks()
+    expected = getattr(functional, f"adjust_{name}")(pixels / 255, 1 + 0.2 * extreme)
+    torch.testing.assert_close(recolored(pixels, **{name: 0.2}), expected, rtol=0, atol=0.5 / 255)
+
+
+def test_colour_changes_come_in_the_order_brightness_contrast_saturation(extreme: float) -> None:
+    pixels = blocks()
+    expected = pixels / 255
+    for name in ("brightness", "contrast", "saturation"):
+        expected = getattr(functional, f"adjust_{name}")(expected, 1 + 0.2 * extreme)
+    found = recolored(pixels, brightness=0.2, contrast=0.2, saturation=0.2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.5 / 255)
+
+
+def test_hue_turns_colours_the_way_torchvision_does(extreme: float) -> None:
+    """Ours turns a colour around grey at equal luma, torchvision's at equal value: near for small turns, not equal."""
+    pixels = blocks()
+    ours = recolored(pixels, hue=0.03) - pixels / 255
+    theirs = functional.adjust_hue(pixels / 255, 0.03 * extreme) - pixels / 255
+    cosine = (ours * theirs).sum(1) / (ours.norm(dim=1) * theirs.norm(dim=1)).clamp(min=1e-6)
+    assert cosine.mean() > 0.6
+    assert 0.7 < ours.norm() / theirs.norm() < 1.4
+
+
+def test_hue_leaves_grey_and_brightness_as_they_are() -> None:
+    luma = torch.tensor((0.299, 0.587, 0.114))
+    gray = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
+    torch.testing.assert_close(recolored(gray, hue=0.5), gray / 255)
+    pixels = blocks()
+    before, after = (torch.einsum("bchw,c->bhw", images, luma) for images in (pixels / 255, recolored(pixels, hue=0.5)))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-4)
+
+
+def test_a_flip_mirrors_every_pixel() -> None:
+    pixels = torch.randint(0, 256, (4, 3, 16, 12), generator=generator(), dtype=torch.uint8)
+    assert torch.equal(moved(pixels, flip=1.0).round(), pixels.flip(3).float())
+    assert torch.equal(moved(pixels).round(), pixels.float())
+
+
+@pytest.mark.parametrize(
+    "spreads",
+    [{"rotate": 20.0}, {"scale": 0.2}, {"shift": 0.1}, {"rotate": 20.0, "scale": 0.2, "shift": 0.1}],
+    ids=["rotate", "scale", "shift", "all"],
+)
+def test_a_motion_is_that_of_torchvision(extreme: float, spreads: dict[str, float]) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 64, 48), generator=generator(), dtype=torch.uint8)
+    angle, scale = spreads.get("rotate", 0) * extreme, 1 + spreads.get("scale", 0) * extreme
+    across, down = (-scale * size * spreads.get("shift", 0) * extreme for size in (48, 64))
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    expected = functional.affine(
+        pixels.float(),
+        angle=-angle,
+        translate=[across * cos + down * sin, down * cos - across * sin],
+        scale=scale,
+        shear=[0.0, 0.0],
+        interpolation=InterpolationMode.BILINEAR,
+    )
+    inner = (..., slice(26, 38), slice(20, 28))  # what lies outside the picture is mirrored here and black there
+    torch.testing.assert_close(moved(pixels, **spreads)[inner], expected[inner], rtol=0, atol=0.05)
+
+
+def test_a_flip_comes_on_top_of_the_other_motions() -> None:
+    pixels, spreads = blocks(), {"rotate": 20.0, "scale": 0.2, "shift": 0.1}
+    torch.testing.assert_close(moved(pixels, flip=1.0, **spreads), moved(pixels, **spreads).flip(3), rtol=0, atol=1e-2)
+
+
+def test_what_comes_from_outside_the_picture_is_mirrored_and_never_black() -> None:
+    bright = torch.full((8, 3, 16, 12), 200, dtype=torch.uint8)
+    found = moved(bright, rotate=180.0, scale=0.9, shift=1.0)
+    torch.testing.assert_close(found, bright.float())
+
+
+def test_every_sample_of_a_batch_is_changed_by_numbers_of_its_own() -> None:
+    pixels = blocks(1).expand(64, -1, -1, -1)
+    matrix, bias = color_matrix(pixels, 0.2, 0.2, 0.2, 0.1, generator=generator())
+    motion = affine_matrix(64, (32, 24), 0.5, 10.0, 0.1, 0.1, generator=generator())
+    for parameters in (matrix, bias, motion):
+        assert len(parameters.flatten(1).unique(dim=0)) == 64
+
+
+def test_half_the_pictures_are_flipped_at_a_half_chance() -> None:
+    matrix = affine_matrix(4000, (32, 24), **(NO_MOTION | {"flip": 0.5}), generator=generator())
+    assert 1850 < (matrix[:, 0, 0] < 0).sum() < 2150
+
+
+def test_erasing_blanks_one_patch_of_two_to_twenty_percent_and_keeps_everything_else() -> None:
+    images = torch.rand((200, 3, 60, 50), generator=generator()) + 1
+    erased = random_erase(images, 1.0, generator())
+    blank = (erased == 0).all(1)  # (batch, height, width)
+    assert torch.equal(erased[~blank.unsqueeze(1).expand_as(images)], images[~blank.unsqueeze(1).expand_as(images)])
+    share = blank.float().mean((1, 2))
+    assert share.min() > 0.01
+    assert share.max() < 0.22
+    rows, columns = blank.any(2).sum(1), blank.any(1).sum(1)
+    assert torch.equal(rows * columns, blank.sum((1, 2)))  # a rectangle
+    assert len(share.unique()) > 50
+
+
+def test_erasing_hits_as_many_pictures_as_its_chance_says() -> None:
+    images = torch.ones((2000, 3, 20, 20))
+    assert torch.equal(random_erase(images, 0.0, generator()), images)
+    hit = (random_erase(images, 0.25, generator()) == 0).flatten(1).any(1).sum()
+    assert 430 < hit < 570
+
+
+def constant(count: int = 16, height: int = 20, width: int = 15) -> Tensor:
+    """Picture number n is filled with n."""
+    return torch.arange(count).float().view(-1, 1, 1, 1).expand(count, 3, height, width)
+
+
+@pytest.mark.parametrize("shape", ["box", "strip"])
+def test_the_share_of_cutmix_is_the_area_that_is_really_left(shape: str) -> None:
+    images = constant()
+    for seed in range(40):
+        mixed, partners, share = Mixer(cutmix=1.0, shape=shape)(images, generator(seed))
+        own = mixed == images
+        assert torch.equal(partners.sort().values, torch.arange(16))
+        assert torch.equal(mixed[~own], images[partners][~own])
+        strangers = partners != torch.arange(16)
+        assert own[strangers].float().mean().item() == pytest.approx(share, abs=1e-6)
+        if shape == "strip":
+            assert torch.equal(own, own[:, :, :1].expand_as(own))  # a column is pasted wholly or not at all
+
+
+def test_mixup_blends_every_picture_with_its_partner_by_the_share() -> None:
+    images = torch.rand((16, 3, 4, 4), generator=generator())
+    mixed, partners, share = Mixer(mixup=0.4)(images, generator())
+    assert torch.equal(partners.sort().values, torch.arange(16))
+    assert 0 <= share <= 1
+    torch.testing.assert_close(mixed, share * images + (1 - share) * images[partners])
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_shares_are_beta_distributed(alpha: float) -> None:
+    draw, images = generator(), constant(2, 1, 1)
+    shares = torch.tensor([Mixer(mixup=alpha)(images, draw)[2] for _ in range(3000)])
+    assert shares.mean() == pytest.approx(0.5, abs=0.03)
+    assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
+
+
+def test_without_mixing_every_picture_is_its_own() -> None:
+    images = constant()
+    mixed, partners, share = Mixer()(images, generator())
+    assert mixed is images
+    assert partners.tolist() == list(range(16))
+    assert share == 1
+
+
+def test_with_both_kinds_of_mixing_a_coin_decides() -> None:
+    mixer, images = Mixer(mixup=1.0, cutmix=1.0), constant()
+    blended = [bool((mixer(images, generator(seed))[0] % 1).any()) for seed in range(100)]
+    assert 30 < sum(blended) < 70
+
+
+@pytest.mark.parametrize("mixer", [Mixer(mixup=1.0), Mixer(cutmix=1.0), Mixer(cutmix=1.0, shape="strip")])
+def test_the_same_seed_mixes_the_same_and_another_does_not(mixer: Mixer) -> None:
+    images = torch.rand((16, 3, 20, 15), generator=generator())
+    state = torch.get_rng_state()
+    first, again, other = (mixer(images, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert first[2] == again[2]
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(torch.get_rng_state(), state)
