@@ -43,8 +43,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && sed -n '/^\(pip\|setuptools\)==/,/[^\\]$/p' /tmp/requirements.lock >/tmp/build.lock \
  && pip install --require-hashes --requirement /tmp/build.lock \
  && pip install --require-hashes --no-build-isolation --requirement /tmp/requirements.lock
-# What a job never reads: static archives, headers, the packages' own tests, and the multi-GPU solver that nothing links.
-# Triton's headers stay, its compiler includes them.
+# What a job never reads: static archives, headers, the packages' own tests, and the multi-GPU solver that nothing
+# links. Triton's headers stay, its compiler includes them.
 WORKDIR /opt/venv/lib
 RUN du -sm /opt/venv \
  && find . -name '*.a' -delete \
@@ -57,8 +57,8 @@ RUN du -sm /opt/venv \
 
 
 FROM base AS job
-# A driver that is too old is answered by container/cuda_driver.py, with a sentence, not by a container that never starts.
-# Everything that wants to write a cache goes to /tmp, so that the root can be read-only and the user anybody.
+# NVIDIA_DISABLE_REQUIRE: a driver that is too old is answered by container/cuda_driver.py with a sentence, not by a
+# container that never starts. Caches are written to /tmp, so that the root can be read-only and the user anybody.
 ENV PATH=/opt/job/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/job/code:/opt/job/container \
     SAGEMAKER_TRAINING_MODULE=launch:main \

@@ -1,55 +1,95 @@
 # The job in one verb per line; `make` alone lists them.
 #
 #   make train DATA=~/faces OUT=out EPOCHS=30 MODEL=resnet18     any flag of the verb works as NAME=value
-#   make train ARGS="--epochs 30 --resize 224 224"               or as it would be typed
+#   make train DATA=~/faces ARGS="--epochs 30 --resize 224 224"  or as it would be typed
 #
-# train, infer and evaluate run in Docker where Docker answers, else in .venv on this machine; RUNTIME=docker|host decides.
+# train, infer and evaluate run in Docker where Docker and the image are, else in .venv here; RUNTIME=docker|host decides.
 
 .DEFAULT_GOAL := help
-.SUFFIXES:
 SHELL := /bin/bash
 
-DATA    ?=
-OUT     ?= out
-DEMO    ?= demo
-ARGS    ?=
-RUNTIME ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo host)
-IMAGE   ?= mask-classifier
+DATA       ?=
+OUT        ?= out
+DEMO       ?= demo
+ARGS       ?=
+IMAGE      ?= mask-classifier
+RUNTIME    ?= $(shell docker image inspect $(IMAGE) >/dev/null 2>&1 && echo docker || echo host)
+GPU        ?= $(shell docker info --format '{{.Runtimes}}' 2>/dev/null | grep -q nvidia && echo -gpu)
+BASE_IMAGE ?=
+BUILD_ARGS ?=
 
 # Python 3.11 and 3.12 are what the lock files hold hashes for.
-PYTHON  ?= $(shell for python in python3.11 python3.12 python3; do \
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$python && break; done)
-BIN     := .venv/bin
+BIN    := .venv/bin
 
 # What was given as NAME=value on the command line and is not a variable of this file becomes --name value.
-OURS    := DATA OUT DEMO ARGS RUNTIME IMAGE PYTHON BASE_IMAGE BUILD_ARGS
-lower    = $(shell echo '$(1)' | tr 'A-Z_' 'a-z-')
-GIVEN   := $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name)))
-FLAGS    = $(foreach name,$(GIVEN),--$(call lower,$(name)) '$($(name))') $(ARGS)
+OURS  := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON SUBMIT JOB SEARCH FUZZ
+lower  = $(shell echo '$(1)' | tr 'A-Z_' 'a-z-')
+GIVEN := $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name)))
+FLAGS  = $(foreach name,$(GIVEN),--$(call lower,$(name)) '$($(name))') $(ARGS)
 
 .PHONY: help
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# ---- on this machine, with nothing but Python ----
+# ---- with nothing but Python ----
 
 .PHONY: demo
 demo: .venv/job  ## draw a small data set, train, infer, evaluate: no Docker, no GPU, no data, no cloud
 	@$(BIN)/python code/demo.py --output-dir $(DEMO)
-	@SM_CHANNEL_TRAIN=$(DEMO)/train SM_MODEL_DIR=$(OUT)/model SM_OUTPUT_DATA_DIR=$(OUT)/output \
-		$(BIN)/python code/train.py --name demo --model TinyModel --head factored --augmentation StrongAugmentation \
-		--epochs 20 --optimizer AdamW --lr 0.003 --schedule onecycle $(FLAGS)
-	@SM_CHANNEL_EVAL=$(DEMO)/eval SM_CHANNEL_MODEL=$(OUT)/model SM_OUTPUT_DATA_DIR=$(OUT)/output $(BIN)/python code/inference.py
-	@SM_GROUND_TRUTH_DIR=$(DEMO)/gt SM_OUTPUT_DATA_DIR=$(OUT)/output $(BIN)/python code/evaluation.py
-	@echo "report: $$(ls -td $(OUT)/output/demo*/report/report.html | head -n 1)"
-	@echo "next: make train DATA=$(DEMO) EPOCHS=40   (or DATA=your/own/photographs)"
+	@$(call host,$(DEMO)) $(BIN)/python code/train.py --name demo --model TinyModel --head factored \
+		--augmentation StrongAugmentation --optimizer AdamW --lr 0.003 --weight-decay 0.05 --schedule onecycle \
+		--epochs 30 --resume never $(FLAGS)
+	@$(call host,$(DEMO)) $(BIN)/python code/inference.py
+	@$(call host,$(DEMO)) $(BIN)/python code/evaluation.py
+	@echo "report: $$(ls -td $(OUT)/output/data/demo*/report/report.html | head -n 1)"
+	@echo "next: make train DATA=$(DEMO) EPOCHS=40 RESUME=never   (or DATA=your/own/photographs)"
 
 .PHONY: test
 test: .venv/dev  ## run the whole suite, lint and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/pytest -m "not image" --cov --cov-report=term
+
+# ---- the job, in Docker or here ----
+
+.PHONY: train infer evaluate
+train infer evaluate: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## (also infer, evaluate) run the verb on DATA, leave the results in OUT
+	@mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints
+	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
+	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm $@$(if $(filter-out evaluate,$@),$(GPU)) $(FLAGS),$(call host,$(DATA)) $(BIN)/python code/$(PROGRAM_$@).py $(FLAGS))
+
+PROGRAM_train    := train
+PROGRAM_infer    := inference
+PROGRAM_evaluate := evaluation
+
+.PHONY: check-data
+check-data:
+	@test -n "$(DATA)" || { echo "DATA is not set: draw some with 'make demo' and pass DATA=$(DEMO), or DATA=your/own/photographs" >&2; exit 1; }
+	@test -d "$(DATA)" || { echo "DATA is not a folder, expected train/, eval/ and gt/ in it: $(DATA)" >&2; exit 1; }
+
+# The folders that docker-compose.yml mounts, as the variables that the verbs read.
+host = SM_CHANNEL_TRAIN=$(1)/train SM_CHANNEL_EVAL=$(1)/eval SM_CHANNEL_MODEL=$(OUT)/model SM_GROUND_TRUTH_DIR=$(1)/gt \
+	SM_MODEL_DIR=$(OUT)/model SM_CHECKPOINT_DIR=$(OUT)/checkpoints SM_OUTPUT_DIR=$(OUT)/output SM_OUTPUT_DATA_DIR=$(OUT)/output/data
+compose = DATA='$(abspath $(DATA))' OUT='$(abspath $(OUT))' IMAGE=$(IMAGE) USER_ID=$$(id -u) GROUP_ID=$$(id -g) docker compose
+
+.PHONY: image
+image:  ## build the image
+	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(BUILD_ARGS) --tag $(IMAGE) .
+	@docker image inspect --format '$(IMAGE): {{.Size}} bytes' $(IMAGE)
+
+.PHONY: test-image
+test-image: .venv/dev  ## run the tests inside real containers
+	IMAGE=$(IMAGE) $(BIN)/pytest -m image
+
+.PHONY: shell
+shell:  ## a shell inside the image
+	docker run --rm --interactive --tty --entrypoint /bin/bash $(IMAGE)
+
+# ---- the project itself ----
 
 .PHONY: format
 format: .venv/dev  ## put the code into the project's form

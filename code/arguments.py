@@ -144,8 +144,8 @@ def _convert_number(text: str, hint: type[int] | type[float]) -> int | float:
 
 def _convert_tuple(texts: Sequence[str], hints: tuple[Any, ...]) -> tuple[Any, ...]:
     """`128 96`, `128,96`, `[128, 96]` and `(128, 96)` are the same pair."""
-    text = ",".join(unquote(text) for text in texts)
-    parts = [part.strip() for part in text.strip("[]() ").split(",") if part.strip()]
+    text = " ".join(unquote(text) for text in texts)
+    parts = text.strip("[]() ").replace(",", " ").split()
     if len(parts) != len(hints):
         raise ValueError(
             f"takes {len(hints)} numbers such as {','.join(['128', '96', '64'][: len(hints)])}, got {text!r}"
@@ -262,12 +262,13 @@ def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
         return "{" + ",".join(field.metadata["choices"]) + "}"
     if typing.get_origin(hint) is dict:
         return "NAME=VALUE"
-    return "DIR" if "variable" in field.metadata else field.name.split("_")[-1].upper()
+    is_folder = "variable" in field.metadata and hint in (Path, Path | None)
+    return "DIR" if is_folder else field.name.split("_")[-1].upper()
 
 
 def _help(field: dataclasses.Field[Any]) -> str:
     default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-    parts = [f"default {show(default)}"] if default not in (None, {}) else []
+    parts = [f"default {show(default)}"] if default not in (None, {}, "") else []
     if "variable" in field.metadata:
         parts.insert(0, " or ".join(filter(None, (field.metadata["variable"], field.metadata["also"]))))
     return str(field.metadata["help"]) + (f" ({', '.join(parts)})" if parts else "")

@@ -4,7 +4,7 @@ Shapes are drawn twice as large as the picture and reduced, which smooths their 
 on a small grey layer that is blurred, enlarged and laid over the picture: a hundred times cheaper than blurring it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +21,8 @@ Points = Curve | Sequence[tuple[float, float]]
 
 _FLATNESS = 1 / np.array([0.85, 1.35]) ** 2  # of the front of the head, an ellipsoid
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-LIGHT, SHADE = (172, 169, 165), (94, 91, 96)  # of the soft layer, where grey (128) leaves the picture as it is
+LIGHT, SHADE, NEUTRAL = (172, 169, 165), (94, 91, 96), (128, 128, 128)  # of the soft layer
+OUT, DOWN = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 
 
 def mix(first: Color, second: Color, share: float) -> Color:
@@ -76,7 +77,7 @@ class Paper:
 
     def __init__(self, background: Color) -> None:
         self._sheet = Image.new("RGB", (WIDTH * FINE, HEIGHT * FINE), background)
-        self._soft = Image.new("RGB", (WIDTH // COARSE, HEIGHT // COARSE), (128, 128, 128))
+        self._soft = Image.new("RGB", (WIDTH // COARSE, HEIGHT // COARSE), NEUTRAL)
         self._draw = ImageDraw.Draw(self._sheet)
         self._draw_translucent = ImageDraw.Draw(self._sheet, "RGBA")
         self._draw_soft = ImageDraw.Draw(self._soft, "RGBA")
@@ -90,13 +91,14 @@ class Paper:
             self._draw_translucent.polygon(points, fill=(*color, round(255 * opacity)))
 
     def glow(self, outline: Curve, color: Color, opacity: float) -> None:
-        """Tint the soft layer: brighter than grey (128) is light, darker is shadow."""
+        """Tint the soft layer: brighter than NEUTRAL is light, darker is shadow."""
         self._draw_soft.polygon((outline / COARSE).ravel().tolist(), fill=(*color, round(255 * opacity)))
 
     def finish(self, gradient: Image.Image) -> Image.Image:
-        """The picture, with the soft layer and a gradient of light from one side laid over it."""
-        blurred = ImageChops.add(self._soft.filter(ImageFilter.GaussianBlur(1.6)), gradient, 1, -128)
-        light = blurred.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        """The picture under the soft layer and a gradient of light, a grey image of the soft layer's size."""
+        blurred = self._soft.filter(ImageFilter.GaussianBlur(1.6))
+        light = ImageChops.add(blurred, gradient.convert("RGB"), 1, -128)
+        light = light.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
         return ImageChops.hard_light(self._sheet.reduce(FINE), light)
 
 
@@ -122,7 +124,8 @@ class Pen:
         if depth:
             height = np.sqrt(np.maximum(0, 1 - points**2 @ _FLATNESS))
             points = points + height[:, None] * (self._turn * depth)
-        return points @ self._matrix + self._center
+        placed: Curve = points @ self._matrix + self._center
+        return placed
 
     def fill(self, outline: Points, color: Color, opacity: float = 1, depth: float = 1) -> None:
         self._paper.fill(self.place(outline, depth), color, opacity)
@@ -139,12 +142,6 @@ class Pen:
         normal = direction[:, ::-1] * (-1, 1) / (np.hypot(*direction.T)[:, None] + 1e-9)
         half = normal * _swelling(len(curve), taper) * (width / 2 * self._scale)
         self._paper.fill(np.concatenate([curve + half, (curve - half)[::-1]]), color, opacity)
-
-    def dots(
-        self, centers: Iterable[tuple[float, float]], radius: float, color: Color, opacity: float = 1, depth: float = 1
-    ) -> None:
-        for center in centers:
-            self.fill(arc(center, (radius, radius)), color, opacity, depth)
 
 
 @lru_cache

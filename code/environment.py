@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,8 +32,11 @@ def run(verb: Callable[[], Any]) -> NoReturn:
 def guard(verb: Callable[[], Any]) -> None:
     """Run `verb`; if it fails, say why on stderr and in the failure file, and leave with the error's exit code.
 
-    The one place that catches. A JobError is one sentence; anything else is our bug and keeps its traceback.
+    The one place that catches. A JobError is one sentence; anything else is our bug and keeps its traceback. Until the
+    verb listens itself, SIGTERM ends it: the kernel hands PID 1 no signal that it has not asked for.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         verb()
     except JobError as error:
@@ -70,16 +74,25 @@ def _print_error(text: str) -> None:
 
 
 def write_failure(text: str) -> None:
-    """Write SM_OUTPUT_DIR/failure, at most 1,024 bytes; the first writer wins, and nothing here may hide the cause."""
-    folder = os.environ.get("SM_OUTPUT_DIR")
-    if not folder:
-        return
+    """Write SM_OUTPUT_DIR/failure (and SM_MESSAGE_FILE, which a processing job shows), at most 1,024 bytes.
+
+    The first writer wins, and nothing here may hide the cause.
+    """
+    places = [Path(os.environ["SM_OUTPUT_DIR"]) / "failure"] if os.environ.get("SM_OUTPUT_DIR") else []
+    places += [Path(os.environ["SM_MESSAGE_FILE"])] if os.environ.get("SM_MESSAGE_FILE") else []
     whole = text.encode(errors="replace")[:FAILURE_BYTES].decode(errors="ignore").encode()
-    with contextlib.suppress(OSError):
-        path = Path(folder) / "failure"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            file.write(whole)
+    for path in places:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                file.write(whole)
+
+
+def write_message(text: str) -> None:
+    """Write SM_MESSAGE_FILE, what a SageMaker processing job says when it is done; nothing without that variable."""
+    if place := os.environ.get("SM_MESSAGE_FILE"):
+        with replacing(Path(place)) as file:
+            file.write(text.encode()[:FAILURE_BYTES].decode(errors="ignore"))
 
 
 def explain_os_error(error: OSError) -> str | None:
@@ -123,8 +136,10 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
         fsync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say where; the user needs to know
         raise
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from answers import Answers, read_answers
 from arguments import parse
 from config import EvaluationConfig, EvaluationPaths
-from environment import replacing, run
+from environment import replacing, run, write_message
 from labels import LabelScheme
 from metrics import Floats, Matrix, accuracy, f_score, log_line, macro_f1, per_class, task_matrix
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         json.dump(report, file, indent=2, allow_nan=False)
     print(leaderboard(answers, legacy_format=config.legacy_format))
     print(summary(answers))
+    write_message(summary(answers))
 
 
 def evaluation(gt_dir: str | Path, pred_dir: str | Path, *, legacy_format: bool = False) -> str:

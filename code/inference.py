@@ -17,7 +17,7 @@ from pathlib import Path
 
 from arguments import parse
 from config import InferenceConfig, InferencePaths
-from environment import existing_folder, guard, replacing
+from environment import existing_folder, guard, replacing, write_message
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
@@ -68,7 +68,9 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     for index in sorted(bad):
         print(f"no answer: {bad[index]}", file=sys.stderr)
     speed = len(files) / (time.monotonic() - started)
-    print(f"pictures={len(files)}; unreadable={len(bad)}; images_per_second={speed:.1f}; output: {output}", flush=True)
+    done = f"pictures={len(files)}; unreadable={len(bad)}; images_per_second={speed:.1f}; output: {output}"
+    print(done, flush=True)
+    write_message(done)
     return output
 
 

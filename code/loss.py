@@ -4,6 +4,7 @@ All take logits (batch, classes) and class numbers (batch,), and compute in floa
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,17 @@ from torch.nn import functional
 from errors import ConfigError, unknown_name
 
 
+class CrossEntropyLoss(nn.CrossEntropyLoss):
+    """torch's cross entropy, in float32; `label_smoothing` gives every class, the true one too, an equal share."""
+
+    def __init__(self, weight: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+        _require_number("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "at least 0 and below 1")
+        super().__init__(weight, label_smoothing=label_smoothing)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().forward(logits.float(), labels)
+
+
 class FocalLoss(nn.Module):
     """-(1 - p)^gamma log p of the true class: confident samples count less (Lin et al., Focal Loss, 2017).
 
@@ -26,14 +38,16 @@ class FocalLoss(nn.Module):
 
     def __init__(self, weight: Tensor | None = None, gamma: float = 2.0, reduction: str = "mean") -> None:
         super().__init__()
-        _require("gamma", gamma, gamma >= 0, "at least 0")
+        _require_number("gamma", gamma, gamma >= 0, "at least 0")
         _require("reduction", reduction, reduction in ("mean", "sum", "none"), "mean, sum or none")
         self.register_buffer("weight", weight, persistent=False)
         self.gamma, self.reduction = gamma, reduction
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         log_probabilities = functional.log_softmax(logits.float(), dim=1)
-        focused = (1 - log_probabilities.exp()) ** self.gamma * log_probabilities
+        # 1 - p without cancellation; where it is 0, the slope of its power below 1 would be infinite, and times 0 NaN
+        doubt = (-torch.expm1(log_probabilities)).clamp(min=torch.finfo(torch.float32).tiny)
+        focused = doubt**self.gamma * log_probabilities
         return functional.nll_loss(focused, labels, weight=self.weight, reduction=self.reduction)
 
 
@@ -41,7 +55,7 @@ class LabelSmoothingLoss(nn.Module):
     """Cross entropy against 1 - smoothing for the true class and smoothing / (classes - 1) for every other.
 
     This is the seed's formula. torch's CrossEntropyLoss(label_smoothing=s) also gives the true class its share, so it
-    equals this one with s (classes - 1) / classes.
+    equals this one with s (classes - 1) / classes. `weight` (classes,) weighs the terms as there.
     """
 
     weight: Tensor | None
@@ -49,22 +63,21 @@ class LabelSmoothingLoss(nn.Module):
     def __init__(
         self, classes: int | None = None, smoothing: float = 0.1, dim: int = -1, weight: Tensor | None = None
     ) -> None:
-        """`classes`, as the seed has it, may be given and must then be that of the logits."""
+        """`classes`, as the seed has it, may be given and must then be that of the logits; `dim` is where they lie."""
         super().__init__()
-        _require("smoothing", smoothing, 0 <= smoothing < 1, "at least 0 and below 1")
+        _require_number("smoothing", smoothing, 0 <= smoothing < 1, "at least 0 and below 1")
+        _require_classes(classes)
         self.register_buffer("weight", weight, persistent=False)
         self.classes, self.smoothing, self.dim = classes, smoothing, dim
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         classes = _count_classes(logits, self.classes, self.dim)
-        log_probabilities = functional.log_softmax(logits.float(), dim=self.dim)
-        target = torch.full_like(log_probabilities, self.smoothing / (classes - 1))
-        target.scatter_(self.dim, labels.unsqueeze(self.dim), 1 - self.smoothing)
-        losses = -(target * log_probabilities).sum(self.dim)
+        log_probabilities = functional.log_softmax(logits.float(), dim=self.dim).movedim(self.dim, -1)
+        target = torch.full_like(log_probabilities, self.smoothing / (classes - 1))  # (..., classes)
+        target.scatter_(-1, labels.unsqueeze(-1), 1 - self.smoothing)
         if self.weight is None:
-            return losses.mean()
-        weights = self.weight[labels]
-        return (losses * weights).sum() / weights.sum()
+            return -(target * log_probabilities).sum(-1).mean()
+        return -(self.weight * target * log_probabilities).sum() / self.weight[labels].sum()
 
 
 class F1Loss(nn.Module):
@@ -73,14 +86,15 @@ class F1Loss(nn.Module):
     def __init__(self, classes: int | None = None, epsilon: float = 1e-7) -> None:
         """`classes`, as the seed has it, may be given and must then be that of the logits."""
         super().__init__()
-        _require("epsilon", epsilon, 0 < epsilon < 1, "above 0 and below 1")
+        _require_number("epsilon", epsilon, 0 < epsilon < 0.5, "above 0 and below 0.5")
+        _require_classes(classes)
         self.classes, self.epsilon = classes, epsilon
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         classes = _count_classes(logits, self.classes, 1)
         probabilities = functional.softmax(logits.float(), dim=1)
         truth = functional.one_hot(labels, classes).float()
-        hits = (truth * probabilities).sum(0)
+        hits = (truth * probabilities).sum(0)  # (classes,)
         precision = hits / (probabilities.sum(0) + self.epsilon)
         recall = hits / (truth.sum(0) + self.epsilon)
         f1 = 2 * precision * recall / (precision + recall + self.epsilon)
@@ -89,8 +103,19 @@ class F1Loss(nn.Module):
 
 def _count_classes(logits: Tensor, classes: int | None, dim: int) -> int:
     if classes not in (None, logits.shape[dim]):
-        raise ConfigError(f"the loss was made for {classes} classes and the model has {logits.shape[dim]}")
+        raise ConfigError(
+            f"--criterion-args: the loss was made for {classes} classes and the model has {logits.shape[dim]};"
+            " leave `classes` out"
+        )
     return logits.shape[dim]
+
+
+def _require_classes(classes: int | None) -> None:
+    _require("classes", classes, classes is None or (type(classes) is int and classes >= 2), "a number from 2 on")
+
+
+def _require_number(name: str, value: float, holds: bool, expected: str) -> None:
+    _require(name, value, math.isfinite(value) and holds, expected)
 
 
 def _require(name: str, value: object, holds: bool, expected: str) -> None:
@@ -99,13 +124,14 @@ def _require(name: str, value: object, holds: bool, expected: str) -> None:
 
 
 _criterion_entrypoints: dict[str, Callable[..., nn.Module]] = {
-    "cross_entropy": nn.CrossEntropyLoss,
+    "cross_entropy": CrossEntropyLoss,
     "focal": FocalLoss,
     "label_smoothing": LabelSmoothingLoss,
     "f1": F1Loss,
 }
 
-# What may be given by name on the command line; a weight is a tensor and comes from --class-weights.
+# What may be given by name on the command line. Training averages over the batch, so `reduction` may not; a weight is
+# a tensor and comes from --class-weights.
 _ARGUMENTS = {
     "cross_entropy": ("label_smoothing",),
     "focal": ("gamma",),
@@ -132,27 +158,29 @@ def create_criterion(criterion_name: str, **kwargs: Any) -> nn.Module:
     >>> create_criterion("focal", gamma=1.5)
     FocalLoss()
     """
-    create = criterion_entrypoint(criterion_name)
-    if kwargs.get("weight") is not None and "weight" not in inspect.signature(create).parameters:
+    create, taken = criterion_entrypoint(criterion_name), _ARGUMENTS[criterion_name]
+    given = {name: value for name, value in kwargs.items() if value is not None}
+    if "weight" in given and "weight" not in inspect.signature(create).parameters:
         raise ConfigError(f"--class-weights: the loss {criterion_name!r} takes no class weights; choose another loss")
-    for name, value in kwargs.items():
+    for name, value in given.items():
         if name == "weight":
             continue
-        if name not in _ARGUMENTS[criterion_name]:
-            taken = unknown_name("argument", name, _ARGUMENTS[criterion_name])
-            raise ConfigError(f"--criterion-args: {criterion_name!r} has no {name!r}; {taken}")
+        if name not in taken:
+            raise ConfigError(f"--criterion-args: {unknown_name(f'argument of {criterion_name}', name, taken)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"--criterion-args: {name}={value!r} is not a number")
-    if criterion_name == "cross_entropy":
-        smoothing = kwargs.get("label_smoothing", 0.0)
-        _require("label_smoothing", smoothing, 0 <= smoothing < 1, "at least 0 and below 1")
-    return create(**kwargs)
+            listed = ", ".join(taken)
+            raise ConfigError(f"--criterion-args: {name}={value!r} is not a number; {criterion_name} takes {listed}")
+    return create(**given)
 
 
-def balanced_class_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
-    """Weights (classes,) that make every class count the same: scikit-learn's `balanced`; 0 for an absent class."""
-    counts = np.bincount(labels, minlength=num_classes)
+def balanced_class_weights(labels: Tensor | NDArray[np.int64], num_classes: int) -> Tensor:
+    """Weights (classes,) that make every class count the same: scikit-learn's `balanced`; 0 for an absent class.
+
+    `labels` (samples,) are class numbers; weight = samples / (classes present * samples of the class).
+    """
+    numbers = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
+    counts = np.bincount(numbers, minlength=num_classes)
     weights = np.zeros(num_classes)
     present = counts > 0
-    weights[present] = len(labels) / (present.sum() * counts[present])
+    weights[present] = len(numbers) / (present.sum() * counts[present])
     return torch.from_numpy(weights).float()

@@ -2,39 +2,51 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn, optim
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from config import OPTIMIZERS, SCHEDULES
 from errors import ConfigError, unknown_name
 
 Schedule = Callable[[int], float]  # optimizer steps done so far -> share of the peak learning rate
 
+_OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    "Adadelta": optim.Adadelta,
+    "Adagrad": optim.Adagrad,
+    "Adam": optim.Adam,
+    "AdamW": optim.AdamW,
+    "Adamax": optim.Adamax,
+    "NAdam": optim.NAdam,
+    "RAdam": optim.RAdam,
+    "RMSprop": optim.RMSprop,
+    "Rprop": optim.Rprop,
+    "SGD": optim.SGD,
+}
+_FUSED_ON_GPU = (optim.Adam, optim.AdamW, optim.SGD)  # Adagrad has a fused form too, but for CPUs only
+
 
 def create_optimizer(
     name: str, model: nn.Module, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
-) -> torch.optim.Optimizer:
+) -> optim.Optimizer:
     """Build an optimizer of torch.optim; raises ConfigError for an unknown name.
 
-    Biases and the scales of norms are not decayed (as timm does: pulling a scale to zero regularises nothing).
-    `momentum` goes to those that have one. On a GPU the fused form is taken where there is one.
+    Vectors (biases, and the scales of norms) are not decayed, as in timm: pulling a scale to zero regularises nothing.
+    `momentum` goes to SGD and RMSprop, the ones that have it; Rprop alone knows no weight decay. On a GPU the fused
+    form is taken where there is one.
     """
-    if name not in OPTIMIZERS:
-        raise ConfigError(unknown_name("optimizer", name, OPTIMIZERS))
-    create = getattr(torch.optim, name)
+    if name not in _OPTIMIZERS:
+        raise ConfigError(unknown_name("optimizer", name, _OPTIMIZERS))
+    create = _OPTIMIZERS[name]
     accepted = inspect.signature(create).parameters
     options: dict[str, Any] = {"lr": lr}
     if "momentum" in accepted:
         options["momentum"] = momentum
-    if "fused" in accepted and next(model.parameters()).is_cuda:
+    if create in _FUSED_ON_GPU and next(model.parameters()).is_cuda:
         options["fused"] = True
-    decays = weight_decay if "weight_decay" in accepted else None
-    optimizer: torch.optim.Optimizer = create(list(_groups(model, decays)), **options)
-    return optimizer
+    return create(list(_groups(model, weight_decay if "weight_decay" in accepted else None)), **options)
 
 
 def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, Any]]:
@@ -47,15 +59,33 @@ def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, 
     yield {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0}
 
 
-def get_lr(optimizer: torch.optim.Optimizer) -> float:
+def get_lr(optimizer: optim.Optimizer) -> float:
     """The current learning rate (of the first group, as the seed has it)."""
     return float(optimizer.param_groups[0]["lr"])
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: optim.Optimizer, lr: float) -> None:
     """Give all groups the same learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The lengths that a schedule depends on."""
+
+    steps_per_epoch: int
+    epochs: int
+    lr_decay_step: int  # epochs
+    warmup_epochs: float
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def warmup_steps(self) -> int:
+        return round(self.warmup_epochs * self.steps_per_epoch)
 
 
 def create_schedule(
@@ -66,41 +96,53 @@ def create_schedule(
     - constant
     - step: half as much every `lr_decay_step` epochs (the seed's StepLR with gamma 0.5)
     - cosine: down to zero at the end (Loshchilov and Hutter, SGDR, 2017, without restarts)
-    - onecycle: up from 1/25, down to 1/250,000 (Smith and Topin, Super-Convergence, 2018), the rising part being 30
-      percent of all steps, or `warmup_epochs` where these are given; torch's OneCycleLR with its defaults
+    - onecycle: up from 1/25, down to 1/250,000 (Smith and Topin, Super-Convergence, 2018; torch's OneCycleLR with its
+      defaults); the rising part is 30 percent of all steps, or `warmup_epochs` where these are given
 
-    The others rise linearly from zero over `warmup_epochs` first; cosine falls over what is left.
+    The others rise linearly from zero over `warmup_epochs` first; cosine falls over what is left. Raises ConfigError
+    for an unknown name.
     """
-    total, warmup = steps_per_epoch * epochs, round(warmup_epochs * steps_per_epoch)
-    match name:
-        case "constant":
-            shape: Schedule = lambda step: 1.0  # noqa: E731 - one line each, side by side
-        case "step":
-            shape = lambda step: 0.5 ** (step // steps_per_epoch // lr_decay_step)  # noqa: E731
-        case "cosine":
-            shape = lambda step: _cosine((step - warmup) / max(1, total - warmup))  # noqa: E731
-        case "onecycle":
-            return _one_cycle(total, warmup or 0.3 * total)
-        case _:
-            raise ConfigError(unknown_name("schedule", name, SCHEDULES))
-    return lambda step: (step + 1) / warmup if step < warmup else shape(step)
+    if name not in _schedules:
+        raise ConfigError(unknown_name("schedule", name, _schedules))
+    factor = _schedules[name]
+    course = _Course(steps_per_epoch, epochs, lr_decay_step, warmup_epochs)
+    if factor is _one_cycle or not course.warmup_steps:
+        return lambda step: factor(course, step)
+    return lambda step: min(1.0, (step + 1) / course.warmup_steps) * factor(course, step)
 
 
-def _cosine(share: float) -> float:
-    """From 1 at the beginning to 0 at the end."""
+def _constant(course: _Course, step: int) -> float:
+    return 1.0
+
+
+def _step(course: _Course, step: int) -> float:
+    return float(0.5 ** (step // course.steps_per_epoch // course.lr_decay_step))
+
+
+def _cosine(course: _Course, step: int) -> float:
+    return _half_wave((step - course.warmup_steps) / max(1, course.steps - course.warmup_steps))
+
+
+def _one_cycle(course: _Course, step: int) -> float:
+    start, end = 1 / 25, 1 / 25 / 1e4
+    rising = course.warmup_epochs * course.steps_per_epoch or 0.3 * course.steps
+    peak, last = rising - 1, course.steps - 1  # as torch counts: both ends belong to their part
+    if step < peak:
+        return 1 + (start - 1) * _half_wave(step / peak)
+    return end + (1 - end) * _half_wave((step - peak) / max(last - peak, 1e-9))
+
+
+def _half_wave(share: float) -> float:
+    """Half a cosine wave: from 1 where `share` is 0 (or less) to 0 where it is 1 (or more)."""
     return (1 + math.cos(math.pi * min(1.0, max(0.0, share)))) / 2
 
 
-def _one_cycle(total: int, rising: float) -> Schedule:
-    start, end = 1 / 25, 1 / 25 / 1e4
-    peak, last = max(rising - 1, 0.0), max(total - 1, 1)
-
-    def factor(step: int) -> float:
-        if step <= peak:
-            return 1 + (start - 1) * _cosine(step / peak if peak else 1.0)
-        return end + (1 - end) * _cosine((step - peak) / max(last - peak, 1e-9))
-
-    return factor
+_schedules: dict[str, Callable[[_Course, int], float]] = {
+    "step": _step,
+    "cosine": _cosine,
+    "onecycle": _one_cycle,
+    "constant": _constant,
+}
 
 
 class ExponentialMovingAverage:
@@ -125,16 +167,13 @@ class ExponentialMovingAverage:
         self._averaged.update_parameters(model)
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self._averaged.state_dict())
+        """The averaged weights and the number of steps; the tensors are the live ones, not copies."""
+        return self._averaged.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._averaged.load_state_dict(state)
 
-    @torch.no_grad()
-    def _average(self, averages: Any, currents: Any, steps: Tensor | int) -> None:
-        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
-        for average, current in zip(averages, currents, strict=True):
-            if average.is_floating_point():
-                average.lerp_(current, 1 - decay)
-            else:
-                average.copy_(current)
+    def _average(self, averages: Any, currents: Any, _: Tensor | int) -> None:
+        steps = int(self._averaged.n_averaged)  # kept on the CPU: to ask the GPU for it would wait for the GPU
+        decay = min(self.decay, (1 + steps) / (10 + steps))
+        get_ema_multi_avg_fn(decay)(averages, currents, steps)  # type: ignore[no-untyped-call]

@@ -133,7 +133,7 @@ class Submitted:
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
-        return [] if self.job else ["a name is needed, such as `submit.py status mask-classifier-261124-031500`"]
+        return [] if self.job else ["a name is needed, such as `submit.py status mask-classifier-261124-031500123`"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,8 +120,10 @@ def _explain_trouble(error: exceptions.BotoCoreError) -> AwsError:
     match error:
         case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
             return AwsError("no AWS credentials; run `aws configure` or `aws sso login`, or name a --profile")
-        case exceptions.SSOError() | exceptions.TokenRetrievalError() | exceptions.CredentialRetrievalError():
-            return AwsError(f"the AWS credentials could not be had; run `aws sso login` again: {error}")
+        case exceptions.SSOError() | exceptions.LoginError() | exceptions.TokenRetrievalError():
+            return AwsError(f"the AWS session is over; run `aws sso login` or `aws login` again: {error}")
+        case exceptions.CredentialRetrievalError():
+            return AwsError(f"the program that hands out the AWS credentials failed: {error}")
         case exceptions.NoRegionError():
             return AwsError("no AWS region; pass --region, such as --region ap-northeast-2, or set AWS_REGION")
         case exceptions.ProfileNotFound():

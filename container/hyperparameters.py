@@ -66,6 +66,8 @@ def _read_range(name: str, parts: list[str]) -> tuple[str, list[str], dict[str, 
     if not in_order or scale not in _SCALES:
         raise ConfigError("expected low:high or low:high:scale, such as 0.001:0.1:log; scales are linear, log, auto")
     kind = "IntegerParameterRanges" if hint is int else "ContinuousParameterRanges"
+    if hint is int and float(low).is_integer() and float(high).is_integer():
+        low, high = str(int(float(low))), str(int(float(high)))  # SageMaker does not read 1e2
     return kind, [low, high], {"Name": name, "MinValue": low, "MaxValue": high, "ScalingType": _SCALES[scale]}
 
 

@@ -178,8 +178,9 @@ def _submit(aws: Aws, plan: Plan, rehearsal: Rehearsal, submission: Submission) 
 
 
 def _job_name(name: str) -> str:
-    """The name and the time in UTC: no two jobs of an account may have the same name."""
-    return f"{name}-{datetime.now(UTC):%y%m%d-%H%M%S}"
+    """The name and the time in UTC, to the millisecond: no two jobs of an account may have the same name."""
+    now = datetime.now(UTC)
+    return f"{name}-{now:%y%m%d-%H%M%S}{now.microsecond // 1000:03}"
 
 
 def _image(aws: Aws, place: Place) -> str:

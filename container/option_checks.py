@@ -2,7 +2,7 @@
 
 import re
 
-_STAMP = "-261124-031500"  # what is added to a name to make a job's own
+_STAMP = "-261124-031500123"  # what is added to a name to make a job's own
 
 
 def pairs(text: str) -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from botocore import xform_name
+
 from account_options import Place
 from aws import Aws, AwsError
 from errors import JobError
@@ -15,7 +17,7 @@ from s3_files import Upload, send, split_uri
 from service_limits import check_request
 
 _ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@]+)|@(sha256:\w+))")
-_RUNNING = re.compile(r"-\d{6}-\d{6}")
+_RUNNING = re.compile(r"-\d{6}-\d{9}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,26 +92,38 @@ def take_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
             aws.call("sagemaker", operation, **request)
             sentences.append(f"{call.operation} {name} was taken back")
         except AwsError as error:
-            sentences.append(f"left behind by {call.operation}: {name}; `submit.py remove {name}` removes it ({error})")
+            by_hand = f"{xform_name(operation, '-')} --{xform_name(next(iter(request)), '-')} {name}"
+            sentences.append(f"left behind by {call.operation}: `aws sagemaker {by_hand}` removes it ({error})")
     return sentences
 
 
 def _carry_out(aws: Aws, plan: Plan) -> list[dict[str, Any]]:
-    for upload in plan.uploads:
-        sent = send(aws, upload, plan.kms_key)
-        print(f"sent {sent:,} of {len(upload.names):,} files, the others were there: {upload.uri}", file=sys.stderr)
+    """Upload, then send; whatever breaks off in between, what is left is said, with the command that removes it."""
     answers: list[dict[str, Any]] = []
     try:
+        for upload in plan.uploads:
+            sent = send(aws, upload, plan.kms_key)
+            there = len(upload.names) - sent
+            print(f"sent {sent:,} files, {there:,} were there already: {upload.uri}", file=sys.stderr)
         for call in plan.calls:
             answers.append(aws.call("sagemaker", call.operation, **call.request))
         return answers
     except AwsError as error:
-        left = [f"the uploaded files stay for the next try: {upload.uri}" for upload in plan.uploads]
-        if error.maybe_done:
-            left = [f"see `submit.py status {plan.job}`, and stop or remove it if it is there", *left]
-        else:
-            left = take_back(aws, plan.calls[: len(answers)]) + left
+        left = _what_is_left(aws, plan, len(answers), maybe_done=error.maybe_done)
         raise AwsError("; ".join([str(error), *left]), error.code) from error
+    except KeyboardInterrupt:
+        print("\n".join(_what_is_left(aws, plan, len(answers), maybe_done=True)), file=sys.stderr)
+        raise
+
+
+def _what_is_left(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> list[str]:
+    """Take back what was made, unless the last request may have been carried out on top of it."""
+    if maybe_done:
+        left = [f"see `submit.py status {plan.job}`, and stop or remove it if it is there"]
+    else:
+        left = take_back(aws, plan.calls[:answered])
+    uris = [upload.uri for upload in plan.uploads]
+    return left + [f"uploaded files stay for the next try, `aws s3 rm --recursive {uri}` removes them" for uri in uris]
 
 
 def _look_for_image(aws: Aws, image: str) -> None:

@@ -22,7 +22,7 @@ EVALUATION = (EvaluationPaths, EvaluationConfig)
 class Example:
     """One field of every type."""
 
-    data_dir: Path = folder("SM_CHANNEL_EXAMPLE", "/data", "where from")
+    data_dir: Path = folder("SM_CHANNEL_EXAMPLE", "/data", "where from", also="SM_CHANNEL_OTHER")
     cache_dir: Path | None = folder("SM_CACHE", None, "where to")
     batch_size: int = knob(64, "pictures per step", minimum=1)
     lr: float = knob(0.1, "learning rate", above=0, below=10)
@@ -126,6 +126,12 @@ def test_a_folder_comes_from_its_flag_then_its_variable_then_its_default() -> No
     assert read(environ=environ).cache_dir is None
 
 
+def test_a_second_variable_serves_where_the_first_is_not_set() -> None:
+    environ = {"SM_CHANNEL_EXAMPLE": "", "SM_CHANNEL_OTHER": "/other"}
+    assert read(environ=environ).data_dir == Path("/other")
+    assert read(environ=environ | {"SM_CHANNEL_EXAMPLE": "/first"}).data_dir == Path("/first")
+
+
 def test_several_mistakes_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         read("--batch-size", "0", "--lr", "x", "--resize", "1,2,3", "--mode", "nevr", "--bath-size", "3", "stray")
@@ -191,7 +197,12 @@ def test_help_names_every_knob_with_its_default_and_ends_well(
     for field in fields(Example):
         assert f"--{field.name.replace('_', '-')} " in text
         assert field.metadata["help"] in text
-    for note in ("default 64", "default 128,96", "default false", "environment SM_CHANNEL_EXAMPLE, default /data"):
+    for note in (
+        "default 64",
+        "default 128,96",
+        "default false",
+        "(SM_CHANNEL_EXAMPLE or SM_CHANNEL_OTHER, default /data)",
+    ):
         assert note in text
     assert "{auto,never}" in text
 

@@ -129,7 +129,7 @@ def test_a_description_that_is_not_json_is_refused(published: Path) -> None:
 def test_nothing_of_an_archive_reaches_the_disk(published: Path, tmp_path: Path) -> None:
     hostile = tmp_path / "hostile.tar.gz"
     with tarfile.open(hostile, "w:gz") as archive:
-        for name in ("../escaped", "/tmp/escaped-absolute"):
+        for name in ("../escaped", f"{tmp_path}/escaped-absolute"):
             archive.addfile(tarfile.TarInfo(name), io.BytesIO())
         link = tarfile.TarInfo(WEIGHTS)
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

@@ -34,7 +34,7 @@ def batch(count: int = 8, height: int = 32, width: int = 24) -> Tensor:
     return torch.randint(0, 256, (count, 3, height, width), generator=generator(), dtype=torch.uint8)
 
 
-def create(name: str, **arguments: Any) -> BaseAugmentation:
+def create(name: str, /, **arguments: Any) -> BaseAugmentation:
     return create_augmentation(name, (32, 24), SEED_MEAN, SEED_STD, **arguments)
 
 

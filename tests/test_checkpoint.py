@@ -1,6 +1,7 @@
 """Checkpoints are committed whole, damage is noticed, and another run's is refused."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -110,5 +111,5 @@ def test_a_manifest_cannot_point_outside_its_folder(checkpoints: Checkpoints, tm
 
 def test_nothing_but_plain_data_is_unpickled(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, {"trap": Path("anything")})
-    with pytest.raises(Exception, match="weights_only|Unsupported|allowlist|GLOBAL"):
+    with pytest.raises(pickle.UnpicklingError):
         checkpoints.load()

@@ -124,6 +124,14 @@ def test_the_failure_file_is_at_most_1024_bytes_of_valid_text(
     assert len(data) > FAILURE_BYTES - 4 or data.decode() == text.encode(errors="replace").decode()
 
 
+def test_a_processing_job_finds_the_cause_in_its_message_file_too(
+    failure: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SM_MESSAGE_FILE", str(tmp_path / "message"))
+    write_failure("the cause")
+    assert failure.read_text() == (tmp_path / "message").read_text() == "the cause"
+
+
 def test_the_first_to_fail_is_the_one_that_is_read(failure: Path) -> None:
     write_failure("the cause")
     write_failure("a consequence")
@@ -132,6 +140,7 @@ def test_the_first_to_fail_is_the_one_that_is_read(failure: Path) -> None:
 
 def test_without_sagemaker_no_failure_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SM_OUTPUT_DIR", raising=False)
+    monkeypatch.delenv("SM_MESSAGE_FILE", raising=False)
     monkeypatch.chdir(tmp_path)
     write_failure("nobody asked")
     assert list(tmp_path.iterdir()) == []

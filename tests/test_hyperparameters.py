@@ -54,14 +54,14 @@ def test_what_training_would_refuse_is_refused_here(words: list[str], sentence: 
 
 
 def test_a_search_becomes_ranges_by_the_type_of_each_hyperparameter() -> None:
-    text = "lr=0.001:0.1:log,batch-size=32:128,optimizer=SGD:AdamW,deterministic=true:false,momentum=0.5:0.9:linear"
+    text = "lr=0.001:0.1:log,batch-size=32:1e2,optimizer=SGD:AdamW,deterministic=true:false,momentum=0.5:0.9:linear"
     assert read_search(text, ["--epochs", "5"]) == {
         "ContinuousParameterRanges": [
             {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Logarithmic"},
             {"Name": "momentum", "MinValue": "0.5", "MaxValue": "0.9", "ScalingType": "Linear"},
         ],
         "IntegerParameterRanges": [
-            {"Name": "batch_size", "MinValue": "32", "MaxValue": "128", "ScalingType": "Auto"},
+            {"Name": "batch_size", "MinValue": "32", "MaxValue": "100", "ScalingType": "Auto"},
         ],
         "CategoricalParameterRanges": [
             {"Name": "optimizer", "Values": ["SGD", "AdamW"]},

@@ -116,7 +116,15 @@ class Job:
     @property
     def failure(self) -> str:
         """What SageMaker would show as FailureReason."""
-        written = (self.base / "output" / "failure").read_bytes()
+        return self._read("failure")
+
+    @property
+    def message(self) -> str:
+        """What SageMaker would show as the ExitMessage of a processing job."""
+        return self._read("message")
+
+    def _read(self, name: str) -> str:
+        written = (self.base / "output" / name).read_bytes()
         assert len(written) <= 1024
         return written.decode()
 
@@ -197,22 +205,24 @@ def test_the_same_image_is_a_processing_job(train_job: Job, faces: Path) -> None
         "model": f"--volume={job.base}/model:/opt/ml/processing/model:ro",
         "test": f"--volume={faces}/eval:/opt/ml/processing/test:ro",
         "truth": f"--volume={faces}/gt:/opt/ml/processing/ground_truth:ro",
+        "output": f"--volume={job.base}/output:/opt/ml/output",
     }
-    output = job.base / "processing-output"
-    for folder in ("processing/predictions", "processing/evaluation"):
-        job.writable(folder)
-    output.mkdir()
-    output.chmod(0o777)
-    job.mounts["output"] = f"--volume={output}:/opt/ml/output"
+    job.writable("processing/predictions")
+    evaluation = job.writable("processing/evaluation")
     labelled = job.run("infer")
     assert labelled.returncode == 0, labelled.stderr
+    (job.base / "output" / "message").unlink(missing_ok=True)
     evaluated = job.run("evaluate")
     assert evaluated.returncode == 0, evaluated.stderr
-    report = json.loads((job.base / "processing" / "evaluation" / "evaluation.json").read_text())
-    assert "multiclass_classification_metrics" in report
-    message = (output / "message").read_bytes()
-    assert len(message) <= 1024
-    assert "accuracy" in message.decode()
+    assert "multiclass_classification_metrics" in json.loads((evaluation / "evaluation.json").read_text())
+    assert "macro_f1=" in job.message
+
+
+def test_a_processing_job_that_fails_says_why_in_its_message(job: Job) -> None:
+    job.writable("processing/predictions")
+    assert job.run("evaluate").returncode == 1
+    assert job.message.startswith("DataError: SM_GROUND_TRUTH_DIR does not exist")
+    assert job.message.endswith(": /opt/ml/processing/ground_truth")
 
 
 # stopping

@@ -64,7 +64,7 @@ def test_every_job_has_a_name_of_its_own_that_ends_with_the_time(dry_run: Callab
     requests, _ = dry_run("train", *S3_DATA, "--name", "faces")
     name = requests["CreateTrainingJob"]["TrainingJobName"]
     head, day, time = name.rsplit("-", 2)
-    assert (head, len(day), len(time), (day + time).isdigit()) == ("faces", 6, 6, True)
+    assert (head, len(day), len(time), (day + time).isdigit()) == ("faces", 6, 9, True)
 
 
 def test_a_folder_of_s3_is_not_taken_for_the_beginning_of_another(dry_run: Callable[..., Any]) -> None:
@@ -123,7 +123,7 @@ def test_a_search_says_what_it_can_cost_in_all(dry_run: Callable[..., Any]) -> N
     ("words", "sentence"),
     [
         (("--objective", "val_f1"), "--objective: unknown metric 'val_f1' .did you mean 'val:f1'"),
-        (("--name", "a-name-of-20-letters"), "at most 18 characters"),
+        (("--name", "a-name-of-20-letters"), "at most 15 characters"),
     ],
 )
 def test_a_search_that_sagemaker_would_refuse_is_refused(

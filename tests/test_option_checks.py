@@ -16,7 +16,7 @@ def test_values_stay_text() -> None:
         (pair_problems("tags", "a=1,b"), "--tags: 'b' is not of the form name=value"),
         (pair_problems("tags", "a=1,a=2"), "--tags: 'a' is given twice"),
         (name_problems("masked_faces"), "--name: 'masked_faces' may hold letters, digits and inner dashes"),
-        (name_problems("a" * 50), "at most 49 characters"),
+        (name_problems("a" * 47), "at most 46 characters"),
         (name_problems("-a"), "--name: '-a'"),
         (bucket_problems(None), "--bucket: needed"),
         (bucket_problems("s3://my-bucket"), "without s3:// and folder"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import DataError
@@ -32,14 +32,15 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def people(groups: dict[tuple[int, int], int], pictures: int = 1) -> Samples:
-    """A table of so many people per (gender, age), without files."""
+    """A table of so many people per (gender, age), without files; how the mask is worn differs from one to the next."""
     rows = [
-        (f"{gender}-{age}-{number}/mask{picture}.jpg", f"{gender}-{age}-{number}", gender * 3 + age, 0, gender, age)
+        (f"{gender}-{age}-{number}/{picture}.jpg", f"{gender}-{age}-{number}", number % 3, gender, age)
         for (gender, age), count in groups.items()
         for number in range(count)
         for picture in range(pictures)
     ]
-    table = pd.DataFrame(rows, columns=["path", "person", "label", "mask", "gender", "age"])
+    table = pd.DataFrame(rows, columns=["path", "person", "mask", "gender", "age"])
+    table["label"] = table["mask"] * 6 + table["gender"] * 3 + table["age"]
     return Samples(Path("root"), table.sort_values("path", ignore_index=True), MASKED_FACES)
 
 
@@ -193,6 +194,7 @@ def test_class_folders_that_do_not_make_classes_are_one_sentence(
 GROUPS = st.dictionaries(st.tuples(st.integers(0, 1), st.integers(0, 2)), st.integers(1, 30), min_size=1)
 
 
+@settings(max_examples=50)
 @given(GROUPS, st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
 def test_the_split_is_by_person_exact_and_stratified(
     groups: dict[tuple[int, int], int], ratio: float, seed: int
@@ -210,6 +212,7 @@ def test_the_split_is_by_person_exact_and_stratified(
         assert abs((group["split"] == "val").sum() - count * ratio) < 1 + 1e-6
 
 
+@settings(max_examples=50)
 @given(GROUPS, st.integers(2, 5), st.integers(0, 100))
 def test_the_folds_part_the_people_without_rest_or_overlap(
     groups: dict[tuple[int, int], int], parts: int, seed: int
@@ -249,7 +252,7 @@ def test_by_path_every_picture_goes_its_own_way_stratified_by_class() -> None:
     samples = people({(0, 0): 30, (1, 2): 30}, pictures=5)
     table = samples.table.assign(split=split_samples(samples, 0.2, 42, by="path"))
     assert (table.groupby("person")["split"].nunique() == 2).any()
-    assert (table[table["split"] == "val"]["label"].value_counts() == 30).all()
+    assert (table[table["split"] == "val"]["label"].value_counts() == 10).all()
 
 
 @pytest.mark.parametrize(

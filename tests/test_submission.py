@@ -136,13 +136,20 @@ def test_what_was_half_made_is_taken_back() -> None:
 
 def test_what_cannot_be_taken_back_is_named_with_the_command_that_removes_it() -> None:
     said, _ = refusal(DescribeEndpoint=AwsError("no", "X"), DeleteModel=AwsError("may not do", "AccessDenied"))
-    assert "left behind by DescribeModel: faces-1; `submit.py remove faces-1` removes it (may not do)" in said
+    by_hand = "`aws sagemaker delete-model --model-name faces-1` removes it (may not do)"
+    assert f"left behind by DescribeModel: {by_hand}" in said
 
 
 def test_a_request_without_an_answer_may_have_been_done_so_nothing_is_taken_from_under_it() -> None:
     said, asked = refusal(DescribeEndpoint=AwsError("AWS did not answer", "unanswered"))
     assert "see `submit.py status faces-1`, and stop or remove it if it is there" in said
     assert asked[-1] == "DescribeEndpoint"
+
+
+def test_ctrl_c_in_the_middle_says_what_may_be_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        offer(FakeAws(DescribeEndpoint=KeyboardInterrupt()), PLAN, dry_run=False)
+    assert "see `submit.py status faces-1`, and stop or remove it if it is there" in capsys.readouterr().err
 
 
 def test_uploads_go_first_and_are_named_when_the_job_cannot_be_made(
@@ -154,10 +161,11 @@ def test_uploads_go_first_and_are_named_when_the_job_cannot_be_made(
     plan = replace(PLAN, uploads=(upload,), kms_key="key-1")
     said, _ = refusal(plan, DescribeModel=AwsError("no", "X"))
     assert order == ["s3://my-bucket/data/faces-1/ key-1"]
-    assert "the uploaded files stay for the next try: s3://my-bucket/data/faces-1/" in said
+    by_hand = "`aws s3 rm --recursive s3://my-bucket/data/faces-1/` removes them"
+    assert f"uploaded files stay for the next try, {by_hand}" in said
     printed = capsys.readouterr().err
     assert "uploads  2 files, 5.0 MB to s3://my-bucket/data/faces-1/" in printed
-    assert "sent 1 of 2 files" in printed
+    assert "sent 1 files, 1 were there already" in printed
 
 
 def test_two_runs_of_one_name_never_share_their_checkpoints() -> None:
@@ -166,6 +174,6 @@ def test_two_runs_of_one_name_never_share_their_checkpoints() -> None:
         return FakeAws(ListTrainingJobs={"TrainingJobSummaries": jobs})
 
     refuse_twins(running(), "faces")
-    refuse_twins(running("faces-2-261124-031500", "old-faces-261124-031500", "faces-by-hand"), "faces")
-    with pytest.raises(JobError, match="'faces-261124-031500' still runs and writes to the same checkpoints"):
-        refuse_twins(running("other", "faces-261124-031500"), "faces")
+    refuse_twins(running("faces-2-261124-031500123", "old-faces-261124-031500123", "faces-by-hand"), "faces")
+    with pytest.raises(JobError, match="'faces-261124-031500123' still runs and writes to the same checkpoints"):
+        refuse_twins(running("other", "faces-261124-031500123"), "faces")

@@ -213,7 +213,7 @@ def test_submitted_again_under_its_name_a_run_goes_on_from_its_checkpoints_and_s
         said = capsys.readouterr()
         described = client("sagemaker").describe_training_job(TrainingJobName=said.out.strip())
         uris.append(described["CheckpointConfig"]["S3Uri"])
-    assert "sent 0 of 14 files, the others were there" in said.err
+    assert "sent 0 files, 14 were there already" in said.err
     parent = "s3://my-bucket/mask-classifier/checkpoints"
     assert uris == [f"{parent}/run-1/", f"{parent}/run-1/", f"{parent}/run-2/"]
 

@@ -1,4 +1,4 @@
-"""Training, through the function and through the command: what it leaves, that it learns, that it can be interrupted."""
+"""Training through the function and the command: what it leaves, that it learns, that it can be interrupted."""
 
 import json
 import os

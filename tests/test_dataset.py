@@ -1,0 +1,201 @@
+"""The seed's data sets under the seed's names, without the seed's defects."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+import dataset as module
+from augmentation import BaseAugmentation, CustomAugmentation, StrongAugmentation
+from dataset import (
+    AgeLabels,
+    GenderLabels,
+    ImageFolderDataset,
+    MaskBaseDataset,
+    MaskLabels,
+    MaskSplitByProfileDataset,
+    TestDataset,
+    create_dataset,
+    pixel_statistics,
+)
+from errors import ConfigError, DataError, ImageError
+from images import SEED_MEAN, SEED_STD
+
+Faces = Callable[..., Path]
+SIZE = (32, 24)
+
+
+def people_of(data: MaskBaseDataset, part: str) -> set[str]:
+    return set(data.samples.table.loc[data.split == part, "person"])
+
+
+def test_every_name_of_the_seed_can_be_imported_from_dataset() -> None:
+    seed = "is_image_file BaseAugmentation AddGaussianNoise CustomAugmentation MaskLabels GenderLabels AgeLabels "
+    seed += "MaskBaseDataset MaskSplitByProfileDataset TestDataset"
+    for name in seed.split():
+        assert name in module.__all__
+    assert all(hasattr(importlib.import_module("dataset"), name) for name in module.__all__)
+
+
+def test_a_dataset_answers_with_a_normalised_picture_and_its_class(faces: Faces) -> None:
+    data = MaskSplitByProfileDataset(faces())
+    data.set_transform(BaseAugmentation(SIZE))
+    image, label = data[8]
+    assert len(data) == 84
+    assert data.num_classes == 18
+    assert (image.shape, image.dtype) == ((3, *SIZE), torch.float32)
+    assert (label, type(label)) == (data.samples.labels[8], int)
+    images, labels = next(iter(DataLoader(data, batch_size=5)))
+    assert images.shape == (5, 3, *SIZE)
+    assert labels.tolist() == data.samples.labels[:5].tolist()
+
+
+def test_two_data_sets_in_one_process_do_not_share_their_lists(faces: Faces) -> None:
+    first = MaskBaseDataset(faces(people=6, folder="first"))
+    second = MaskBaseDataset(faces(people=12, folder="second"))
+    assert (len(first), len(second)) == (42, 84)
+
+
+def test_by_profile_nobody_is_in_both_parts_and_every_picture_is_in_one(faces: Faces) -> None:
+    data = MaskSplitByProfileDataset(faces(people=20))
+    assert people_of(data, "train").isdisjoint(people_of(data, "val"))
+    assert len(people_of(data, "val")) == 4
+    assert sorted([*data.rows("train"), *data.rows("val")]) == list(range(140))
+    assert not data.leaks_people
+
+
+def test_the_base_data_set_splits_pictures_and_says_that_people_leak(faces: Faces) -> None:
+    data = MaskBaseDataset(faces(people=20))
+    assert people_of(data, "train") & people_of(data, "val")
+    assert len(data.rows("val")) == 28
+    assert data.leaks_people
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(0.1, 2), (0.2, 4), (0.5, 10)])
+def test_the_validation_share_is_the_one_that_was_asked_for(faces: Faces, ratio: float, count: int) -> None:
+    data = MaskSplitByProfileDataset(faces(people=20), val_ratio=ratio)
+    assert len(people_of(data, "val")) == count
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_an_empty_part_is_a_sentence_instead_of_a_crash_later(faces: Faces, ratio: float) -> None:
+    with pytest.raises(DataError, match="leaves no one to"):
+        MaskSplitByProfileDataset(faces(people=2), val_ratio=ratio)
+
+
+def test_validation_is_never_augmented_and_training_is(faces: Faces) -> None:
+    data = MaskSplitByProfileDataset(faces())
+    augmentation = StrongAugmentation(SIZE)
+    data.set_transform(augmentation)
+    train, val = data.split_dataset()
+    assert (len(train), len(val)) == (len(data.rows("train")), len(data.rows("val")))
+    plain = BaseAugmentation(SIZE)
+    for index, row in enumerate(data.rows("val")):
+        assert torch.equal(val[index][0], plain(data.samples.paths[row]))
+        assert val[index][1] == data.samples.labels[row]
+    assert not torch.equal(train[0][0], train[0][0])
+    assert train[0][1] == data.samples.labels[data.rows("train")[0]]
+
+
+def test_validation_is_cropped_as_training_is(faces: Faces) -> None:
+    data = MaskSplitByProfileDataset(faces())
+    augmentation = CustomAugmentation(SIZE, crop=(40, 30))
+    data.set_transform(augmentation)
+    _, val = data.split_dataset()
+    assert val.transform.preparation == augmentation.preparation
+
+
+def test_without_a_transform_the_sentence_says_what_to_do(faces: Faces) -> None:
+    data = MaskBaseDataset(faces(people=6))
+    with pytest.raises(ConfigError, match="call set_transform"):
+        data[0]
+    with pytest.raises(ConfigError, match="call set_transform"):
+        data.split_dataset()
+
+
+def test_classes_are_joined_and_taken_apart_as_in_the_seed() -> None:
+    assert MaskBaseDataset.encode_multi_class(MaskLabels.NORMAL, GenderLabels.FEMALE, AgeLabels.OLD) == 17
+    found = MaskBaseDataset.decode_multi_class(7)
+    assert found == (MaskLabels.INCORRECT, GenderLabels.MALE, AgeLabels.MIDDLE)
+    assert [type(part) for part in found] == [MaskLabels, GenderLabels, AgeLabels]
+
+
+def test_denormalising_gives_the_pixels_back() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 12, 3), dtype=np.uint8)
+    normalised = BaseAugmentation().normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    assert np.array_equal(MaskBaseDataset.denormalize_image(normalised, SEED_MEAN, SEED_STD), pixels)
+    assert np.array_equal(MaskBaseDataset.denormalize_image(normalised[0].numpy(), SEED_MEAN, SEED_STD), pixels[0])
+    beyond = MaskBaseDataset.denormalize_image(np.array([[[9.0, -9.0, 0.0]]]), SEED_MEAN, SEED_STD)
+    assert beyond.tolist() == [[[255, 0, 122]]]
+
+
+def test_a_picture_is_read_at_its_own_size_upright(faces: Faces) -> None:
+    data = MaskBaseDataset(faces(people=6))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (60, 20), 99).save(data.samples.paths[0], exif=exif)
+    assert data.read_image(0).size == (20, 60)
+    assert data.read_image(0).mode == "RGB"
+    assert data.read_image(1).size == (48, 64)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [3], [4, 0, 4]])
+def test_pixel_statistics_are_the_mean_and_deviation_over_all_pixels(rows: list[int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, [256, 128, 20], (5, 16, 12, 3)).astype(np.uint8)
+    mean, std = pixel_statistics(pixels, np.array(rows))
+    chosen = pixels[rows].reshape(-1, 3) / 255
+    np.testing.assert_allclose(mean, chosen.mean(0), atol=1e-9)
+    np.testing.assert_allclose(std, chosen.std(0), atol=1e-9)
+
+
+def test_pictures_of_one_colour_can_still_be_normalised() -> None:
+    mean, std = pixel_statistics(np.full((2, 4, 4, 3), 77, np.uint8), np.arange(2))
+    assert mean == pytest.approx((77 / 255,) * 3)
+    assert std == pytest.approx((1 / 255,) * 3)
+
+
+def test_the_test_data_set_prepares_as_training_does(faces: Faces) -> None:
+    data = MaskBaseDataset(faces(people=6))
+    training = CustomAugmentation(SIZE, crop=(40, 30))
+    test = TestDataset([str(path) for path in data.samples.paths], SIZE, crop=(40, 30))
+    assert len(test) == 42
+    for index in (0, 20, 41):
+        pixels = torch.from_numpy(training.prepare(data.samples.paths[index]).copy()).permute(2, 0, 1)
+        assert torch.equal(test[index], training.normalize(pixels.unsqueeze(0))[0])
+        twin = v2.Normalize(SEED_MEAN, SEED_STD)(v2.ToDtype(torch.float32, scale=True)(pixels))
+        torch.testing.assert_close(test[index], twin, rtol=0, atol=1e-5)
+    assert next(iter(DataLoader(test, batch_size=4))).shape == (4, 3, *SIZE)
+
+
+def test_the_test_data_set_names_a_bad_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=f"{tmp_path / 'a.jpg'}$"):
+        TestDataset([tmp_path / "a.jpg"], SIZE)[0]
+
+
+def test_any_pictures_in_class_folders_make_a_data_set(faces: Faces, tmp_path: Path) -> None:
+    faces(people=2, folder="classes/cat")
+    faces(people=4, folder="classes/dog")
+    data = create_dataset("ImageFolderDataset", tmp_path / "classes", val_ratio=0.5)
+    data.set_transform(BaseAugmentation(SIZE))
+    assert isinstance(data, ImageFolderDataset)
+    assert data.scheme.classes == ("cat", "dog")
+    assert not data.leaks_people
+    assert np.bincount(data.samples.labels[data.rows("val")]).tolist() == [7, 14]
+    assert data[0][0].shape == (3, *SIZE)
+
+
+def test_a_data_set_is_created_by_name_with_its_split(faces: Faces) -> None:
+    root = faces(people=20)
+    data = create_dataset("MaskSplitByProfileDataset", root, val_ratio=0.5, seed=3)
+    assert data.split.equals(MaskSplitByProfileDataset(root, val_ratio=0.5, seed=3).split)
+    folds = [create_dataset("MaskSplitByProfileDataset", root, fold=(part, 4)) for part in range(1, 5)]
+    assert set.union(*(people_of(fold, "val") for fold in folds)) == people_of(data, "val") | people_of(data, "train")
+    with pytest.raises(ConfigError, match=r"unknown dataset 'MaskDataset' \(did you mean 'MaskBaseDataset'\?\)"):
+        create_dataset("MaskDataset", root)

@@ -1,0 +1,132 @@
+"""What an epoch holds depends on seed and epoch alone, so a run can be taken up at any step."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from loader import Batch, Loader, derive_seed, generator
+
+CPU = torch.device("cpu")
+PIXELS = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1) + np.zeros((1, 4, 3, 3), np.uint8)
+LABELS = np.arange(100, dtype=np.int64) % 18
+
+
+def loader(order: str = "shuffle", batch_size: int = 8, rows: NDArray[np.int64] | None = None, seed: int = 1) -> Loader:
+    chosen = np.arange(10, 60) if rows is None else rows
+    return Loader(PIXELS, LABELS, chosen, batch_size=batch_size, device=CPU, seed=seed, order=order)
+
+
+def rows_of(batches: list[Batch]) -> list[int]:
+    return [int(row) for batch in batches for row in batch.rows]
+
+
+def test_a_batch_holds_pixels_and_labels_of_its_rows_channels_first() -> None:
+    for batch in loader("shuffle").epoch(0):
+        assert batch.pixels.shape == (8, 3, 4, 3)
+        assert batch.pixels.dtype == torch.uint8
+        assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+        assert batch.pixels[:, 0, 0, 0].tolist() == batch.rows.tolist()
+        assert batch.labels.tolist() == LABELS[batch.rows].tolist()
+
+
+def test_a_memory_mapped_store_gives_the_same_batches(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "store", np.uint8, "w+", shape=PIXELS.shape)
+    mapped[:] = PIXELS
+    rows = np.arange(10, 60)
+    other = Loader(mapped, LABELS, rows, batch_size=8, device=CPU, seed=1, order="shuffle")
+    for first, second in zip(loader().epoch(3), other.epoch(3), strict=True):
+        assert torch.equal(first.pixels, second.pixels)
+
+
+@given(st.integers(1, 60), st.integers(1, 80))
+def test_validation_sees_every_sample_once_and_in_order_with_the_last_partial_batch(size: int, batch_size: int) -> None:
+    rows = np.arange(100)[::-1][:size].copy()
+    sequential = loader("sequential", batch_size, rows)
+    batches = list(sequential.epoch(0))
+    assert rows_of(batches) == rows.tolist()
+    assert len(batches) == len(sequential) == -(-size // batch_size)
+    assert sequential.samples_per_epoch == size
+
+
+@given(st.integers(1, 60), st.integers(1, 80))
+def test_training_sees_no_sample_twice_and_only_full_batches_unless_there_is_but_one(
+    size: int, batch_size: int
+) -> None:
+    shuffled = loader("shuffle", batch_size, np.arange(size))
+    batches = list(shuffled.epoch(0))
+    assert len(batches) == len(shuffled) == max(1, size // batch_size)
+    assert {len(batch.rows) for batch in batches} == {min(size, batch_size)}
+    assert len(set(rows_of(batches))) == len(rows_of(batches)) == shuffled.samples_per_epoch
+
+
+def test_the_order_differs_by_epoch_and_by_seed_and_repeats() -> None:
+    def order(epoch: int, seed: int = 1) -> list[int]:
+        return rows_of(list(loader(seed=seed).epoch(epoch)))
+
+    assert order(0) == order(0)
+    assert len({tuple(order(epoch, seed)) for epoch in range(3) for seed in range(3)}) == 9
+
+
+@pytest.mark.parametrize("order", ["sequential", "shuffle", "balanced"])
+@pytest.mark.parametrize("start", [0, 1, 5, 6, 7])
+def test_resuming_at_a_step_gives_the_batches_that_were_left(order: str, start: int) -> None:
+    whole = list(loader(order).epoch(2))
+    rest = list(loader(order).epoch(2, start))
+    assert [batch.step for batch in rest] == list(range(len(whole)))[start:]
+    for first, second in zip(whole[start:], rest, strict=True):
+        assert np.array_equal(first.rows, second.rows)
+        assert torch.equal(first.pixels, second.pixels)
+        assert torch.equal(first.labels, second.labels)
+
+
+def test_balanced_sampling_draws_all_classes_equally_often() -> None:
+    labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
+    pixels = np.zeros((1000, 1, 1, 3), np.uint8)
+    balanced = Loader(pixels, labels, np.arange(1000), batch_size=100, device=CPU, order="balanced")
+    drawn = np.concatenate([batch.labels for epoch in range(5) for batch in balanced.epoch(epoch)])
+    counts = np.bincount(drawn)
+    expected = len(drawn) / 3
+    assert len(drawn) == 5000
+    assert ((counts - expected) ** 2 / expected).sum() < 13.8  # chi-square, 2 degrees of freedom, 1 in 1,000
+    rare = np.concatenate([batch.rows for batch in balanced.epoch(0)])
+    assert len(set(rare[rare >= 990])) == 10
+
+
+def test_balanced_sampling_draws_only_its_own_rows_and_skips_absent_classes() -> None:
+    rows = np.array([3, 4, 5, 21, 39])  # classes 3, 4, 5, 3, 3
+    drawn = rows_of(list(loader("balanced", 5, rows).epoch(0)))
+    assert len(drawn) == 5
+    assert set(drawn) <= set(rows.tolist())
+
+
+def test_without_rows_there_is_no_batch() -> None:
+    empty = loader("shuffle", 8, np.arange(0))
+    assert len(empty) == empty.samples_per_epoch == 0
+    assert list(empty.epoch(0)) == []
+
+
+@pytest.mark.parametrize("order", ["sequential", "shuffle", "balanced"])
+def test_no_global_random_state_is_read_or_moved(order: str) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = rows_of(list(loader(order).epoch(0)))
+    torch.manual_seed(2)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    assert rows_of(list(loader(order).epoch(0))) == first
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index, union-attr]
+
+
+def test_a_derived_seed_depends_on_every_part_and_fits_torch() -> None:
+    seeds = [
+        derive_seed(*parts) for parts in [(42, 0), (42, 1), (43, 0), (0, 42), (4, 20), (42, 0, "order"), (42, 0, 0)]
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(42, 0, "order") == seeds[5]
+    assert torch.rand(1, generator=generator(42, 0)) == torch.rand(1, generator=generator(42, 0))
