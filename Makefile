@@ -40,7 +40,7 @@ demo: .venv/job  ## draw a small data set, train, infer, evaluate: no Docker, no
 	@$(BIN)/python code/demo.py --output-dir $(DEMO)
 	@$(call host,$(DEMO)) $(BIN)/python code/train.py --name demo --model TinyModel --head factored \
 		--augmentation StrongAugmentation --optimizer AdamW --lr 0.003 --weight-decay 0.05 --schedule onecycle \
-		--epochs 30 --resume never $(FLAGS)
+		--epochs 30 --batch-size 32 --resize 96 72 --resume never $(FLAGS)
 	@$(call host,$(DEMO)) $(BIN)/python code/inference.py
 	@$(call host,$(DEMO)) $(BIN)/python code/evaluation.py
 	@echo "report: $$(ls -td $(OUT)/output/data/demo*/report/report.html | head -n 1)"

@@ -5,19 +5,30 @@ in one output per value of each task and adds them up, logit[class] = mask[...] 
 makes the tasks independent of each other, which needs far fewer pictures to learn.
 """
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
-from errors import ConfigError, ModelError, unknown_name
+from errors import ConfigError, unknown_name
 from labels import LabelScheme
+from weights import DEFAULT_BACKBONE, download_pretrained, load_pretrained, load_state
 
-StateDict = Mapping[str, Tensor]
+__all__ = [
+    "BaseModel",
+    "FactoredHead",
+    "MyModel",
+    "TinyModel",
+    "create_model",
+    "download_pretrained",
+    "is_model",
+    "load_pretrained",
+    "load_state",
+    "model_names",
+]
 
 
 class BaseModel(nn.Module):
@@ -86,8 +97,11 @@ class _Block(nn.Module):
 class MyModel(nn.Module):
     """A classifier of torchvision by name, without weights, with as many outputs as there are classes."""
 
-    def __init__(self, num_classes: int, backbone: str = "resnet18", size: tuple[int, int] = (224, 224)) -> None:
-        """`size` is (height, width) of the pictures, which transformers with fixed positions need to know."""
+    def __init__(self, num_classes: int, backbone: str = DEFAULT_BACKBONE, size: tuple[int, int] = (224, 224)) -> None:
+        """`size` is (height, width) of the pictures, which transformers with fixed positions need to know.
+
+        Raises ConfigError if the backbone is unknown or its positions cannot be laid over `size`.
+        """
         super().__init__()
         self.backbone = _create_backbone(backbone, num_classes, size)
 
@@ -99,20 +113,35 @@ class MyModel(nn.Module):
 def _create_backbone(name: str, num_classes: int, size: tuple[int, int]) -> nn.Module:
     import torchvision  # takes a second, and BaseModel and TinyModel do without it
 
+    if name not in _backbones():
+        raise ConfigError(unknown_name("backbone", name, _backbones()))
     options: dict[str, object] = {"num_classes": num_classes, "weights": None}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
-    if name.startswith("vit_") or name == "maxvit_t":
-        if size[0] != size[1]:
-            raise ConfigError(f"model {name!r} takes square pictures only, got {_shown(size)}; try --resize 224 224")
-        options["input_size" if name == "maxvit_t" else "image_size"] = size if name == "maxvit_t" else size[0]
-    try:
-        network: nn.Module = torchvision.models.get_model(name, **options)
-    except ValueError as error:
-        raise ConfigError(
-            f"model {name!r} cannot take pictures of {_shown(size)} ({error}); try --resize 224 224"
-        ) from None
+    if unit := _square_unit(name):
+        if size[0] != size[1] or size[0] % unit:
+            side = -(-max(size) // unit) * unit
+            raise ConfigError(
+                f"model {name!r} takes square pictures whose side is a multiple of {unit} pixels, got {_shown(size)};"
+                f" try --resize {side} {side}"
+            )
+        options |= {"input_size": size} if name == "maxvit_t" else {"image_size": size[0]}
+    network: nn.Module = torchvision.models.get_model(name, **options)
     return network
+
+
+def _backbones() -> list[str]:
+    import torchvision
+
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
+def _square_unit(name: str) -> int:
+    """Transformers with positions fixed for a square: the pixels that its side is a multiple of; 0 for all others."""
+    if name.startswith("vit_"):
+        return int(name.rpartition("_")[2])  # one patch
+    return 224 if name == "maxvit_t" else 0  # five halvings, then windows of 7
 
 
 class FactoredHead(nn.Module):
@@ -142,9 +171,7 @@ _models: dict[str, Callable[[int], nn.Module]] = {"BaseModel": BaseModel, "TinyM
 
 def model_names() -> list[str]:
     """Every name that `create_model` knows."""
-    import torchvision
-
-    return [*_models, "MyModel", *torchvision.models.list_models(module=torchvision.models)]
+    return [*_models, "MyModel", *_backbones()]
 
 
 def is_model(name: str) -> bool:
@@ -155,7 +182,10 @@ def is_model(name: str) -> bool:
 def create_model(
     name: str, scheme: LabelScheme, *, head: str = "joint", size: tuple[int, int] = (128, 96)
 ) -> nn.Module:
-    """Build a network with random weights; raises ConfigError for an unknown name, or one that cannot take `size`."""
+    """Build a network with random weights for pictures of `size` (height, width).
+
+    Raises ConfigError for an unknown name, a size that the network cannot take, or a factored head without tasks.
+    """
     if not is_model(name):
         raise ConfigError(unknown_name("model", name, model_names()))
     if head == "factored" and not scheme.tasks:
@@ -163,124 +193,24 @@ def create_model(
             f"--head factored needs classes made of tasks, and {scheme.name!r} has none; use --head joint"
         )
     outputs = sum(len(task.classes) for task in scheme.tasks) if head == "factored" else scheme.num_classes
-    _check_size(name, outputs, size)
-    model = _build(name, outputs, size)
+    model = (
+        _models[name](outputs)
+        if name in _models
+        else MyModel(outputs, DEFAULT_BACKBONE if name == "MyModel" else name, size)
+    )
+    _check_size(model, name, size)
     return FactoredHead(model, scheme) if head == "factored" else model
 
 
-def _build(name: str, outputs: int, size: tuple[int, int]) -> nn.Module:
-    if name in _models:
-        return _models[name](outputs)
-    return MyModel(outputs, "resnet18" if name == "MyModel" else name, size)
-
-
-def _check_size(name: str, outputs: int, size: tuple[int, int]) -> None:
+def _check_size(model: nn.Module, name: str, size: tuple[int, int]) -> None:
     """Run one picture through on the meta device, where shapes are computed and nothing else."""
+    shapes = {key: tensor.to("meta") for key, tensor in (*model.named_parameters(), *model.named_buffers())}
     try:
-        with torch.device("meta"):
-            _build(name, outputs, size).eval()(torch.empty(1, 3, *size))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"model {name!r} cannot take pictures of {_shown(size)} ({reason}); try --resize 224 224"
-        ) from None
+        functional_call(model.eval(), shapes, torch.empty(1, 3, *size, device="meta"))
+    except RuntimeError as error:
+        raise ConfigError(f"model {name!r} cannot take pictures of {_shown(size)}; try a larger --resize") from error
+    model.train()
 
 
 def _shown(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} pixels"
-
-
-def load_state(model: nn.Module, state: StateDict) -> None:
-    """Load weights that must fit exactly; raises ModelError that says what they are of instead."""
-    expected = model.state_dict()
-    names = set(expected) ^ set(state)
-    if names:
-        some = ", ".join(sorted(names)[:3])
-        raise ModelError(f"the weights are of another architecture ({len(names)} tensors differ, such as {some})")
-    wrong = [name for name in expected if expected[name].shape != state[name].shape]
-    if wrong:
-        found, wanted = tuple(state[wrong[0]].shape), tuple(expected[wrong[0]].shape)
-        raise ModelError(
-            f"the weights are for another number of classes or another width: {wrong[0]} is {found}, expected {wanted}"
-        )
-    model.load_state_dict(state)
-
-
-def load_pretrained(model: nn.Module, source: Path, name: str) -> str:
-    """Start from the weights in a file, or in a folder with one file (or one called `name`); returns what was taken.
-
-    The last layer may differ and then stays random. Raises ModelError if less than half of the weights fit.
-    """
-    return copy_matching(model, _read_weights(_find_weights(source, name)), str(source))
-
-
-def download_pretrained(model: nn.Module, name: str) -> str:
-    """Start from torchvision's own weights, from its cache or the network; raises ModelError if they cannot be had."""
-    import torchvision
-
-    try:
-        state = torchvision.models.get_model_weights(name)["DEFAULT"].get_state_dict(check_hash=True, progress=False)
-    except (ValueError, KeyError):
-        raise ModelError(f"torchvision has no weights for {name!r}; give a file with --pretrained FILE") from None
-    except OSError as error:
-        raise ModelError(
-            f"the weights of {name!r} cannot be downloaded ({error}); give them as the `pretrained` channel instead"
-        ) from None
-    return copy_matching(model, state, f"torchvision's {name}")
-
-
-def copy_matching(model: nn.Module, state: StateDict, where: str) -> str:
-    """Copy every weight whose name and shape fit, whatever the names are wrapped in."""
-    inner = _innermost(model)
-    expected = inner.state_dict()
-    given = {
-        key.removeprefix("module.").removeprefix("network.").removeprefix("backbone."): state[key] for key in state
-    }
-    fitting = {key: value for key, value in given.items() if key in expected and value.shape == expected[key].shape}
-    if 2 * len(fitting) < len(expected):
-        missing = difflib.get_close_matches(next(iter(expected)), given, n=1)
-        hint = f", it has {missing[0]} of another shape" if missing and missing[0] in expected else ""
-        raise ModelError(
-            f"only {len(fitting)} of {len(expected)} weights fit the model{hint}; give those of the same: {where}"
-        )
-    inner.load_state_dict(expected | fitting)
-    fresh = [key for key in expected if key not in fitting]
-    return f"{len(fitting)} of {len(expected)} weights from {where}" + (
-        f", random: {', '.join(fresh)}" if fresh else ""
-    )
-
-
-def _innermost(model: nn.Module) -> nn.Module:
-    while isinstance(model, FactoredHead | MyModel):
-        model = model.network if isinstance(model, FactoredHead) else model.backbone
-    return model
-
-
-def _find_weights(source: Path, name: str) -> Path:
-    if source.is_file():
-        return source
-    found = [path for path in sorted(source.glob("*")) if path.suffix in (".pth", ".pt", ".safetensors")]
-    named = [path for path in found if path.stem == name]
-    if len(named or found) != 1:
-        listed = ", ".join(path.name for path in found[:4]) or "none"
-        raise ModelError(
-            f"expected one file of weights (.pth, .pt, .safetensors) or {name}.*, found {listed}: {source}"
-        )
-    return (named or found)[0]
-
-
-def _read_weights(path: Path) -> StateDict:
-    """Tensors by name, from safetensors or a plain torch.save; nothing but tensors is unpickled."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load and safetensors raise whatever they hit upon
-        raise ModelError(f"cannot be read as weights ({str(error).splitlines()[0][:100]}): {path}") from None
-    for key in ("state_dict", "model"):
-        state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"not a state dict of tensors, expected what model.state_dict() gives: {path}")
-    return state

@@ -20,7 +20,7 @@ WITHOUT_TORCH = [
     *("answers", "evaluation", "results", "figures", "page", "report"),
 ]
 WITH_TORCH = [
-    *("transforms", "augmentation", "dataset", "loss", "model", "optimization"),
+    *("transforms", "augmentation", "dataset", "loss", "weights", "model", "optimization"),
     *("devices", "store", "loader", "tracking", "data", "artifact", "checkpoint", "position", "learner"),
     *("train", "inference"),
 ]

@@ -1,0 +1,159 @@
+"""One step is what torch's own step would be, and what a step does depends on nothing but seed, epoch and position."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from config import TrainConfig
+from data import Data, read_data
+from errors import ConfigError, ModelError, TrainingError
+from learner import Learner, Predictions, build_learner
+from loader import Batch
+
+CPU = torch.device("cpu")
+PLAIN = TrainConfig(
+    resize=(32, 24),
+    model="TinyModel",
+    batch_size=14,
+    val_ratio=0.34,
+    precision="fp32",
+    optimizer="SGD",
+    lr=0.1,
+    weight_decay=0,
+)
+
+
+@pytest.fixture
+def data(faces: Callable[..., Path]) -> Data:
+    return read_data(faces(6), PLAIN)
+
+
+def learner_of(data: Data, **changes: object) -> Learner:
+    torch.manual_seed(1)
+    return build_learner(replace(PLAIN, **changes), data, CPU, 2)  # type: ignore[arg-type]
+
+
+def first_batch(data: Data) -> Batch:
+    return next(iter(data.loaders(PLAIN, CPU)[0].epoch(0)))
+
+
+def test_a_step_is_that_of_plain_torch(data: Data) -> None:
+    learner, twin, batch = learner_of(data), learner_of(data), first_batch(data)
+    for part in (learner.model, twin.model):
+        part.dropout.p = 0.0  # type: ignore[union-attr, assignment]
+    loss, predicted = learner.step(batch, epoch=0, steps_done=0)
+
+    optimizer = torch.optim.SGD(twin.model.parameters(), lr=0.1, momentum=0.9)
+    logits = twin.model.train()(twin.augmentation.normalize(batch.pixels))
+    expected = nn.functional.cross_entropy(logits, batch.labels)
+    expected.backward()
+    optimizer.step()
+    torch.testing.assert_close(loss, expected.detach())
+    assert torch.equal(predicted, logits.argmax(1))
+    for mine, theirs in zip(learner.model.parameters(), twin.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(data: Data) -> None:
+    whole, parts = learner_of(data, model="BaseModel"), learner_of(data, model="BaseModel", accumulate=4)
+    for learner in (whole, parts):
+        learner.model.dropout1.p = learner.model.dropout2.p = 0.0  # type: ignore[union-attr, assignment]
+        learner.step(first_batch(data), epoch=0, steps_done=0)
+    for mine, theirs in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_clipping_bounds_the_gradient(data: Data) -> None:
+    learner = learner_of(data, clip_norm=1e-3, momentum=0.0)
+    before = [parameter.detach().clone() for parameter in learner.model.parameters()]
+    learner.step(first_batch(data), epoch=0, steps_done=0)
+    moved = torch.cat(
+        [(b - a.detach()).flatten() for b, a in zip(before, learner.model.parameters(), strict=True)]
+    ).norm()
+    assert float(moved) == pytest.approx(0.1 * 1e-3, rel=1e-2)
+
+
+def test_mixed_labels_share_the_loss(data: Data) -> None:
+    learner = learner_of(data, mixup=1.0)
+    loss, _ = learner.step(first_batch(data), epoch=0, steps_done=0)
+    assert torch.isfinite(loss)
+    assert float(loss) != float(learner_of(data).step(first_batch(data), epoch=0, steps_done=0)[0])
+
+
+def test_a_step_consumes_no_global_randomness_and_repeats_itself(data: Data) -> None:
+    losses = []
+    for noise in (1, 2):
+        learner = learner_of(data, augmentation="StrongAugmentation", mixup=0.5)
+        torch.manual_seed(noise)
+        np.random.seed(noise)
+        losses.append(float(learner.step(first_batch(data), epoch=3, steps_done=7)[0]))
+    assert losses[0] == losses[1]
+
+
+def test_the_average_is_what_is_validated(data: Data) -> None:
+    learner = learner_of(data, ema_decay=0.9)
+    learner.step(first_batch(data), epoch=0, steps_done=0)
+    assert learner.evaluated is not learner.model
+    assert learner_of(data).evaluated is not None
+
+
+def test_predictions_count_every_picture_and_compare_with_torch(data: Data) -> None:
+    learner = learner_of(data)
+    _, validation = data.loaders(replace(PLAIN, valid_batch_size=5), CPU)
+    predictions = learner.predict(validation.epoch(0))
+    assert len(predictions.labels) == len(data.rows["val"]) == 14
+    logits = torch.from_numpy(predictions.probabilities).log()
+    expected = nn.functional.cross_entropy(logits, torch.from_numpy(predictions.labels))
+    assert predictions.loss == pytest.approx(float(expected), rel=1e-4)
+    assert predictions.matrix().sum() == 14
+
+
+def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
+    learner = learner_of(data)
+    with torch.no_grad():
+        next(learner.model.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="validation loss is not finite"):
+        learner.predict(data.loaders(PLAIN, CPU)[1].epoch(0))
+
+
+def test_the_state_of_a_learner_comes_back(data: Data) -> None:
+    learner = learner_of(data, ema_decay=0.9)
+    learner.step(first_batch(data), epoch=0, steps_done=0)
+    again = learner_of(data, ema_decay=0.9, seed=5)
+    again.load_state_dict(learner.state_dict())
+    losses = [
+        float(one.step(first_batch(data), epoch=0, steps_done=1)[0]) for one in (learner, replace(again, seed=42))
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_the_matrix_has_truth_in_its_rows() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], np.float32)
+    matrix = Predictions(0.0, np.array([0, 1, 1]), probabilities).matrix()
+    assert matrix.tolist() == [[1, 0], [1, 1]]
+
+
+def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Data, tmp_path: Path) -> None:
+    source = learner_of(data, seed=9).model
+    with torch.no_grad():
+        source.fc.weight.fill_(0.5)  # type: ignore[union-attr, operator]
+    torch.save(source.state_dict(), tmp_path / "TinyModel.pth")
+    for pretrained, folder, expected in (
+        ("auto", tmp_path, True),
+        (str(tmp_path / "TinyModel.pth"), None, True),
+        ("none", tmp_path, False),
+    ):
+        learner = build_learner(replace(PLAIN, pretrained=pretrained), data, CPU, 2, folder)
+        assert bool((learner.model.fc.weight == 0.5).all()) is expected  # type: ignore[union-attr, operator]
+    with pytest.raises(ModelError, match="expected"):
+        build_learner(PLAIN, data, CPU, 2, tmp_path / "empty")
+
+
+def test_a_weight_for_a_loss_without_weights_is_refused(data: Data) -> None:
+    with pytest.raises(ConfigError, match="takes no class weights"):
+        learner_of(data, criterion="f1", class_weights="balanced")

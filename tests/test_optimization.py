@@ -1,0 +1,267 @@
+"""Schedules equal torch's own at every step, weights decay where they should, and the average is the formula."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn, optim
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from config import OPTIMIZERS, SCHEDULES
+from errors import ConfigError
+from model import TinyModel
+from optimization import (
+    _OPTIMIZERS,
+    ExponentialMovingAverage,
+    _schedules,
+    create_optimizer,
+    create_schedule,
+    get_lr,
+    set_lr,
+)
+
+PEAK = 0.3
+Scheduler = Callable[[optim.Optimizer], lr_scheduler.LRScheduler]
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def take_step(model: nn.Module, optimizer: optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    model(torch.randn(16, 4)).square().mean().backward()
+    optimizer.step()
+
+
+def rates(scheduler: Scheduler, steps: int, every: int = 1) -> list[float]:
+    """The learning rate of each step under one of torch's schedulers, stepped after `every` steps."""
+    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
+    schedule, found = scheduler(optimizer), []
+    for step in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if (step + 1) % every == 0 and step + 1 < steps:
+            schedule.step()
+    return found
+
+
+def ours(name: str, steps_per_epoch: int, epochs: int, **options: float) -> list[float]:
+    factor = create_schedule(name, steps_per_epoch=steps_per_epoch, epochs=epochs, **options)  # type: ignore[arg-type]
+    return [PEAK * factor(step) for step in range(steps_per_epoch * epochs)]
+
+
+def test_the_registries_are_what_the_command_line_offers() -> None:
+    assert tuple(_OPTIMIZERS) == OPTIMIZERS
+    assert tuple(_schedules) == SCHEDULES
+
+
+@pytest.mark.parametrize("name", _OPTIMIZERS)
+def test_every_optimizer_moves_the_weights(name: str) -> None:
+    model = nn.Linear(4, 3)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = create_optimizer(name, model, lr=1e-2, momentum=0.9, weight_decay=0.1)
+    assert type(optimizer) is getattr(optim, name)
+    take_step(model, optimizer)
+    assert all(not torch.equal(before[key], value) for key, value in model.named_parameters())
+
+
+def test_an_unknown_optimizer_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown optimizer 'adamw' \(did you mean 'AdamW'\?\)"):
+        create_optimizer("adamw", network(), lr=0.1)
+
+
+def test_sgd_is_that_of_torch_with_momentum_and_without_nesterov() -> None:
+    model = network()
+    twin = copy.deepcopy(model)
+    optimizer = create_optimizer("SGD", model, lr=0.1, momentum=0.8)
+    reference = optim.SGD(twin.parameters(), lr=0.1, momentum=0.8)
+    for seed in range(3):
+        for net, optimiser in ((model, optimizer), (twin, reference)):
+            torch.manual_seed(seed)
+            take_step(net, optimiser)
+    torch.testing.assert_close(model.state_dict(), twin.state_dict())
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("SGD", 0.7), ("RMSprop", 0.7), ("Adam", None), ("NAdam", None)])
+def test_momentum_goes_to_those_that_have_one(name: str, momentum: float | None) -> None:
+    assert create_optimizer(name, network(), lr=0.1, momentum=0.7).param_groups[0].get("momentum") == momentum
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_biases_and_norms_are_not_decayed(name: str) -> None:
+    model = TinyModel(18)
+    optimizer = create_optimizer(name, model, lr=0.1, momentum=0.0, weight_decay=0.5)
+    before = copy.deepcopy(model.state_dict())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for key, parameter in model.named_parameters():
+        expected = before[key] * (0.95 if parameter.ndim > 1 else 1.0)
+        torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_frozen_weights_are_left_out_and_no_other() -> None:
+    model = network()
+    for parameter in model[0].parameters():  # type: ignore[index]
+        parameter.requires_grad_(False)
+    for name in ("AdamW", "Rprop"):  # with groups for weight decay, and without
+        groups = create_optimizer(name, model, lr=0.1, weight_decay=0.1).param_groups
+        listed = {id(parameter) for group in groups for parameter in group["params"]}
+        assert listed == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+
+
+def test_the_learning_rate_is_that_of_all_groups() -> None:
+    optimizer = create_optimizer("AdamW", network(), lr=0.1, weight_decay=0.1)
+    assert get_lr(optimizer) == 0.1
+    set_lr(optimizer, 0.025)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025]
+    assert get_lr(optimizer) == 0.025
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", _OPTIMIZERS)
+def test_every_optimizer_moves_the_weights_on_a_gpu(name: str) -> None:
+    model = nn.Linear(4, 3).cuda()
+    before = model.weight.detach().clone()
+    optimizer = create_optimizer(name, model, lr=1e-2)
+    model(torch.ones(2, 4, device="cuda")).sum().backward()
+    optimizer.step()
+    assert not torch.equal(before, model.weight)
+    assert bool(optimizer.param_groups[0].get("fused")) == (name in ("Adam", "AdamW", "SGD"))
+
+
+def test_the_constant_schedule_is_constant() -> None:
+    assert set(ours("constant", 5, 4)) == {PEAK}
+
+
+@pytest.mark.parametrize("lr_decay_step", [1, 3, 20])
+def test_the_step_schedule_is_the_step_lr_of_the_seed(lr_decay_step: int) -> None:
+    expected = rates(lambda optimizer: lr_scheduler.StepLR(optimizer, lr_decay_step, gamma=0.5), 7 * 10, every=7)
+    assert ours("step", 7, 10, lr_decay_step=lr_decay_step) == pytest.approx(expected)
+
+
+def test_the_cosine_schedule_is_that_of_torch_and_ends_at_zero() -> None:
+    expected = rates(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 60), 60)
+    assert ours("cosine", 6, 10) == pytest.approx(expected)
+    assert create_schedule("cosine", steps_per_epoch=6, epochs=10)(60) == 0
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "epochs"), [(1, 1), (1, 2), (1, 3), (10, 1), (7, 9), (50, 20)])
+def test_the_one_cycle_schedule_is_that_of_torch(steps_per_epoch: int, epochs: int) -> None:
+    steps = steps_per_epoch * epochs
+    expected = rates(lambda optimizer: lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps), steps)
+    assert ours("onecycle", steps_per_epoch, epochs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0.5, 2, 4.5])
+def test_warm_up_is_the_rising_part_of_one_cycle(warmup_epochs: float) -> None:
+    share = warmup_epochs / 9
+    expected = rates(
+        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=90, pct_start=share), steps=90
+    )
+    assert ours("onecycle", 10, 9, warmup_epochs=warmup_epochs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("warmup_epochs", [0.01, 9])
+def test_one_cycle_reaches_its_peak_in_whatever_time_it_is_given(warmup_epochs: float) -> None:
+    found = ours("onecycle", 10, 9, warmup_epochs=warmup_epochs)
+    assert max(found) == pytest.approx(PEAK, rel=1e-2)
+    assert found.index(max(found)) == (0 if warmup_epochs < 1 else 89)
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [
+        ("constant", lambda optimizer: lr_scheduler.ConstantLR(optimizer, factor=1.0)),
+        ("cosine", lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 90 - 15)),
+    ],
+)
+def test_warm_up_rises_linearly_before_the_rest(name: str, after: Scheduler) -> None:
+    def scheduler(optimizer: optim.Optimizer) -> lr_scheduler.LRScheduler:
+        rising = lr_scheduler.LinearLR(optimizer, start_factor=1 / 15, total_iters=14)
+        return lr_scheduler.SequentialLR(optimizer, [rising, after(optimizer)], milestones=[15])
+
+    expected = rates(scheduler, 90)
+    assert ours(name, 10, 9, warmup_epochs=1.5) == pytest.approx(expected)
+
+
+def test_warm_up_rises_under_the_step_schedule_too() -> None:
+    found = ours("step", 10, 9, warmup_epochs=1, lr_decay_step=3)
+    assert found[:10] == pytest.approx([PEAK * (step + 1) / 10 for step in range(10)])
+    assert found[10:] == ours("step", 10, 9, lr_decay_step=3)[10:]
+
+
+@pytest.mark.parametrize("name", _schedules)
+@pytest.mark.parametrize("warmup_epochs", [0, 0.3, 1, 3])
+def test_a_factor_is_never_negative_nor_above_one(name: str, warmup_epochs: float) -> None:
+    factor = create_schedule(name, steps_per_epoch=4, epochs=3, warmup_epochs=warmup_epochs)
+    assert all(0 <= factor(step) <= 1 for step in range(4 * 3 + 5))
+
+
+def test_an_unknown_schedule_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown schedule 'cosin' \(did you mean 'cosine'\?\)"):
+        create_schedule("cosin", steps_per_epoch=1, epochs=1)
+
+
+def states(steps: int) -> list[dict[str, Tensor]]:
+    """The weights of a network after each of so many steps."""
+    model, found = network(), []
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        take_step(model, optimizer)
+        found.append(copy.deepcopy(model.state_dict()))
+    return found
+
+
+def average(decay: float, course: list[dict[str, Tensor]]) -> ExponentialMovingAverage:
+    model = network()
+    found = ExponentialMovingAverage(model, decay)
+    for state in course:
+        model.load_state_dict(state)
+        found.update(model)
+    return found
+
+
+def test_the_average_follows_the_formula_and_starts_from_the_first_step() -> None:
+    course = states(30)
+    expected = course[0]
+    for steps, state in enumerate(course[1:], start=1):
+        decay = min(0.7, (1 + steps) / (10 + steps))
+        expected = {key: decay * expected[key] + (1 - decay) * state[key] for key in expected}
+    found = average(0.7, course).module.state_dict()
+    for key in ("0.weight", "0.bias", "1.running_mean", "1.running_var", "3.weight"):
+        torch.testing.assert_close(found[key], expected[key])
+
+
+def test_a_low_decay_is_the_average_of_torch() -> None:
+    course, model = states(10), network()
+    twin = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.1), use_buffers=True)
+    for state in course:
+        model.load_state_dict(state)
+        twin.update_parameters(model)
+    torch.testing.assert_close(average(0.1, course).module.state_dict(), twin.module.state_dict())
+
+
+def test_an_average_that_is_saved_and_loaded_goes_on_to_the_same_bits() -> None:
+    course = states(20)
+    whole, first = average(0.9, course), average(0.9, course[:8])
+    resumed, model = ExponentialMovingAverage(network(), 0.9), network()
+    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
+    for state in course[8:]:
+        model.load_state_dict(state)
+        resumed.update(model)
+    for key, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[key]), key
+
+
+def test_the_average_is_a_network_of_its_own() -> None:
+    model = network()
+    followed = ExponentialMovingAverage(model, 0.9)
+    followed.update(model)
+    before = copy.deepcopy(followed.module.state_dict())
+    take_step(model, optim.SGD(model.parameters(), lr=1.0))
+    torch.testing.assert_close(followed.module.state_dict(), before)
