@@ -16,7 +16,7 @@ from augmentation import BaseAugmentation
 from config import TrainConfig
 from data import Data
 from devices import place, select_dtype
-from errors import TrainingError
+from errors import ConfigError, TrainingError
 from loader import Batch, derive_seed, generator
 from loss import balanced_class_weights, create_criterion
 from model import create_model, download_pretrained, load_pretrained
@@ -89,8 +89,15 @@ class Learner:
 
     def _loss(self, images: Tensor, labels: Tensor, partner_labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """Logits (batch, classes) in float32 and the loss, against two labels each where pictures were mixed."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits = self.model(images).float()
+        try:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                logits = self.model(images).float()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                "batch norm needs more than one picture at a time; raise --batch-size or lower --accumulate"
+            ) from None
         loss = self.criterion(logits, labels)
         if share < 1:
             loss = share * loss + (1 - share) * self.criterion(logits, partner_labels)
@@ -109,19 +116,17 @@ class Learner:
     def predict(self, batches: Iterable[Batch]) -> Predictions:
         """Predict every picture once, not changed at random; raises TrainingError if the loss is not finite."""
         self.evaluated.eval()
-        losses, labels, probabilities = [], [], []
+        outputs, labels = [], []
         for batch in batches:
             images = self.augmentation.normalize(batch.pixels)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                logits = self.evaluated(images).float()
-            losses.append(self.criterion(logits, batch.labels) * len(logits))
+                outputs.append(self.evaluated(images).float())
             labels.append(batch.labels)
-            probabilities.append(logits.softmax(1))
-        truth = torch.cat(labels)
-        loss = float(torch.stack(losses).sum() / len(truth))
+        logits, truth = torch.cat(outputs), torch.cat(labels)
+        loss = float(self.criterion(logits, truth))  # over all at once: a mean of batches is another number for some
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
-        return Predictions(loss, truth.cpu().numpy(), torch.cat(probabilities).cpu().numpy())
+        return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())
 
     def state_dict(self) -> dict[str, Any]:
         """All that later steps depend on; the tensors are the live ones, not copies."""

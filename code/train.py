@@ -33,6 +33,7 @@ from devices import select_device
 from learner import Learner, Predictions, build_learner
 from loader import Loader
 from metrics import confusion_matrix, scores
+from model import load_state
 from optimization import get_lr
 from position import Position
 from report import grid_image, write_report
@@ -194,7 +195,7 @@ class Run:
         """Publish the best network so far; before the first epoch ended, the network as it is."""
         position, args = self.position, self.args
         if position.best_weights is not None:
-            self.learner.evaluated.load_state_dict(position.best_weights)
+            load_state(self.learner.evaluated, position.best_weights)
         description = Description(
             args.model,
             args.head,

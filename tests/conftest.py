@@ -1,11 +1,15 @@
 """Tiny generated data sets, and global state put back after every test."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads would only wait for each other
+
 import torch
 from hypothesis import settings
 from PIL import Image

@@ -157,3 +157,21 @@ def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Dat
 def test_a_weight_for_a_loss_without_weights_is_refused(data: Data) -> None:
     with pytest.raises(ConfigError, match="takes no class weights"):
         learner_of(data, criterion="f1", class_weights="balanced")
+
+
+def test_one_picture_at_a_time_is_too_few_for_batch_norm(data: Data) -> None:
+    learner, batch = learner_of(data), first_batch(data)
+    with pytest.raises(ConfigError, match="more than one picture"):
+        learner.step(Batch(0, batch.pixels[:1], batch.labels[:1], batch.rows[:1]), epoch=0, steps_done=0)
+
+
+@pytest.mark.parametrize("criterion", ["cross_entropy", "focal", "f1"])
+def test_the_validation_loss_does_not_depend_on_the_batch_size(faces: Callable[..., Path], criterion: str) -> None:
+    data = read_data(faces(18), PLAIN)  # enough for every class to be in both parts
+    weights = "none" if criterion == "f1" else "balanced"
+    learner = learner_of(data, criterion=criterion, class_weights=weights)
+    losses = [
+        learner.predict(data.loaders(replace(PLAIN, valid_batch_size=size), CPU)[1].epoch(0)).loss
+        for size in (1, 5, 100)
+    ]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)

@@ -111,7 +111,8 @@ def test_every_loss_falls_where_its_gradient_leads(name: str) -> None:
     before.backward()
     assert logits.grad is not None
     after = criterion(logits - 0.1 * logits.grad / logits.grad.norm(), labels)
-    assert before.shape == () and after < before
+    assert before.shape == ()
+    assert after < before
 
 
 @pytest.mark.parametrize("name", _criterion_entrypoints)
@@ -121,8 +122,10 @@ def test_gradients_stay_finite_for_extreme_logits(name: str, dtype: torch.dtype)
     logits, labels = (6e4 * sign).to(dtype).requires_grad_(), torch.randint(CLASSES, (64,))
     loss = create_criterion(name)(logits, labels)
     loss.backward()
-    assert loss.dtype == torch.float32 and loss.isfinite()
-    assert logits.grad is not None and logits.grad.isfinite().all()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 2.0])
@@ -131,7 +134,8 @@ def test_a_certain_and_right_answer_costs_nothing_and_pulls_nowhere(gamma: float
     loss = FocalLoss(gamma=gamma)(logits, torch.tensor([0, 1]))
     loss.backward()
     assert loss.item() == 0
-    assert logits.grad is not None and torch.equal(logits.grad, torch.zeros(2, 2))
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize("name", _criterion_entrypoints)
@@ -150,8 +154,10 @@ def test_every_loss_works_under_autocast(name: str) -> None:
         logits = layer(torch.randn(32, 10))
         loss = create_criterion(name)(logits, labels)
     loss.backward()
-    assert logits.dtype == torch.bfloat16 and loss.dtype == torch.float32
-    assert layer.weight.grad is not None and layer.weight.grad.isfinite().all()
+    assert logits.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
@@ -247,5 +253,6 @@ def test_balanced_weights_are_those_of_scikit_learn(kind: str) -> None:
     present = np.unique(labels)
     expected = np.zeros(CLASSES)
     expected[present] = compute_class_weight("balanced", classes=present, y=labels)
-    assert found.dtype == torch.float32 and found.shape == (CLASSES,)
+    assert found.dtype == torch.float32
+    assert found.shape == (CLASSES,)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
