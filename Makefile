@@ -27,7 +27,9 @@ BIN    := .venv/bin
 OURS  := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON SUBMIT JOB SEARCH FUZZ
 lower  = $(shell echo '$(1)' | tr 'A-Z_' 'a-z-')
 GIVEN := $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name)))
-FLAGS  = $(foreach name,$(GIVEN),--$(call lower,$(name)) '$($(name))') $(ARGS)
+# In `make train infer evaluate EPOCHS=3` they are those of train.
+FLAGS  = $(if $(filter-out train demo,$@),$(if $(filter train,$(MAKECMDGOALS)),,$(GIVEN_FLAGS)),$(GIVEN_FLAGS))
+GIVEN_FLAGS = $(foreach name,$(GIVEN),--$(call lower,$(name)) '$($(name))') $(ARGS)
 
 .PHONY: help
 help:  ## list the verbs
@@ -58,7 +60,7 @@ test: .venv/dev  ## run the whole suite, lint and types
 
 .PHONY: train infer evaluate
 train infer evaluate: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## (also infer, evaluate) run the verb on DATA, leave the results in OUT
-	@mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints
+	@mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints && rm -f $(OUT)/output/failure
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm $@$(if $(filter-out evaluate,$@),$(GPU)) $(FLAGS),$(call host,$(DATA)) $(BIN)/python code/$(PROGRAM_$@).py $(FLAGS))
 
