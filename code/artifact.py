@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import safetensors.torch
 import torch
-from model import create_model, load_state
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from environment import replacing
 from errors import JobError, ModelError
 from images import Preparation
 from labels import MASKED_FACES, LabelScheme
+from model import create_model, load_state
 
 WEIGHTS, DESCRIPTION, LEGACY, ARCHIVE = "model.safetensors", "model.json", "best.pth", "model.tar.gz"
 FORMAT = 1

@@ -36,10 +36,10 @@ class Position:
         self.steps_done += 1
 
     def check_finite(self) -> None:
-        """Raise TrainingError if a loss of this epoch was not finite: it stays so in the sum."""
+        """Raise TrainingError if a loss of this epoch was not finite, which it stays in the sum; after every step."""
         if self.loss_sum is not None and not self.loss_sum.isfinite():
             raise TrainingError(
-                f"the loss is not finite in epoch {self.epoch + 1} at or before step {self.steps_done}; "
+                f"the loss is not finite at step {self.steps_done}, in epoch {self.epoch + 1}; "
                 "lower --lr, set --clip-norm, or train with --precision fp32"
             )
 

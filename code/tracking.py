@@ -8,11 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from metrics import log_line
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from environment import replacing
+from metrics import log_line
 
 Item = TypeVar("Item")
 

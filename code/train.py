@@ -148,6 +148,7 @@ class Run:
         batches = progress(loader.epoch(position.epoch, first), len(loader), f"epoch {position.epoch + 1}", first)
         for batch in batches:
             loss, predicted = learner.step(batch, position.epoch, position.steps_done)
+            position.check_finite()  # of the steps before, so that a GPU has this one to work on meanwhile
             position.add(loss, confusion_matrix(batch.labels, predicted, self.data.dataset.num_classes))
             if position.steps_done % self.args.log_interval == 0:
                 accuracy = float((batch.labels == predicted).float().mean())

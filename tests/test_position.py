@@ -44,7 +44,7 @@ def test_a_loss_that_is_not_finite_stays_visible_in_the_sum(bad: float) -> None:
     position = Position("exp")
     for loss in (1.0, bad, 1.0):
         position.add(torch.tensor(loss), matrix(1, 0))
-    with pytest.raises(TrainingError, match="epoch 1 at or before step 3"):
+    with pytest.raises(TrainingError, match="step 3, in epoch 1"):
         position.check_finite()
 
 

@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_publishes_nothing(
         return (loss * float("nan") if steps_done == 1 else loss), predicted
 
     monkeypatch.setattr(Learner, "step", poisoned)
-    with pytest.raises(TrainingError, match="step 2"):
+    with pytest.raises(TrainingError, match="at step 2, in epoch 1"):
         train(faces(), tmp_path / "model", QUICK, output_dir=tmp_path / "output")
     assert not (tmp_path / "model").exists()
 
