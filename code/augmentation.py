@@ -202,9 +202,8 @@ def create_augmentation(
     resize: tuple[int, int],
     mean: Triple,
     std: Triple,
-    /,
-    *,
     crop: tuple[int, int] | None = None,
+    /,
     **arguments: Any,
 ) -> BaseAugmentation:
     """Build an augmentation by name; raises ConfigError for an unknown name or argument."""
@@ -217,6 +216,8 @@ def create_augmentation(
     ]
     for argument in arguments:
         if argument not in accepted:
-            taken = unknown_name("argument", argument, accepted, most=12) if accepted else "it takes none"
-            raise ConfigError(f"--augmentation-args: {argument!r} is not an argument of {name}; {taken}")
+            refused = unknown_name(f"argument of {name}", argument, accepted, most=12)
+            raise ConfigError(
+                f"--augmentation-args: {refused if accepted else f'{name} takes no arguments, got {argument!r}'}"
+            )
     return _augmentations[name](resize, mean, std, crop, **arguments)

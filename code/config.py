@@ -123,7 +123,7 @@ class TrainConfig:
 
 def _fold(text: str) -> tuple[int, int] | None:
     part, slash, parts = text.partition("/")
-    if not (slash and part.isdigit() and parts.isdigit()):
+    if not (slash and part.isdecimal() and parts.isdecimal()):
         return None
     return (int(part), int(parts)) if 1 <= int(part) <= int(parts) >= 2 else None
 

@@ -109,4 +109,4 @@ def read_data(data_dir: Path, args: TrainConfig) -> Data:
 
 def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseAugmentation:
     arguments: dict[str, Any] = dict(args.augmentation_args)
-    return create_augmentation(args.augmentation, args.resize, *statistics, crop=args.crop, **arguments)
+    return create_augmentation(args.augmentation, args.resize, *statistics, args.crop, **arguments)

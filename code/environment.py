@@ -105,6 +105,8 @@ def explain_os_error(error: OSError) -> str | None:
             return f"not allowed to write or read there; check the mount and the user the job runs as{where}"
         case errno.EMFILE | errno.ENFILE:
             return f"too many open files; raise the limit (ulimit -n){where}"
+        case errno.ENAMETOOLONG:
+            return f"a name is longer than the file system allows; choose a shorter one{where}"
     return None
 
 

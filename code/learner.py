@@ -179,8 +179,9 @@ def build_learner(
 
 
 def _criterion(args: TrainConfig, data: Data) -> nn.Module:
+    plain = create_criterion(args.criterion, **args.criterion_args)
     if args.class_weights == "none":
-        return create_criterion(args.criterion, **args.criterion_args)
+        return plain
     labels = data.dataset.samples.labels[data.rows["train"]]
     weights = balanced_class_weights(labels, data.dataset.num_classes)
     return create_criterion(args.criterion, weight=weights, **args.criterion_args)

@@ -152,7 +152,7 @@ def is_criterion(criterion_name: str) -> bool:
     return criterion_name in _criterion_entrypoints
 
 
-def create_criterion(criterion_name: str, **kwargs: Any) -> nn.Module:
+def create_criterion(criterion_name: str, /, **kwargs: Any) -> nn.Module:
     """Build a loss; raises ConfigError for an unknown name or argument, or a value that it cannot take.
 
     >>> create_criterion("focal", gamma=1.5)
@@ -160,10 +160,10 @@ def create_criterion(criterion_name: str, **kwargs: Any) -> nn.Module:
     """
     create, taken = criterion_entrypoint(criterion_name), _ARGUMENTS[criterion_name]
     given = {name: value for name, value in kwargs.items() if value is not None}
-    if "weight" in given and "weight" not in inspect.signature(create).parameters:
+    if isinstance(given.get("weight"), Tensor) and "weight" not in inspect.signature(create).parameters:
         raise ConfigError(f"--class-weights: the loss {criterion_name!r} takes no class weights; choose another loss")
     for name, value in given.items():
-        if name == "weight":
+        if name == "weight" and isinstance(value, Tensor):
             continue
         if name not in taken:
             raise ConfigError(f"--criterion-args: {unknown_name(f'argument of {criterion_name}', name, taken)}")

@@ -55,7 +55,16 @@ def test_a_large_whole_number_keeps_every_digit() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["128", "96"], ["128,96"], ["[128, 96]"], ["(128, 96)"], ['"[128, 96]"'], ["[128,", "96]"], ['"128"', "96"]],
+    [
+        ["128", "96"],
+        ["128,96"],
+        ["128 96"],
+        ["[128, 96]"],
+        ["(128, 96)"],
+        ['"[128, 96]"'],
+        ["[128,", "96]"],
+        ['"128"', "96"],
+    ],
 )
 def test_a_pair_is_read_in_every_spelling(words: list[str]) -> None:
     assert read("--resize", *words).resize == (128, 96)

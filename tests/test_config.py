@@ -109,7 +109,7 @@ def test_a_fold_is_a_part_of_several(fold: str) -> None:
     assert settings.fold_numbers == tuple(map(int, fold.split("/")))
 
 
-@pytest.mark.parametrize("fold", ["", "3", "0/5", "6/5", "1/1", "a/b", "1/2/3", "-1/5", "1/"])
+@pytest.mark.parametrize("fold", ["", "3", "0/5", "6/5", "1/1", "a/b", "1/2/3", "-1/5", "1/", "\u00b2/5"])
 def test_a_fold_that_is_none_is_a_sentence(fold: str) -> None:
     (problem,) = TrainConfig(fold=fold).problems()
     assert problem.startswith(f"--fold: {fold!r} is not k/n")

@@ -10,7 +10,7 @@ import pytest
 
 from config import TrainConfig
 from data import read_data
-from errors import DataError
+from errors import ConfigError, DataError
 
 SMALL = TrainConfig(resize=(32, 24), val_ratio=0.34)
 Faces = Callable[..., Path]
@@ -61,3 +61,8 @@ def test_statistics_of_the_data_are_those_of_its_training_pixels(faces: Faces) -
 def test_splitting_by_picture_is_said_to_flatter(faces: Faces, capsys: pytest.CaptureFixture[str]) -> None:
     read_data(faces(6), replace(SMALL, dataset="MaskBaseDataset"))
     assert "people are in both parts" in capsys.readouterr().err
+
+
+def test_the_crop_is_a_flag_of_its_own_and_no_argument_of_an_augmentation(faces: Faces) -> None:
+    with pytest.raises(ConfigError, match=r"--augmentation-args: .*crop"):
+        read_data(faces(6), replace(SMALL, augmentation_args={"crop": 5}))

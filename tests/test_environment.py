@@ -6,7 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,10 +25,19 @@ from environment import (
     replacing,
     run,
     write_failure,
+    write_message,
 )
 from errors import ConfigError, DataError
 
 CODE = Path(__file__).parents[1] / "code"
+
+
+@pytest.fixture(autouse=True)
+def restore_signal_handlers() -> Iterator[None]:
+    """`guard` answers SIGTERM for its process; the process of the tests keeps its own answer."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -81,6 +90,7 @@ def test_a_bug_of_ours_names_its_place_first_and_keeps_the_traceback(
         (errno.EROFS, "not allowed to write or read there"),
         (errno.EACCES, "not allowed to write or read there"),
         (errno.EMFILE, "too many open files"),
+        (errno.ENAMETOOLONG, "a name is longer than the file system allows"),
     ],
 )
 def test_what_the_machine_refuses_is_a_sentence_that_ends_with_the_path(
@@ -130,6 +140,17 @@ def test_a_processing_job_finds_the_cause_in_its_message_file_too(
     monkeypatch.setenv("SM_MESSAGE_FILE", str(tmp_path / "message"))
     write_failure("the cause")
     assert failure.read_text() == (tmp_path / "message").read_text() == "the cause"
+
+
+def test_a_processing_job_is_told_what_came_out_in_at_most_1024_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SM_MESSAGE_FILE", str(tmp_path / "message"))
+    write_message("\N{SNOWMAN}" * 1000)
+    assert (tmp_path / "message").read_text() == "\N{SNOWMAN}" * (FAILURE_BYTES // 3)
+    monkeypatch.delenv("SM_MESSAGE_FILE")
+    write_message("nobody asked")
+    assert [path.name for path in tmp_path.iterdir()] == ["message"]
 
 
 def test_the_first_to_fail_is_the_one_that_is_read(failure: Path) -> None:
@@ -225,8 +246,9 @@ def test_a_disk_that_fills_up_at_the_last_moment_leaves_the_old_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"), replacing(path) as file:
+    with pytest.raises(OSError, match="No space left") as caught, replacing(path) as file:
         file.write("new")
+    assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.json"]
 
@@ -285,6 +307,16 @@ def test_on_this_machine_there_is_a_cpu_and_some_memory() -> None:
 def test_memory_is_guessed_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_read", lambda path: "")
     assert free_memory_bytes() == 1 << 30
+
+
+def test_a_verb_that_does_not_listen_ends_at_sigterm() -> None:
+    program = """
+import os, signal
+from environment import run
+run(lambda: (os.kill(os.getpid(), signal.SIGTERM), print("still here")))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=CODE, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGTERM, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

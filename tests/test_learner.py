@@ -175,3 +175,16 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(faces: Callable[.
         for size in (1, 5, 100)
     ]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"criterion_args": {"weight": 3}},
+        {"criterion_args": {"weight": 3}, "class_weights": "balanced"},
+        {"criterion_args": {"criterion_name": 3}},
+    ],
+)
+def test_arguments_that_are_not_for_the_command_line_are_a_sentence(data: Data, changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="--criterion-args"):
+        learner_of(data, **changes)
