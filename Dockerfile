@@ -41,8 +41,8 @@ COPY container/requirements.lock /tmp/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /opt/venv \
  && sed -n '/^\(pip\|setuptools\)==/,/[^\\]$/p' /tmp/requirements.lock >/tmp/build.lock \
- && pip install --require-hashes --requirement /tmp/build.lock \
- && pip install --require-hashes --no-build-isolation --requirement /tmp/requirements.lock
+ && pip install --require-hashes --no-deps --requirement /tmp/build.lock \
+ && pip install --require-hashes --no-deps --no-build-isolation --requirement /tmp/requirements.lock
 # What a job never reads: static archives, headers, the packages' own tests, and the multi-GPU solver that nothing
 # links. Triton's headers stay, its compiler includes them.
 WORKDIR /opt/venv/lib
@@ -93,7 +93,7 @@ CMD ["train"]
 FROM job AS test
 COPY container/requirements-dev.lock /tmp/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --require-hashes --requirement /tmp/requirements-dev.lock
+    pip install --require-hashes --no-deps --requirement /tmp/requirements-dev.lock
 ENTRYPOINT ["python", "-m", "pytest", "-p", "no:cacheprovider"]
 CMD ["-m", "not image"]
 

@@ -110,7 +110,8 @@ define install
 @command -v cc >/dev/null || { echo "a C compiler is needed to build sagemaker-training; apt-get install gcc python3-dev" >&2; exit 1; }
 @echo "installing $(1) into .venv (about 7 GB, some minutes, once)"
 @$(PYTHON) -m venv .venv
-@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(1)
+@# The lock names everything, so pip has nothing to resolve: a release of tomorrow cannot break an install of today.
+@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $(1)
 @touch $@
 endef
 
