@@ -33,7 +33,7 @@ GIVEN_FLAGS = $(foreach name,$(GIVEN),--$(call lower,$(name)) '$($(name))') $(AR
 
 .PHONY: help
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- with nothing but Python ----
 
@@ -58,14 +58,32 @@ test: .venv/dev  ## run the whole suite, lint and types
 
 # ---- the job, in Docker or here ----
 
-.PHONY: train infer evaluate
-train infer evaluate: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## (also infer, evaluate) run the verb on DATA, leave the results in OUT
-	@mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints && rm -f $(OUT)/output/failure
-	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
-	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm $@$(if $(filter-out evaluate,$@),$(GPU)) $(FLAGS),$(call host,$(DATA)) $(BIN)/python code/$(PROGRAM_$@).py $(FLAGS))
+.PHONY: train evaluate
+train evaluate: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## run the verb on DATA, leave the results in OUT
+	@$(call begin,$@)
+	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm $@$(if $(filter train,$@),$(GPU)) $(FLAGS),$(call host,$(DATA)) $(BIN)/python code/$(PROGRAM_$@).py $(FLAGS))
+
+.PHONY: infer
+infer: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## label DATA as SageMaker Batch Transform does: a server, a request for each picture, output.csv
+	@$(call begin,$@)
+	@$(if $(filter docker,$(RUNTIME)),$(transform_in_docker),$(call host,$(DATA)) $(BIN)/python container/transform.py $(FLAGS))
+
+# The server goes in every case, and says first why if there are no labels. A name for each OUT keeps two runs apart.
+transform_in_docker = export $(for_compose) COMPOSE_PROFILES=batch,gpu \
+		COMPOSE_PROJECT_NAME=transform-$$(echo '$(abspath $(OUT))' | cksum | cut -d ' ' -f 1); \
+	clean() { docker compose down --timeout 5 2>/dev/null; }; \
+	end() { status=$$?; test $$status = 0 || docker compose logs --no-log-prefix transform-server$(GPU) >&2; clean; exit $$status; }; \
+	clean; trap end EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	docker compose run --rm transform$(GPU) $(FLAGS)
+
+begin = mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints && rm -f $(OUT)/output/failure && \
+	echo "$(1): in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
+
+.PHONY: serve
+serve: $(if $(filter host,$(RUNTIME)),.venv/job)  ## answer at http://127.0.0.1:8080/invocations with the model in OUT, until Ctrl-C
+	@$(if $(filter docker,$(RUNTIME)),$(compose) up serve,SM_MODEL_DIR=$(OUT)/model SERVE_HOST=127.0.0.1 $(BIN)/python container/serve.py $(FLAGS))
 
 PROGRAM_train    := train
-PROGRAM_infer    := inference
 PROGRAM_evaluate := evaluation
 
 .PHONY: check-data
@@ -76,7 +94,8 @@ check-data:
 # The folders that docker-compose.yml mounts, as the variables that the verbs read.
 host = SM_CHANNEL_TRAIN=$(1)/train SM_CHANNEL_EVAL=$(1)/eval SM_CHANNEL_MODEL=$(OUT)/model SM_GROUND_TRUTH_DIR=$(1)/gt \
 	SM_MODEL_DIR=$(OUT)/model SM_CHECKPOINT_DIR=$(OUT)/checkpoints SM_OUTPUT_DIR=$(OUT)/output SM_OUTPUT_DATA_DIR=$(OUT)/output/data
-compose = DATA='$(abspath $(DATA))' OUT='$(abspath $(OUT))' IMAGE=$(IMAGE) USER_ID=$$(id -u) GROUP_ID=$$(id -g) docker compose
+for_compose = DATA='$(abspath $(DATA))' OUT='$(abspath $(OUT))' IMAGE=$(IMAGE) USER_ID=$$(id -u) GROUP_ID=$$(id -g)
+compose = $(for_compose) docker compose
 
 .PHONY: image
 image:  ## build the image
@@ -92,6 +111,14 @@ shell:  ## a shell inside the image
 	docker run --rm --interactive --tty --entrypoint /bin/bash $(IMAGE)
 
 # ---- the project itself ----
+
+.PHONY: fuzz
+fuzz: .venv/dev  ## 100,000 damaged pictures, headers and connections against the server
+	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/test_serve_fuzz.py
+
+.PHONY: bench-serve
+bench-serve: .venv/dev  ## the server against the usual handler and against its ceiling, as ratios
+	PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_serve.py $(ARGS)
 
 .PHONY: format
 format: .venv/dev  ## put the code into the project's form

@@ -12,6 +12,8 @@ from PIL import Image
 import account_options
 import config
 import job_options
+import serve_config
+import transform
 from demo import contact_sheet
 from labels import MASKED_FACES
 
@@ -19,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FIELDS = [
     field
-    for module in (config, account_options, job_options)
+    for module in (config, account_options, job_options, serve_config, transform)
     for cls in vars(module).values()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls)
     for field in dataclasses.fields(cls)
@@ -42,7 +44,8 @@ def test_the_contract_table_names_every_folder_variable_and_no_other() -> None:
 
 def test_every_flag_in_the_text_exists() -> None:
     known = {f"--{field.name}".replace("_", "-") for field in FIELDS}
-    text = "\n".join(line for line in README.splitlines() if "docker" not in line and "submit" not in line)
+    others = re.compile("docker|submit|curl")
+    text = "\n".join(line for line in README.splitlines() if not others.search(line))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help", "--dry-run", "--network", "--rm"} <= known
 
 

@@ -1,0 +1,100 @@
+"""The model behind the server: loaded from a folder that may be hostile, called with batches of prepared pictures.
+
+Only `model.safetensors` and `model.json` are read: no pickle, no archive, no link. Whatever does not fit is a
+ModelError before the server says that it is ready.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from artifact import DESCRIPTION, MAX_BYTES, WEIGHTS, Description, find, load
+from augmentation import BaseAugmentation
+from devices import place, select_device, select_dtype
+from environment import cpu_count, existing_folder
+from errors import JobError, ModelError
+from images import Pixels, Preparation
+from serve_config import ServeConfig
+
+MAX_DESCRIPTION_BYTES = 10 << 20
+MAX_SIDE = 4096  # pixels; a model that wants more is a way to take the memory
+
+
+class Classifier:
+    """Pixels (batch, height, width, 3) to probabilities (batch, classes), the same as code/inference.py computes."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        """Load the model and warm it up; raises ModelError for one that cannot be used."""
+        self.cpus = config.threads or cpu_count()
+        torch.set_num_threads(self.cpus)
+        self.device = select_device(config.device)
+        self.dtype = select_dtype(config.precision, self.device)
+        model, description, self.digest = read_model(config.model_dir)
+        self.scheme, self.preparation = description.scheme, description.preparation
+        self.name = f"{description.architecture}, {self.scheme.num_classes} classes"
+        self._model = place(model, self.device)
+        self._augmentation = BaseAugmentation.of(self.preparation)
+        self._warm_up(config)
+
+    def prepare(self, data: bytes) -> Pixels:
+        """Decode, crop and resize as in training; raises ImageError."""
+        return self._augmentation.prepare(data)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (batch, 3, height, width)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            logits = self._model(self._augmentation.normalize(images))
+        probabilities: NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
+        return probabilities
+
+    def _warm_up(self, config: ServeConfig) -> None:
+        """Run the smallest and the largest batch, so that the first client does not wait for memory and kernels."""
+        for size in sorted({1, config.batch_size}):
+            probabilities = self(np.zeros((size, *self.preparation.size, 3), np.uint8))
+            if probabilities.shape != (size, self.scheme.num_classes) or not np.isfinite(probabilities).all():
+                raise ModelError(f"the model answers a black picture with numbers that are none: {config.model_dir}")
+
+
+def read_model(folder: Path) -> tuple[nn.Module, Description, str]:
+    """The network, its description and a digest of both; raises ModelError, whatever lies in the folder."""
+    existing_folder(folder, "SM_MODEL_DIR", f"{WEIGHTS} and {DESCRIPTION}")
+    found = find(folder)
+    if not found.is_dir():
+        raise ModelError(f"serving reads {WEIGHTS} and {DESCRIPTION} only, found {found.name}; train again: {found}")
+    for name, most in ((WEIGHTS, MAX_BYTES), (DESCRIPTION, MAX_DESCRIPTION_BYTES)):
+        if (found / name).is_symlink():
+            raise ModelError(f"{name} is a link, expected a regular file; copy what it points to: {found}")
+        if (found / name).is_file() and (found / name).stat().st_size > most:
+            raise ModelError(f"{name} is larger than {most} bytes, which no model of this job is: {found}")
+    try:
+        model, description = load(found)
+        _check(description, found)
+    except JobError as error:
+        raise ModelError(str(error)) from None
+    except Exception as error:  # a description made by hand can make Python raise anything
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else 'no reason given'}"
+        raise ModelError(f"the model cannot be built from its {DESCRIPTION} ({reason}): {found}") from error
+    return model, description, hashlib.sha256((found / DESCRIPTION).read_bytes()).hexdigest()
+
+
+def _check(description: Description, folder: Path) -> None:
+    """Raise ModelError for a preparation that no training run writes, or class names that cannot be sent."""
+    preparation = description.preparation
+    sides = [*preparation.size, *(preparation.crop or (8, 8))]
+    if not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in sides) or len(sides) != 4:
+        raise ModelError(f"size {preparation.size} or crop {preparation.crop} is not that of a picture: {folder}")
+    if not _are_statistics(preparation):
+        raise ModelError(f"mean {preparation.mean} or std {preparation.std} is not three numbers: {folder}")
+    for name in description.scheme.classes:
+        name.encode()
+
+
+def _are_statistics(preparation: Preparation) -> bool:
+    numbers = [*preparation.mean, *preparation.std]
+    return len(numbers) == 6 and all(map(math.isfinite, numbers)) and all(std > 0 for std in preparation.std)

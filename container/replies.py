@@ -1,0 +1,132 @@
+"""What the server says: answers as JSON, JSON lines or csv, as the client accepts them; problems always as JSON.
+
+    {"prediction": 7, "label": "...", "mask": "...", "gender": "...", "age": "...", "probability": 0.93}
+    {"error": {"code": "undecodable_image", "message": "..."}, "prediction": null}
+
+`verbose` (`Accept: application/json;verbose`) adds `probabilities`, in the order of the classes, and `labels`. A row of
+csv holds prediction, label, the attributes, probability, error, and if verbose all probabilities.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from labels import LabelScheme
+
+JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
+DIGITS = 6  # of a probability
+RETRY_SECONDS = 1
+
+
+class Problem(Exception):
+    """A request that gets no answer: the HTTP status, a code for machines, a sentence for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+    def reply(self) -> Response:
+        headers = {"retry-after": str(RETRY_SECONDS)} if self.status == 503 else {}
+        if self.code == "unsupported_encoding":
+            headers["accept-encoding"] = "gzip"
+        return Response(error_body(self.code, str(self)), self.status, headers, JSON)
+
+
+def error_body(code: str, message: str) -> bytes:
+    return json.dumps(_error(code, message)).encode()
+
+
+def _error(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}, "prediction": None}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a client wants its answer."""
+
+    media_type: str = JSON
+    verbose: bool = False
+
+
+def choose_format(accept: str | None) -> Format:
+    """The format that an Accept header prefers; raises Problem 406 if it leaves none."""
+    best: tuple[float, Format] | None = None
+    for part in (accept or "*/*").split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        offered = next((kind for kind in (JSON, CSV, JSON_LINES) if _covers(name, kind)), None)
+        quality = _quality(parameters)
+        if offered and quality > 0 and (best is None or quality > best[0]):
+            verbose = bool({"verbose", "verbose=true", "verbose=1"} & set(parameters))
+            best = quality, Format(offered, verbose)
+    if best is None:
+        raise Problem(
+            406, "not_acceptable", f"Accept is {quoted(accept)}; answers come as {JSON}, {JSON_LINES} or {CSV}"
+        )
+    return best[1]
+
+
+def _covers(name: str, media_type: str) -> bool:
+    """Whether `*/*`, `application/*` or the name itself means a media type."""
+    return name in ("*/*", "*", media_type, f"{media_type.split('/')[0]}/*")
+
+
+def _quality(parameters: list[str]) -> float:
+    """The weight `q` of a media range; 0 if it cannot be read, as for a range that is not wanted."""
+    given = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+    try:
+        return float(given)
+    except ValueError:
+        return 0.0
+
+
+def quoted(text: str | None, most: int = 80) -> str:
+    """A client's text as it may stand in a sentence: in quotes, in ASCII, no longer than people read."""
+    text = text or ""
+    return ascii(text if len(text) <= most else text[:most] + "...")
+
+
+class Writer:
+    """Turns probabilities into answers; what a class means is looked up once."""
+
+    def __init__(self, scheme: LabelScheme) -> None:
+        self.scheme = scheme
+        self._classes = [
+            {"prediction": label, "label": name, **scheme.describe(label)} for label, name in enumerate(scheme.classes)
+        ]
+
+    def answer(self, probabilities: NDArray[np.float32], wanted: Format) -> Response:
+        """The answer for one picture, from its probabilities (classes,)."""
+        label = int(probabilities.argmax())
+        record: dict[str, Any] = {**self._classes[label], "probability": round(float(probabilities[label]), DIGITS)}
+        if wanted.media_type == CSV:
+            return self._row([*record.values(), ""], probabilities if wanted.verbose else None)
+        if wanted.verbose:
+            record["probabilities"] = [round(value, DIGITS) for value in probabilities.tolist()]
+            record["labels"] = list(self.scheme.classes)
+        return _text(record, wanted)
+
+    def error(self, code: str, message: str, wanted: Format) -> Response:
+        """The answer for a picture that has none: status 200, because the request itself was well."""
+        if wanted.media_type != CSV:
+            return _text(_error(code, message), wanted)
+        blanks = [""] * (len(self._classes[0]) + 1)
+        missing = np.full(self.scheme.num_classes, np.nan, np.float32)
+        return self._row([*blanks, ascii(f"{code}: {message}")[1:-1]], missing if wanted.verbose else None)
+
+    def _row(self, cells: list[Any], probabilities: NDArray[np.float32] | None) -> Response:
+        if probabilities is not None:
+            cells += ["" if value != value else round(value, DIGITS) for value in probabilities.tolist()]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        return Response(text.getvalue(), media_type=CSV)
+
+
+def _text(record: dict[str, Any], wanted: Format) -> Response:
+    end = "\n" if wanted.media_type == JSON_LINES else ""
+    return Response(json.dumps(record) + end, media_type=wanted.media_type)

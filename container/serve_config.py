@@ -1,0 +1,94 @@
+"""The settings of the server. SageMaker gives a server nothing but environment variables, so each setting is one.
+
+On a laptop a flag does as well: SERVE_PRECISION=bf16 and `--precision bf16` are the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arguments import folder, knob
+
+BATCH_TRANSFORM_MB = 100  # SageMaker: MaxConcurrentTransforms x MaxPayloadInMB is at most this
+REQUESTS_PER_CPU = 8  # in flight: enough for batches that pay, while others are decoded
+
+
+def setting(variable: str, help: str, **accepted: Any) -> Mapping[str, Any]:
+    """What describes a field that an environment variable fills; `accepted` as for `knob`."""
+    return {**knob(None, help, **accepted).metadata, "variable": variable, "also": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """How to serve."""
+
+    model_dir: Path = folder("SM_MODEL_DIR", "/opt/ml/model", "folder with model.safetensors and model.json")
+    host: str = field(default="0.0.0.0", metadata=setting("SERVE_HOST", "address to listen at"))  # noqa: S104
+    port: int = field(
+        default=8080,
+        metadata=setting("SAGEMAKER_BIND_TO_PORT", "port to listen at, 0 for any free one", minimum=0, maximum=65535),
+    )
+    max_payload_mb: int = field(
+        default=6,
+        metadata=setting(
+            "SAGEMAKER_MAX_PAYLOAD_IN_MB", "largest body in MB, 0 for the most", minimum=0, maximum=BATCH_TRANSFORM_MB
+        ),
+    )
+    batch: bool = field(default=False, metadata=setting("SAGEMAKER_BATCH", "this is a batch transform job"))
+    bad_input: str = field(
+        default="row",
+        metadata=setting(
+            "BAD_INPUT",
+            "in batch transform, a bad picture gets a row that says so, or fails the job",
+            choices=("row", "fail"),
+        ),
+    )
+    precision: str = field(
+        default="fp32",
+        metadata=setting(
+            "SERVE_PRECISION",
+            "number format of the forward pass; bf16 is about twice as fast, fp32 agrees everywhere to 1e-5",
+            choices=("fp32", "bf16", "fp16", "auto"),
+        ),
+    )
+    device: str = field(
+        default="auto", metadata=setting("SERVE_DEVICE", "where to compute", choices=("auto", "cpu", "cuda"))
+    )
+    batch_size: int = field(
+        default=32, metadata=setting("SERVE_BATCH_SIZE", "most pictures in one model call", minimum=1, maximum=4096)
+    )
+    max_waiting: int = field(
+        default=128,
+        metadata=setting("SERVE_MAX_WAITING", "most requests at once; more are told to come back", minimum=1),
+    )
+    threads: int = field(
+        default=0, metadata=setting("SERVE_THREADS", "CPUs to use, 0 for all of them", minimum=0, maximum=256)
+    )
+    receive_seconds: float = field(
+        default=10.0, metadata=setting("SERVE_RECEIVE_SECONDS", "a request must have arrived after", above=0)
+    )
+
+    @property
+    def payload_mb(self) -> int:
+        """0 is SageMaker's word for no limit; ours is what it would send at once."""
+        return self.max_payload_mb or BATCH_TRANSFORM_MB
+
+    @property
+    def max_payload_bytes(self) -> int:
+        return self.payload_mb << 20
+
+    @property
+    def bad_pictures_get_rows(self) -> bool:
+        """On SageMaker one object that fails, after its retries, fails the whole transform job."""
+        return self.batch and self.bad_input == "row"
+
+    def execution_parameters(self, device: str, cpus: int) -> dict[str, int | str]:
+        """What batch transform asks for. A GPU is kept busy by one batch in the model and one on its way."""
+        wanted = 2 * self.batch_size if device == "cuda" else REQUESTS_PER_CPU * cpus
+        most = max(1, BATCH_TRANSFORM_MB // self.payload_mb)
+        return {
+            "MaxConcurrentTransforms": min(wanted, self.max_waiting, most),
+            "BatchStrategy": "SINGLE_RECORD",
+            "MaxPayloadInMB": self.payload_mb,
+        }

@@ -1,0 +1,347 @@
+"""The server against the handler that everybody writes first, and against its own ceiling, in one run.
+
+    PYTHONPATH=code:container python tests/benchmarks/bench_serve.py --clients 32 --rounds 5
+
+    plain      starlette, a picture at a time in the thread pool: Pillow, torchvision's transforms, the model, float32
+    serve      container/serve.py as it comes, float32
+    serve16    the same with SERVE_PRECISION=bf16
+    ceiling    decode and model in one process without HTTP, the same threads, the best batch size and order
+    ceiling16  the same in bf16
+    litserve   LitServe, batches of 32, where it is installed; it takes no raw bodies, so its pictures travel as base64
+
+Every leg runs the same weights on the same pictures, one JPEG for each request. The legs take turns, the medians over
+the rounds are compared, and only ratios are worth quoting: the load generator shares the CPUs.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from artifact import Description, load, publish
+from environment import cpu_count
+from images import Preparation
+from labels import MASKED_FACES
+from serve_config import ServeConfig
+
+ROOT = Path(__file__).parents[2]
+WIDTH, HEIGHT = 384, 512  # of the pictures, as in the competition
+BATCHES = (16, 32, 64)
+LIMIT_SECONDS = 120
+
+
+def pictures(count: int = 16) -> list[bytes]:
+    """JPEGs of about the size of a photograph of that many pixels, 45 kB."""
+    found = []
+    for seed in range(count):
+        random = np.random.default_rng(seed)
+        coarse = Image.fromarray(random.integers(0, 256, (12, 9, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)).astype(np.float32)
+        noisy = smooth + random.normal(0, 7, smooth.shape)
+        buffer = io.BytesIO()
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=80)
+        found.append(buffer.getvalue())
+    return found
+
+
+# the legs that are servers
+
+
+def plain(model_dir: Path, port: int) -> None:
+    """The yardstick: what a tutorial shows, on starlette instead of FastAPI, which adds its own time."""
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+    from torchvision import transforms
+
+    model, description = load(model_dir)
+    preparation = description.preparation
+    to_input = transforms.Compose(
+        [
+            transforms.Resize(preparation.size),
+            transforms.ToTensor(),
+            transforms.Normalize(preparation.mean, preparation.std),
+        ]
+    )
+
+    def predict(body: bytes) -> dict[str, Any]:
+        image = Image.open(io.BytesIO(body)).convert("RGB")
+        with torch.inference_mode():
+            probabilities = model(to_input(image).unsqueeze(0)).softmax(1)[0]
+        label = int(probabilities.argmax())
+        return {"prediction": label, "label": MASKED_FACES.classes[label], "probability": float(probabilities[label])}
+
+    async def invocations(request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(predict, await request.body()))
+
+    async def ping(request: Request) -> Response:
+        return Response()
+
+    routes = [Route("/ping", ping), Route("/invocations", invocations, methods=["POST"])]
+    uvicorn.run(Starlette(routes=routes), host="127.0.0.1", port=port, log_level="error")
+
+
+def litserve(model_dir: Path, port: int) -> None:
+    """LitServe as its documentation shows it, with the batching that suits it."""
+    import litserve as ls
+
+    class Api(ls.LitAPI):  # type: ignore[misc, name-defined]
+        def setup(self, device: str) -> None:
+            from classifier import Classifier
+
+            self.classifier = Classifier(ServeConfig(model_dir=model_dir, device="cpu"))
+
+        def decode_request(self, request: dict[str, str]) -> Any:
+            return self.classifier.prepare(base64.b64decode(request["image"]))
+
+        def batch(self, inputs: list[Any]) -> Any:
+            return np.stack(inputs)
+
+        def predict(self, pixels: Any) -> Any:
+            return self.classifier(pixels)
+
+        def unbatch(self, output: Any) -> list[Any]:
+            return list(output)
+
+        def encode_response(self, output: Any) -> dict[str, Any]:
+            return {"prediction": int(output.argmax()), "probability": float(output.max())}
+
+    api = Api(max_batch_size=32, batch_timeout=0.002, api_path="/invocations")
+    ls.LitServer(api, accelerator="cpu", healthcheck_path="/ping").run(port=port, log_level="error")
+
+
+def ceiling(model_dir: Path, precision: str, seconds: float) -> None:
+    """Pictures per second without HTTP: all threads prepare a batch while the one before is in the model, or after."""
+    from classifier import Classifier
+
+    ready = Classifier(ServeConfig(model_dir=model_dir, device="cpu", precision=precision))
+    files, best = pictures(), 0.0
+    rounds = [(size, ahead) for size in BATCHES for ahead in (True, False)]
+    with ThreadPoolExecutor(ready.cpus) as pool:
+        for size, ahead in rounds:
+            done, started = 0, time.monotonic()
+            coming = pool.map(ready.prepare, (files * size)[:size])
+            while time.monotonic() - started < seconds / len(rounds):
+                pixels = np.stack(list(coming))
+                if ahead:
+                    coming = pool.map(ready.prepare, (files * size)[:size])
+                ready(pixels)
+                if not ahead:
+                    coming = pool.map(ready.prepare, (files * size)[:size])
+                done += size
+            best = max(best, done / (time.monotonic() - started))
+            list(coming)
+    print(best)
+
+
+# load
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a number of clients measured: requests per second, and seconds per request."""
+
+    per_second: float
+    median: float
+    p99: float
+
+
+async def _client(port: int, bodies: list[bytes], ends: float, times: list[float], first: int) -> None:
+    """One client: a request, its answer, the next request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    number = first
+    while time.monotonic() < ends:
+        started = time.monotonic()
+        writer.write(bodies[number % len(bodies)])
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(size)
+        times.append(time.monotonic() - started)
+        number += 1
+    writer.close()
+
+
+def measure(port: int, bodies: list[bytes], clients: int, seconds: float) -> Load:
+    """Keep so many clients busy for so long."""
+    times: list[float] = []
+
+    async def run() -> float:
+        started = time.monotonic()
+        await asyncio.gather(*(_client(port, bodies, started + seconds, times, first) for first in range(clients)))
+        return time.monotonic() - started
+
+    took = asyncio.run(run())
+    times.sort()
+    return Load(len(times) / took, statistics.median(times), times[int(len(times) * 0.99)])
+
+
+def request(body: bytes, media_type: str) -> bytes:
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+# the comparison
+
+
+@contextlib.contextmanager
+def server(leg: str, model_dir: Path, port: int) -> Iterator[None]:
+    """A leg as a process of its own, ready and warm."""
+    environ = os.environ | {
+        "SM_MODEL_DIR": str(model_dir),
+        "SERVE_HOST": "127.0.0.1",
+        "SERVE_DEVICE": "cpu",
+        "SERVE_PRECISION": "bf16" if leg == "serve16" else "fp32",
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+    }
+    ours = [sys.executable, str(ROOT / "container" / "serve.py")]
+    others = [sys.executable, __file__, "--leg", leg, "--model-dir", str(model_dir), "--port", str(port)]
+    with subprocess.Popen(
+        ours if leg.startswith("serve") else others, env=environ, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            wait(port, process)
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    import urllib3
+
+    ends = time.monotonic() + LIMIT_SECONDS
+    while True:
+        assert process.poll() is None, "the server has ended"
+        assert time.monotonic() < ends, "the server is never ready"
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            if urllib3.request("GET", f"http://127.0.0.1:{port}/ping", retries=False, timeout=2).status == 200:
+                return
+        time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    import socket
+
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+def measure_ceiling(model_dir: Path, precision: str, seconds: float) -> float:
+    line = [sys.executable, __file__, "--leg", "ceiling", "--model-dir", str(model_dir), "--precision", precision]
+    done = subprocess.run([*line, "--seconds", str(seconds)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Run all legs by turns and print what came out."""
+    files = pictures()
+    raw = [request(body, "image/jpeg") for body in files]
+    packed = [
+        request(json.dumps({"image": base64.b64encode(body).decode()}).encode(), "application/json") for body in files
+    ]
+    legs = ["plain", "serve", "serve16"] + (["litserve"] if find_spec("litserve") else [])
+    crowd: dict[str, list[Load]] = defaultdict(list)
+    alone: dict[str, list[Load]] = defaultdict(list)
+    ceilings: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        model_dir = Path(folder) / "model"
+        description = Description(options.model, "joint", MASKED_FACES, Preparation((128, 96)))
+        torch.manual_seed(0)
+        publish(model_dir, description.build().state_dict(), description)
+        for number in range(options.rounds):
+            for leg, port in zip(legs, free_ports(len(legs)), strict=True):
+                bodies = packed if leg == "litserve" else raw
+                with server(leg, model_dir, port):
+                    measure(port, bodies, options.clients, 1)
+                    crowd[leg].append(measure(port, bodies, options.clients, options.seconds))
+                    alone[leg].append(measure(port, bodies, 1, options.seconds / 2))
+            for leg, precision in (("serve", "fp32"), ("serve16", "bf16")):
+                ceilings[leg].append(measure_ceiling(model_dir, precision, options.seconds))
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+    report(options, legs, crowd, alone, ceilings)
+
+
+def report(
+    options: argparse.Namespace,
+    legs: list[str],
+    crowd: dict[str, list[Load]],
+    alone: dict[str, list[Load]],
+    ceilings: dict[str, list[float]],
+) -> None:
+    size = sum(map(len, pictures())) / 16_000
+    print(
+        f"{options.model}, 128 x 96, JPEGs of {size:.0f} kB, {options.clients} clients, {cpu_count()} CPUs, "
+        f"torch {torch.__version__}, {options.rounds} rounds; medians"
+    )
+    print(f"{'':10}{'req/s':>8}{'p50 ms':>8}{'p99 ms':>8}   alone {'req/s':>8}{'p50 ms':>8}")
+    for leg in legs:
+        many, one = crowd[leg], alone[leg]
+        print(
+            f"{leg:10}{middle(many, 'per_second'):8.0f}{1000 * middle(many, 'median'):8.1f}"
+            f"{1000 * middle(many, 'p99'):8.1f}         {middle(one, 'per_second'):8.0f}"
+            f"{1000 * middle(one, 'median'):8.1f}"
+        )
+    for leg, found in ceilings.items():
+        print(f"{leg.replace('serve', 'ceiling'):10}{statistics.median(found):8.0f}")
+    base, base_alone = middle(crowd["plain"], "per_second"), middle(alone["plain"], "median")
+    for leg in legs[1:]:
+        speed = middle(crowd[leg], "per_second")
+        slowest = middle(crowd[leg], "p99") / middle(crowd["plain"], "p99")
+        text = f"{leg}: {speed / base:.2f} x the requests of plain, p99 {slowest:.2f} x its time"
+        text += f", alone {middle(alone[leg], 'median') / base_alone:.2f} x its time"
+        if leg in ceilings:
+            text += f", {speed / statistics.median(ceilings[leg]):.2f} of its ceiling"
+        print(text)
+
+
+def middle(loads: list[Load], name: str) -> float:
+    return statistics.median(getattr(load, name) for load in loads)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--leg", help=argparse.SUPPRESS)
+    parser.add_argument("--model-dir", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.leg == "plain":
+        plain(options.model_dir, options.port)
+    elif options.leg == "litserve":
+        litserve(options.model_dir, options.port)
+    elif options.leg == "ceiling":
+        ceiling(options.model_dir, options.precision, options.seconds)
+    else:
+        compare(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""What the tests of the server share: a small model, pictures, the server in this process and as its own process."""
+
+import asyncio
+import contextlib
+import http.client
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+
+from artifact import Description, publish
+from augmentation import BaseAugmentation
+from images import Preparation
+from labels import MASKED_FACES, LabelScheme
+from serve_config import ServeConfig
+from service import Ready, Service
+
+ROOT = Path(__file__).parents[1]
+SIZE = (32, 24)
+
+
+def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 3) -> Path:
+    """A tiny untrained model that finds different classes in different pictures."""
+    torch.manual_seed(seed)
+    description = Description("TinyModel", "joint", scheme, Preparation(SIZE))
+    model = description.build().eval()
+    augmentation = BaseAugmentation.of(description.preparation)
+    pixels = np.stack([augmentation.prepare(picture(seed)) for seed in range(20)])
+    with torch.no_grad():
+        logits = model(augmentation.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        scale = 2 / logits.std(0)
+        model.fc.weight *= scale.unsqueeze(1)  # type: ignore[union-attr, operator]
+        model.fc.bias.copy_((model.fc.bias - logits.mean(0)) * scale)  # type: ignore[union-attr, operator]
+    publish(folder, model.state_dict(), description)
+    return folder
+
+
+def picture(seed: int, kind: str = "JPEG", size: tuple[int, int] = (48, 64), **options: Any) -> bytes:
+    """A file of a given kind: coarse random colours, (width, height)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 3, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+class Reply:
+    """What came back, with the headers' names in small letters."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The code of an error, which must be as documented: JSON, with a sentence in it."""
+        assert self.headers["content-type"] == "application/json"
+        record = self.json()
+        assert record.keys() == {"error", "prediction"}
+        assert record["prediction"] is None
+        assert record["error"].keys() == {"code", "message"}
+        assert len(record["error"]["message"].split()) > 3
+        assert "Traceback" not in record["error"]["message"]
+        code: str = record["error"]["code"]
+        return code
+
+
+class InProcess:
+    """The service in this process, in an event loop of its own; calls may come from many threads."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.service = Service(config)
+        self.app = self.service.app()
+        self.logged: list[Exception] = []  # what uvicorn would print with its traceback
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._lifespan = self.app.router.lifespan_context(self.app)
+        self.run(self._lifespan.__aenter__())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.run(self._lifespan.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    def until_ready(self) -> Self:
+        while self.service.ready is None:
+            assert self.service.failure is None, self.service.failure
+            time.sleep(0.01)
+        return self
+
+    @property
+    def ready(self) -> Ready:
+        assert self.service.ready
+        return self.service.ready
+
+    def call(self, method: str, path: str, body: Any = b"", **headers: str) -> Reply:
+        """One request; `content_type` is the header Content-Type. In a body of parts, None means the client left."""
+        sent = [(name.replace("_", "-").encode(), text.encode("latin-1")) for name, text in headers.items()]
+        if isinstance(body, bytes):
+            sent.append((b"content-length", str(len(body)).encode()))
+        reply: Reply = self.run(self.exchange(method, path, body, sent))
+        return reply
+
+    def get(self, path: str) -> Reply:
+        return self.call("GET", path)
+
+    def post(self, body: Any, **headers: str) -> Reply:
+        return self.call("POST", "/invocations", body, **headers)
+
+    async def exchange(self, method: str, path: str, body: Any, headers: list[tuple[bytes, bytes]]) -> Reply:
+        """What an ASGI server does for one request."""
+        parts = iter([body]) if isinstance(body, bytes) else body
+        sent: list[Any] = []
+        scope = {
+            **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": ""},
+            **{"method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers},
+            **{"server": ("127.0.0.1", 8080), "client": ("127.0.0.1", 1)},
+        }
+
+        async def receive() -> Any:
+            part = next(parts, b"")
+            if part is None:
+                return {"type": "http.disconnect"}
+            return {"type": "http.request", "body": part, "more_body": part is not body and part != b""}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            self.logged.append(error)
+        named = {name.decode(): text.decode() for name, text in sent[0]["headers"]}
+        return Reply(sent[0]["status"], named, b"".join(message["body"] for message in sent[1:]))
+
+
+class Held:
+    """Calls of the model wait until they are let go."""
+
+    def __init__(self, server: InProcess) -> None:
+        self.batcher = server.ready.batcher
+        self.predict: Callable[[Any], Any] = self.batcher.predict
+        self.batcher.predict = self
+        self.gate = threading.Event()
+
+    def __call__(self, pixels: Any) -> Any:
+        assert self.gate.wait(20)
+        return self.predict(pixels)
+
+    def until_waiting(self, count: int) -> None:
+        while self.batcher.waiting < count:
+            time.sleep(0.005)
+
+
+class Running:
+    """A server in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process, self.port = process, port
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
+            reply = connection.getresponse()
+            return Reply(reply.status, {name.lower(): text for name, text in reply.getheaders()}, reply.read())
+
+    def get(self, path: str) -> Reply:
+        return self.call("GET", path)
+
+    def post(self, body: Any, **headers: str) -> Reply:
+        return self.call("POST", "/invocations", body, **headers)
+
+    def until_ready(self) -> Self:
+        ends = time.monotonic() + 60
+        while self.get("/ping").status != 200:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        return self
+
+    def resident_bytes(self) -> int:
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; returns the exit code and what was printed since the start."""
+        self.process.send_signal(signal.SIGTERM)
+        said, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+
+def server_command(model_dir: Path, **settings: object) -> dict[str, Any]:
+    """Arguments for subprocess: serve.py on a free port, with settings such as SAGEMAKER_BATCH="true"."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "OMP_NUM_THREADS": "1",
+        "SERVE_HOST": "127.0.0.1",
+        "SERVE_DEVICE": "cpu",
+        "SAGEMAKER_BIND_TO_PORT": "0",
+        "SM_MODEL_DIR": str(model_dir),
+        "PYTHONPATH": f"{ROOT / 'code'}:{ROOT / 'container'}",
+        **{name: str(value) for name, value in settings.items()},
+    }
+    return {"args": [sys.executable, "-W", "error", str(ROOT / "container" / "serve.py")], "env": environ}
+
+
+@contextlib.contextmanager
+def running(model_dir: Path, *, ready: bool = True, **settings: object) -> Iterator[Running]:
+    """The server, once it listens, and once it is ready too unless asked otherwise; gone with the block."""
+    command = server_command(model_dir, **settings)
+    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            assert line.startswith("listening: "), line + process.stdout.read()
+            server = Running(process, int(line.rsplit(":", 1)[1]))
+            yield server.until_ready() if ready else server
+        finally:
+            process.kill()

@@ -1,0 +1,175 @@
+"""Concurrent pictures travel together, alone ones at once, and each gets its own answer."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batching import Batcher, QueueFullError
+from errors import ImageError
+from images import Pixels
+
+
+class Model:
+    """Answers a picture with its own first value; calls wait for the gate if it is shut."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[int] = []
+        self.is_running = threading.Lock()
+        self.failure: Exception | None = None
+
+    def __call__(self, pixels: Pixels) -> Any:
+        assert self.is_running.acquire(blocking=False), "two model calls at once"
+        try:
+            self.batches.append(len(pixels))
+            assert self.gate.wait(10)
+            if self.failure:
+                raise self.failure
+            return pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
+        finally:
+            self.is_running.release()
+
+
+def a_picture(value: int) -> Callable[[], Pixels]:
+    return lambda: np.full((2, 2, 3), value, np.uint8)
+
+
+def run(
+    scenario: Callable[[Batcher, Model], Awaitable[None]], *, batch_size: int = 8, max_waiting: int = 100
+) -> tuple[Batcher, Model]:
+    """Play a scenario, then end the batcher as the server does."""
+    model = Model()
+
+    async def play() -> Batcher:
+        batcher = Batcher(model, batch_size=batch_size, max_waiting=max_waiting, threads=2)
+        try:
+            await asyncio.wait_for(scenario(batcher, model), 20)
+        finally:
+            model.gate.set()
+            await asyncio.to_thread(batcher.close)
+        return batcher
+
+    return asyncio.run(play()), model
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+async def behind_a_running_call(batcher: Batcher, model: Model, count: int) -> list[asyncio.Task[Any]]:
+    """One call that runs, and so many pictures that are prepared and wait for the next."""
+    model.gate.clear()
+    tasks = [asyncio.create_task(batcher.submit(a_picture(0)))]
+    await until(lambda: model.batches == [1])
+    tasks += [asyncio.create_task(batcher.submit(a_picture(value))) for value in range(1, count + 1)]
+    await until(lambda: batcher._ready.qsize() == count)
+    return tasks
+
+
+def test_what_waits_when_the_model_is_free_goes_in_one_call() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 5)
+        model.gate.set()
+        assert [int(row[0]) for row in await asyncio.gather(*tasks)] == list(range(6))
+
+    batcher, model = run(scenario)
+    assert model.batches == [1, 5]
+    assert (batcher.pictures, batcher.batches, batcher.waiting) == (6, 2, 0)
+
+
+def test_a_call_never_holds_more_than_its_size() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 9)
+        model.gate.set()
+        await asyncio.gather(*tasks)
+
+    assert run(scenario, batch_size=4)[1].batches == [1, 4, 4, 1]
+
+
+def test_a_client_alone_waits_for_nobody() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        for value in range(20):
+            assert await batcher.submit(a_picture(value)) == [value]
+
+    assert run(scenario)[1].batches == [1] * 20
+
+
+def test_everybody_gets_the_answer_to_their_own_picture() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        values = np.random.default_rng(0).integers(0, 256, 400).tolist()
+        rows = await asyncio.gather(*(batcher.submit(a_picture(value)) for value in values))
+        assert [int(row[0]) for row in rows] == values
+
+    run(scenario, max_waiting=400)
+
+
+def test_a_full_queue_refuses_at_once_and_takes_more_when_there_is_room() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 2)
+        assert batcher.is_full
+        with pytest.raises(QueueFullError):
+            await batcher.submit(a_picture(9))
+        model.gate.set()
+        await asyncio.gather(*tasks)
+        assert await batcher.submit(a_picture(9)) == [9]
+
+    assert run(scenario, max_waiting=3)[1].batches == [1, 2, 1]
+
+
+def test_a_picture_that_cannot_be_read_concerns_only_its_sender() -> None:
+    def unreadable() -> Pixels:
+        raise ImageError("no picture")
+
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        good, bad = await asyncio.gather(
+            batcher.submit(a_picture(4)), batcher.submit(unreadable), return_exceptions=True
+        )
+        assert good == [4]
+        assert isinstance(bad, ImageError)
+
+    assert run(scenario)[1].batches == [1]
+
+
+def test_a_model_call_that_fails_is_heard_of_by_all_in_it_and_is_not_the_end() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 3)
+        model.failure = RuntimeError("no memory")
+        model.gate.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["no memory"] * 4
+        model.failure = None
+        assert await batcher.submit(a_picture(5)) == [5]
+
+    run(scenario)
+
+
+def test_a_request_that_is_given_up_leaves_nothing_behind() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 2)
+        tasks[1].cancel()
+        model.gate.set()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(outcomes[1], asyncio.CancelledError)
+        assert (outcomes[0], outcomes[2]) == ([0], [2])
+        assert batcher.waiting == 0
+
+    run(scenario)
+
+
+def test_ending_ends_the_threads_and_only_after_the_last_call() -> None:
+    before = set(threading.enumerate())
+
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 3)
+        model.gate.set()
+        await asyncio.to_thread(batcher.close)
+        assert [int(row[0]) for row in await asyncio.gather(*tasks)] == [0, 1, 2, 3]
+
+    run(scenario)
+    assert {thread for thread in threading.enumerate() if "model" in thread.name or "decode" in thread.name} <= before

@@ -1,0 +1,71 @@
+"""A client that does not take its answers is a slow client too. The others are in test_serve.py."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from starlette.responses import Response
+
+from deadline import DeadlineProtocol
+
+RECEIVE_SECONDS = 0.3
+
+
+@pytest.fixture
+def server() -> Iterator[uvicorn.Server]:
+    """Uvicorn in a thread, with little room for answers that nobody takes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        protocol = cast(type[asyncio.Protocol], partial(DeadlineProtocol, RECEIVE_SECONDS))
+        config = uvicorn.Config(_answer, http=protocol, ws="none", loop="uvloop", lifespan="off", log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield server
+        server.should_exit = True
+        thread.join()
+
+
+async def _answer(scope: Any, receive: Any, send: Any) -> None:
+    await Response(b"x" * 1000)(scope, receive, send)
+
+
+def connect(server: uvicorn.Server) -> socket.socket:
+    (listener,) = server.servers[0].sockets
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(listener.getsockname())
+    return client
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off(
+    server: uvicorn.Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(server) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
+        while not any(connection.flow.write_paused for connection in set(server.server_state.connections)):
+            time.sleep(0.01)
+        paused = time.monotonic()
+        while server.server_state.connections or server.server_state.tasks:
+            assert time.monotonic() - paused < 10
+            time.sleep(0.01)
+        assert time.monotonic() - paused > RECEIVE_SECONDS / 2
+    assert caplog.records == []
+
+
+def test_a_client_that_reads_slowly_but_reads_gets_all_its_answers(server: uvicorn.Server) -> None:
+    asked, got, started = 2000, b"", time.monotonic()
+    with connect(server) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+        while got.count(b"HTTP/1.1 200 OK") < asked:
+            got += client.recv(4096)
+            time.sleep(0.002)
+    assert time.monotonic() - started > 3 * RECEIVE_SECONDS

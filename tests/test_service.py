@@ -1,0 +1,395 @@
+"""A picture gets its class in the form that was asked for; anything else gets a sentence, and never a 5xx."""
+
+import base64
+import csv
+import gzip
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import service
+from config import InferenceConfig
+from inference import inference
+from labels import MASKED_FACES, LabelScheme
+from serve_config import ServeConfig
+from serving import Held, InProcess, Reply, picture, publish_model
+from store import stream
+from test_bad_images import BOMBS
+
+EvalFolder = Callable[..., tuple[Path, list[int]]]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish_model(tmp_path_factory.mktemp("served") / "model")
+
+
+@pytest.fixture(scope="module")
+def config(model_dir: Path) -> ServeConfig:
+    return ServeConfig(model_dir=model_dir, device="cpu", max_payload_mb=1)
+
+
+@pytest.fixture(scope="module")
+def server(config: ServeConfig) -> Iterator[InProcess]:
+    with InProcess(config) as server:
+        yield server.until_ready()
+
+
+@pytest.fixture(scope="module")
+def batch_server(config: ServeConfig) -> Iterator[InProcess]:
+    with InProcess(replace(config, batch=True)) as server:
+        yield server.until_ready()
+
+
+def csv_row(reply: Reply) -> list[str]:
+    """The cells of a reply that is one line of csv."""
+    assert reply.headers["content-type"] == "text/csv; charset=utf-8"
+    (row,) = csv.reader(io.StringIO(reply.text))
+    return row
+
+
+# what comes in
+
+
+@pytest.mark.parametrize("content_type", [None, "", "application/octet-stream", "application/x-image", "image/png"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_a_picture_is_known_by_its_bytes_not_by_its_label(
+    server: InProcess, kind: str, content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"content_type": content_type}
+    reply = server.post(picture(1, kind), **headers)
+    assert reply.status == 200
+    assert reply.json()["prediction"] in range(18)
+
+
+@pytest.mark.parametrize("content_type", ["IMAGE/JPEG", "image/jpeg; q=1", "image/webp", "image/bmp"])
+def test_content_types_are_read_as_http_means_them(server: InProcess, content_type: str) -> None:
+    assert server.post(picture(1), content_type=content_type).status == 200
+
+
+def test_a_gzipped_picture_is_the_same_picture(server: InProcess) -> None:
+    packed = server.post(gzip.compress(picture(2)), content_encoding="gzip")
+    assert packed.status == 200
+    assert packed.body == server.post(picture(2)).body
+
+
+# what comes out
+
+
+def test_the_answer_names_class_and_attributes(server: InProcess) -> None:
+    reply = server.post(picture(3))
+    assert reply.headers["content-type"] == "application/json"
+    answer = reply.json()
+    assert list(answer) == ["prediction", "label", "mask", "gender", "age", "probability"]
+    label = answer["prediction"]
+    assert answer["label"] == MASKED_FACES.classes[label]
+    assert {name: answer[name] for name in ("mask", "gender", "age")} == MASKED_FACES.describe(label)
+    assert 1 / 18 < answer["probability"] <= 1
+
+
+@pytest.mark.parametrize("accept", ["application/json;verbose", "application/json; verbose=true", "*/*;verbose"])
+def test_verbose_adds_every_probability_and_what_it_is_of(server: InProcess, accept: str) -> None:
+    answer = server.post(picture(3), accept=accept).json()
+    assert answer["labels"] == list(MASKED_FACES.classes)
+    assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-4)
+    assert answer["probabilities"][answer["prediction"]] == answer["probability"] == max(answer["probabilities"])
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        ("text/*", "text/csv; charset=utf-8"),
+        ("text/html, */*;q=0.1", "application/json"),
+        ("text/csv;q=0.5, application/jsonlines", "application/jsonlines"),
+        ("application/json;q=0, text/csv", "text/csv; charset=utf-8"),
+        ("application/json;q=nonsense, application/jsonlines;q=0.1", "application/jsonlines"),
+    ],
+)
+def test_the_client_chooses_the_form(server: InProcess, accept: str, media_type: str) -> None:
+    reply = server.post(picture(3), accept=accept)
+    assert (reply.status, reply.headers["content-type"]) == (200, media_type)
+
+
+def test_json_lines_and_csv_are_one_line_each_and_say_the_same(server: InProcess) -> None:
+    answer = server.post(picture(3), accept="application/json;verbose").json()
+    probabilities = [str(value) for value in answer.pop("probabilities")]
+    del answer["labels"]
+    lines = server.post(picture(3), accept="application/jsonlines").text
+    assert lines.endswith("}\n")
+    assert json.loads(lines) == answer
+    cells = [*(str(value) for value in answer.values()), ""]
+    assert csv_row(server.post(picture(3), accept="text/csv")) == cells
+    assert csv_row(server.post(picture(3), accept="text/csv;verbose")) == cells + probabilities
+
+
+# what does not fit
+
+
+def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
+    """A body without a length; `sent` tells how much of it was taken."""
+    for _ in range(size >> 16):
+        sent.append(1 << 16)
+        yield bytes(1 << 16)
+
+
+GOOD = picture(1)
+REFUSED: dict[str, tuple[int, str, Any, dict[str, str]]] = {
+    "nothing": (400, "empty", b"", {}),
+    "text": (422, "undecodable_image", b"not a picture", {}),
+    "half a picture": (422, "undecodable_image", GOOD[: len(GOOD) // 2], {}),
+    "base64": (422, "undecodable_image", base64.b64encode(GOOD), {}),
+    "a kind that is not read": (422, "undecodable_image", picture(1, "GIF"), {"content_type": "image/jpeg"}),
+    "json": (415, "unsupported_media_type", b"{}", {"content_type": "application/json"}),
+    "a form": (415, "unsupported_media_type", GOOD, {"content_type": "multipart/form-data; boundary=x"}),
+    "a strange type": (415, "unsupported_media_type", GOOD, {"content_type": "\t/" + "x" * 9999}),
+    "brotli": (415, "unsupported_encoding", GOOD, {"content_encoding": "br"}),
+    "no gzip": (400, "bad_gzip", GOOD, {"content_encoding": "gzip"}),
+    "half a gzip": (400, "bad_gzip", gzip.compress(GOOD)[:-9], {"content_encoding": "gzip"}),
+    "gzip and more": (400, "bad_gzip", gzip.compress(GOOD) + b"more", {"content_encoding": "gzip"}),
+    "an empty gzip": (400, "empty", gzip.compress(b""), {"content_encoding": "gzip"}),
+    "a gzip bomb": (413, "payload_too_large", gzip.compress(bytes(100 << 20)), {"content_encoding": "gzip"}),
+    "one byte too many": (413, "payload_too_large", bytes((1 << 20) + 1), {}),
+    "xml wanted": (406, "not_acceptable", GOOD, {"accept": "application/xml"}),
+    "nothing wanted": (406, "not_acceptable", GOOD, {"accept": "*/*;q=0"}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_refused_with_a_sentence(server: InProcess, name: str) -> None:
+    status, code, body, headers = REFUSED[name]
+    reply = server.post(body, **headers)
+    assert (reply.status, reply.error) == (status, code)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_no_time(server: InProcess, name: str) -> None:
+    started = time.process_time()
+    reply = server.post(BOMBS[name])
+    assert (reply.status, reply.error) == (413, "too_large")
+    assert time.process_time() - started < 0.1
+
+
+def test_a_body_at_the_limit_is_a_body(server: InProcess) -> None:
+    body = picture(1, "BMP")
+    assert server.post(body + bytes((1 << 20) - len(body))).status == 200
+
+
+def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_long(server: InProcess) -> None:
+    sent: list[int] = []
+    reply = server.post(chunks(50 << 20, sent))
+    assert (reply.status, reply.error) == (413, "payload_too_large")
+    assert sum(sent) <= (1 << 20) + (2 << 16)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/ping/", 404, "not_found"),
+        ("POST", "/models", 404, "not_found"),
+        ("GET", "/invocations", 405, "method_not_allowed"),
+        ("POST", "/ping", 405, "method_not_allowed"),
+        ("DELETE", "/execution-parameters", 405, "method_not_allowed"),
+    ],
+)
+def test_there_are_three_routes_and_no_more(server: InProcess, method: str, path: str, status: int, code: str) -> None:
+    reply = server.call(method, path)
+    assert (reply.status, reply.error) == (status, code)
+    assert ("allow" in reply.headers) == (status == 405)
+
+
+def test_an_unsupported_encoding_is_told_which_one_is(server: InProcess) -> None:
+    assert server.post(GOOD, content_encoding="br").headers["accept-encoding"] == "gzip"
+
+
+# batch transform
+
+
+@pytest.mark.parametrize("name", ["nothing", "text", "half a picture", "a kind that is not read"])
+def test_in_batch_transform_a_bad_picture_gets_a_row_that_says_so(batch_server: InProcess, name: str) -> None:
+    _, code, body, headers = REFUSED[name]
+    reply = batch_server.post(body, **headers)
+    assert (reply.status, reply.error) == (200, code)
+    cells = csv_row(batch_server.post(body, **headers, accept="text/csv;verbose"))
+    assert len(cells) == len(csv_row(batch_server.post(GOOD, accept="text/csv;verbose")))
+    assert [cell for cell in cells if cell] == [cells[6]]
+    assert cells[6].startswith(f"{code}: ")
+
+
+def test_in_batch_transform_what_is_no_fault_of_a_picture_is_an_error_still(batch_server: InProcess) -> None:
+    for name in ("json", "no gzip", "one byte too many", "xml wanted"):
+        status, code, body, headers = REFUSED[name]
+        reply = batch_server.post(body, **headers)
+        assert (reply.status, reply.error) == (status, code)
+
+
+def test_a_bad_picture_can_fail_the_transform_job(config: ServeConfig) -> None:
+    with InProcess(replace(config, batch=True, bad_input="fail")) as server:
+        assert server.until_ready().post(b"no picture").status == 422
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "cpus", "concurrency"),
+    [
+        ({}, "cpu", 1, 8),
+        ({}, "cpu", 2, 16),
+        ({}, "cpu", 64, 16),
+        ({"max_payload_mb": 2}, "cpu", 64, 50),
+        ({"max_payload_mb": 1}, "cuda", 8, 64),
+        ({"max_payload_mb": 100}, "cuda", 8, 1),
+        ({"max_payload_mb": 0}, "cuda", 8, 1),
+        ({"max_payload_mb": 60}, "cpu", 8, 1),
+        ({"max_payload_mb": 1, "max_waiting": 5}, "cpu", 8, 5),
+    ],
+)
+def test_execution_parameters_keep_to_the_hundred_megabytes_of_batch_transform(
+    settings: dict[str, int], device: str, cpus: int, concurrency: int
+) -> None:
+    parameters = ServeConfig(**settings).execution_parameters(device, cpus)  # type: ignore[arg-type]
+    assert parameters["MaxConcurrentTransforms"] == concurrency
+    assert parameters["BatchStrategy"] == "SINGLE_RECORD"
+    assert concurrency * int(parameters["MaxPayloadInMB"]) <= 100
+
+
+def test_execution_parameters_are_asked_for_by_get(server: InProcess, config: ServeConfig) -> None:
+    reply = server.get("/execution-parameters")
+    assert reply.json()["MaxPayloadInMB"] == config.max_payload_mb
+    assert len(reply.headers["x-model-digest"]) == 64
+
+
+# the same answers as inference
+
+
+def test_answers_are_those_of_inference_in_whatever_batch_a_picture_travels(
+    eval_folder: EvalFolder, config: ServeConfig, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(60)
+    asked = InferenceConfig(device="cpu", save_probabilities=True, batch_size=7)
+    table = pd.read_csv(inference(data, config.model_dir, tmp_path, asked))
+    bodies = [(data / "images" / name).read_bytes() for name in table["ImageID"]]
+    for clients in (1, 3, 30):
+        with InProcess(config) as server, ThreadPoolExecutor(clients) as pool:
+            post = partial(server.until_ready().post, accept="*/*;verbose")
+            replies = [reply.json() for reply in pool.map(post, bodies)]
+            batches = server.ready.batcher.batches
+        assert (batches < len(bodies)) == (clients > 1)
+        assert [reply["prediction"] for reply in replies] == table["ans"].tolist()
+        found = [reply["probabilities"] for reply in replies]
+        np.testing.assert_allclose(found, table.filter(like="probability_").to_numpy(), atol=1e-5)
+    assert table["ans"].nunique() > 3
+
+
+def test_pixels_are_bit_for_bit_those_of_inference(eval_folder: EvalFolder, server: InProcess) -> None:
+    data, _ = eval_folder(8)
+    files = list((data / "images").iterdir())
+    classifier = server.ready.classifier
+    ((expected, _),) = stream(files, classifier.preparation, batch_size=8)
+    for path, pixels in zip(files, expected, strict=True):
+        assert (classifier.prepare(path.read_bytes()) == pixels).all()
+
+
+def test_bf16_is_a_setting_and_off_by_default(config: ServeConfig, server: InProcess) -> None:
+    with InProcess(replace(config, precision="bf16")) as other:
+        fast = other.until_ready().post(GOOD, accept="*/*;verbose").json()["probabilities"]
+    exact = server.post(GOOD, accept="*/*;verbose").json()["probabilities"]
+    assert fast != exact
+    np.testing.assert_allclose(fast, exact, atol=0.2)
+
+
+def test_classes_of_another_scheme_have_names_and_no_attributes(tmp_path: Path) -> None:
+    scheme = LabelScheme("folders", ("cat", "d\N{LATIN SMALL LETTER O WITH DIAERESIS}g, wet"))
+    with InProcess(ServeConfig(model_dir=publish_model(tmp_path / "pets", scheme), device="cpu")) as server:
+        answer = server.until_ready().post(GOOD).json()
+        assert list(answer) == ["prediction", "label", "probability"]
+        assert answer["label"] == scheme.classes[answer["prediction"]]
+        cells = csv_row(server.post(GOOD, accept="text/csv;verbose"))
+    assert cells[1] == answer["label"]
+    assert len(cells) == 4 + 2
+
+
+# states of the server
+
+
+def test_overload_is_refused_at_once_and_over_when_it_is_over(config: ServeConfig) -> None:
+    with InProcess(replace(config, max_waiting=4)) as server, ThreadPoolExecutor(4) as pool:
+        held = Held(server.until_ready())
+        accepted = [pool.submit(server.post, GOOD) for _ in range(4)]
+        held.until_waiting(4)
+        for body in (GOOD, chunks(50 << 20, sent := [])):
+            reply = server.post(body)
+            assert (reply.status, reply.error, reply.headers["retry-after"]) == (503, "overloaded", "1")
+        assert sent == [], "the body of a request that is refused is not read"
+        assert server.get("/ping").status == 200, "the health of a server is not its queue"
+        held.gate.set()
+        assert [reply.result().status for reply in accepted] == [200] * 4
+        assert server.post(GOOD).status == 200
+
+
+def test_all_bodies_together_have_a_limit_too(config: ServeConfig) -> None:
+    body = picture(1, "BMP", (256, 256))
+    with InProcess(config) as server, ThreadPoolExecutor(2) as pool:
+        intake = server.until_ready().service.intake
+        intake.budget = 2 * len(body)
+        held = Held(server)
+        accepted = [pool.submit(server.post, body) for _ in range(2)]
+        held.until_waiting(2)
+        assert intake.held == 2 * len(body)
+        assert server.post(body).error == "overloaded"
+        held.gate.set()
+        assert [reply.result().status for reply in accepted] == [200] * 2
+        assert intake.held == 0
+        assert server.post(body).status == 200
+
+
+def test_until_the_model_is_loaded_the_server_says_so(config: ServeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_classifier, gate = service._load_classifier, threading.Event()
+    monkeypatch.setattr(service, "_load_classifier", lambda config: gate.wait(20) and load_classifier(config))
+    with InProcess(config) as server:
+        assert (server.get("/ping").status, server.get("/ping").body) == (503, b"")
+        for reply in (server.post(GOOD), server.get("/execution-parameters")):
+            assert (reply.status, reply.error, reply.headers["retry-after"]) == (503, "loading", "1")
+        gate.set()
+        server.until_ready()
+        assert (server.get("/ping").status, server.get("/ping").body) == (200, b"")
+        assert server.post(GOOD).status == 200
+
+
+def test_a_server_that_is_to_end_answers_still_and_sends_its_clients_away(config: ServeConfig) -> None:
+    with InProcess(config) as server:
+        server.until_ready().service.is_ending = True
+        assert server.get("/ping").status == 503
+        reply = server.post(GOOD)
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+
+
+def test_a_client_that_leaves_leaves_no_trace(server: InProcess) -> None:
+    server.post(iter([GOOD[:100], None]))
+    assert server.logged == []
+    assert (server.service.intake.held, server.ready.batcher.waiting) == (0, 0)
+    assert server.post(GOOD).status == 200
+
+
+def test_our_own_bugs_are_told_to_the_log_and_not_to_the_client(config: ServeConfig) -> None:
+    def broken(pixels: Any) -> Any:
+        raise RuntimeError("secret")
+
+    with InProcess(config) as server:
+        server.until_ready().ready.batcher.predict = broken
+        reply = server.post(GOOD)
+        assert (reply.status, reply.error) == (500, "internal_error")
+        assert "secret" not in reply.text
+        assert [str(error) for error in server.logged] == ["secret"]
