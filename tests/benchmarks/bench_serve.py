@@ -104,35 +104,6 @@ def plain(model_dir: Path, port: int) -> None:
     uvicorn.run(Starlette(routes=routes), host="127.0.0.1", port=port, log_level="error")
 
 
-def litserve(model_dir: Path, port: int) -> None:
-    """LitServe as its documentation shows it, with the batching that suits it."""
-    import litserve as ls
-
-    class Api(ls.LitAPI):  # type: ignore[misc, name-defined]
-        def setup(self, device: str) -> None:
-            from classifier import Classifier
-
-            self.classifier = Classifier(ServeConfig(model_dir=model_dir, device="cpu"))
-
-        def decode_request(self, request: dict[str, str]) -> Any:
-            return self.classifier.prepare(base64.b64decode(request["image"]))
-
-        def batch(self, inputs: list[Any]) -> Any:
-            return np.stack(inputs)
-
-        def predict(self, pixels: Any) -> Any:
-            return self.classifier(pixels)
-
-        def unbatch(self, output: Any) -> list[Any]:
-            return list(output)
-
-        def encode_response(self, output: Any) -> dict[str, Any]:
-            return {"prediction": int(output.argmax()), "probability": float(output.max())}
-
-    api = Api(max_batch_size=32, batch_timeout=0.002, api_path="/invocations")
-    ls.LitServer(api, accelerator="cpu", healthcheck_path="/ping").run(port=port, log_level="error")
-
-
 def ceiling(model_dir: Path, precision: str, seconds: float) -> None:
     """Pictures per second without HTTP: all threads prepare a batch while the one before is in the model, or after."""
     from classifier import Classifier
@@ -217,16 +188,20 @@ def server(leg: str, model_dir: Path, port: int) -> Iterator[None]:
         "SERVE_PRECISION": "bf16" if leg == "serve16" else "fp32",
         "SAGEMAKER_BIND_TO_PORT": str(port),
     }
-    ours = [sys.executable, str(ROOT / "container" / "serve.py")]
-    others = [sys.executable, __file__, "--leg", leg, "--model-dir", str(model_dir), "--port", str(port)]
+    commands = {
+        "plain": [__file__, "--leg", "plain", "--model-dir", str(model_dir), "--port", str(port)],
+        "litserve": [str(Path(__file__).with_name("litserve_leg.py")), str(model_dir), str(port)],
+    }
+    command = commands.get(leg, [str(ROOT / "container" / "serve.py")])
     with subprocess.Popen(
-        ours if leg.startswith("serve") else others, env=environ, stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, *command], env=environ, stdout=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
             wait(port, process)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def wait(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -335,8 +310,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.leg == "plain":
         plain(options.model_dir, options.port)
-    elif options.leg == "litserve":
-        litserve(options.model_dir, options.port)
     elif options.leg == "ceiling":
         ceiling(options.model_dir, options.precision, options.seconds)
     else:
