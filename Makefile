@@ -86,10 +86,12 @@ serve: $(if $(filter host,$(RUNTIME)),.venv/job)  ## answer at http://127.0.0.1:
 PROGRAM_train    := train
 PROGRAM_evaluate := evaluation
 
-.PHONY: check-data
-check-data:
-	@test -n "$(DATA)" || { echo "DATA is not set: draw some with 'make demo' and pass DATA=$(DEMO), or DATA=your/own/photographs" >&2; exit 1; }
+.PHONY: check-data data-given
+check-data: data-given
 	@test -d "$(DATA)" || { echo "DATA is not a folder, expected train/, eval/ and gt/ in it: $(DATA)" >&2; exit 1; }
+
+data-given:
+	@test -n "$(DATA)" || { echo "DATA is not set: draw some with 'make demo' and pass DATA=$(DEMO), or DATA=your/own/photographs" >&2; exit 1; }
 
 # The folders that docker-compose.yml mounts, as the variables that the verbs read.
 host = SM_CHANNEL_TRAIN=$(1)/train SM_CHANNEL_EVAL=$(1)/eval SM_CHANNEL_MODEL=$(OUT)/model SM_GROUND_TRUTH_DIR=$(1)/gt \
@@ -106,9 +108,34 @@ image:  ## build the image
 test-image: .venv/dev  ## run the tests inside real containers
 	IMAGE=$(IMAGE) $(BIN)/pytest -m image
 
+.PHONY: acceptance
+acceptance: .venv/dev .venv-acceptance/sdk  ## run what submit.py asks for on the image, with SageMaker's own SDK
+	IMAGE=$(IMAGE) $(BIN)/pytest tests/acceptance
+
 .PHONY: shell
 shell:  ## a shell inside the image
 	docker run --rm --interactive --tty --entrypoint /bin/bash $(IMAGE)
+
+# ---- the same job on SageMaker: DATA may be s3://bucket/prefix too, SUBMIT="..." holds flags of container/submit.py ----
+
+submit = $(BIN)/python container/submit.py
+
+.PHONY: push submit submit-infer submit-evaluate tune
+push: .venv/job  ## push the image to ECR
+	@$(submit) push --local-image $(IMAGE) $(SUBMIT)
+
+submit: .venv/job data-given  ## train on SageMaker with DATA/train; prints the name of the job
+	@$(submit) train --data $(DATA)/train $(SUBMIT) -- $(FLAGS)
+
+submit-infer: .venv/job data-given  ## label DATA/eval on SageMaker with the model of the training job JOB
+	@$(submit) transform --data $(DATA)/eval --model '$(JOB)' $(SUBMIT)
+
+submit-evaluate: .venv/job data-given  ## compare the labels of the transform job JOB with DATA/gt, on SageMaker
+	@$(submit) download '$(JOB)' --to $(OUT)/$(JOB) $(if $(wildcard $(DATA)/eval/info.csv),--info $(DATA)/eval/info.csv) >/dev/null
+	@$(submit) evaluate --predictions $(OUT)/$(JOB) --ground-truth $(DATA)/gt $(SUBMIT) -- $(FLAGS)
+
+tune: .venv/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0.001:0.1:log,optimizer=SGD:AdamW"
+	@$(submit) tune --data $(DATA)/train --search '$(SEARCH)' $(SUBMIT) -- $(FLAGS)
 
 # ---- the project itself ----
 
@@ -126,25 +153,28 @@ format: .venv/dev  ## put the code into the project's form
 	$(BIN)/ruff format
 
 .venv/job: container/requirements.lock
-	$(call install,$<)
+	$(call install,$<,.venv,7 GB)
 
 .venv/dev: container/requirements-dev.lock
-	$(call install,$<)
+	$(call install,$<,.venv,7 GB)
 	@touch .venv/job
+
+.venv-acceptance/sdk: container/requirements-acceptance.lock
+	$(call install,$<,.venv-acceptance,1 GB)
 
 define install
 @test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none is on the PATH; install one, or give PYTHON=..." >&2; exit 1; }
 @command -v cc >/dev/null || { echo "a C compiler is needed to build sagemaker-training; apt-get install gcc python3-dev" >&2; exit 1; }
-@echo "installing $(1) into .venv (about 7 GB, some minutes, once)"
-@$(PYTHON) -m venv .venv
+@echo "installing $(1) into $(2) (about $(3), some minutes, once)"
+@$(PYTHON) -m venv $(2)
 @# The lock names everything, so pip has nothing to resolve: a release of tomorrow cannot break an install of today.
-@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $(1)
+@$(2)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement $(1)
 @touch $@
 endef
 
 .PHONY: lock
 lock:  ## resolve container/*.in anew into lock files with hashes (needs uv)
-	for name in requirements requirements-dev; do \
+	for name in requirements requirements-dev requirements-acceptance; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links container/$$name.in --output-file container/$$name.lock; done
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from arguments import folder as from_environment
 from arguments import knob
-from option_checks import bucket_problems, pair_problems
+from option_checks import bucket_problems, is_s3_folder, pair_problems
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
 
@@ -113,6 +113,7 @@ class Setup:
     role_name: str = knob("mask-classifier-sagemaker", "role that jobs take on; made if it is absent")
     prefix: str = knob("mask-classifier", "folder in the bucket that jobs may use")
     repository: str = knob("mask-classifier", "ECR repository that jobs may pull from")
+    data: str = knob("", "S3 folder outside of it that jobs may read, s3://bucket/prefix")
     kms_key: str | None = knob(None, "ARN of a KMS key that jobs may use")
     vpc: bool = knob(False, "let jobs run in a VPC")
     dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
@@ -120,6 +121,8 @@ class Setup:
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
         problems = bucket_problems(self.bucket)
+        if self.data and not is_s3_folder(self.data):
+            problems.append(f"--data: {self.data!r} is not of the form s3://bucket/prefix")
         if self.account is not None and not re.fullmatch(r"\d{12}", self.account):
             problems.append(f"--account: {self.account!r} is not a number of 12 digits")
         return problems

@@ -8,6 +8,7 @@ from typing import Any
 
 from account_options import Setup
 from aws import Aws, AwsError
+from s3_files import split_uri
 from service_limits import check_request
 
 _POLICIES = Path(__file__).resolve().parent / "iam-policy.json"
@@ -40,9 +41,12 @@ def setup(aws: Aws, options: Setup) -> None:
 
 def policies(options: Setup, account: str, region: str) -> dict[str, Document]:
     """The documents of iam-policy.json for this account: `trust`, `execution_role` and `submitter`."""
+    data_bucket, data_prefix = split_uri(options.data)
     text = Template(_POLICIES.read_text()).substitute(
         Account=account,
         Bucket=options.bucket,
+        DataBucket=data_bucket,
+        DataPrefix=data_prefix.strip("/"),
         KmsKey=options.kms_key or "",
         Partition=_partition(region),
         Prefix=options.prefix,
@@ -51,7 +55,7 @@ def policies(options: Setup, account: str, region: str) -> dict[str, Document]:
         Role=options.role_name,
     )
     documents: dict[str, Document] = json.loads(text)
-    wanted = {"kms": options.kms_key is not None, "vpc": options.vpc}
+    wanted = {"data": bool(options.data), "kms": options.kms_key is not None, "vpc": options.vpc}
     for name in [name for name in documents if "_with_" in name]:
         whose, _, what = name.partition("_with_")
         extra = documents.pop(name)

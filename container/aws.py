@@ -27,6 +27,7 @@ _ABSENT = (
     "NoSuchKey",
     "404",
 )
+_FORBIDDEN = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 _ABSENT_WORDS = ("could not find", "not found", "cannot find", "can't find", "does not exist")
 _THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "SlowDown")
 _IAM_ACTIONS = {  # where the permission is not called as the operation
@@ -52,6 +53,11 @@ class AwsError(JobError):
         return self.code in _ABSENT or (
             self.code.startswith("Validation") and any(words in str(self).lower() for words in _ABSENT_WORDS)
         )
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether these credentials may not ask."""
+        return self.code in _FORBIDDEN
 
     @property
     def is_passing(self) -> bool:
@@ -144,10 +150,11 @@ def _explain_refusal(error: exceptions.ClientError, service: str, operation: str
 
 
 def _sentence(code: str, message: str, service: str, operation: str) -> str:
-    if "not authorized" in message or code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"):
+    if "not authorized" in message or code in _FORBIDDEN:
         return _forbidden(message, service, operation)
     if "assume" in message and "role" in message:
-        return f"SageMaker cannot take on the role; it must exist and trust sagemaker.amazonaws.com: {message}"
+        trust = "it must exist and trust sagemaker.amazonaws.com, and a new role needs a minute"
+        return f"SageMaker cannot take on the role; {trust}: {message}"
     if code in ("NoSuchBucket", "NoSuchKey", "404") and service == "s3":
         what = "the bucket" if "Bucket" in code else "what was asked for"
         return f"{what} is not in S3; `aws s3 ls` shows what there is"

@@ -1,15 +1,16 @@
 """The commands that submit something: read the flags, put the plan together, offer it."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from account_options import Connection, JobPlace, Place, Rehearsal, Submission
+from answers import ANSWERS, SCHEME, read_answers
 from arguments import parse
 from aws import Aws, AwsError
 from config import EvaluationConfig
-from errors import ConfigError, DataError, unknown_name
+from errors import ConfigError, unknown_name
 from hyperparameters import read_hyperparameters, read_search, refuse_restarts
 from image_push import commit_tag
 from images import is_image_file
@@ -19,14 +20,12 @@ from job_watch import wait
 from metrics import metric_definitions
 from model_requests import endpoint, model, model_package, model_package_group, transform_job
 from option_checks import name_problems
-from request_parts import evaluation_uri, image_uri, model_uri
-from s3_files import Upload, plan_upload
-from samples import read_class_folders, read_profiles
+from request_parts import evaluation_uri, has_several_gpus, image_uri, model_uri
+from staging import needed_there, refuse_large, stage, training_channels
 from submission import Plan, offer, refuse_twins
 
 Words = Sequence[str]
 Environ = Mapping[str, str]
-Staged = tuple[str, tuple[Upload, ...]]  # an S3 folder, and what has to be uploaded to it
 
 _SUBMIT = (Connection, JobPlace, Rehearsal, Submission)
 _TUNING_NAME = 32  # characters, SageMaker's limit for a tuning job
@@ -38,7 +37,7 @@ def train(flags: Words, verb_flags: Words, environ: Environ) -> None:
     hyperparameters = read_hyperparameters(verb_flags)
     refuse_restarts(hyperparameters, spot=options.spot)
     aws, job = Aws(connection), _job_name(options.name)
-    channels, uploads = _training_channels(place, options, hyperparameters.get("dataset", ""))
+    channels, uploads = training_channels(place, options, hyperparameters.get("dataset", ""))
     image = _image(aws, place)
     if not rehearsal.dry_run:
         refuse_twins(aws, options.name)
@@ -51,6 +50,8 @@ def train(flags: Words, verb_flags: Words, environ: Environ) -> None:
         uploads=uploads,
         kms_key=place.kms_key,
         machines=_machines(options.instance_type, spot=options.spot),
+        waste=_waste(options.instance_type),
+        needed_uris=needed_there(channels.values(), uploads),
         machine_hours=options.max_hours + options.warm_pool_minutes / 60,
         longest=_longest(options),
         resumes=f"from a checkpoint in {place.uri('checkpoints', options.name)}/, if there is one",
@@ -66,7 +67,7 @@ def tune(flags: Words, verb_flags: Words, environ: Environ) -> None:
     _check_tuning(training, tuning)
     hyperparameters, ranges = read_hyperparameters(verb_flags), read_search(tuning.search, verb_flags)
     aws, job = Aws(connection), _job_name(training.name)
-    channels, uploads = _training_channels(place, training, hyperparameters.get("dataset", ""))
+    channels, uploads = training_channels(place, training, hyperparameters.get("dataset", ""))
     image = _image(aws, place)
     options = (training, tuning)
     call = tuning_job(job, place, options, image, channels=channels, hyperparameters=hyperparameters, ranges=ranges)
@@ -78,6 +79,8 @@ def tune(flags: Words, verb_flags: Words, environ: Environ) -> None:
         uploads=uploads,
         kms_key=place.kms_key,
         machines=_machines(training.instance_type, tuning.max_parallel_jobs, spot=training.spot),
+        waste=_waste(training.instance_type),
+        needed_uris=needed_there(channels.values(), uploads),
         machine_hours=tuning.max_jobs * (training.max_hours + training.warm_pool_minutes / 60),
         longest=f"{tuning.max_jobs} jobs, each {_longest(training)}",
         results=place.uri("training") + "/",
@@ -90,8 +93,8 @@ def transform(flags: Words, verb_flags: Words, environ: Environ) -> None:
     schema = (*_SUBMIT, Transform)
     connection, place, rehearsal, submission, options = parse("submit.py transform", flags, environ, *schema)
     aws, job = Aws(connection), _job_name(options.name)
-    data, uploads = _stage(place, "data", options.data, accept=is_image_file)
-    _refuse_large(uploads, options.max_payload_mb)
+    data, uploads = stage(place, "data", options.data, accept=is_image_file)
+    refuse_large(uploads, options.max_payload_mb)
     image, artifact = _image(aws, place), model_uri(place, options.model)
     plan = Plan(
         job=job,
@@ -100,7 +103,7 @@ def transform(flags: Words, verb_flags: Words, environ: Environ) -> None:
         calls=(model(job, place, image, artifact, ""), transform_job(job, place, options, data)),
         uploads=uploads,
         kms_key=place.kms_key,
-        needed_uris=(artifact,),
+        needed_uris=(artifact, *needed_there([data], uploads)),
         machines=_machines(options.instance_type, options.instance_count),
         longest="until every picture has its answer: a transform has no time limit of its own",
         results=place.uri("transform", job) + "/",
@@ -114,8 +117,10 @@ def evaluate(flags: Words, verb_flags: Words, environ: Environ) -> None:
     connection, place, rehearsal, submission, options = parse("submit.py evaluate", flags, environ, *schema)
     parse("evaluation.py", verb_flags, {}, EvaluationConfig)
     aws, job = Aws(connection), _job_name(options.name)
-    predictions, first = _stage(place, "predictions", options.predictions)
-    truths, second = _stage(place, "ground-truth", options.ground_truth)
+    predictions, first = stage(place, "predictions", options.predictions, accept=(ANSWERS, SCHEME).__contains__)
+    truths, second = stage(place, "ground-truth", options.ground_truth, accept=lambda name: name.endswith(".csv"))
+    if first and second:
+        read_answers(Path(options.ground_truth), Path(options.predictions))
     inputs, image = {"predictions": predictions, "ground_truth": truths}, _image(aws, place)
     plan = Plan(
         job=job,
@@ -124,6 +129,7 @@ def evaluate(flags: Words, verb_flags: Words, environ: Environ) -> None:
         calls=(processing_job(job, place, options, image, inputs=inputs, arguments=verb_flags),),
         uploads=first + second,
         kms_key=place.kms_key,
+        needed_uris=needed_there(inputs.values(), first + second),
         machines=_machines(options.instance_type),
         machine_hours=options.max_hours,
         longest=f"{options.max_hours:g} h",
@@ -196,39 +202,6 @@ def _check_tuning(training: Training, tuning: Tuning) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def _training_channels(place: Place, options: Training, dataset: str) -> tuple[dict[str, str], tuple[Upload, ...]]:
-    """The channels of a training job; a local data set is read as training will read it, before anything is sent."""
-    if options.data and "://" not in options.data:
-        read = read_class_folders if dataset == "ImageFolderDataset" else read_profiles
-        read(Path(options.data), "--data")
-    uri, uploads = _stage(place, "data", options.data)
-    channels = {"train": uri}
-    if options.pretrained_data:
-        channels["pretrained"], more = _stage(place, "pretrained-data", options.pretrained_data)
-        uploads += more
-    return channels, uploads
-
-
-def _stage(place: Place, flag: str, text: str, accept: Callable[[str], bool] = lambda name: True) -> Staged:
-    """The S3 folder of a flag that names a local folder or an S3 folder."""
-    if text.startswith("s3://"):
-        return text.rstrip("/") + "/", ()
-    upload = plan_upload(Path(text), flag, place.uri("data"), accept)
-    return upload.uri, (upload,)
-
-
-def _refuse_large(uploads: Sequence[Upload], max_payload_mb: int) -> None:
-    """Raise DataError for a picture that SageMaker would not send to the container."""
-    for upload in uploads:
-        for name in upload.names:
-            size = (upload.root / name).stat().st_size
-            if size > max_payload_mb * 2**20:
-                raise DataError(
-                    f"a picture has {size / 2**20:.1f} MB, more than --max-payload-mb {max_payload_mb}; raise it, and "
-                    f"lower --concurrency: {upload.root / name}"
-                )
-
-
 def _has_group(aws: Aws, group: str) -> bool:
     try:
         aws.call("sagemaker", "DescribeModelPackageGroup", ModelPackageGroupName=group)
@@ -241,6 +214,12 @@ def _has_group(aws: Aws, group: str) -> bool:
 
 def _machines(instance_type: str, count: int = 1, *, spot: bool = False) -> str:
     return f"{count} x {instance_type}{', spot' if spot else ''}"
+
+
+def _waste(instance_type: str) -> str:
+    if not has_several_gpus(instance_type):
+        return ""
+    return f"{instance_type} has several GPUs, training uses one; take a machine with one, such as ml.g5.xlarge"
 
 
 def _longest(options: Training) -> str:

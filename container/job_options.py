@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from arguments import knob
-from option_checks import data_problems, model_problems, name_problems, pair_problems
+from option_checks import data_problems, model_problems, name_problems, pair_problems, pairs
 
 TRANSFORM_PAYLOAD_MB = 100  # SageMaker's limit for concurrency x payload of a batch transform
 
@@ -54,13 +54,15 @@ class Tuning:
     strategy: str = knob("Bayesian", "how to choose what to try next", choices=("Bayesian", "Random", "Hyperband"))
     max_jobs: int = knob(20, "training jobs in all", minimum=1, maximum=750)
     max_parallel_jobs: int = knob(2, "training jobs at a time", minimum=1, maximum=100)
-    early_stopping: bool = knob(True, "stop jobs that fall behind")
+    early_stopping: bool = knob(True, "stop jobs that fall behind; Hyperband does so in its own way")
 
     def problems(self) -> list[str]:
         """What is missing or does not fit, one sentence each."""
         problems = [] if self.search else ["--search: needed, such as --search lr=0.001:0.1:log"]
         if self.max_parallel_jobs > self.max_jobs:
             problems.append(f"--max-parallel-jobs: {self.max_parallel_jobs} is more than --max-jobs {self.max_jobs}")
+        if self.strategy == "Hyperband" and "epochs" in pairs(self.search):
+            problems.append("--search epochs: Hyperband chooses the epochs; give the most, such as -- --epochs 30")
         return problems + pair_problems("search", self.search)
 
 

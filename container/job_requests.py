@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from account_options import JobPlace
+from config import TrainConfig
 from job_options import Evaluation, Training, Tuning
 from metrics import metric_definitions
 from option_checks import pairs
@@ -46,23 +47,29 @@ def tuning_job(
     hyperparameters: Mapping[str, str],
     ranges: Mapping[str, Any],
 ) -> Call:
-    """CreateHyperParameterTuningJob. Its trials share no checkpoint, so an interrupted one starts again."""
+    """CreateHyperParameterTuningJob. Its trials share no checkpoint, so an interrupted one starts again.
+
+    Hyperband stops jobs by itself: it wants to know the most epochs, and refuses the early stopping of the others.
+    """
     training, tuning = options
     definition = _training_definition(place, training, channels) | {
         "StaticHyperParameters": dict(hyperparameters),
         "AlgorithmSpecification": _algorithm(image, training),
     }
     limits = {"MaxNumberOfTrainingJobs": tuning.max_jobs, "MaxParallelTrainingJobs": tuning.max_parallel_jobs}
+    is_hyperband = tuning.strategy == "Hyperband"
+    epochs = {"MinResource": 1, "MaxResource": int(hyperparameters.get("epochs", TrainConfig.epochs))}
     config = {
         "Strategy": tuning.strategy,
+        "StrategyConfig": {"HyperbandStrategyConfig": epochs} if is_hyperband else None,
         "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": tuning.objective},
         "ResourceLimits": limits,
         "ParameterRanges": dict(ranges),
-        "TrainingJobEarlyStoppingType": "Auto" if tuning.early_stopping else "Off",
+        "TrainingJobEarlyStoppingType": "Auto" if tuning.early_stopping and not is_hyperband else "Off",
     }
     request = {
         "HyperParameterTuningJobName": job,
-        "HyperParameterTuningJobConfig": config,
+        "HyperParameterTuningJobConfig": given(config),
         "TrainingJobDefinition": given(definition),
         "Tags": tags(place),
     }

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from aws import Aws, AwsError
 from environment import replacing
 from errors import DataError, JobError
+from images import is_image_file
 from job_watch import KINDS, Job, describe, find
 from s3_files import extract, fetch, fetch_folder
 
@@ -31,7 +34,7 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
         case "TransformJob":
             answers = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
             _refuse_nothing(job, answers)
-            return [write_output(folder / "answers", info, folder / "output.csv"), folder / "answers"]
+            return [write_output(answers, folder / "answers", info, folder / "output.csv"), folder / "answers"]
         case "ProcessingJob":
             outputs = job.facts["ProcessingOutputConfig"]["Outputs"]
             paths = [path for output in outputs for path in fetch_folder(aws, output["S3Output"]["S3Uri"], folder)]
@@ -40,30 +43,35 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
     raise JobError(f"{job.title} leaves no files; name a job")
 
 
-def write_output(answers: Path, info: Path | None, output: Path) -> Path:
-    """Join the answers of a transform, NAME.out each, to one output.csv: ImageID,ans; returns its path.
+def write_output(answers: Iterable[Path], root: Path, info: Path | None, output: Path) -> Path:
+    """Join the answers of one transform, NAME.out each below `root`, to output.csv: ImageID,ans; returns its path.
 
     With an info.csv: its rows, order and other columns. Without: every answer, sorted by name. A picture that has no
-    answer, or an error as its answer, has an empty `ans`, as inference.py writes it.
+    answer, or an error as its answer, has an empty `ans`, as inference.py writes it, and is named on stderr.
     """
-    found = {path.relative_to(answers).as_posix().removesuffix(ANSWER): path for path in answers.rglob(f"*{ANSWER}")}
+    found = {path.relative_to(root).as_posix().removesuffix(ANSWER): path for path in answers}
+    found = {name: path for name, path in found.items() if is_image_file(name)}  # an info.csv got an answer too
     if found and all(name.startswith("images/") for name in found):
         found = {name.removeprefix("images/"): path for name, path in found.items()}
     if info is None:
         rows, columns = [{"ImageID": name} for name in sorted(found)], ["ImageID"]
     else:
         rows, columns = _read_info(info)
+    predictions = {row["ImageID"]: _prediction(found.get(row["ImageID"])) for row in rows}
     with replacing(output) as file:
         writer = csv.DictWriter(file, [column for column in columns if column != "ans"] + ["ans"], lineterminator="\n")
         writer.writeheader()
-        for row in rows:
-            path = found.get(row["ImageID"])
-            writer.writerow(row | {"ans": "" if path is None else _prediction(path)})
+        writer.writerows(row | {"ans": predictions[row["ImageID"]]} for row in rows)
+    if missing := [name for name, prediction in predictions.items() if not prediction]:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        print(f"{len(missing)} of {len(rows)} pictures have no answer: {names}", file=sys.stderr)
     return output
 
 
-def _prediction(path: Path) -> str:
-    """The class number in an answer, or an empty text if the picture could not be read."""
+def _prediction(path: Path | None) -> str:
+    """The class number in an answer, or an empty text if there is none or the picture could not be read."""
+    if path is None:
+        return ""
     try:
         prediction = json.loads(path.read_text())["prediction"]
     except (ValueError, KeyError, TypeError) as error:

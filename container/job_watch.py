@@ -74,7 +74,8 @@ class Job:
         if self.status in _BAD:
             reason = str(self.facts.get("FailureReason") or self.facts.get("ExitMessage") or "no reason was given")
             log = "" if self.kind.log_group is None else f"; `submit.py logs {self.name}` shows what it printed"
-            raise JobFailed(f"{reason.strip()}; {self.title} failed{log}")
+            left = f"; `submit.py remove {self.name}` removes what is left" if self.kind.noun == "Endpoint" else ""
+            raise JobFailed(f"{reason.strip()}; {self.title} failed{log}{left}")
         if self.status == "Stopped":
             how = self.facts.get("SecondaryStatus", "Stopped")
             raise JobFailed(f"{self.title} was stopped before its end ({how}); what it had finished can be downloaded")

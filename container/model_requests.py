@@ -10,11 +10,13 @@ _ANSWER_TYPES = ["application/json", "application/jsonlines", "text/csv"]
 
 
 def model(job: str, place: JobPlace, image: str, artifact: str, environment: str) -> Call:
-    """CreateModel: image and model.tar.gz under one name, for a transform or an endpoint."""
-    container = {"Image": image, "ModelDataUrl": artifact, "Environment": pairs(environment)}
+    """CreateModel: image and model.tar.gz under one name, for a transform or an endpoint.
+
+    Environment is there even when it is empty: the local mode of SageMaker's SDK looks for it.
+    """
     request = {
         "ModelName": job,
-        "PrimaryContainer": given(container),
+        "PrimaryContainer": {"Image": image, "ModelDataUrl": artifact, "Environment": pairs(environment)},
         "ExecutionRoleArn": place.role,
         "EnableNetworkIsolation": place.network_isolation,
         "VpcConfig": vpc(place),

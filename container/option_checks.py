@@ -30,7 +30,11 @@ def data_problems(flag: str, data: str) -> list[str]:
     """A sentence if it is neither a local folder nor s3://bucket/prefix; a missing folder is found later."""
     if not data:
         return [f"--{flag}: needed, a folder or s3://bucket/prefix"]
-    return [] if _is_path_or_uri(data) else [f"--{flag}: {data!r} is neither a folder nor s3://bucket/prefix"]
+    return (
+        []
+        if is_s3_folder(data) or "://" not in data
+        else [f"--{flag}: {data!r} is neither a folder nor s3://bucket/prefix"]
+    )
 
 
 def model_problems(model: str) -> list[str]:
@@ -50,5 +54,6 @@ def pair_problems(flag: str, text: str) -> list[str]:
     return problems + [f"--{flag}: {name!r} is given twice" for name in sorted(set(names)) if names.count(name) > 1]
 
 
-def _is_path_or_uri(text: str) -> bool:
-    return bool(re.fullmatch(r"s3://[^/]+/.+", text)) or "://" not in text
+def is_s3_folder(text: str) -> bool:
+    """Whether it is s3://bucket/prefix; the prefix keeps a job from reading a whole bucket by mistake."""
+    return bool(re.fullmatch(r"s3://[^/]+/.*[^/].*", text))

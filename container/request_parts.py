@@ -20,6 +20,9 @@ from option_checks import pairs
 Request = dict[str, Any]
 
 _GPU = re.compile(r"ml\.(g\d|p\d)")
+_SEVERAL_GPUS = re.compile(
+    r"ml\.(g[\w-]+\.(12|24|48)xlarge|p2\.(8|16)xlarge|p3\.(8|16)xlarge|p[3-9][\w-]*\.(24|36|48)xlarge)"
+)
 _LOCAL_DISK = re.compile(r"ml\.(g[4-9]\w*|p3dn|p[4-9][\w-]*|trn\w+|[cmr]\d\w*d)\.")  # encrypted by its own hardware
 
 
@@ -69,6 +72,11 @@ def given(request: Mapping[str, Any]) -> Request:
 
 def has_gpu(instance_type: str) -> bool:
     return bool(_GPU.match(instance_type))
+
+
+def has_several_gpus(instance_type: str) -> bool:
+    """Whether most of what the machine costs would stand idle: training uses one GPU."""
+    return bool(_SEVERAL_GPUS.fullmatch(instance_type))
 
 
 def has_local_disk(instance_type: str) -> bool:

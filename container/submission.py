@@ -30,8 +30,9 @@ class Plan:
     calls: tuple[Call, ...]
     uploads: tuple[Upload, ...] = ()
     kms_key: str | None = None  # of the uploads
-    needed_uris: tuple[str, ...] = ()  # S3 objects that must be there before
+    needed_uris: tuple[str, ...] = ()  # S3 objects, and folders with a slash at the end, that must be there before
     machines: str = ""  # such as "2 x ml.g5.xlarge, spot"
+    waste: str = ""  # what would be paid for and not used
     machine_hours: float | None = None  # at most; None: no end of its own
     longest: str = ""
     resumes: str = ""
@@ -63,9 +64,7 @@ def look_first(aws: Aws, plan: Plan) -> None:
             f"one region: {bucket}"
         )
     for uri in plan.needed_uris:
-        name, key = split_uri(uri)
-        absent = f"what the job needs is not there; `submit.py status` tells whether the job before has ended: {uri}"
-        _look(aws, "HeadObject", absent, Bucket=name, Key=key)
+        _look_for_data(aws, uri)
     _look_for_image(aws, plan.image)
 
 
@@ -126,6 +125,23 @@ def _what_is_left(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> l
     return left + [f"uploaded files stay for the next try, `aws s3 rm --recursive {uri}` removes them" for uri in uris]
 
 
+def _look_for_data(aws: Aws, uri: str) -> None:
+    """Whether an object is there, or at least one under a prefix; a folder that only the role may list is passed."""
+    bucket, key = split_uri(uri)
+    if not uri.endswith("/"):
+        absent = f"what the job needs is not there; `submit.py status` tells whether the job before has ended: {uri}"
+        _look(aws, "HeadObject", absent, Bucket=bucket, Key=key)
+        return
+    try:
+        found = aws.call("s3", "ListObjectsV2", Bucket=bucket, Prefix=key, MaxKeys=1)
+    except AwsError as error:
+        if error.is_forbidden:
+            return
+        raise AwsError(f"{error}: {uri}", error.code) from None
+    if not found.get("KeyCount"):
+        raise JobError(f"there is no file in S3 under this name; `aws s3 ls` shows what there is: {uri}")
+
+
 def _look_for_image(aws: Aws, image: str) -> None:
     """Whether the image is in the registry; images of other registries and accounts are SageMaker's to find."""
     if not (match := _ECR_IMAGE.fullmatch(image)):
@@ -159,6 +175,7 @@ def _summary(plan: Plan, price: float | None) -> list[str]:
     facts = [
         ("job", plan.job),
         ("runs on", plan.machines),
+        ("waste", plan.waste),
         ("longest", plan.longest),
         ("costs", _cost(plan, price)),
         *(("uploads", upload) for upload in uploads),

@@ -100,6 +100,19 @@ def test_a_key_and_a_vpc_are_allowed_only_if_asked_for() -> None:
     assert statements(asked["submitter"])["UseTheKey"]["Resource"] == key
 
 
+def test_data_that_lies_elsewhere_may_be_read_and_not_written() -> None:
+    asked = policies(replace(OPTIONS, data="s3://photos/of/faces/"), "123456789012", "eu-west-1")
+    role, submitter = statements(asked["execution_role"]), statements(asked["submitter"])
+    assert role["ReadTheData"] == {
+        "Sid": "ReadTheData",
+        "Effect": "Allow",
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::photos/of/faces/*",
+    }
+    assert role["ListTheData"]["Resource"] == submitter["ListTheData"]["Resource"] == "arn:aws:s3:::photos"
+    assert "ReadTheData" not in statements(policies(OPTIONS, "123456789012", "eu-west-1")["execution_role"])
+
+
 def test_other_partitions_have_their_own_names() -> None:
     assert "arn:aws-cn:s3:::my-bucket" in json.dumps(policies(OPTIONS, "123456789012", "cn-north-1"))
     assert "arn:aws-us-gov:s3:::my-bucket" in json.dumps(policies(OPTIONS, "123456789012", "us-gov-west-1"))

@@ -109,6 +109,13 @@ def test_a_typo_costs_nothing(dry_run: Callable[..., Any], words: tuple[str, ...
         dry_run("train", *words)
 
 
+def test_a_machine_whose_gpus_would_stand_idle_is_named(dry_run: Callable[..., Any]) -> None:
+    for command, *words in (("train",), ("tune", "--search", "lr=0.1:1")):
+        _, said = dry_run(command, *S3_DATA, *words, "--instance-type", "ml.g5.12xlarge")
+        assert "waste    ml.g5.12xlarge has several GPUs, training uses one; take a machine with one" in said
+        assert "waste" not in dry_run(command, *S3_DATA, *words)[1]
+
+
 def test_a_search_says_what_it_can_cost_in_all(dry_run: Callable[..., Any]) -> None:
     search = ("--search", "lr=0.001:0.1:log,optimizer=SGD:AdamW", "--max-jobs", "10", "--max-hours", "2")
     requests, said = dry_run("tune", *S3_DATA, *search, "--price-per-hour", "1", "--", "--epochs", "5")
@@ -158,17 +165,33 @@ def test_a_picture_larger_than_the_payload_is_named_before_the_upload(
 
 
 def test_an_evaluation_compares_two_folders(dry_run: Callable[..., Any], tmp_path: Path) -> None:
-    for name in ("predictions/output.csv", "truth/gt.csv"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text("ImageID,ans\n")
+    for name in (
+        "predictions/output.csv",
+        "predictions/answers/a.jpg.out",
+        "predictions/exp/split.csv",
+        "truth/gt.csv",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("ImageID,ans\na.jpg,3\n")
     folders = ("--predictions", str(tmp_path / "predictions"), "--ground-truth", str(tmp_path / "truth"))
     requests, said = dry_run("evaluate", *folders, "--", "--bootstrap", "10")
     request = requests["CreateProcessingJob"]
     assert request["AppSpecification"]["ContainerArguments"] == ["--bootstrap", "10"]
-    assert said.count("uploads ") == 2
+    assert said.count("uploads  1 files") == 2  # output.csv and gt.csv, and nothing that lies beside them
     assert "/evaluation.json" in said
     with pytest.raises(ConfigError, match="did you mean '--bootstrap'"):
         dry_run("evaluate", *folders, "--", "--bootstraps", "10")
+
+
+def test_labels_that_do_not_belong_to_the_truth_are_refused_before_the_upload(
+    dry_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name, row in (("predictions/output.csv", "a.jpg,3"), ("truth/gt.csv", "b.jpg,3")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(f"ImageID,ans\n{row}\n")
+    folders = ("--predictions", str(tmp_path / "predictions"), "--ground-truth", str(tmp_path / "truth"))
+    with pytest.raises(DataError, match=r"output\.csv has no row for 1 picture \(b\.jpg\)"):
+        dry_run("evaluate", *folders)
 
 
 def test_an_endpoint_says_that_it_costs_until_it_is_removed(dry_run: Callable[..., Any]) -> None:

@@ -26,6 +26,7 @@ MODEL = ("--model", "faces-261124-031500")
         (Tuning, (), "--search: needed"),
         (Tuning, ("--search", "lr=1:2", "--max-jobs", "2", "--max-parallel-jobs", "3"), "3 is more than --max-jobs 2"),
         (Tuning, ("--search", "lr"), "--search: 'lr' is not of the form name=value"),
+        (Tuning, ("--search", "epochs=1:9", "--strategy", "Hyperband"), "Hyperband chooses the epochs; give the most"),
         (Transform, DATA, "--model: needed"),
         (Transform, MODEL, "--data: needed"),
         (Transform, (*DATA, *MODEL, "--concurrency", "17"), "--concurrency 17 x --max-payload-mb 6 is 102 MB"),

@@ -26,9 +26,13 @@ def train(place: JobPlace = PLACE, options: Training = TRAINING, **hyperparamete
     return checked(call).request
 
 
-def tune(place: JobPlace = PLACE, training: Training = TRAINING, tuning: Tuning | None = None) -> dict[str, Any]:
+def tune(
+    place: JobPlace = PLACE, training: Training = TRAINING, tuning: Tuning | None = None, **hyperparameters: str
+) -> dict[str, Any]:
     options, channels = (training, tuning or Tuning(search="lr=0.1:1")), {"train": "s3://my-bucket/faces/"}
-    call = tuning_job("t-1", place, options, "image:tag", channels=channels, hyperparameters={}, ranges=RANGES)
+    call = tuning_job(
+        "t-1", place, options, "image:tag", channels=channels, hyperparameters=hyperparameters, ranges=RANGES
+    )
     return checked(call).request
 
 
@@ -103,6 +107,16 @@ def test_early_stopping_can_be_switched_off() -> None:
     for early_stopping, word in ((True, "Auto"), (False, "Off")):
         config = tune(tuning=Tuning(search="lr=0.1:1", early_stopping=early_stopping))["HyperParameterTuningJobConfig"]
         assert config["TrainingJobEarlyStoppingType"] == word
+
+
+def test_hyperband_is_told_the_most_epochs_and_stops_jobs_by_itself() -> None:
+    tuning = Tuning(search="lr=0.1:1", strategy="Hyperband")
+    config = tune(tuning=tuning)["HyperParameterTuningJobConfig"]
+    assert config["TrainingJobEarlyStoppingType"] == "Off"  # SageMaker refuses Auto
+    assert config["StrategyConfig"] == {"HyperbandStrategyConfig": {"MinResource": 1, "MaxResource": 1}}
+    config = tune(tuning=tuning, epochs="30")["HyperParameterTuningJobConfig"]
+    assert config["StrategyConfig"]["HyperbandStrategyConfig"]["MaxResource"] == 30
+    assert "StrategyConfig" not in tune()["HyperParameterTuningJobConfig"]
 
 
 def test_results_are_encrypted_and_volumes_where_the_machine_does_not_do_it_itself() -> None:

@@ -119,6 +119,12 @@ def test_a_failed_evaluation_gives_its_exit_message() -> None:
         wait(FakeAws(DescribeProcessingJob=facts), "faces", 0)
 
 
+def test_an_endpoint_that_failed_says_how_to_remove_what_is_left() -> None:
+    aws = FakeAws(DescribeEndpoint={"EndpointStatus": "Failed", "FailureReason": "no capacity"})
+    with pytest.raises(JobFailed, match=r"^no capacity; .*`submit.py remove faces` removes what is left"):
+        wait(aws, "faces", 0)
+
+
 def test_a_stopped_job_says_why() -> None:
     aws = FakeAws(DescribeTrainingJob=training("Stopped", "MaxRuntimeExceeded"))
     with pytest.raises(JobFailed, match=r"stopped before its end \(MaxRuntimeExceeded\)"):

@@ -22,6 +22,7 @@ def test_values_stay_text() -> None:
         (bucket_problems("s3://my-bucket"), "without s3:// and folder"),
         (data_problems("data", ""), "--data: needed, a folder or s3://bucket/prefix"),
         (data_problems("data", "http://example.org/x"), "is neither a folder nor s3://bucket/prefix"),
+        (data_problems("data", "s3://bucket/"), "is neither a folder nor s3://bucket/prefix"),
         (data_problems("data", "s3://bucket"), "is neither a folder nor s3://bucket/prefix"),
         (model_problems(""), "--model: needed"),
         (

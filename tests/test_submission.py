@@ -114,6 +114,28 @@ def test_what_would_fail_minutes_later_is_said_before_anything_is_made(answers: 
     assert "DescribeModel" not in asked
 
 
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (
+            {"KeyCount": 0},
+            "there is no file in S3 under this name; `aws s3 ls` shows what there is: s3://photos/faces/",
+        ),
+        (AwsError("the bucket is not in S3", "NoSuchBucket"), "the bucket is not in S3: s3://photos/faces/"),
+        (AwsError("may not do", "AccessDenied"), None),  # the role may be allowed what the submitter is not
+        ({"KeyCount": 1}, None),
+    ],
+)
+def test_data_that_is_not_uploaded_must_be_there(answer: Any, sentence: str | None) -> None:
+    plan = replace(PLAN, needed_uris=("s3://photos/faces/",))
+    if sentence:
+        said, asked = refusal(plan, ListObjectsV2=answer)
+        assert said == sentence
+        assert "DescribeModel" not in asked
+    else:
+        offer(FakeAws(ListObjectsV2=answer), plan, dry_run=False)
+
+
 def test_an_image_of_another_region_is_refused_and_one_of_another_registry_is_sagemakers_to_find() -> None:
     sentence, _ = refusal(replace(PLAN, image=IMAGE.replace("eu-west-1", "us-east-1")))
     assert "the image lies in us-east-1, the job would run in eu-west-1" in sentence

@@ -221,6 +221,7 @@ def test_submitted_again_under_its_name_a_run_goes_on_from_its_checkpoints_and_s
 def test_a_log_is_printed_as_far_as_it_goes(
     ready: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    put("s3://my-bucket/faces/1.jpg", b"")
     (job,) = ready("train", "--data", "s3://my-bucket/faces", "--image", IMAGE)
     group, stream = "/aws/sagemaker/TrainingJobs", f"{job}/algo-1-1764000000"
     client("logs").create_log_group(logGroupName=group)
@@ -252,6 +253,7 @@ def test_each_thing_that_is_missing_is_said_before_anything_is_made(
 
 
 def test_a_job_that_is_over_is_not_stopped(ready: Callable[..., list[str]]) -> None:
+    put("s3://my-bucket/faces/1.jpg", b"")
     (job,) = ready("train", "--data", "s3://my-bucket/faces", "--image", IMAGE)
     with pytest.raises(JobError, match="is over already: Completed"):
         ready("stop", job)
