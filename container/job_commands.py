@@ -105,6 +105,7 @@ def transform(flags: Words, verb_flags: Words, environ: Environ) -> None:
         kms_key=place.kms_key,
         needed_uris=(artifact, *needed_there([data], uploads)),
         machines=_machines(options.instance_type, options.instance_count),
+        waste=_waste(options.instance_type),
         longest="until every picture has its answer: a transform has no time limit of its own",
         results=place.uri("transform", job) + "/",
     )
@@ -151,6 +152,7 @@ def deploy(flags: Words, verb_flags: Words, environ: Environ) -> None:
         calls=(model(job, place, image, artifact, options.environment), *endpoint(job, place, options)),
         needed_uris=(artifact,),
         machines=_machines(options.instance_type, options.instance_count),
+        waste=_waste(options.instance_type),
         longest=f"until it is removed: `submit.py remove {job}`",
     )
     _submit(aws, plan, rehearsal, submission)
@@ -219,7 +221,7 @@ def _machines(instance_type: str, count: int = 1, *, spot: bool = False) -> str:
 def _waste(instance_type: str) -> str:
     if not has_several_gpus(instance_type):
         return ""
-    return f"{instance_type} has several GPUs, training uses one; take a machine with one, such as ml.g5.xlarge"
+    return f"{instance_type} has several GPUs, the job uses one; take a machine with one, such as ml.g5.xlarge"
 
 
 def _longest(options: Training) -> str:

@@ -1,13 +1,15 @@
-"""Jobs and endpoints that exist: find one by its name, tell how it stands, wait for it, follow its log, stop it."""
+"""Jobs and endpoints that exist: find one by its name, tell how it stands, wait for it, stop it."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from aws import Aws, AwsError
 from errors import JobError
+from progress_line import ProgressLine
 
 _UNDER_WAY = ("InProgress", "Stopping", "Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _BAD = ("Failed", "OutOfService", "UpdateRollbackFailed")
@@ -100,22 +102,25 @@ def describe(aws: Aws, kind: Kind, name: str) -> Job:
     return Job(name, kind, aws.call("sagemaker", f"Describe{kind.noun}", **{f"{kind.noun}Name": name}))
 
 
-def watch(aws: Aws, job: Job, poll_seconds: float, after_each_look: Callable[[], None] = lambda: None) -> Job:
+def watch(aws: Aws, job: Job, poll_seconds: float, new_lines: Callable[[], Iterable[str]] = tuple) -> Job:
     """Look again and again until the job is over; returns it as it ended. Ctrl-C leaves the job running.
 
-    The line of its state goes to stderr whenever it changes. A network that is away for a while is waited for.
+    The line of its state goes to stderr whenever it changes, `new_lines` of its log go to stdout, and on a terminal a
+    progress line stays below. A network that is away for a while is waited for.
     """
-    began, said = time.monotonic(), ""
+    progress = ProgressLine(job.facts.get("HyperParameters"))
     try:
-        while True:
-            if (line := job.line()) != said:
-                print(f"{_clock(time.monotonic() - began)}  {line}", file=sys.stderr, flush=True)
-            said = line
-            after_each_look()
-            if job.is_over:
-                return job
-            time.sleep(poll_seconds)
-            job = _look_again(aws, job)
+        with progress:
+            while True:
+                progress.state(job.line(), job.facts.get("TrainingStartTime"))
+                with _patience(progress):
+                    for line in new_lines():
+                        progress.log(line)
+                if job.is_over:
+                    return job
+                time.sleep(poll_seconds)
+                with _patience(progress):
+                    job = describe(aws, job.kind, job.name)
     except KeyboardInterrupt:
         print(f"{job.title} goes on; `submit.py stop {job.name}` ends it", file=sys.stderr)
         raise
@@ -125,23 +130,6 @@ def wait(aws: Aws, name: str, poll_seconds: float) -> Job:
     """Stay until a job is over and return it; raises JobFailed unless it ended well."""
     job = watch(aws, find(aws, name), poll_seconds)
     job.check_end()
-    return job
-
-
-def follow_log(aws: Aws, name: str, poll_seconds: float) -> Job:
-    """Print a job's log from its beginning to its end, which is waited for; returns the job as it ended.
-
-    Of an endpoint, which has no end, the log is printed as far as it goes. Raises JobError for a tuning job.
-    """
-    job = find(aws, name)
-    if job.kind.log_group is None:
-        best = job.facts.get("BestTrainingJob", {}).get("TrainingJobName", f"{name}-001-...")
-        raise JobError(f"{job.title} has no log of its own, its training jobs have, such as: {best}")
-    group, places = job.kind.log_group.format(name=name), dict[str, str]()
-    prefix = "" if "{name}" in job.kind.log_group else f"{name}/"
-    job = watch(aws, job, poll_seconds, lambda: _print_new(aws, group, prefix, places))
-    time.sleep(poll_seconds)  # the last lines reach CloudWatch after the end
-    _print_new(aws, group, prefix, places)
     return job
 
 
@@ -156,49 +144,12 @@ def stop(aws: Aws, name: str) -> Job:
     return job
 
 
-def _look_again(aws: Aws, job: Job) -> Job:
+@contextlib.contextmanager
+def _patience(progress: ProgressLine) -> Iterator[None]:
+    """Let pass what will be over in a minute; the next look tries again."""
     try:
-        return describe(aws, job.kind, job.name)
+        yield
     except AwsError as error:
         if not error.is_passing:
             raise
-        print(f"still waiting: {error}", file=sys.stderr, flush=True)
-        return job
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
-
-
-def _print_new(aws: Aws, group: str, prefix: str, places: dict[str, str]) -> None:
-    """Print what came since; `places` holds how far each stream was read. Of several hosts, each line says which."""
-    try:
-        request = {"logGroupName": group} | ({"logStreamNamePrefix": prefix} if prefix else {})
-        streams = [
-            stream["logStreamName"]
-            for page in aws.pages("logs", "DescribeLogStreams", **request)
-            for stream in page["logStreams"]
-        ]
-    except AwsError as error:
-        if error.is_absent:  # the group is made with the account's first line
-            return
-        raise
-    for stream in sorted(streams):
-        host = stream.removeprefix(prefix).rsplit("-", 1)[0]
-        for message in _events(aws, group, stream, places):
-            print(f"[{host}] {message}" if len(streams) > 1 else message, flush=True)
-
-
-def _events(aws: Aws, group: str, stream: str, places: dict[str, str]) -> Iterator[str]:
-    """Messages since the last look, oldest first; CloudWatch repeats the token where a stream ends."""
-    while True:
-        request: dict[str, Any] = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
-        if stream in places:
-            request["nextToken"] = places[stream]
-        answer = aws.call("logs", "GetLogEvents", **request)
-        for event in answer["events"]:
-            yield event["message"]
-        ended = places.get(stream) == answer["nextForwardToken"]
-        places[stream] = answer["nextForwardToken"]
-        if ended:
-            return
+        progress.say(f"still waiting: {error}")

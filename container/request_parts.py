@@ -75,7 +75,7 @@ def has_gpu(instance_type: str) -> bool:
 
 
 def has_several_gpus(instance_type: str) -> bool:
-    """Whether most of what the machine costs would stand idle: training uses one GPU."""
+    """Whether most of what the machine costs would stand idle: every verb uses one GPU."""
     return bool(_SEVERAL_GPUS.fullmatch(instance_type))
 
 

@@ -32,8 +32,9 @@ from environment import run
 from errors import ConfigError, JobError, unknown_name
 from image_push import push
 from job_commands import Environ, Words
+from job_log import follow_log
 from job_results import download
-from job_watch import find, follow_log, stop, wait
+from job_watch import find, stop, wait
 
 _WITH_VERB_FLAGS = ("train", "tune", "evaluate")  # what follows -- is for the verb in the container
 

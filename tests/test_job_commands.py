@@ -110,10 +110,12 @@ def test_a_typo_costs_nothing(dry_run: Callable[..., Any], words: tuple[str, ...
 
 
 def test_a_machine_whose_gpus_would_stand_idle_is_named(dry_run: Callable[..., Any]) -> None:
-    for command, *words in (("train",), ("tune", "--search", "lr=0.1:1")):
-        _, said = dry_run(command, *S3_DATA, *words, "--instance-type", "ml.g5.12xlarge")
-        assert "waste    ml.g5.12xlarge has several GPUs, training uses one; take a machine with one" in said
-        assert "waste" not in dry_run(command, *S3_DATA, *words)[1]
+    model = ("--model", "faces-1")
+    for command, *words in (("train",), ("tune", "--search", "lr=0.1:1"), ("transform", *model), ("deploy", *model)):
+        words += [] if command == "deploy" else S3_DATA
+        _, said = dry_run(command, *words, "--instance-type", "ml.g5.12xlarge")
+        assert "waste    ml.g5.12xlarge has several GPUs, the job uses one; take a machine with one" in said
+        assert "waste" not in dry_run(command, *words)[1]
 
 
 def test_a_search_says_what_it_can_cost_in_all(dry_run: Callable[..., Any]) -> None:

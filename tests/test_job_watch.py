@@ -7,38 +7,8 @@ import pytest
 import job_watch
 from aws import AwsError
 from errors import JobError
-from job_watch import JobFailed, find, follow_log, stop, wait
-
-ABSENT = AwsError("AWS answered: Could not find it", "ValidationException")
-
-
-class FakeAws:
-    """Answers each operation from a list, the last answer for good, and notes what was asked."""
-
-    region = "eu-west-1"
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = {name: list(given) if isinstance(given, list) else [given] for name, given in answers.items()}
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    def call(self, service: str, operation: str, **request: Any) -> Any:
-        self.asked.append((operation, request))
-        given = self.answers.get(operation, [ABSENT])
-        answer = given.pop(0) if len(given) > 1 else given[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer(request) if callable(answer) else answer
-
-    def pages(self, service: str, operation: str, **request: Any) -> Any:
-        yield self.call(service, operation, **request)
-
-
-def training(status: str, step: str = "Training", message: str = "", **facts: Any) -> dict[str, Any]:
-    steps = [{"Status": step, "StatusMessage": message}]
-    return {"TrainingJobStatus": status, "SecondaryStatus": step, "SecondaryStatusTransitions": steps} | facts
-
-
-DONE = training("Completed", "Completed")
+from fake_aws import DONE, FakeAws, training
+from job_watch import JobFailed, find, stop, wait
 
 
 @pytest.mark.parametrize(
@@ -156,61 +126,6 @@ def test_between_two_looks_it_sleeps_as_long_as_asked(monkeypatch: pytest.Monkey
     monkeypatch.setattr(job_watch.time, "sleep", slept.append)
     wait(FakeAws(DescribeTrainingJob=[training("InProgress"), training("InProgress"), DONE]), "faces", 7.5)
     assert slept == [7.5, 7.5]
-
-
-def log_of(*streams: str, lines: list[list[str]]) -> dict[str, Any]:
-    """CloudWatch with these streams, where `lines` come in by portions; a repeated token marks the end so far."""
-    portions = {stream: [list(portion) for portion in lines] for stream in streams}
-
-    def events(request: dict[str, Any]) -> dict[str, Any]:
-        stream, at = request["logStreamName"], int(request.get("nextToken", 0))
-        if at < len(portions[stream]):
-            text = portions[stream][at]
-            return {"events": [{"message": line} for line in text], "nextForwardToken": str(at + 1)}
-        return {"events": [], "nextForwardToken": str(at)}
-
-    names = [{"logStreamName": stream} for stream in streams]
-    return {"DescribeLogStreams": {"logStreams": names}, "GetLogEvents": events}
-
-
-def test_the_log_is_printed_once_in_order_to_its_very_end(capsys: pytest.CaptureFixture[str]) -> None:
-    log = log_of("faces/algo-1-17", lines=[["one", "two"], ["three"]])
-    aws = FakeAws(DescribeTrainingJob=[training("InProgress"), DONE], **log)
-    assert follow_log(aws, "faces", 0).status == "Completed"
-    assert capsys.readouterr().out.splitlines() == ["one", "two", "three"]
-
-
-def test_lines_of_several_hosts_say_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    log = log_of("faces/algo-1-17", "faces/algo-2-18", lines=[["hello"]])
-    follow_log(FakeAws(DescribeTrainingJob=DONE, **log), "faces", 0)
-    assert capsys.readouterr().out.splitlines() == ["[algo-1] hello", "[algo-2] hello"]
-
-
-def test_a_log_that_does_not_exist_yet_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
-    log = log_of("faces/algo-1-17", lines=[["hello"]])
-    log["DescribeLogStreams"] = [AwsError("no group", "ResourceNotFoundException"), log["DescribeLogStreams"]]
-    follow_log(FakeAws(DescribeTrainingJob=[training("InProgress"), DONE], **log), "faces", 0)
-    assert capsys.readouterr().out == "hello\n"
-
-
-def test_a_log_that_may_not_be_read_is_said() -> None:
-    aws = FakeAws(DescribeTrainingJob=DONE, DescribeLogStreams=AwsError("may not", "AccessDenied"))
-    with pytest.raises(AwsError, match="may not"):
-        follow_log(aws, "faces", 0)
-
-
-def test_the_log_of_an_endpoint_is_in_its_own_group(capsys: pytest.CaptureFixture[str]) -> None:
-    log = log_of("all/i-0123456789", lines=[["GET /ping"]])
-    aws = FakeAws(DescribeEndpoint={"EndpointStatus": "InService"}, **log)
-    follow_log(aws, "faces", 0)
-    assert capsys.readouterr().out == "GET /ping\n"
-    assert ("DescribeLogStreams", {"logGroupName": "/aws/sagemaker/Endpoints/faces"}) in aws.asked
-
-
-def test_a_search_has_no_log_but_its_jobs_have() -> None:
-    facts = {"HyperParameterTuningJobStatus": "InProgress", "BestTrainingJob": {"TrainingJobName": "faces-003-ab"}}
-    with pytest.raises(JobError, match=r"has no log of its own, its training jobs have, such as: faces-003-ab"):
-        follow_log(FakeAws(DescribeHyperParameterTuningJob=facts), "faces", 0)
 
 
 def test_a_running_job_is_asked_to_stop() -> None:

@@ -1,0 +1,74 @@
+"""The log of a job is printed once, in order, to its very end."""
+
+from typing import Any
+
+import pytest
+
+from aws import AwsError
+from errors import JobError
+from fake_aws import DONE, FakeAws, training
+from job_log import follow_log
+
+
+def log_of(*streams: str, lines: list[list[str]]) -> dict[str, Any]:
+    """CloudWatch with these streams, where `lines` come in by portions; a repeated token marks the end so far."""
+    portions = {stream: [list(portion) for portion in lines] for stream in streams}
+
+    def events(request: dict[str, Any]) -> dict[str, Any]:
+        stream, at = request["logStreamName"], int(request.get("nextToken", 0))
+        if at < len(portions[stream]):
+            text = portions[stream][at]
+            return {"events": [{"message": line} for line in text], "nextForwardToken": str(at + 1)}
+        return {"events": [], "nextForwardToken": str(at)}
+
+    names = [{"logStreamName": stream} for stream in streams]
+    return {"DescribeLogStreams": {"logStreams": names}, "GetLogEvents": events}
+
+
+def test_the_log_is_printed_once_in_order_to_its_very_end(capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_of("faces/algo-1-17", lines=[["one", "two"], ["three"]])
+    aws = FakeAws(DescribeTrainingJob=[training("InProgress"), DONE], **log)
+    assert follow_log(aws, "faces", 0).status == "Completed"
+    assert capsys.readouterr().out.splitlines() == ["one", "two", "three"]
+
+
+def test_lines_of_several_hosts_say_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_of("faces/algo-1-17", "faces/algo-2-18", lines=[["hello"]])
+    follow_log(FakeAws(DescribeTrainingJob=DONE, **log), "faces", 0)
+    assert capsys.readouterr().out.splitlines() == ["[algo-1] hello", "[algo-2] hello"]
+
+
+def test_a_log_that_does_not_exist_yet_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_of("faces/algo-1-17", lines=[["hello"]])
+    log["DescribeLogStreams"] = [AwsError("no group", "ResourceNotFoundException"), log["DescribeLogStreams"]]
+    follow_log(FakeAws(DescribeTrainingJob=[training("InProgress"), DONE], **log), "faces", 0)
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_a_network_that_is_away_while_the_log_is_read_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_of("faces/algo-1-17", lines=[["hello"]])
+    log["DescribeLogStreams"] = [AwsError("AWS cannot be reached", "unreachable"), log["DescribeLogStreams"]]
+    follow_log(FakeAws(DescribeTrainingJob=[training("InProgress"), DONE], **log), "faces", 0)
+    said = capsys.readouterr()
+    assert said.out == "hello\n"
+    assert "still waiting: AWS cannot be reached" in said.err
+
+
+def test_a_log_that_may_not_be_read_is_said() -> None:
+    aws = FakeAws(DescribeTrainingJob=DONE, DescribeLogStreams=AwsError("may not", "AccessDenied"))
+    with pytest.raises(AwsError, match="may not"):
+        follow_log(aws, "faces", 0)
+
+
+def test_the_log_of_an_endpoint_is_in_its_own_group(capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_of("all/i-0123456789", lines=[["GET /ping"]])
+    aws = FakeAws(DescribeEndpoint={"EndpointStatus": "InService"}, **log)
+    follow_log(aws, "faces", 0)
+    assert capsys.readouterr().out == "GET /ping\n"
+    assert ("DescribeLogStreams", {"logGroupName": "/aws/sagemaker/Endpoints/faces"}) in aws.asked
+
+
+def test_a_search_has_no_log_but_its_jobs_have() -> None:
+    facts = {"HyperParameterTuningJobStatus": "InProgress", "BestTrainingJob": {"TrainingJobName": "faces-003-ab"}}
+    with pytest.raises(JobError, match=r"has no log of its own, its training jobs have, such as: faces-003-ab"):
+        follow_log(FakeAws(DescribeHyperParameterTuningJob=facts), "faces", 0)
