@@ -21,7 +21,7 @@ def read_hyperparameters(words: Sequence[str]) -> dict[str, str]:
     """
     (config,) = parse("train.py", words, {}, TrainConfig)
     flags = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
-    return {name: _as_text(getattr(config, name)) for name in _FIELDS if name in flags}
+    return {name: as_text(getattr(config, name)) for name in _FIELDS if name in flags}
 
 
 def read_search(text: str, fixed: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -74,8 +74,11 @@ def _read_range(name: str, parts: list[str]) -> tuple[str, list[str], dict[str, 
 def refuse_restarts(hyperparameters: Mapping[str, str], *, spot: bool) -> None:
     """Raise ConfigError for a spot job that would forget its checkpoint at each interruption."""
     if spot and hyperparameters.get("resume") == "never":
-        raise ConfigError("--resume never starts a spot job anew at each interruption; choose a new --name instead")
+        raise ConfigError(
+            "--resume never starts a spot job anew at each interruption; leave it out, each job begins anew"
+        )
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as SageMaker's string."""
     return json.dumps(value) if isinstance(value, dict) else show(value)

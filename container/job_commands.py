@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from account_options import Connection, JobPlace, Place, Rehearsal, Submission
-from answers import ANSWERS, SCHEME, read_answers
+from answers import ANSWERS, SCHEME, TRUTHS, read_answers
 from arguments import parse
 from aws import Aws, AwsError
 from config import EvaluationConfig
@@ -21,8 +21,9 @@ from metrics import metric_definitions
 from model_requests import endpoint, model, model_package, model_package_group, transform_job
 from option_checks import name_problems
 from request_parts import evaluation_uri, has_several_gpus, image_uri, model_uri
+from resuming import check_resumable, checkpoints_of
 from staging import needed_there, refuse_large, stage, training_channels
-from submission import Plan, offer, refuse_twins
+from submission import Plan, offer
 
 Words = Sequence[str]
 Environ = Mapping[str, str]
@@ -39,8 +40,9 @@ def train(flags: Words, verb_flags: Words, environ: Environ) -> None:
     aws, job = Aws(connection), _job_name(options.name)
     channels, uploads = training_channels(place, options, hyperparameters.get("dataset", ""))
     image = _image(aws, place)
-    if not rehearsal.dry_run:
-        refuse_twins(aws, options.name)
+    resumed = (checkpoints_of(place, options.resume_from),) if options.resume_from else ()
+    if resumed and not rehearsal.dry_run:
+        check_resumable(aws, place, options.resume_from, hyperparameters)
     call = training_job(job, place, options, image, channels=channels, hyperparameters=hyperparameters)
     plan = Plan(
         job=job,
@@ -51,10 +53,10 @@ def train(flags: Words, verb_flags: Words, environ: Environ) -> None:
         kms_key=place.kms_key,
         machines=_machines(options.instance_type, spot=options.spot),
         waste=_waste(options.instance_type),
-        needed_uris=needed_there(channels.values(), uploads),
+        needed_uris=needed_there(channels.values(), uploads) + resumed,
         machine_hours=options.max_hours + options.warm_pool_minutes / 60,
         longest=_longest(options),
-        resumes=f"from a checkpoint in {place.uri('checkpoints', options.name)}/, if there is one",
+        resumes="".join(resumed),
         results=place.uri("training", job) + "/",
     )
     _submit(aws, plan, rehearsal, submission)
@@ -93,7 +95,7 @@ def transform(flags: Words, verb_flags: Words, environ: Environ) -> None:
     schema = (*_SUBMIT, Transform)
     connection, place, rehearsal, submission, options = parse("submit.py transform", flags, environ, *schema)
     aws, job = Aws(connection), _job_name(options.name)
-    data, uploads = stage(place, "data", options.data, accept=is_image_file)
+    data, uploads = stage(place, "data", options.data, is_image_file, "pictures")
     refuse_large(uploads, options.max_payload_mb)
     image, artifact = _image(aws, place), model_uri(place, options.model)
     plan = Plan(
@@ -118,8 +120,8 @@ def evaluate(flags: Words, verb_flags: Words, environ: Environ) -> None:
     connection, place, rehearsal, submission, options = parse("submit.py evaluate", flags, environ, *schema)
     parse("evaluation.py", verb_flags, {}, EvaluationConfig)
     aws, job = Aws(connection), _job_name(options.name)
-    predictions, first = stage(place, "predictions", options.predictions, accept=(ANSWERS, SCHEME).__contains__)
-    truths, second = stage(place, "ground-truth", options.ground_truth, accept=lambda name: name.endswith(".csv"))
+    predictions, first = stage(place, "predictions", options.predictions, (ANSWERS, SCHEME).__contains__, ANSWERS)
+    truths, second = stage(place, "ground-truth", options.ground_truth, lambda name: name.endswith(".csv"), TRUTHS)
     if first and second:
         read_answers(Path(options.ground_truth), Path(options.predictions))
     inputs, image = {"predictions": predictions, "ground_truth": truths}, _image(aws, place)
@@ -180,9 +182,19 @@ def _submit(aws: Aws, plan: Plan, rehearsal: Rehearsal, submission: Submission) 
     if rehearsal.dry_run:
         return
     print(plan.job, flush=True)
-    print(f"next: submit.py logs {plan.job} | wait {plan.job} | stop {plan.job}", file=sys.stderr)
+    print("next: submit.py " + " | ".join(f"{command} {plan.job}" for command in _next(plan)), file=sys.stderr)
     if submission.wait:
         wait(aws, plan.job, submission.poll_seconds)
+
+
+def _next(plan: Plan) -> tuple[str, ...]:
+    """What is done with a job that was just submitted."""
+    match plan.calls[-1].operation:
+        case "CreateEndpoint":
+            return "wait", "logs", "remove"
+        case "CreateHyperParameterTuningJob":
+            return "wait", "download", "stop"
+    return "logs", "wait", "download", "stop"
 
 
 def _job_name(name: str) -> str:
@@ -200,6 +212,8 @@ def _check_tuning(training: Training, tuning: Tuning) -> None:
     problems = name_problems(training.name, most=_TUNING_NAME - len(_job_name("")))
     if tuning.objective not in names:
         problems.append("--objective: " + unknown_name("metric", tuning.objective, names, most=len(names)))
+    if training.resume_from:
+        problems.append("--resume-from: the jobs of a search share no checkpoint; leave it out")
     if problems:
         raise ConfigError("; ".join(problems))
 

@@ -12,9 +12,10 @@ TRANSFORM_PAYLOAD_MB = 100  # SageMaker's limit for concurrency x payload of a b
 class Training:
     """The training job; its hyperparameters follow after `--`, as for code/train.py."""
 
-    name: str = knob("mask-classifier", "name of the run; submitted again, it goes on from its checkpoints")
+    name: str = knob("mask-classifier", "name of the job; the time is added")
     data: str = knob("", "photographs: a folder, which is uploaded, or s3://bucket/prefix")
     pretrained_data: str = knob("", "weights to start from (the `pretrained` channel): a folder or s3://bucket/prefix")
+    resume_from: str = knob("", "go on from the checkpoints of this training job, with its data and hyperparameters")
     instance_type: str = knob("ml.g5.xlarge", "machine to train on")
     volume_gb: int = knob(50, "disk for data and scratch files, in GB", minimum=1, maximum=16384)
     max_hours: float = knob(12.0, "longest time to train", above=0, maximum=28 * 24)

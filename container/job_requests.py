@@ -9,6 +9,7 @@ from job_options import Evaluation, Training, Tuning
 from metrics import metric_definitions
 from option_checks import pairs
 from request_parts import Call, Request, given, has_local_disk, seconds, tags, vpc
+from resuming import checkpoints_of
 
 CHECKPOINT_DIR = "/opt/ml/checkpoints"
 _PROCESSING = "/opt/ml/processing"
@@ -24,7 +25,7 @@ def training_job(
     hyperparameters: Mapping[str, str],
 ) -> Call:
     """CreateTrainingJob; `channels` are names and S3 folders."""
-    checkpoints = {"S3Uri": place.uri("checkpoints", options.name) + "/", "LocalPath": CHECKPOINT_DIR}
+    checkpoints = {"S3Uri": checkpoints_of(place, options.resume_from or job), "LocalPath": CHECKPOINT_DIR}
     algorithm = _algorithm(image, options) | {"EnableSageMakerMetricsTimeSeries": True}
     request = _training_definition(place, options, channels) | {
         "TrainingJobName": job,

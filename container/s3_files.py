@@ -40,15 +40,21 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def plan_upload(root: Path, flag: str, parent_uri: str, accept: Callable[[str], bool] = lambda name: True) -> Upload:
+def plan_upload(
+    root: Path,
+    flag: str,
+    parent_uri: str,
+    accept: Callable[[str], bool] = lambda name: True,
+    expected: str = "files to upload",
+) -> Upload:
     """List and digest the files of a folder whose names are accepted; names that start with a dot are left out.
 
     Raises DataError where there is nothing to upload, or a link to a folder.
     """
-    existing_folder(root, f"--{flag}", "files to upload")
+    existing_folder(root, f"--{flag}", expected)
     names = tuple(sorted(name for name in _walk(root) if accept(PurePosixPath(name).name)))
     if not names:
-        raise DataError(f"--{flag} holds no file that belongs there: {root}")
+        raise DataError(f"--{flag} holds no file that belongs there, expected {expected}: {root}")
     with ThreadPoolExecutor(cpu_count()) as pool:
         digests = list(pool.map(lambda name: _digest(root / name), names))
     whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())

@@ -12,11 +12,20 @@ from samples import read_class_folders, read_profiles
 Staged = tuple[str, tuple[Upload, ...]]  # an S3 folder, with a slash at the end, and the upload that fills it
 
 
-def stage(place: Place, flag: str, text: str, accept: Callable[[str], bool] = lambda name: True) -> Staged:
-    """The S3 folder of a flag that names a local folder or an S3 folder; of a local one, the files accepted by name."""
+def stage(
+    place: Place,
+    flag: str,
+    text: str,
+    accept: Callable[[str], bool] = lambda name: True,
+    expected: str = "files to upload",
+) -> Staged:
+    """The S3 folder of a flag that names a local folder or an S3 folder; of a local one, the files accepted by name.
+
+    `expected` says what these files are. Raises DataError where there is none.
+    """
     if text.startswith("s3://"):
         return text.rstrip("/") + "/", ()
-    upload = plan_upload(Path(text), flag, place.uri("data"), accept)
+    upload = plan_upload(Path(text), flag, place.uri("data"), accept, expected)
     return upload.uri, (upload,)
 
 

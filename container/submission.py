@@ -17,7 +17,6 @@ from s3_files import Upload, send, split_uri
 from service_limits import check_request
 
 _ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@]+)|@(sha256:\w+))")
-_RUNNING = re.compile(r"-\d{6}-\d{9}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +67,6 @@ def look_first(aws: Aws, plan: Plan) -> None:
     _look_for_image(aws, plan.image)
 
 
-def refuse_twins(aws: Aws, name: str) -> None:
-    """Raise JobError if a training job of that name still runs: both would write to the same checkpoints."""
-    pages = aws.pages("sagemaker", "ListTrainingJobs", NameContains=name, StatusEquals="InProgress")
-    names = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
-    twins = [twin for twin in names if twin.startswith(name) and _RUNNING.fullmatch(twin[len(name) :])]
-    if twins:
-        raise JobError(
-            f"{twins[0]!r} still runs and writes to the same checkpoints; wait for it, `submit.py stop {twins[0]}`, "
-            "or choose another --name"
-        )
-
-
 def take_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
     """Undo what was made, newest first; returns one sentence for each, also for what had to be left."""
     sentences = []
@@ -103,7 +90,7 @@ def _carry_out(aws: Aws, plan: Plan) -> list[dict[str, Any]]:
         for upload in plan.uploads:
             sent = send(aws, upload, plan.kms_key)
             there = len(upload.names) - sent
-            print(f"sent {sent:,} files, {there:,} were there already: {upload.uri}", file=sys.stderr)
+            print(f"sent {_files(sent)}, {there:,} were there already: {upload.uri}", file=sys.stderr)
         for call in plan.calls:
             answers.append(aws.call("sagemaker", call.operation, **call.request))
         return answers
@@ -171,7 +158,7 @@ def _look(aws: Aws, operation: str, absent: str, **request: str) -> dict[str, An
 
 def _summary(plan: Plan, price: float | None) -> list[str]:
     """What it amounts to, one `name  value` line each."""
-    uploads = [f"{len(up.names):,} files, {up.size_bytes / 1e6:,.1f} MB to {up.uri}" for up in plan.uploads]
+    uploads = [f"{_files(len(up.names))}, {up.size_bytes / 1e6:,.1f} MB to {up.uri}" for up in plan.uploads]
     facts = [
         ("job", plan.job),
         ("runs on", plan.machines),
@@ -183,6 +170,10 @@ def _summary(plan: Plan, price: float | None) -> list[str]:
         ("results", plan.results),
     ]
     return [f"{name:<9}{value}" for name, value in facts if value]
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 def _cost(plan: Plan, price: float | None) -> str:

@@ -100,5 +100,5 @@ def test_every_mistake_of_a_search_is_named_at_once() -> None:
 def test_a_spot_job_never_forgets_its_checkpoint() -> None:
     refuse_restarts({"resume": "never"}, spot=False)
     refuse_restarts({"resume": "auto"}, spot=True)
-    with pytest.raises(ConfigError, match="choose a new --name instead"):
+    with pytest.raises(ConfigError, match="leave it out, each job begins anew"):
         refuse_restarts({"resume": "never"}, spot=True)

@@ -57,7 +57,7 @@ def test_a_training_job_from_a_local_folder(dry_run: Callable[..., Any], faces: 
     assert f"14 files, 0.0 MB to {uri}" in said
     assert "longest  12 h of training, over after 24 h with waiting" in said
     assert "costs    at most 18.00 (12 machine hours at 1.5); spot is less" in said
-    assert "resumes  from a checkpoint in s3://my-bucket/mask-classifier/checkpoints/mask-classifier/" in said
+    assert "resumes" not in said
 
 
 def test_every_job_has_a_name_of_its_own_that_ends_with_the_time(dry_run: Callable[..., Any]) -> None:
@@ -65,6 +65,15 @@ def test_every_job_has_a_name_of_its_own_that_ends_with_the_time(dry_run: Callab
     name = requests["CreateTrainingJob"]["TrainingJobName"]
     head, day, time = name.rsplit("-", 2)
     assert (head, len(day), len(time), (day + time).isdigit()) == ("faces", 6, 9, True)
+
+
+def test_a_job_begins_anew_unless_it_is_told_which_one_to_go_on_from(dry_run: Callable[..., Any]) -> None:
+    folder = "s3://my-bucket/mask-classifier/checkpoints"
+    request = dry_run("train", *S3_DATA)[0]["CreateTrainingJob"]
+    assert request["CheckpointConfig"]["S3Uri"] == f"{folder}/{request['TrainingJobName']}/"
+    requests, said = dry_run("train", *S3_DATA, "--resume-from", "faces-1")
+    assert requests["CreateTrainingJob"]["CheckpointConfig"]["S3Uri"] == f"{folder}/faces-1/"
+    assert f"resumes  {folder}/faces-1/\n" in said
 
 
 def test_a_folder_of_s3_is_not_taken_for_the_beginning_of_another(dry_run: Callable[..., Any]) -> None:
@@ -80,7 +89,7 @@ def test_weights_to_start_from_are_a_channel_of_their_own(dry_run: Callable[...,
     requests, said = dry_run("train", *S3_DATA, "--pretrained-data", str(tmp_path / "weights"))
     channels = [channel["ChannelName"] for channel in requests["CreateTrainingJob"]["InputDataConfig"]]
     assert channels == ["train", "pretrained"]
-    assert "uploads  1 files" in said
+    assert "uploads  1 file, " in said
 
 
 def test_a_folder_that_training_cannot_read_is_refused_before_the_upload(
@@ -101,7 +110,7 @@ def test_a_folder_that_training_cannot_read_is_refused_before_the_upload(
         ((*S3_DATA, "--", "--epoch", "3"), "did you mean '--epochs'"),
         ((*S3_DATA, "--epochs", "3"), "unknown argument '--epochs'"),
         ((*S3_DATA, "--instance-type", "g5.xlarge"), "did you mean 'ml.g5.xlarge'"),
-        ((*S3_DATA, "--", "--resume", "never"), "choose a new --name instead"),
+        ((*S3_DATA, "--", "--resume", "never"), "leave it out, each job begins anew"),
     ],
 )
 def test_a_typo_costs_nothing(dry_run: Callable[..., Any], words: tuple[str, ...], sentence: str) -> None:
@@ -133,6 +142,7 @@ def test_a_search_says_what_it_can_cost_in_all(dry_run: Callable[..., Any]) -> N
     [
         (("--objective", "val_f1"), "--objective: unknown metric 'val_f1' .did you mean 'val:f1'"),
         (("--name", "a-name-of-20-letters"), "at most 15 characters"),
+        (("--resume-from", "faces-1"), "--resume-from: the jobs of a search share no checkpoint"),
     ],
 )
 def test_a_search_that_sagemaker_would_refuse_is_refused(
@@ -179,7 +189,7 @@ def test_an_evaluation_compares_two_folders(dry_run: Callable[..., Any], tmp_pat
     requests, said = dry_run("evaluate", *folders, "--", "--bootstrap", "10")
     request = requests["CreateProcessingJob"]
     assert request["AppSpecification"]["ContainerArguments"] == ["--bootstrap", "10"]
-    assert said.count("uploads  1 files") == 2  # output.csv and gt.csv, and nothing that lies beside them
+    assert said.count("uploads  1 file, ") == 2  # output.csv and gt.csv, and nothing that lies beside them
     assert "/evaluation.json" in said
     with pytest.raises(ConfigError, match="did you mean '--bootstrap'"):
         dry_run("evaluate", *folders, "--", "--bootstraps", "10")

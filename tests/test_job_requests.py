@@ -74,10 +74,10 @@ def test_a_job_on_demand_does_not_wait_but_has_checkpoints_too() -> None:
     assert request["CheckpointConfig"] == train()["CheckpointConfig"]
 
 
-def test_checkpoints_belong_to_the_name_of_the_run_and_to_no_other() -> None:
-    first, other = train(), train(options=replace(TRAINING, name="mask-classifier-2"))
-    assert first["CheckpointConfig"]["S3Uri"] == "s3://my-bucket/mask-classifier/checkpoints/mask-classifier/"
-    assert not other["CheckpointConfig"]["S3Uri"].startswith(first["CheckpointConfig"]["S3Uri"])
+def test_checkpoints_belong_to_the_job_or_to_the_one_it_goes_on_from() -> None:
+    own, other = train(), train(options=replace(TRAINING, resume_from="faces-0"))
+    assert own["CheckpointConfig"]["S3Uri"] == "s3://my-bucket/mask-classifier/checkpoints/faces-1/"
+    assert other["CheckpointConfig"]["S3Uri"] == "s3://my-bucket/mask-classifier/checkpoints/faces-0/"
 
 
 def test_the_container_has_no_network_unless_it_is_asked_for() -> None:

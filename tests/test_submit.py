@@ -2,7 +2,6 @@
 
 import functools
 import io
-import itertools
 import json
 import logging
 import os
@@ -22,7 +21,6 @@ from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
 import aws
-import job_commands
 import submit
 from account_options import Setup
 from account_setup import policies
@@ -198,24 +196,29 @@ def test_from_an_empty_account_to_a_registered_model_with_the_submitters_permiss
     assert {f"sagemaker:Create{name}" for name in ("TrainingJob", "Model", "TransformJob", "Endpoint")} <= calls
 
 
-def test_submitted_again_under_its_name_a_run_goes_on_from_its_checkpoints_and_sends_no_file_twice(
-    ready: Callable[..., list[str]],
-    faces: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_job_goes_on_from_the_checkpoints_of_another(
+    ready: Callable[..., list[str]], faces: Callable[..., Path]
 ) -> None:
-    second = itertools.count()
-    monkeypatch.setattr(job_commands, "_job_name", lambda name: f"{name}-261124-03150{next(second)}")
     words = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
-    uris = []
-    for name in ("run-1", "run-1", "run-2"):
-        submit.main([*words, "--name", name], os.environ)
-        said = capsys.readouterr()
-        described = client("sagemaker").describe_training_job(TrainingJobName=said.out.strip())
-        uris.append(described["CheckpointConfig"]["S3Uri"])
-    assert "sent 0 files, 14 were there already" in said.err
-    parent = "s3://my-bucket/mask-classifier/checkpoints"
-    assert uris == [f"{parent}/run-1/", f"{parent}/run-1/", f"{parent}/run-2/"]
+    (first,) = ready(*words, "--", "--epochs", "3")
+    with pytest.raises(JobError, match=f"there is no file in S3 under this name.*/checkpoints/{first}/"):
+        ready(*words, "--resume-from", first, "--", "--epochs", "3")
+    folder = f"s3://my-bucket/mask-classifier/checkpoints/{first}/"
+    put(f"{folder}step-000000001.json", b"{}")
+    with pytest.raises(JobError, match="epochs was 3, is 4"):
+        ready(*words, "--resume-from", first, "--", "--epochs", "4")
+    (second,) = ready(*words, "--resume-from", first, "--", "--epochs", "3")
+    described = client("sagemaker").describe_training_job(TrainingJobName=second)
+    assert described["CheckpointConfig"]["S3Uri"] == folder
+
+
+def test_a_folder_is_sent_once(
+    ready: Callable[..., list[str]], faces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
+    for sent in ("sent 14 files, 0 were there already", "sent 0 files, 14 were there already"):
+        submit.main(words, os.environ)
+        assert sent in capsys.readouterr().err
 
 
 def test_a_log_is_printed_as_far_as_it_goes(

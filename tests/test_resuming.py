@@ -1,0 +1,60 @@
+"""A job goes on from the checkpoints of another only where its run would; that is known before it costs anything."""
+
+from typing import Any
+
+import pytest
+
+import data
+from account_options import Place
+from aws import AwsError
+from errors import JobError
+from fake_aws import FakeAws
+from resuming import MAY_DIFFER, check_resumable
+
+PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
+FOLDER = "s3://my-bucket/mask-classifier/checkpoints/faces-1/"
+GIVEN = {"epochs": "30", "lr": "0.01"}
+
+
+def described(folder: str = FOLDER, **hyperparameters: str) -> dict[str, Any]:
+    return {"CheckpointConfig": {"S3Uri": folder}, "HyperParameters": hyperparameters or GIVEN}
+
+
+def aws(job: Any, *running: str) -> FakeAws:
+    jobs = {"TrainingJobSummaries": [{"TrainingJobName": name} for name in running]}
+    return FakeAws(ListTrainingJobs=jobs, DescribeTrainingJob=job)
+
+
+def test_the_same_run_may_go_on() -> None:
+    check_resumable(aws(described()), PLACE, "faces-1", GIVEN)
+    check_resumable(aws(described()), PLACE, "faces-1", GIVEN | {"threads": "4", "on_bad_image": "skip"})
+    check_resumable(aws(described()), PLACE, "faces-1", GIVEN | {"momentum": "0.9"})  # which is the default
+
+
+def test_another_run_is_refused_and_told_apart() -> None:
+    with pytest.raises(JobError, match=r"another run \(epochs was 30, is 40, head was joint, is factored\)"):
+        check_resumable(aws(described()), PLACE, "faces-1", GIVEN | {"epochs": "40", "head": "factored"})
+    check_resumable(aws(described()), PLACE, "faces-1", GIVEN | {"epochs": "40", "resume": "force"})
+
+
+def test_a_job_that_went_on_from_another_one_names_it() -> None:
+    first = FOLDER.replace("faces-1", "faces-0")
+    with pytest.raises(JobError, match=f"went on from another job itself; name that one: {first}"):
+        check_resumable(aws(described(first)), PLACE, "faces-1", GIVEN)
+
+
+def test_two_jobs_never_write_to_the_same_checkpoints() -> None:
+    with pytest.raises(JobError, match=r"'faces-2' still runs and writes to the same checkpoints; `submit.py stop"):
+        check_resumable(aws(described(), "faces-2"), PLACE, "faces-1", GIVEN)
+    other = described(FOLDER.replace("faces-1", "faces-10"))
+    check_resumable(aws([other, described()], "faces-10"), PLACE, "faces-1", GIVEN)
+
+
+def test_a_job_that_sagemaker_has_forgotten_may_have_left_checkpoints() -> None:
+    check_resumable(aws(AwsError("could not find it", "ValidationException")), PLACE, "faces-1", GIVEN)
+    with pytest.raises(AwsError, match="may not"):
+        check_resumable(aws(AwsError("may not", "AccessDenied")), PLACE, "faces-1", GIVEN)
+
+
+def test_what_may_differ_is_what_training_lets_differ() -> None:
+    assert set(MAY_DIFFER) == set(data._FREE_KNOBS)
