@@ -14,6 +14,11 @@ from service_limits import check_request
 _POLICIES = Path(__file__).resolve().parent / "iam-policy.json"
 _POLICY_NAME = "sagemaker-job"
 
+_LEFT = {  # what stays if a later request fails, for the next try
+    "CreateBucket": "the bucket is made and stays, `aws s3 rb s3://{0.bucket}` removes it",
+    "CreateRole": "the role is made and stays, `aws iam delete-role --role-name {0.role_name}` removes it",
+}
+
 Document = dict[str, Any]
 
 
@@ -31,8 +36,14 @@ def setup(aws: Aws, options: Setup) -> None:
         shown = {operation: request for (_, operation), request in requests.items()}
         print(json.dumps(shown | {"submitter": documents["submitter"]}, indent=2))
         return
+    made: list[str] = []
     for (service, operation), request in requests.items():
-        _make(aws, service, operation, request)
+        try:
+            if _make(aws, service, operation, request):
+                made.append(operation)
+        except AwsError as error:
+            left = [_LEFT[operation].format(options) for operation in made if operation in _LEFT]
+            raise AwsError("; ".join([str(error), *left]), error.code) from error
     print(json.dumps(documents["submitter"], indent=2))
     role = f"arn:{_partition(aws.region)}:iam::{account}:role/{options.role_name}"
     print(f"above: the policy for whoever submits\nexport SAGEMAKER_ROLE={role}", file=sys.stderr)
@@ -76,7 +87,8 @@ def _requests(options: Setup, region: str, documents: dict[str, Document]) -> di
     }
 
 
-def _make(aws: Aws, service: str, operation: str, request: Document) -> None:
+def _make(aws: Aws, service: str, operation: str, request: Document) -> bool:
+    """Whether it was not there already."""
     try:
         aws.call(service, operation, **request)
         print(f"done: {operation}", file=sys.stderr)
@@ -84,6 +96,8 @@ def _make(aws: Aws, service: str, operation: str, request: Document) -> None:
         if error.code not in ("BucketAlreadyOwnedByYou", "EntityAlreadyExists"):
             raise
         print(f"was there: {operation}", file=sys.stderr)
+        return False
+    return True
 
 
 def _partition(region: str) -> str:

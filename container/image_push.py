@@ -12,6 +12,7 @@ from errors import JobError
 from request_parts import registry
 
 HOME = Path(__file__).resolve().parent.parent
+STDERR = 2
 _IN_THE_IMAGE = ("code", "container", "Dockerfile")
 
 
@@ -50,7 +51,8 @@ def _make_repository(aws: Aws, options: Push) -> None:
             imageScanningConfiguration={"scanOnPush": True},
             encryptionConfiguration=encryption or {"encryptionType": "AES256"},
         )
-        print(f"made the repository {options.repository}", file=sys.stderr)
+        by_hand = f"`aws ecr delete-repository --repository-name {options.repository}` removes it"
+        print(f"made the repository {options.repository}; {by_hand}", file=sys.stderr)
 
 
 def _log_in(aws: Aws, host: str) -> None:
@@ -68,7 +70,7 @@ def _run(*words: str, hint: str = "", secret: str | None = None, quiet: bool = T
     done = subprocess.run(  # noqa: S603  a list of words, none of which a shell ever sees
         [program, *words[1:]],
         input=secret,
-        stdout=subprocess.PIPE if quiet else None,
+        stdout=subprocess.PIPE if quiet else STDERR,  # stdout is for the address of the image
         stderr=subprocess.PIPE,
         text=True,
     )

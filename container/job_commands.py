@@ -20,7 +20,7 @@ from job_watch import wait
 from metrics import metric_definitions
 from model_requests import endpoint, model, model_package, model_package_group, transform_job
 from option_checks import name_problems
-from request_parts import evaluation_uri, has_several_gpus, image_uri, model_uri
+from request_parts import evaluation_uri, has_other_chip, has_several_gpus, image_uri, model_uri
 from resuming import check_resumable, checkpoints_of
 from staging import needed_there, refuse_large, stage, training_channels
 from submission import Plan, offer
@@ -233,9 +233,11 @@ def _machines(instance_type: str, count: int = 1, *, spot: bool = False) -> str:
 
 
 def _waste(instance_type: str) -> str:
-    if not has_several_gpus(instance_type):
-        return ""
-    return f"{instance_type} has several GPUs, the job uses one; take a machine with one, such as ml.g5.xlarge"
+    if has_several_gpus(instance_type):
+        return f"{instance_type} has several GPUs, the job uses one; take a machine with one, such as ml.g5.xlarge"
+    if has_other_chip(instance_type):
+        return f"{instance_type} has no chip that the job can use beside its CPU; take ml.g4dn, g5, g6 or newer"
+    return ""
 
 
 def _longest(options: Training) -> str:

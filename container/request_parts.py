@@ -23,6 +23,7 @@ _GPU = re.compile(r"ml\.(g\d|p\d)")
 _SEVERAL_GPUS = re.compile(
     r"ml\.(g[\w-]+\.(12|24|48)xlarge|p2\.(8|16)xlarge|p3\.(8|16)xlarge|p[3-9][\w-]*\.(24|36|48)xlarge)"
 )
+_OTHER_CHIP = re.compile(r"ml\.(p2|trn\w+|inf\d)\.")  # older than torch's wheels, or no GPU at all
 _LOCAL_DISK = re.compile(r"ml\.(g[4-9]\w*|p3dn|p[4-9][\w-]*|trn\w+|[cmr]\d\w*d)\.")  # encrypted by its own hardware
 
 
@@ -77,6 +78,11 @@ def has_gpu(instance_type: str) -> bool:
 def has_several_gpus(instance_type: str) -> bool:
     """Whether most of what the machine costs would stand idle: every verb uses one GPU."""
     return bool(_SEVERAL_GPUS.fullmatch(instance_type))
+
+
+def has_other_chip(instance_type: str) -> bool:
+    """Whether there is an accelerator that this image cannot use."""
+    return bool(_OTHER_CHIP.match(instance_type))
 
 
 def has_local_disk(instance_type: str) -> bool:

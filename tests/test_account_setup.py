@@ -10,7 +10,7 @@ from moto import mock_aws
 
 from account_options import Connection, Setup
 from account_setup import policies, setup
-from aws import Aws
+from aws import Aws, AwsError
 
 OPTIONS = Setup(bucket="my-bucket", account="123456789012")
 
@@ -44,6 +44,25 @@ def test_a_second_run_mends_the_role_and_breaks_nothing(aws: Aws, capsys: pytest
     assert "was there: CreateBucket" in capsys.readouterr().err
     policy = aws.call("iam", "GetRolePolicy", RoleName="mask-classifier-sagemaker", PolicyName="sagemaker-job")
     assert "arn:aws:s3:::my-bucket/other/*" in json.dumps(policy["PolicyDocument"])
+
+
+def test_what_was_made_before_it_broke_off_is_named_with_the_command_that_removes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Half:
+        region = "eu-west-1"
+
+        def call(self, service: str, operation: str, **request: Any) -> Any:
+            if operation == "PutRolePolicy":
+                raise AwsError("these credentials may not do `iam:PutRolePolicy`", "AccessDenied")
+
+    with pytest.raises(AwsError) as caught:
+        setup(Half(), OPTIONS)
+    assert str(caught.value) == (
+        "these credentials may not do `iam:PutRolePolicy`; "
+        "the bucket is made and stays, `aws s3 rb s3://my-bucket` removes it; "
+        "the role is made and stays, `aws iam delete-role --role-name mask-classifier-sagemaker` removes it"
+    )
 
 
 def test_a_dry_run_prints_the_requests_and_sends_none(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:

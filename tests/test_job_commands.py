@@ -125,6 +125,8 @@ def test_a_machine_whose_gpus_would_stand_idle_is_named(dry_run: Callable[..., A
         _, said = dry_run(command, *words, "--instance-type", "ml.g5.12xlarge")
         assert "waste    ml.g5.12xlarge has several GPUs, the job uses one; take a machine with one" in said
         assert "waste" not in dry_run(command, *words)[1]
+    _, said = dry_run("train", *S3_DATA, "--instance-type", "ml.p2.xlarge")
+    assert "waste    ml.p2.xlarge has no chip that the job can use beside its CPU" in said
 
 
 def test_a_search_says_what_it_can_cost_in_all(dry_run: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ credentials, no network. What the containers print comes out; the exit code is 1
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import boto3
@@ -32,9 +33,19 @@ def main(root: Path, port: int) -> None:
     session.config = {"local": {"container_root": str(root), "serving_port": port, "container_config": CONTAINER}}
     for operation, request in json.loads(text).items():
         try:
-            getattr(session.sagemaker_client, xform_name(operation))(**request)
+            if operation == "InvokeEndpoint":
+                invoke(session, request)
+            else:
+                getattr(session.sagemaker_client, xform_name(operation))(**request)
         except RuntimeError as error:
             sys.exit(f"{operation}: {error}")
+
+
+def invoke(session: LocalSession, request: Mapping[str, str]) -> None:
+    """Send the picture that `Body` names, and print the answer."""
+    picture = Path(request["Body"]).read_bytes()
+    answer = session.sagemaker_runtime_client.invoke_endpoint(**{**request, "Body": picture})
+    print("answer:", answer["Body"].read().decode())
 
 
 if __name__ == "__main__":

@@ -73,20 +73,9 @@ class Cloud:
     def upload(self, folder: Path, uri: str) -> None:
         shutil.copytree(folder, self.path(uri), dirs_exist_ok=True)
 
-    def carry_out(self, requests: dict[str, Any], program: str = "local_mode.py") -> Run:
-        """Hand the requests to the SDK, which knows neither an account nor a region."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SM_"))}
-        nowhere = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), "/nonexistent")
-        done = subprocess.run(
-            [SDK, HERE / program, self.root, str(free_port())],
-            input=json.dumps(requests),
-            env=environ | nowhere | {"AWS_EC2_METADATA_DISABLED": "true"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        return Run(done.returncode, done.stdout)
+    def carry_out(self, requests: dict[str, Any]) -> Run:
+        """Hand the requests to the SDK."""
+        return with_sdk(HERE / "local_mode.py", self.root, free_port(), requests=json.dumps(requests))
 
     def artifacts(self, job: str) -> Path:
         """Where the archives of a training job lie."""
@@ -100,6 +89,23 @@ class Cloud:
         for name in ("model.tar.gz", "output.tar.gz"):
             (left / name).rename(filed / name)
         return filed
+
+
+def with_sdk(*words: object, requests: str = "", folder: Path = ROOT) -> Run:
+    """Start Python with SageMaker's SDK, which knows neither an account nor a region."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SM_"))}
+    nowhere = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), "/nonexistent")
+    done = subprocess.run(
+        [SDK, *map(str, words)],
+        input=requests,
+        cwd=folder,
+        env=environ | nowhere | {"AWS_EC2_METADATA_DISABLED": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return Run(done.returncode, done.stdout)
 
 
 def free_port() -> int:
@@ -236,9 +242,24 @@ def test_a_transform_answers_every_object_as_the_infer_verb_does(
     assert rows(output) == rows(labelled / "output.csv")
 
 
-def test_the_sdks_own_trainer_trains_with_the_image(cloud: Cloud, faces: Path, tmp_path: Path) -> None:
-    settings = {"image": IMAGE, "data": str(faces / "train"), "root": str(tmp_path), "epochs": EPOCHS}
-    run = cloud.carry_out(settings, "model_trainer.py")
+def test_an_endpoint_answers_a_picture_and_is_removed(
+    cloud: Cloud, faces: Path, trained: Trained, labelled: Path
+) -> None:
+    name, label = next(iter(rows(labelled / "output.csv").items()))
+    requests = cloud.plan("deploy", "--model", trained.job)
+    endpoint = requests["CreateEndpoint"]["EndpointName"]
+    picture = {"EndpointName": endpoint, "Body": str(faces / "eval" / "images" / name), "ContentType": "image/jpeg"}
+    run = cloud.carry_out(requests | {"InvokeEndpoint": picture, "DeleteEndpoint": {"EndpointName": endpoint}})
+    assert run.exit_code == 0, run.log
+    (answer,) = re.findall(r"^answer: (.*)$", run.log, re.MULTILINE)
+    assert json.loads(answer)["prediction"] == int(label)
+
+
+def test_the_lines_for_the_sdk_in_the_readme_train_with_the_image(cloud: Cloud, faces: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (lines,) = [block for block in blocks if "ModelTrainer" in block]
+    (tmp_path / "demo").symlink_to(faces)
+    run = with_sdk("-c", lines.replace('"mask-classifier"', repr(IMAGE)), folder=tmp_path)
     assert run.exit_code == 0, run.log
     assert set(contents(tmp_path / "compressed_artifacts" / "model.tar.gz")) == {"model.json", "model.safetensors"}
 
