@@ -142,5 +142,14 @@ COMMANDS: dict[str, Callable[[Words, Words, Environ], None]] = {
 }
 
 
+def _main() -> None:
+    """The command; in `submit.py logs JOB | head` nobody reads on, which is no mistake."""
+    try:
+        main(sys.argv[1:], os.environ)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 if __name__ == "__main__":
-    run(lambda: main(sys.argv[1:], os.environ))
+    run(_main)
