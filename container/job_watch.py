@@ -80,7 +80,10 @@ class Job:
             raise JobFailed(f"{reason.strip()}; {self.title} failed{log}{left}")
         if self.status == "Stopped":
             how = self.facts.get("SecondaryStatus", "Stopped")
-            raise JobFailed(f"{self.title} was stopped before its end ({how}); what it had finished can be downloaded")
+            what = "`submit.py download` fetches what it had"
+            if self.kind.noun == "TrainingJob":
+                what += f", `submit.py train --resume-from {self.name}` goes on from there"
+            raise JobFailed(f"{self.title} was stopped before its end ({how}); {what}")
 
 
 def find(aws: Aws, name: str) -> Job:

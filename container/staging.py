@@ -39,7 +39,17 @@ def training_channels(place: Place, options: Training, dataset: str) -> tuple[di
     if options.pretrained_data:
         channels["pretrained"], more = stage(place, "pretrained-data", options.pretrained_data)
         uploads += more
+    _refuse_overflow(sum(upload.size_bytes for upload in uploads), options)
     return channels, uploads
+
+
+def _refuse_overflow(size_bytes: int, options: Training) -> None:
+    """Raise DataError for data that the disk of the machine cannot take, image and outputs aside."""
+    if options.input_mode == "File" and size_bytes > options.volume_gb * 10**9:
+        raise DataError(
+            f"the data has {size_bytes / 1e9:.1f} GB, more than --volume-gb {options.volume_gb}; raise it, or read "
+            f"while training with --input-mode FastFile: {options.data}"
+        )
 
 
 def needed_there(uris: Iterable[str], uploads: Sequence[Upload]) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def test_an_endpoint_that_failed_says_how_to_remove_what_is_left() -> None:
 
 def test_a_stopped_job_says_why() -> None:
     aws = FakeAws(DescribeTrainingJob=training("Stopped", "MaxRuntimeExceeded"))
-    with pytest.raises(JobFailed, match=r"stopped before its end \(MaxRuntimeExceeded\)"):
+    with pytest.raises(JobFailed, match=r"before its end \(MaxRuntimeExceeded\).*--resume-from faces` goes on"):
         wait(aws, "faces", 0)
 
 
