@@ -6,9 +6,12 @@
 The verb takes the place of this process (exec, no shell), so the SIGTERM of `docker stop`, of StopTrainingJob and of a
 spot instance reaches the code that can save. Hyperparameters become flags; flags on the command line win over them,
 and variables that the caller set win over what is found. What the verb would refuse is refused here, at no cost.
+
+A word that is no verb but a program of the image is started as it is: SageMaker's SDK does its `chmod` this way.
 """
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -48,6 +51,8 @@ def main() -> None:
 
 def launch(argv: Sequence[str]) -> NoReturn:
     """Become the verb that `argv` names, with its flags and its SM_* variables; raises a JobError instead."""
+    if program := _other_program(argv):
+        os.execve(program, list(argv[1:]), os.environ)  # noqa: S606
     base = base_dir(os.environ)
     os.environ.setdefault("SM_OUTPUT_DIR", str(base / "output"))  # from here on there is a place for the failure file
     verb, flags = _read_verb(argv)
@@ -59,14 +64,21 @@ def launch(argv: Sequence[str]) -> NoReturn:
         variables, flags = job_variables | variables, [*hyperparameters, *flags]
     environ = variables | os.environ
 
-    program, schema = VERBS[verb]
+    script, schema = VERBS[verb]
     if schema:
         parse(verb, flags, environ, *schema)
     environ |= driver_variables(environ)
     if int(environ.get("SM_NUM_GPUS", 0)) > 1:
         print(f"training uses one of the {environ['SM_NUM_GPUS']} GPUs of this host")
     print(" ".join([verb, *flags]), flush=True)
-    os.execve(sys.executable, [sys.executable, str(HOME / program), *flags], environ)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, str(HOME / script), *flags], environ)  # noqa: S606
+
+
+def _other_program(argv: Sequence[str]) -> str | None:
+    """Where the program lies that the first word names, if it is no verb."""
+    if len(argv) < 2 or {Path(argv[0]).name, Path(argv[1]).name} & VERBS.keys():
+        return None
+    return shutil.which(argv[1])
 
 
 def _read_verb(argv: Sequence[str]) -> tuple[str, list[str]]:

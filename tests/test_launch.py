@@ -364,6 +364,12 @@ def test_a_verb_is_also_a_command_of_its_own_name(tmp_path: Path, job: Callable[
     assert process.communicate(timeout=60)[0].splitlines()[-1] == "['--epochs', '2']"
 
 
+def test_a_program_of_the_image_is_started_as_it_is(job: Callable[..., subprocess.Popen[str]]) -> None:
+    process = job("printf", "%s|", "a b", "--epochs=3")
+    assert process.communicate(timeout=60)[0] == "a b|--epochs=3|"
+    assert process.returncode == 0
+
+
 def test_what_is_refused_is_said_in_the_failure_file(
     opt_ml: Path, job: Callable[..., subprocess.Popen[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:

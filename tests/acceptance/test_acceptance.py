@@ -130,7 +130,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     assert SDK.exists(), "SageMaker's SDK is not installed; `make acceptance` does it"
     assert docker("info").returncode == 0, "Docker does not answer"
     assert docker("image", "inspect", IMAGE).returncode == 0, f"there is no image {IMAGE}; `make image` builds it"
-    yield Cloud(tmp_path_factory.mktemp("s3"))
+    root = tmp_path_factory.mktemp("s3")
+    yield Cloud(root)
+    if os.getuid() != 0:  # what root in a container left, only a container can open
+        docker("run", "--rm", f"--volume={root}:/left", "--entrypoint=chmod", IMAGE, "-R", "a+rwX", "/left")
     left = docker("ps", "--all", "--quiet", "--filter", "network=sagemaker-local", "--filter", f"ancestor={IMAGE}")
     for container in left.stdout.split():  # the SDK stops its containers, and keeps them
         docker("rm", "--force", container)
@@ -255,13 +258,15 @@ def test_an_endpoint_answers_a_picture_and_is_removed(
     assert json.loads(answer)["prediction"] == int(label)
 
 
-def test_the_lines_for_the_sdk_in_the_readme_train_with_the_image(cloud: Cloud, faces: Path, tmp_path: Path) -> None:
+def test_the_lines_for_the_sdk_in_the_readme_train_with_the_image(cloud: Cloud, faces: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (lines,) = [block for block in blocks if "ModelTrainer" in block]
-    (tmp_path / "demo").symlink_to(faces)
-    run = with_sdk("-c", lines.replace('"mask-classifier"', repr(IMAGE)), folder=tmp_path)
+    folder = cloud.root / "sdk"
+    folder.mkdir()
+    (folder / "demo").symlink_to(faces)
+    run = with_sdk("-c", lines.replace('"mask-classifier"', repr(IMAGE)), folder=folder)
     assert run.exit_code == 0, run.log
-    assert set(contents(tmp_path / "compressed_artifacts" / "model.tar.gz")) == {"model.json", "model.safetensors"}
+    assert set(contents(folder / "compressed_artifacts" / "model.tar.gz")) == {"model.json", "model.safetensors"}
 
 
 def rows(table: Path) -> dict[str, str]:
