@@ -1,12 +1,16 @@
 """Checkpoints that survive whatever happens to the machine. The rules:
 
-1. A checkpoint is two files: `step-000000120.pt`, the state, and `step-000000120.json`, its manifest.
+1. A checkpoint is two files: the state, `step-000000120-epoch-000003.pt`, and its manifest, the same name with `.json`.
 2. Each is written under a temporary name, flushed, synced, and renamed; the manifest last, then the folder is synced.
-   A checkpoint exists if, and only if, its manifest does and the sha256 in it is that of the state.
-3. The two newest are kept; an older one goes only after a newer one is complete.
-4. Loading takes the newest that holds; one that is damaged is named, and the one before is used.
-5. A checkpoint of other data or another configuration is refused, unless the user insists (`--resume force`).
-6. Anything else in the folder (half-written files, what SageMaker's upload leaves) is not ours and is ignored.
+   A checkpoint exists if, and only if, its manifest is whole and the sha256 in it is that of the state.
+3. What holds is never written over, and the two newest that hold are kept.
+4. The state is frozen to bytes between two steps, and a thread writes the bytes while training goes on, one checkpoint
+   at a time. What goes wrong there is raised in training, by the next call; the last call is `wait`.
+5. Loading takes the newest that holds; one that is damaged is named, and the one before is used.
+6. A checkpoint of other data or another configuration is refused, unless the user insists (`--resume force`). On
+   another processor, or with other versions, training goes on; that its bits may differ is said.
+7. What a killed run left half-written is removed when the next one starts. Anything else in the folder, such as the
+   `.sagemaker-uploading` of SageMaker's copy to S3, is not ours and is ignored.
 
 The state is read back with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
 """
@@ -15,46 +19,91 @@ import hashlib
 import io
 import json
 import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL
 import torch
+import torchvision
 
 from environment import replacing
 from errors import CheckpointError
+from tracking import say
 
 KEEP = 2
 State = dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one folder."""
+    """The checkpoints of one run, in one folder that belongs to it alone."""
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
-        """`fingerprint` says what the state depends on: configuration, data, classes. It must be JSON."""
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: Mapping[str, Any],
+        surroundings: Mapping[str, Any] | None = None,
+        *,
+        every_seconds: float = float("inf"),
+        every_steps: int = 0,
+    ) -> None:
+        """`fingerprint` says what the state depends on: configuration, data, classes. `surroundings` says what else its
+        bits depend on. Both must be JSON.
+        """
         self.folder = folder
         self.fingerprint: dict[str, Any] = json.loads(json.dumps(dict(fingerprint)))
+        self.surroundings: dict[str, Any] = json.loads(json.dumps(dict(surroundings or {})))
+        self.every_seconds, self.every_steps = every_seconds, every_steps
+        self._holding: list[str] = []  # names of those that were read or committed here, oldest first
+        self._saved_at = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[str] | None = None
 
-    def save(self, step: int, state: State) -> Path:
-        """Commit the state after `step` optimizer steps; returns its file."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getvalue()
-        path = self.folder / f"step-{step:09}.pt"
-        manifest = {
-            "file": path.name,
-            "step": step,
-            "size_bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "fingerprint": self.fingerprint,
-        }
-        with replacing(path, "wb") as file:
+    def is_due(self, step: int) -> bool:
+        """Whether it is time for another, by the steps or by the clock."""
+        if self._pending and self._pending.done():
+            self.wait()
+        by_steps = self.every_steps > 0 and step % self.every_steps == 0
+        return by_steps or time.monotonic() - self._saved_at > self.every_seconds
+
+    def save(self, step: int, epoch: int, state: State) -> None:
+        """Freeze the state after `step` optimizer steps and `epoch` whole epochs, and commit it beside training."""
+        name, started = f"step-{step:09}-epoch-{epoch:06}", time.monotonic()
+        self.wait()
+        self._saved_at = started
+        if name in self._holding:
+            return
+        frozen = io.BytesIO()
+        torch.save(state, frozen)
+        manifest = {"step": step, "epoch": epoch, "fingerprint": self.fingerprint, "surroundings": self.surroundings}
+        pause_seconds = time.monotonic() - started
+        self._pending = self._writer.submit(self._commit, name, manifest, frozen.getbuffer(), pause_seconds)
+
+    def wait(self) -> None:
+        """Return when everything saved is committed; raises what kept it from being."""
+        pending, self._pending = self._pending, None
+        if pending:
+            say(pending.result())
+
+    def _commit(self, name: str, manifest: dict[str, Any], data: memoryview, pause_seconds: float) -> str:
+        """Write both files in order; returns what it cost, as a line of the log. Runs in the thread."""
+        started = time.monotonic()
+        manifest |= {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        with replacing(self.folder / f"{name}.pt", "wb") as file:
             file.write(data)
-        with replacing(path.with_suffix(".json")) as file:
-            file.write(json.dumps(manifest, indent=2) + "\n")
-        self._remove_older(step)
-        return path
+        with replacing(self.folder / f"{name}.json") as file:
+            file.write(_sealed(manifest))
+        self._holding = [*self._holding, name][-KEEP:]
+        for path in self._manifests():
+            if path.stem <= name and path.stem not in self._holding:
+                _remove(path)
+        return (
+            f"checkpoint: step={manifest['step']}; megabytes={len(data) / 1e6:.1f}; pause_seconds={pause_seconds:.3f}; "
+            f"write_seconds={time.monotonic() - started:.3f};"
+        )
 
     def load(self, resume: str = "auto", device: torch.device | None = None) -> State | None:
         """The newest state that holds, or None; with `resume` never, all are removed.
@@ -62,54 +111,78 @@ class Checkpoints:
         Raises CheckpointError if the newest was made with other settings or data and `resume` is auto.
         """
         if resume == "never":
-            self._clear()
-            return None
-        for manifest_path in sorted(self.folder.glob("step-*.json"), reverse=True):
-            problem, manifest, data = self._read(manifest_path)
+            for path in self._manifests():
+                _remove(path)
+        self._remove_strays()
+        for path in self._manifests():
+            problem, manifest, data = _read(path)
             if problem:
-                print(f"warning: {problem}; trying the checkpoint before: {manifest_path}", file=sys.stderr)
+                print(f"warning: a checkpoint {problem}; trying the one before: {path}", file=sys.stderr)
                 continue
             if resume == "auto":
-                self._refuse_other(manifest)
+                self._refuse_other(manifest["fingerprint"])
+            if differences := _differences(manifest["surroundings"], self.surroundings):
+                print(f"warning: resumed, but not to the very same bits ({differences}): {path}", file=sys.stderr)
+            self._holding = [path.stem]
             state: State = torch.load(io.BytesIO(data), map_location=device or "cpu", weights_only=True)
             return state
         return None
 
-    def _read(self, manifest_path: Path) -> tuple[str, dict[str, Any], bytes]:
-        """What is wrong with a checkpoint, or an empty string, its manifest and its bytes."""
-        try:
-            manifest = json.loads(manifest_path.read_text())
-            data = (self.folder / Path(manifest["file"]).name).read_bytes()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return f"a checkpoint cannot be read ({type(error).__name__}: {error})", {}, b""
-        if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
-            return "a checkpoint is damaged (sha256 differs)", {}, b""
-        return "", manifest, data
+    def _manifests(self) -> list[Path]:
+        """Newest first; names sort by step, then by epoch."""
+        return sorted(self.folder.glob("step-*.json"), reverse=True)
 
-    def _refuse_other(self, manifest: dict[str, Any]) -> None:
-        theirs = manifest["fingerprint"]
-        different = [
-            key for key in sorted({*theirs, *self.fingerprint}) if theirs.get(key) != self.fingerprint.get(key)
-        ]
-        if different:
-            pairs = ", ".join(
-                f"{key} was {theirs.get(key)!r}, is {self.fingerprint.get(key)!r}" for key in different[:5]
-            )
+    def _remove_strays(self) -> None:
+        """Remove what a crash left: temporary files, and a state that never got its manifest or has just lost it."""
+        states = [path for path in self.folder.glob("step-*.pt") if not path.with_suffix(".json").exists()]
+        for path in [*states, *self.folder.glob(".step-*.tmp")]:
+            path.unlink()
+
+    def _refuse_other(self, theirs: Mapping[str, Any]) -> None:
+        if differences := _differences(theirs, self.fingerprint):
             raise CheckpointError(
-                f"the checkpoint belongs to another run ({pairs}); pass --resume never to start anew, --resume force to"
-                f" go on all the same, or give another SM_CHECKPOINT_DIR: {self.folder}"
+                f"the checkpoint belongs to another run ({differences}); pass --resume never to start anew, "
+                f"--resume force to go on all the same, or give another SM_CHECKPOINT_DIR: {self.folder}"
             )
 
-    def _remove_older(self, step: int) -> None:
-        manifests = sorted(self.folder.glob("step-*.json"), reverse=True)
-        for path in [path for path in manifests if path.stem <= f"step-{step:09}"][KEEP:]:
-            self._remove(path)
 
-    def _clear(self) -> None:
-        for path in self.folder.glob("step-*.json"):
-            self._remove(path)
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """What the bits of a run depend on besides its settings and data: versions, and the processor with its threads."""
+    versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np, PIL)}
+    if device.type == "cuda":
+        processor = torch.cuda.get_device_name(device)
+        return versions | {"processor": processor, "CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+    return versions | {"processor": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
-    def _remove(self, manifest_path: Path) -> None:
-        """Manifest first, so that no manifest is ever without its state."""
-        manifest_path.unlink()
-        manifest_path.with_suffix(".pt").unlink(missing_ok=True)
+
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    """The text of a manifest, with a sha256 of all the rest in its last entry."""
+    seal = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+    return json.dumps({**manifest, "manifest_sha256": seal}, indent=2) + "\n"
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any], bytes]:
+    """What is wrong with a checkpoint, or an empty string, its manifest and its state."""
+    try:
+        text = path.read_bytes()
+        manifest = dict(json.loads(text))
+        manifest.pop("manifest_sha256")
+        data = path.with_suffix(".pt").read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"cannot be read ({type(error).__name__}: {error})", {}, b""
+    if _sealed(manifest).encode() != text:
+        return "has a damaged manifest", {}, b""
+    if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+        return "is damaged (sha256 differs)", {}, b""
+    return "", manifest, data
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: int = 5) -> str:
+    different = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
+    return ", ".join(f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}" for key in different[:most])
+
+
+def _remove(manifest: Path) -> None:
+    """Manifest first, so that no manifest is ever without its state."""
+    manifest.unlink()
+    manifest.with_suffix(".pt").unlink(missing_ok=True)

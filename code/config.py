@@ -93,6 +93,7 @@ class TrainConfig:
     log_interval: int = knob(20, "steps between two TensorBoard points", minimum=1)
     resume: str = knob("auto", "go on from the newest checkpoint", choices=("auto", "never", "force"))
     checkpoint_seconds: float = knob(300.0, "seconds between checkpoints within an epoch", minimum=0)
+    checkpoint_steps: int = knob(0, "steps between checkpoints within an epoch, 0 for the seconds alone", minimum=0)
     device: str = knob("auto", "where to compute", choices=("auto", "cpu", "cuda"))
     threads: int = knob(0, "threads that decode pictures, 0 for one per CPU", minimum=0, maximum=256)
     store_memory: float = knob(

@@ -26,6 +26,7 @@ _FREE_KNOBS = (
     "log_interval",
     "resume",
     "checkpoint_seconds",
+    "checkpoint_steps",
     "threads",
     "store_memory",
     "on_bad_image",

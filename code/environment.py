@@ -2,18 +2,21 @@
 
 import contextlib
 import errno
+import glob
 import os
 import signal
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, TypeVar
 
 from errors import DataError, JobError
+
+Item = TypeVar("Item")
 
 FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as FailureReason
 
@@ -125,9 +128,11 @@ def existing_folder(path: Path, variable: str, expected: str) -> Path:
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that takes the place of `path` only when it is complete and on the disk; 0644, as SageMaker needs.
 
-    Whatever goes wrong in between, `path` is what it was before.
+    Whatever goes wrong in between, `path` is what it was before. What a killed writer left of it is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    for stray in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        stray.unlink(missing_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
@@ -145,6 +150,14 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, so that they survive a power cut too."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync_folder(path.parent)
+
+
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable, so that a rename survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -152,6 +165,10 @@ def fsync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Stopped(Exception):
+    """A stop was requested, and nothing is half-done."""
 
 
 class StopRequest:
@@ -166,6 +183,13 @@ class StopRequest:
     def listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, until a stop is requested: then Stopped is raised in the place of the next one."""
+        for item in items:
+            if self.requested:
+                raise Stopped
+            yield item
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -38,6 +38,12 @@ def progress(items: Iterable[Item], total: int, description: str, initial: int =
     return tqdm(items, description, total=total, initial=initial, leave=False, unit="it", dynamic_ncols=True)
 
 
+def say(line: str) -> None:
+    """Print a line of the log; above the progress bar, where there is one."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
 class Tracker:
     """Writes what an epoch brought to the log, to metrics.jsonl and to TensorBoard.
 
@@ -47,9 +53,9 @@ class Tracker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def __enter__(self) -> Self:
+        self.writer = SummaryWriter(str(self.folder / "tensorboard"))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -69,6 +75,10 @@ class Tracker:
                 group, _, rest = name.partition("_")
                 tag = f"{group.capitalize()}/{rest}" if group in ("train", "val") else f"Run/{name}"
                 self.writer.add_scalar(tag, value, int(newest["epoch"]))
+        self.write_history(history)
+
+    def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write metrics.jsonl: one line per epoch."""
         with replacing(self.folder / "metrics.jsonl") as file:
             file.writelines(json.dumps(dict(row)) + "\n" for row in history)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from arguments import parse
 from config import TrainConfig, TrainPaths
-from environment import StopRequest, guard, replacing
+from environment import Stopped, StopRequest, guard, replacing
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from artifact import Description, publish
-from checkpoint import Checkpoints
+from checkpoint import Checkpoints, surroundings
 from data import Data, read_data
 from devices import select_device
 from learner import Learner, Predictions, build_learner
@@ -45,8 +45,6 @@ __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", 
 def main() -> None:
     """The command: flags and SM_* variables in, a published model out."""
     paths, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
-    stop = StopRequest()
-    stop.listen()
     train(
         paths.data_dir,
         paths.model_dir,
@@ -54,7 +52,7 @@ def main() -> None:
         output_dir=paths.output_dir,
         checkpoint_dir=paths.checkpoint_dir,
         pretrained_dir=paths.pretrained_dir,
-        stop=stop,
+        stop=StopRequest(),
     )
 
 
@@ -70,6 +68,7 @@ def train(
 ) -> dict[str, float]:
     """Train on the photographs in `data_dir`, publish the best model in `model_dir`, return its validation scores.
 
+    `stop` listens to signals from the first step on; before that there is nothing to save, and they end the process.
     Raises a JobError, with nothing half-written, for whatever the user can mend.
     """
     seed_everything(args.seed, args.deterministic)
@@ -82,25 +81,33 @@ def train(
     # the network, or where it stood when the last run ended
     learner = build_learner(args, data, device, len(train_loader), Path(pretrained_dir) if pretrained_dir else None)
     run_dir = increment_path(Path(output_dir) / args.name)
-    checkpoints = Checkpoints(Path(checkpoint_dir or run_dir / "checkpoints"), data.fingerprint(args))
+    checkpoints = Checkpoints(
+        Path(checkpoint_dir or run_dir / "checkpoints"),
+        data.fingerprint(args),
+        surroundings(device),
+        every_seconds=args.checkpoint_seconds,
+        every_steps=args.checkpoint_steps,
+    )
     position = Position(run_dir.name)
     if (state := checkpoints.load(args.resume, device)) is not None:
         position = Position.from_state(state["position"])
         learner.load_state_dict(state["learner"])
         run_dir = Path(output_dir) / position.run_name
         print(f"resumed at epoch {position.epoch + 1}, after {position.steps_done} steps", flush=True)
+    run = Run(args, data, learner, position, checkpoints, Tracker(run_dir))
+    run.save()  # before the run folder is made, so that it stays that of this run, whenever the next one starts
+    checkpoints.wait()
     with replacing(run_dir / "config.json") as file:
         file.write(json.dumps(asdict(args), indent=2) + "\n")
     data.write_split(run_dir / "split.csv")
+    run.tracker.write_history(position.history)  # a resumed run may be on another machine, and have no epoch left
 
-    # the epochs
-    stop = stop or StopRequest()
-    with Tracker(run_dir) as tracker:
-        run = Run(args, data, learner, position, checkpoints, tracker)
-        while not run.is_finished and run.train_epoch(train_loader, stop):
-            run.end_epoch(val_loader)
-            if stop.requested:
-                break
+    # the epochs; from here on a signal saves first
+    if stop is None:
+        stop = StopRequest()
+    else:
+        stop.listen()
+    run.train(train_loader, val_loader, stop)
 
     # the best of them; a stopped run has seconds left, so its report is written when it is resumed
     run.publish(Path(model_dir))
@@ -134,7 +141,6 @@ class Run:
     ) -> None:
         self.args, self.data, self.learner, self.position = args, data, learner, position
         self.checkpoints, self.tracker = checkpoints, tracker
-        self.saved_at = time.monotonic()
 
     @property
     def is_finished(self) -> bool:
@@ -142,11 +148,22 @@ class Run:
         patience = self.args.patience
         return self.position.epoch >= self.args.epochs or 0 < patience <= self.position.epochs_since_best
 
-    def train_epoch(self, loader: Loader, stop: StopRequest) -> bool:
-        """Take the steps of this epoch that are still to be taken; False if a stop request ended it after a step."""
+    def train(self, train_loader: Loader, val_loader: Loader, stop: StopRequest) -> None:
+        """Train to the end, or until a stop is requested; either way everything is committed then."""
+        with self.tracker:
+            try:
+                while not self.is_finished:
+                    self.train_epoch(train_loader, stop)
+                    self.end_epoch(val_loader, stop)
+            except Stopped:
+                self.save()
+            self.checkpoints.wait()
+
+    def train_epoch(self, loader: Loader, stop: StopRequest) -> None:
+        """Take the steps of this epoch that are still to be taken; raises Stopped between two of them."""
         position, learner, started, first = self.position, self.learner, time.monotonic(), self.position.step
         batches = progress(loader.epoch(position.epoch, first), len(loader), f"epoch {position.epoch + 1}", first)
-        for batch in batches:
+        for batch in stop.watch(batches):
             loss, predicted = learner.step(batch, position.epoch, position.steps_done)
             position.check_finite()  # of the steps before, so that a GPU has this one to work on meanwhile
             position.add(loss, confusion_matrix(batch.labels, predicted, self.data.dataset.num_classes))
@@ -154,20 +171,19 @@ class Run:
                 accuracy = float((batch.labels == predicted).float().mean())
                 values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(learner.optimizer)}
                 self.tracker.step(position.steps_done, values)
-            stopping = stop.requested  # read once: a signal may come between two looks
-            if stopping or time.monotonic() - self.saved_at > self.args.checkpoint_seconds:
+            if self.checkpoints.is_due(position.steps_done):
                 self.save()
-            if stopping:
-                return False
         taken = min((len(loader) - first) * loader.batch_size, loader.samples_per_epoch)
         self.images_per_second = taken / (time.monotonic() - started)
-        return True
 
-    def end_epoch(self, loader: Loader) -> None:
-        """Validate, write it down, keep the network if it is the best so far, and save."""
+    def end_epoch(self, loader: Loader, stop: StopRequest) -> None:
+        """Validate, write it down, keep the network if it is the best so far, and save.
+
+        Raises Stopped while it validates, which begins anew when the run is resumed: nothing has changed yet.
+        """
         position, started = self.position, time.monotonic()
         position.check_finite()
-        predictions = self.learner.predict(loader.epoch(position.epoch))
+        predictions = self.learner.predict(stop.watch(loader.epoch(position.epoch)))
         found = scores(predictions.matrix(), self.data.dataset.scheme)
         position.end_epoch(
             {"learning_rate": get_lr(self.learner.optimizer), "val_loss": predictions.loss}
@@ -181,11 +197,10 @@ class Run:
         self.save()
 
     def save(self) -> None:
-        """Commit a checkpoint of everything that later steps, and the files left at the end, depend on."""
+        """Save a checkpoint of everything that later steps, and the files left at the end, depend on."""
         self.position.check_finite()
         state = {"position": self.position.to_state(), "learner": self.learner.state_dict()}
-        self.checkpoints.save(self.position.steps_done, state)
-        self.saved_at = time.monotonic()
+        self.checkpoints.save(self.position.steps_done, self.position.epoch, state)
 
     def best_scores(self) -> dict[str, float]:
         """The validation scores of the best epoch; empty before the first epoch ended."""

@@ -1,14 +1,20 @@
 """Checkpoints are committed whole, damage is noticed, and another run's is refused."""
 
+import errno
 import json
+import os
 import pickle
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from checkpoint import KEEP, Checkpoints
+from checkpoint import KEEP, Checkpoints, State, surroundings
 from errors import CheckpointError
+
+FINGERPRINT = {"lr": 0.1, "resize": (128, 96)}
 
 
 def state(value: float) -> dict[str, object]:
@@ -17,13 +23,30 @@ def state(value: float) -> dict[str, object]:
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints", {"lr": 0.1, "resize": (128, 96)})
+    return Checkpoints(tmp_path / "checkpoints", FINGERPRINT)
+
+
+def commit(checkpoints: Checkpoints, step: int, value: float | None = None, epoch: int = 0) -> Path:
+    """Save and wait; returns the state's file."""
+    checkpoints.save(step, epoch, state(step if value is None else value))
+    checkpoints.wait()
+    return checkpoints.folder / f"step-{step:09}-epoch-{epoch:06}.pt"
+
+
+def again(checkpoints: Checkpoints, **changes: object) -> Checkpoints:
+    """What the next process sees."""
+    return Checkpoints(checkpoints.folder, FINGERPRINT | changes)
+
+
+def loaded_value(checkpoints: Checkpoints) -> int | None:
+    loaded = again(checkpoints).load()
+    return None if loaded is None else loaded["epoch"]
 
 
 def test_the_newest_state_comes_back_as_it_was(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, state(1))
-    checkpoints.save(2, state(2))
-    loaded = checkpoints.load()
+    commit(checkpoints, 1)
+    commit(checkpoints, 2)
+    loaded = again(checkpoints).load()
     assert loaded is not None
     assert torch.equal(loaded["weights"], torch.full((4,), 2.0))
     assert loaded["history"] == [{"loss": 2}]
@@ -31,85 +54,213 @@ def test_the_newest_state_comes_back_as_it_was(checkpoints: Checkpoints) -> None
 
 def test_an_empty_or_missing_folder_is_a_fresh_start(checkpoints: Checkpoints) -> None:
     assert checkpoints.load() is None
+    checkpoints.folder.mkdir()
+    assert checkpoints.load() is None
 
 
 def test_the_two_newest_are_kept_and_older_ones_go(checkpoints: Checkpoints) -> None:
     for step in (1, 2, 30, 400):
-        checkpoints.save(step, state(step))
+        commit(checkpoints, step)
     assert KEEP == 2
     names = sorted(path.name for path in checkpoints.folder.iterdir())
-    assert names == ["step-000000030.json", "step-000000030.pt", "step-000000400.json", "step-000000400.pt"]
+    assert names == [f"step-{step:09}-epoch-000000.{ending}" for step in (30, 400) for ending in ("json", "pt")]
 
 
-@pytest.mark.parametrize("byte", [0, 100, -1])
-def test_a_flipped_bit_is_noticed_and_the_one_before_is_used(
-    checkpoints: Checkpoints, byte: int, capsys: pytest.CaptureFixture[str]
+def test_a_damaged_one_does_not_count_among_the_two_that_are_kept(checkpoints: Checkpoints) -> None:
+    for step in (1, 2):
+        damaged = commit(checkpoints, step)
+    damaged.write_bytes(b"")
+    resumed = again(checkpoints)
+    assert resumed.load() is not None
+    good = [commit(resumed, 3), commit(resumed, 4)]
+    assert sorted(resumed.folder.glob("*.pt")) == good
+
+
+def test_the_end_of_an_epoch_is_another_checkpoint_than_its_last_step(checkpoints: Checkpoints) -> None:
+    before = commit(checkpoints, 10, value=1, epoch=0)
+    after = commit(checkpoints, 10, value=2, epoch=1)
+    assert before.exists()
+    assert loaded_value(checkpoints) == 2
+    after.unlink()
+    assert loaded_value(checkpoints) == 1
+
+
+def test_what_holds_is_never_written_over(checkpoints: Checkpoints) -> None:
+    path = commit(checkpoints, 5)
+    for writer in (checkpoints, resumed := again(checkpoints)):
+        if writer is resumed:
+            resumed.load()
+        inode = path.stat().st_ino
+        commit(writer, 5, value=6)
+        assert path.stat().st_ino == inode
+
+
+def test_the_state_is_that_of_the_moment_it_was_saved(checkpoints: Checkpoints) -> None:
+    live = state(1)
+    checkpoints.save(1, 0, live)
+    live["weights"].fill_(7)  # type: ignore[attr-defined]
+    checkpoints.wait()
+    loaded = again(checkpoints).load()
+    assert loaded is not None
+    assert torch.equal(loaded["weights"], torch.ones(4))
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_one_is_due_every_so_many_steps(checkpoints: Checkpoints, step: int) -> None:
+    by_steps = Checkpoints(checkpoints.folder, {}, every_steps=7)
+    assert by_steps.is_due(step) == (step % 7 == 0)
+    assert not Checkpoints(checkpoints.folder, {}).is_due(step)
+
+
+def test_one_is_due_every_so_many_seconds(checkpoints: Checkpoints) -> None:
+    assert Checkpoints(checkpoints.folder, {}, every_seconds=-1).is_due(1)
+    assert not Checkpoints(checkpoints.folder, {}, every_seconds=1e6).is_due(1)
+
+
+@pytest.mark.parametrize(
+    "look", [Checkpoints.wait, lambda held: held.save(2, 0, {}), lambda held: look_until_due(held)]
+)
+def test_what_goes_wrong_while_writing_is_raised_in_training(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, look: Callable[[Checkpoints], object]
 ) -> None:
-    checkpoints.save(1, state(1))
-    newest = checkpoints.save(2, state(2))
-    data = bytearray(newest.read_bytes())
-    data[byte] ^= 1
-    newest.write_bytes(data)
-    loaded = checkpoints.load()
-    assert loaded is not None
-    assert loaded["epoch"] == 1
-    assert "damaged" in capsys.readouterr().err
+    commit(checkpoints, 1)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        checkpoints.save(2, 0, state(2))
+        with pytest.raises(OSError, match="No space left"):
+            look(checkpoints)
+    assert loaded_value(checkpoints) == 1
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"file": "step-000000002.pt"}', '{"sha256": "0"}'])
+def look_until_due(checkpoints: Checkpoints) -> None:
+    while True:
+        checkpoints.is_due(1)
+
+
+def test_the_cost_of_each_is_said(checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
+    commit(checkpoints, 3)
+    line = capsys.readouterr().out
+    assert line.startswith("checkpoint: step=3; megabytes=0.0; pause_seconds=0.0")
+    assert "write_seconds=" in line
+
+
+# damage
+
+
+def damage(path: Path, draw: random.Random) -> str:
+    """Flip one bit of a file, or cut it short."""
+    data = bytearray(path.read_bytes())
+    place = draw.randrange(len(data))
+    if cut := draw.random() < 0.5:
+        del data[place:]
+    else:
+        data[place] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+    return f"{path.name} {'cut' if cut else 'flipped'} at {place}"
+
+
+def test_a_thousand_flipped_bits_and_cut_files_are_all_noticed(
+    checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit(checkpoints, 1)
+    newest = commit(checkpoints, 2)
+    draw = random.Random(0)
+    for _ in range(1000):
+        victim = draw.choice([newest, newest.with_suffix(".json")])
+        whole = victim.read_bytes()
+        what = damage(victim, draw)
+        assert loaded_value(checkpoints) == 1, what
+        assert "warning: a checkpoint" in capsys.readouterr().err, what
+        victim.write_bytes(whole)
+    assert loaded_value(checkpoints) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "[1, 2]", '{"manifest_sha256": "0"}', '{"sha256": "0"}'])
 def test_a_torn_manifest_is_noticed_and_the_one_before_is_used(checkpoints: Checkpoints, content: str) -> None:
-    checkpoints.save(1, state(1))
-    newest = checkpoints.save(2, state(2))
-    newest.with_suffix(".json").write_text(content)
-    loaded = checkpoints.load()
-    assert loaded is not None
-    assert loaded["epoch"] == 1
+    commit(checkpoints, 1)
+    commit(checkpoints, 2).with_suffix(".json").write_text(content)
+    assert loaded_value(checkpoints) == 1
 
 
-def test_a_state_without_a_manifest_does_not_exist(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, state(1)).with_suffix(".json").unlink()
-    assert checkpoints.load() is None
+def test_a_state_without_a_manifest_does_not_exist_and_is_removed(checkpoints: Checkpoints) -> None:
+    path = commit(checkpoints, 1)
+    path.with_suffix(".json").unlink()
+    assert loaded_value(checkpoints) is None
+    assert not path.exists()
 
 
-def test_foreign_files_are_left_alone(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, state(1))
-    for name in ("step-000000009.pt.sagemaker-uploading", "step-000000009.json.sagemaker-uploaded", ".step-9.tmp"):
+def test_half_written_files_of_a_killed_run_are_removed_at_the_next_start(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, 1)
+    for name in (".step-000000002-epoch-000000.pt.k3j2.tmp", ".step-000000002-epoch-000000.json.x.tmp"):
+        (checkpoints.folder / name).write_text("half")
+    assert loaded_value(checkpoints) == 1
+    assert len(list(checkpoints.folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+def test_foreign_files_are_left_alone(checkpoints: Checkpoints, resume: str) -> None:
+    commit(checkpoints, 1)
+    names = [
+        *("step-000000009-epoch-000000.pt.sagemaker-uploading", "step-000000009-epoch-000000.json.sagemaker-uploaded"),
+        *("notes.txt", ".hidden.tmp", "step-000000001-epoch-000000.json.sagemaker-uploading"),
+    ]
+    for name in names:
         (checkpoints.folder / name).write_text("not ours")
+    resumed = again(checkpoints)
+    assert (resumed.load(resume) is None) == (resume == "never")
     for step in (2, 3, 4):
-        checkpoints.save(step, state(step))
-    loaded = checkpoints.load()
-    assert loaded is not None
-    assert loaded["epoch"] == 4
-    assert (checkpoints.folder / "step-000000009.pt.sagemaker-uploading").exists()
+        commit(resumed, step)
+    assert loaded_value(resumed) == 4
+    assert [name for name in names if not (checkpoints.folder / name).exists()] == []
+
+
+# another run
 
 
 def test_another_configuration_is_refused_naming_what_differs(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, state(1))
-    other = Checkpoints(checkpoints.folder, {"lr": 0.2, "resize": (128, 96)})
+    commit(checkpoints, 1)
+    other = again(checkpoints, lr=0.2)
     with pytest.raises(CheckpointError, match=r"lr was 0\.1, is 0\.2"):
         other.load()
     assert other.load("force") is not None
 
 
+def test_other_versions_or_another_processor_are_said_but_not_refused(
+    checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = surroundings(torch.device("cpu"))
+    assert here["torch"] == torch.__version__
+    assert here["threads"] == torch.get_num_threads()
+    there = Checkpoints(checkpoints.folder, FINGERPRINT, here | {"torch": "2.9.0", "threads": 96})
+    commit(there, 1)
+    for circumstances, said in ((here | {"torch": "2.9.0", "threads": 96}, False), (here, True)):
+        loaded: State | None = Checkpoints(checkpoints.folder, FINGERPRINT, circumstances).load()
+        assert loaded is not None
+        warning = capsys.readouterr().err
+        assert ("not to the very same bits" in warning) == said
+        assert ("torch was '2.9.0'" in warning) == said
+
+
 def test_never_starts_anew_and_old_checkpoints_do_not_come_back(checkpoints: Checkpoints) -> None:
-    checkpoints.save(500, state(5))
-    assert checkpoints.load("never") is None
-    checkpoints.save(1, state(1))
-    loaded = checkpoints.load()
-    assert loaded is not None
-    assert loaded["epoch"] == 1
-
-
-def test_a_manifest_cannot_point_outside_its_folder(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    saved = checkpoints.save(1, state(1))
-    manifest = saved.with_suffix(".json")
-    record = json.loads(manifest.read_text())
-    (tmp_path / "elsewhere.pt").write_bytes(saved.read_bytes())
-    manifest.write_text(json.dumps(record | {"file": "../elsewhere.pt"}))
-    assert checkpoints.load() is None
+    commit(checkpoints, 500)
+    assert again(checkpoints).load("never") is None
+    commit(checkpoints, 1)
+    assert loaded_value(checkpoints) == 1
 
 
 def test_nothing_but_plain_data_is_unpickled(checkpoints: Checkpoints) -> None:
-    checkpoints.save(1, {"trap": Path("anything")})
+    checkpoints.save(1, 0, {"trap": Path("anything")})
+    checkpoints.wait()
     with pytest.raises(pickle.UnpicklingError):
-        checkpoints.load()
+        again(checkpoints).load()
+
+
+def test_the_manifest_says_what_a_person_wants_to_know(checkpoints: Checkpoints) -> None:
+    path = commit(checkpoints, 12, epoch=3)
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    assert (manifest["step"], manifest["epoch"], manifest["size_bytes"]) == (12, 3, path.stat().st_size)
+    assert manifest["fingerprint"] == {"lr": 0.1, "resize": [128, 96]}
