@@ -6,6 +6,7 @@
     │   └── ImageError        one picture that cannot be used
     ├── ModelError            weights that are absent, damaged, or for another model
     ├── CheckpointError       a saved state that does not fit this run
+    ├── DeviceError           the device cannot do it, for want of memory
     └── TrainingError         training itself broke down, such as a loss that is not finite
 
 Anything else is our own bug: traceback, exit code 1.
@@ -50,8 +51,12 @@ class CheckpointError(JobError):
     """A checkpoint does not fit the configuration or the data of this run."""
 
 
+class DeviceError(JobError):
+    """The device has no memory for the work, however it is split."""
+
+
 class TrainingError(JobError):
-    """Training cannot go on: a loss that is not finite, a device without memory."""
+    """Training cannot go on, such as with a loss that is not finite."""
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str], most: int = 8) -> str:

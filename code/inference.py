@@ -7,13 +7,17 @@ with one row for every row of info.csv, in its order. The model says itself how 
 classes mean; a picture that cannot be read keeps its row, without an answer.
 """
 
+import base64
+import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 from arguments import parse
 from config import InferenceConfig, InferencePaths
@@ -26,14 +30,17 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from artifact import Description, load
 from augmentation import BaseAugmentation
+from checkpoint import surroundings
 from devices import place, select_device, select_dtype
 from errors import ConfigError, DataError, ImageError, ModelError
 from images import Preparation, is_image_file
+from journal import Journal
 from labels import MASKED_FACES
+from memory import Parts
 from store import refuse_or_skip, stream
 from tracking import progress
 
@@ -47,7 +54,11 @@ def main() -> None:
 
 
 def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Path, args: InferenceConfig) -> Path:
-    """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError and then writes nothing."""
+    """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError and then leaves nothing.
+
+    Each batch of answers is noted beside output.csv, so that a job that was killed goes on where it was when it is
+    started again, and leaves the same bytes.
+    """
     table, files = read_table(Path(data_dir))
     device = select_device(args.device)
     model, description = load_described(Path(model_dir), args)
@@ -55,16 +66,25 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
 
     started = time.monotonic()
     dtype = select_dtype(args.precision, device)
-    batches = stream(files, description.preparation, batch_size=args.batch_size, threads=args.threads)
     steps = -(-len(files) // args.batch_size)
-    predicted = list(progress(predict(model, batches, description.preparation, device, dtype), steps, "infer"))
-    probabilities = np.concatenate([part.probabilities for part in predicted])  # (pictures, classes)
-    bad = {index: error for index, error in enumerate(e for part in predicted for e in part.errors) if error}
-    refuse_or_skip(bad, len(files), args.on_bad_image, 1.0)
-    if len(bad) == len(files):
-        raise DataError(f"none of the {len(files)} pictures can be used: {bad[0]}")
+    identity = fingerprint(files, model, description, args) | surroundings(device)
+    with Journal(Path(output_dir) / "output.csv.journal", identity) as journal:
+        predicted = [Predicted.from_record(record) for record in journal.records]
+        if predicted:
+            print(f"resumed after {len(predicted)} of {steps} batches", flush=True)
+        rest = files[len(predicted) * args.batch_size :]
+        batches = stream(rest, description.preparation, batch_size=args.batch_size, threads=args.threads)
+        answers = predict(model, batches, description.preparation, device, dtype)
+        for part in progress(answers, steps, "infer", len(predicted)):
+            journal.append(part.to_record())
+            predicted.append(part)
 
-    output = write_output(Path(output_dir), table, probabilities, bad, description, args)
+        try:
+            bad = bad_pictures(predicted, args)
+            probabilities = np.concatenate([part.probabilities for part in predicted])  # (pictures, classes)
+            output = write_output(Path(output_dir), table, probabilities, bad, description, args)
+        finally:
+            journal.remove()
     for index in sorted(bad):
         print(f"no answer: {bad[index]}", file=sys.stderr)
     speed = len(files) / (time.monotonic() - started)
@@ -133,6 +153,48 @@ class Predicted:
     probabilities: NDArray[np.float32]
     errors: list[ImageError | None]
 
+    def to_record(self) -> dict[str, Any]:
+        """The very same, as JSON."""
+        return {
+            "probabilities": base64.b64encode(self.probabilities.astype("<f4").tobytes()).decode(),
+            "errors": [error and [str(error), error.code] for error in self.errors],
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        errors = [error and ImageError(*error) for error in record["errors"]]
+        probabilities = np.frombuffer(base64.b64decode(record["probabilities"]), "<f4")
+        return cls(probabilities.reshape(len(errors), -1), errors)
+
+
+def fingerprint(
+    files: Sequence[Path], model: nn.Module, description: Description, args: InferenceConfig
+) -> dict[str, Any]:
+    """What the answers depend on: the weights and what is said of them, each file by name, size and time, batches."""
+    weights, pictures = hashlib.sha256(), hashlib.sha256()
+    for tensor in model.state_dict().values():
+        weights.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for path in files:
+        found = path.stat() if path.exists() else None
+        pictures.update(f"{path} {found and (found.st_size, found.st_mtime_ns)}\n".encode())
+    return {
+        "model": description.to_dict(),
+        "weights": weights.hexdigest(),
+        "pictures": pictures.hexdigest(),
+        "batch_size": args.batch_size,
+        "precision": args.precision,
+    }
+
+
+def bad_pictures(predicted: Sequence[Predicted], args: InferenceConfig) -> dict[int, ImageError]:
+    """Which pictures have no answer, by row, and why; raises DataError where that is not to be passed over."""
+    errors = [error for part in predicted for error in part.errors]
+    bad = {index: error for index, error in enumerate(errors) if error}
+    refuse_or_skip(bad, len(errors), args.on_bad_image, 1.0)
+    if len(bad) == len(errors):
+        raise DataError(f"none of the {len(errors)} pictures can be used: {bad[0]}")
+    return bad
+
 
 @torch.inference_mode()
 def predict(
@@ -144,11 +206,17 @@ def predict(
 ) -> Iterator[Predicted]:
     """Run the model over prepared batches (batch, height, width, 3)."""
     normalize = BaseAugmentation.of(preparation).normalize
-    for pixels, errors in batches:
-        images = normalize(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))  # (batch, 3, height, width)
+    memory = Parts()
+
+    def logits(pixels: NDArray[np.uint8], parts: int) -> Tensor:
+        """(batch, classes) from (batch, height, width, 3), so many parts one after the other."""
+        pieces = torch.from_numpy(pixels).permute(0, 3, 1, 2).chunk(parts)  # (piece, 3, height, width)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            logits = model(images)
-        yield Predicted(logits.float().softmax(1).cpu().numpy(), errors)
+            return torch.cat([model(normalize(piece.to(device))) for piece in pieces])
+
+    for pixels, errors in batches:
+        found = memory.run(partial(logits, pixels), len(pixels))
+        yield Predicted(found.float().softmax(1).cpu().numpy(), errors)
 
 
 def write_output(

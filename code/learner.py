@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from augmentation import BaseAugmentation
 from config import TrainConfig
 from data import Data
 from devices import place, select_dtype
-from errors import ConfigError, TrainingError
+from errors import ConfigError, DataError, TrainingError
 from loader import Batch, derive_seed, generator
 from loss import balanced_class_weights, create_criterion
+from memory import Parts
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
 from transforms import Mixer
@@ -60,6 +62,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self.parts = {"training": Parts(self.accumulate), "validation": Parts()}
 
     @property
     def evaluated(self) -> nn.Module:
@@ -72,19 +75,29 @@ class Learner:
         draw = generator(self.seed, epoch, batch.step, "augmentation")
         images = self.augmentation.augment(batch.pixels, draw)  # (batch, 3, height, width)
         images, partners, share = self.mixer(images, draw)
-        torch.manual_seed(derive_seed(self.seed, epoch, batch.step, "dropout"))
+        seed = derive_seed(self.seed, epoch, batch.step, "dropout")
 
+        loss, predicted = self.parts["training"].run(
+            lambda count: self._gradients(images, batch.labels, partners, share, seed, count), len(images)
+        )
+        self._update()
+        return loss, predicted
+
+    def _gradients(
+        self, images: Tensor, labels: Tensor, partners: Tensor, share: float, seed: int, parts: int
+    ) -> tuple[Tensor, Tensor]:
+        """Add up the gradients of a batch that is learnt from in so many parts; returns its loss and predictions."""
+        torch.manual_seed(seed)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         predicted = []
-        for part in torch.arange(len(images), device=self.device).chunk(self.accumulate):
-            logits, loss = self._loss(images[part], batch.labels[part], batch.labels[partners[part]], share)
+        for part in torch.arange(len(images), device=self.device).chunk(parts):
+            logits, loss = self._loss(images[part], labels[part], labels[partners[part]], share)
             loss = loss * (len(part) / len(images))
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             predicted.append(logits.detach().argmax(1))
-        self._update()
         return total, torch.cat(predicted)
 
     def _loss(self, images: Tensor, labels: Tensor, partner_labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -118,15 +131,19 @@ class Learner:
         self.evaluated.eval()
         outputs, labels = [], []
         for batch in batches:
-            images = self.augmentation.normalize(batch.pixels)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                outputs.append(self.evaluated(images).float())
+            outputs.append(self.parts["validation"].run(partial(self._logits, batch.pixels), len(batch.pixels)))
             labels.append(batch.labels)
         logits, truth = torch.cat(outputs), torch.cat(labels)
         loss = float(self.criterion(logits, truth))  # over all at once: a mean of batches is another number for some
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
         return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())
+
+    def _logits(self, pixels: Tensor, parts: int) -> Tensor:
+        """Logits (batch, classes) of pictures that are not changed at random, so many parts one after the other."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            logits = [self.evaluated(self.augmentation.normalize(part)) for part in pixels.chunk(parts)]
+        return torch.cat(logits).float()
 
     def state_dict(self) -> dict[str, Any]:
         """All that later steps depend on; the tensors are the live ones, not copies."""
@@ -135,6 +152,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average else None,
+            "parts": {name: parts.count for name, parts in self.parts.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,6 +161,8 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        for name, count in state["parts"].items():  # fewer parts would add up to other bits
+            self.parts[name].count = max(count, self.parts[name].count)
 
 
 def build_learner(
@@ -182,9 +202,15 @@ def _criterion(args: TrainConfig, data: Data) -> nn.Module:
     plain = create_criterion(args.criterion, **args.criterion_args)
     if args.class_weights == "none":
         return plain
-    labels = data.dataset.samples.labels[data.rows["train"]]
-    weights = balanced_class_weights(labels, data.dataset.num_classes)
-    return create_criterion(args.criterion, weight=weights, **args.criterion_args)
+    labels = data.dataset.samples.labels
+    weights = balanced_class_weights(labels[data.rows["train"]], data.dataset.num_classes)
+    weighted = create_criterion(args.criterion, weight=weights, **args.criterion_args)
+    if not weights[labels[data.rows["val"]]].any():
+        raise DataError(
+            "--class-weights balanced: no validation picture is of a class that is trained on, so all weigh nothing; "
+            "pass --class-weights none, or give pictures of more people"
+        )
+    return weighted
 
 
 def start_from_pretrained(model: nn.Module, args: TrainConfig, pretrained_dir: Path | None) -> None:

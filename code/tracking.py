@@ -73,7 +73,7 @@ class Tracker:
         for name, value in {**newest, **speed}.items():
             if name not in ("epoch", "step"):
                 group, _, rest = name.partition("_")
-                tag = f"{group.capitalize()}/{rest}" if group in ("train", "val") else f"Run/{name}"
+                tag = f"Val/{rest}" if group == "val" else f"Run/{name}"  # Train/ is by step
                 self.writer.add_scalar(tag, value, int(newest["epoch"]))
         self.write_history(history)
 

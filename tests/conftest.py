@@ -51,21 +51,31 @@ def label_of(stem: str, gender: str, age: int) -> int:
     return mask * 6 + (gender == "female") * 3 + (age >= 30) + (age >= 60)
 
 
+def draw_faces(root: Path, people: int, size: tuple[int, int]) -> Path:
+    """Make `people` profile folders with seven pictures each, in all six groups by turns; returns their folder."""
+    for person in range(people):
+        gender, age = PEOPLE[person % len(PEOPLE)]
+        profile = root / f"{person:06}_{gender}_Asian_{age}"
+        profile.mkdir(parents=True)
+        for stem in STEMS:
+            picture(label_of(stem, gender, age), person, size).save(profile / f"{stem}.jpg", quality=95)
+    return root
+
+
 @pytest.fixture
 def faces(tmp_path: Path) -> Callable[..., Path]:
-    """Make `people` profile folders with seven pictures each, in all six groups by turns; returns their folder."""
+    """Make `people` profile folders in a folder of the test's own; returns that."""
 
     def make(people: int = 12, folder: str = "train/images", size: tuple[int, int] = (48, 64)) -> Path:
-        root = tmp_path / folder
-        for person in range(people):
-            gender, age = PEOPLE[person % len(PEOPLE)]
-            profile = root / f"{person:06}_{gender}_Asian_{age}"
-            profile.mkdir(parents=True)
-            for stem in STEMS:
-                picture(label_of(stem, gender, age), person, size).save(profile / f"{stem}.jpg", quality=95)
-        return root
+        return draw_faces(tmp_path / folder, people, size)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def module_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve profile folders for all tests of a module, which only read them."""
+    return draw_faces(tmp_path_factory.mktemp("data") / "train/images", 12, (48, 64))
 
 
 @pytest.fixture

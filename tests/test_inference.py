@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 import torch
 
-from artifact import Description, publish
+from artifact import Description, load, publish
 from config import InferenceConfig
 from dataset import TestDataset
 from errors import ConfigError, DataError, ModelError
 from images import Preparation
 from inference import inference, load_model
+from journal import Journal
 from labels import MASKED_FACES, LabelScheme
-from model import BaseModel
+from model import BaseModel, TinyModel
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = InferenceConfig(device="cpu", batch_size=8)
@@ -105,7 +106,7 @@ def test_a_bad_picture_can_stop_everything(eval_folder: EvalFolder, model_dir: P
     next((data / "images").iterdir()).write_bytes(b"junk")
     with pytest.raises(DataError, match="1 of 4 pictures"):
         inference(data, model_dir, tmp_path / "output", replace(QUICK, on_bad_image="error"))
-    assert not (tmp_path / "output").exists()
+    assert list((tmp_path / "output").iterdir()) == []
 
 
 def test_a_folder_without_any_usable_picture_is_an_error(
@@ -116,7 +117,7 @@ def test_a_folder_without_any_usable_picture_is_an_error(
         path.write_bytes(b"junk")
     with pytest.raises(DataError, match="none of the 3 pictures"):
         inference(data, model_dir, tmp_path / "output", QUICK)
-    assert not (tmp_path / "output").exists()
+    assert list((tmp_path / "output").iterdir()) == []
 
 
 def test_without_info_csv_every_picture_of_the_folder_is_labelled(
@@ -165,6 +166,92 @@ def test_other_classes_are_explained_beside_the_answers(eval_folder: EvalFolder,
     publish(tmp_path / "pets", description.build().state_dict(), description)
     output = inference(data, tmp_path / "pets", tmp_path / "output", QUICK)
     assert '"dog"' in (output.parent / "scheme.json").read_text()
+
+
+@pytest.mark.parametrize("config", [replace(QUICK, save_probabilities=True, status=True), QUICK])
+def test_a_job_that_was_stopped_goes_on_and_leaves_the_same_bytes(
+    eval_folder: EvalFolder,
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    config: InferenceConfig,
+) -> None:
+    data, _ = eval_folder(30)
+    next((data / "images").iterdir()).write_bytes(b"junk")
+    whole = inference(data, model_dir, tmp_path / "whole", config).read_bytes()
+
+    stop_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        inference(data, model_dir, tmp_path / "output", config)
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["output.csv.journal"]
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert inference(data, model_dir, tmp_path / "output", config).read_bytes() == whole
+    assert "resumed after 2 of 4 batches" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["output.csv"]
+
+
+@pytest.mark.parametrize("change", ["model", "picture", "batch_size"])
+def test_answers_of_another_model_other_pictures_or_other_batches_are_not_taken_over(
+    eval_folder: EvalFolder,
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+) -> None:
+    data, _ = eval_folder(30)
+    stop_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        inference(data, model_dir, tmp_path / "output", QUICK)
+    monkeypatch.undo()
+    if change == "model":
+        description = load(model_dir)[1]
+        publish(model_dir, description.build().state_dict(), description)
+    elif change == "picture":
+        victim = data / "images" / answers(data / "info.csv")["ImageID"][0]
+        victim.write_bytes(victim.read_bytes() + b"0")
+    config = replace(QUICK, batch_size=4 if change == "batch_size" else 8)
+    found = inference(data, model_dir, tmp_path / "output", config).read_bytes()
+    assert "resumed" not in capsys.readouterr().out
+    assert found == inference(data, model_dir, tmp_path / "whole", config).read_bytes()
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """Let the next inference end after so many batches."""
+    append = Journal.append
+
+    def append_or_stop(journal: Journal, record: object) -> None:
+        nonlocal batches
+        if batches == 0:
+            raise KeyboardInterrupt
+        batches -= 1
+        append(journal, record)
+
+    monkeypatch.setattr(Journal, "append", append_or_stop)
+
+
+def test_without_memory_for_a_batch_the_answers_are_the_same_from_halves(
+    eval_folder: EvalFolder,
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, _ = eval_folder(20)
+    whole = inference(data, model_dir, tmp_path / "whole", QUICK).read_bytes()
+    forward = TinyModel.forward
+
+    def small(self: TinyModel, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, images)
+
+    monkeypatch.setattr(TinyModel, "forward", small)
+    assert inference(data, model_dir, tmp_path / "output", QUICK).read_bytes() == whole
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("with ")[1][:10] for line in said if "no memory" in line] == ["4 pictures", "2 pictures"]
 
 
 def test_load_model_checks_the_number_of_classes(model_dir: Path) -> None:

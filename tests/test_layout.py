@@ -15,13 +15,13 @@ SOURCES = sorted([*(ROOT / "code").glob("*.py"), *(ROOT / "container").glob("*.p
 
 # A module may import what stands before it. The first group answers --help, draws, and evaluates without torch.
 WITHOUT_TORCH = [
-    *("errors", "labels", "arguments", "config", "environment", "images", "metrics", "samples"),
+    *("errors", "labels", "arguments", "config", "environment", "journal", "images", "metrics", "samples"),
     *("demo_pen", "demo_people", "demo_face", "demo_hair", "demo_features", "demo_mask", "demo_portrait", "demo"),
     *("answers", "evaluation", "results", "figures", "page", "report"),
 ]
 WITH_TORCH = [
     *("transforms", "augmentation", "dataset", "loss", "weights", "model", "optimization"),
-    *("devices", "store", "loader", "tracking", "data", "artifact", "checkpoint", "position", "learner"),
+    *("devices", "memory", "store", "loader", "tracking", "data", "artifact", "checkpoint", "position", "learner"),
     *("train", "inference"),
 ]
 ORDER = WITHOUT_TORCH + WITH_TORCH

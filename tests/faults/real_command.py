@@ -1,0 +1,185 @@
+"""`python code/train.py` on a few drawn pictures, watched so that it can be hit at a chosen moment.
+
+Nothing waits for the clock: a moment is a file operation that the kernel reports from the checkpoints folder (inotify).
+Only while the program starts there is nothing to watch; then it is a share of the time that an undisturbed start takes.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from inotify_simple import Event, INotify, flags
+
+CODE = Path(__file__).parents[2] / "code"
+STEPS_PER_EPOCH, EPOCHS = 5, 5
+# All that has state, or that is random, in two runs.
+FLAGS = (
+    "--model TinyModel --optimizer AdamW --ema-decay 0.9 --schedule onecycle --augmentation StrongAugmentation "
+    "--mixup 0.2 --patience 5",
+    "--model BaseModel --optimizer SGD --momentum 0.9 --augmentation CustomAugmentation --sampler balanced "
+    "--head factored --cutmix 1 --clip-norm 1",
+)
+ALWAYS = (
+    f"--epochs {EPOCHS} --batch-size 8 --valid-batch-size 8 --resize 32 24 --val-ratio 0.5 --lr 0.003 "
+    "--checkpoint-steps 1 --log-interval 1 --device cpu --threads 1"
+)
+# Files of a checkpoint, in the order in which they appear, each as the kernel reports it.
+SAVE_EVENTS = (
+    (".step-", ".pt.", flags.CREATE),
+    (".step-", ".pt.", flags.MODIFY),
+    ("step-", ".pt", flags.MOVED_TO),
+    (".step-", ".json.", flags.CREATE),
+    (".step-", ".json.", flags.MODIFY),
+    ("step-", ".json", flags.MOVED_TO),
+    ("step-", ".json", flags.DELETE),
+)
+COMMITTED = SAVE_EVENTS[5]
+WATCHED = flags.CREATE | flags.MODIFY | flags.MOVED_TO | flags.DELETE
+
+
+@dataclass(frozen=True)
+class Moment:
+    """`kind` is boot, step, validation, save or publish; the others say which of its events, and how long after it."""
+
+    kind: str
+    event: tuple[str, str, flags] = COMMITTED
+    skip: int = 0
+    delay_seconds: float = 0.0
+
+    @classmethod
+    def draw(cls, kind: str, draw: random.Random, boot_seconds: float) -> "Moment":
+        if kind == "boot":
+            return cls(kind, delay_seconds=draw.uniform(0, boot_seconds))
+        event = draw.choice(SAVE_EVENTS) if kind == "save" else COMMITTED
+        skip = draw.randrange(4) if kind in ("step", "save") else 0
+        return cls(kind, event, skip, draw.uniform(0, 0.01) if kind in ("step", "validation") else 0.0)
+
+    def matches(self, event: Event) -> bool:
+        if self.kind in ("boot", "publish"):
+            return self.kind == "publish" and event.name.startswith(".model.")
+        start, ending, mask = self.event
+        if not (event.mask & mask and event.name.startswith(start) and ending in event.name):
+            return False
+        if self.kind == "save":
+            return True
+        _, step, _, epoch = Path(event.name).stem.split("-")
+        is_validating = int(step) == (int(epoch) + 1) * STEPS_PER_EPOCH  # all steps are taken, the epoch is still open
+        return is_validating == (self.kind == "validation") and int(step) > 0
+
+
+class Job:
+    """One run, and the processes that work on it one after the other."""
+
+    def __init__(self, folder: Path, data: Path, flags: str) -> None:
+        self.folder, self.flags = folder, flags
+        self.seconds_to_end: list[float] = []  # from a signal to the end of the process
+        for name in ("model", "checkpoints", "output"):
+            (folder / name).mkdir(parents=True)
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "OMP_NUM_THREADS": "1",
+            "SM_CHANNEL_TRAIN": str(data),
+            "SM_MODEL_DIR": str(folder / "model"),
+            "SM_CHECKPOINT_DIR": str(folder / "checkpoints"),
+            "SM_OUTPUT_DATA_DIR": str(folder / "output" / "data"),
+            "SM_OUTPUT_DIR": str(folder / "output"),
+        }
+
+    def start(self) -> subprocess.Popen[str]:
+        line = [sys.executable, str(CODE / "train.py"), *ALWAYS.split(), *self.flags.split()]
+        log = (self.folder / "log").open("a")
+        with log:
+            return subprocess.Popen(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
+
+    def hit(self, moment: Moment, *numbers: signal.Signals) -> int:
+        """Start, send signals at the moment; returns the exit code. The moment must come before the end of the run."""
+        with self.watched() as (process, happened):
+            skipped = 0
+            for event in happened(moment.delay_seconds) if moment.kind == "boot" else happened():
+                skipped += moment.matches(event)
+                if skipped > moment.skip:
+                    time.sleep(moment.delay_seconds)
+                    break
+            assert process.poll() is None, f"ended before {moment}: {self.log[-2000:]}"
+            for number in numbers:
+                process.send_signal(number)
+            started = time.monotonic()
+            code = process.wait(120)
+            self.seconds_to_end.append(time.monotonic() - started)
+            return code
+
+    def finish(self) -> float:
+        """Run to the end; returns the seconds until the first checkpoint is begun."""
+        with self.watched() as (process, happened):
+            started = time.monotonic()
+            next(happened())
+            boot_seconds = time.monotonic() - started
+            assert process.wait(120) == 0, self.log[-2000:]
+        return boot_seconds
+
+    @contextmanager
+    def watched(self) -> Iterator[tuple[subprocess.Popen[str], Callable[..., Iterator[Event]]]]:
+        """A process, and what happens in its folders until it or the time is over."""
+        with INotify() as watcher:
+            for name in ("checkpoints", "model"):
+                watcher.add_watch(self.folder / name, WATCHED)
+
+            def happened(seconds: float = 120) -> Iterator[Event]:
+                end = time.monotonic() + seconds
+                while process.poll() is None and (left := end - time.monotonic()) > 0:
+                    yield from watcher.read(timeout=min(left, 0.2) * 1000)
+
+            with self.start() as process:
+                yield process, happened
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of everything the run leaves that does not depend on the clock."""
+        run = self.folder / "output" / "data" / "exp"
+        files = [
+            *(self.folder / "model" / name for name in ("model.safetensors", "model.json")),
+            *(run / name for name in ("metrics.jsonl", "split.csv", "config.json")),
+            *sorted((run / "report").iterdir()),
+        ]
+        found = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        newest = max((self.folder / "checkpoints").glob("*.pt"))
+        state = torch.load(newest, weights_only=True)
+        return found | {part: digest(value) for part, value in (state | state["learner"]).items()}
+
+    def strays(self) -> list[str]:
+        return [str(path) for path in self.folder.rglob(".*")]
+
+
+def digest(value: Any) -> str:
+    """sha256 of a state: every tensor with its type and shape, and everything around it, by name."""
+    found = hashlib.sha256()
+
+    def walk(name: str, part: Any) -> None:
+        if isinstance(part, torch.Tensor):
+            found.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+            found.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(part, dict):
+            for key in sorted(part, key=str):
+                walk(f"{name}/{key}", part[key])
+        elif isinstance(part, list | tuple):
+            for index, item in enumerate(part):
+                walk(f"{name}/{index}", item)
+        else:
+            found.update(f"{name} {json.dumps(part)}".encode())
+
+    walk("", value)
+    return found.hexdigest()
