@@ -84,6 +84,23 @@ def test_weights_that_are_not_finite_are_never_published(published: Path) -> Non
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_disk_that_does_not_keep_what_was_written_is_noticed(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    move = Path.replace
+
+    def lossy(self: Path, target: Path) -> Path:
+        if target.name == name:
+            self.write_bytes(self.read_bytes()[:-3])
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", lossy)
+    model, description = load(published)
+    with pytest.raises(ModelError):
+        publish(tmp_path / "lossy", model.state_dict(), description)
+
+
 def test_a_flipped_bit_or_a_cut_off_file_is_refused(published: Path) -> None:
     data = (published / WEIGHTS).read_bytes()
     for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), b""):

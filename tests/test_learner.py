@@ -11,7 +11,7 @@ from torch import nn
 
 from config import TrainConfig
 from data import Data, read_data
-from errors import ConfigError, ModelError, TrainingError
+from errors import ConfigError, DataError, ModelError, TrainingError
 from learner import Learner, Predictions, build_learner
 from loader import Batch
 
@@ -95,6 +95,72 @@ def test_a_step_consumes_no_global_randomness_and_repeats_itself(data: Data) -> 
     assert losses[0] == losses[1]
 
 
+def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None:
+    states = []
+    for validate in (False, True):
+        learner = learner_of(
+            data, augmentation="CustomAugmentation", mixup=0.5, ema_decay=0.9, optimizer="AdamW", lr=1e-3
+        )
+        training, validation = data.loaders(PLAIN, CPU)
+        for epoch in range(2):
+            for batch in training.epoch(epoch):
+                learner.step(batch, epoch, steps_done=epoch * 2 + batch.step)
+                if validate:
+                    learner.predict(validation.epoch(epoch))
+        states.append([*learner.model.state_dict().values(), *learner.evaluated.state_dict().values()])
+    assert all(torch.equal(alone, validated) for alone, validated in zip(*states, strict=True))
+
+
+def without_memory_for_more_than(pictures: int, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the network run out of memory, half-way, with more pictures; returns a list that gets the sizes tried."""
+    tried: list[int] = []
+    forward = learner.model.forward
+
+    def limited(images: torch.Tensor) -> torch.Tensor:
+        tried.append(len(images))
+        logits = forward(images)
+        if len(images) > pictures:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return logits  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(learner.model, "forward", limited)
+    return tried
+
+
+def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
+    data: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"model": "BaseModel", "optimizer": "AdamW", "lr": 1e-3, "mixup": 0.5}
+    planned, surprised = learner_of(data, accumulate=4, **changes), learner_of(data, **changes)
+    tried = without_memory_for_more_than(4, surprised, monkeypatch)
+    batch = first_batch(data)
+    for steps_done in range(2):
+        results = [learner.step(batch, epoch=0, steps_done=steps_done) for learner in (planned, surprised)]
+        assert torch.equal(results[0][0], results[1][0])
+    assert tried == [14, 7, 4, 4, 4, 2, 4, 4, 4, 2], "the whole, a half, then quarters, and no more trying"
+    for mine, theirs in zip(surprised.model.parameters(), planned.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert capsys.readouterr().err.count("no memory") == 2
+
+
+def test_without_memory_validation_gives_the_same_answers(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = learner_of(data, model="BaseModel")
+    validation = data.loaders(PLAIN, CPU)[1]
+    whole = learner.predict(validation.epoch(0))
+    without_memory_for_more_than(4, learner, monkeypatch)
+    halved = learner.predict(validation.epoch(0))
+    np.testing.assert_allclose(halved.probabilities, whole.probabilities, rtol=1e-5)
+    assert halved.loss == pytest.approx(whole.loss)
+
+
+def test_a_resumed_run_splits_batches_as_before(data: Data) -> None:
+    learner = learner_of(data)
+    learner.parts["training"].count = 4
+    resumed = learner_of(data)
+    resumed.load_state_dict(learner.state_dict())
+    assert {name: parts.count for name, parts in resumed.parts.items()} == {"training": 4, "validation": 1}
+
+
 def test_the_average_is_what_is_validated(data: Data) -> None:
     learner = learner_of(data, ema_decay=0.9)
     learner.step(first_batch(data), epoch=0, steps_done=0)
@@ -157,6 +223,14 @@ def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Dat
 def test_a_weight_for_a_loss_without_weights_is_refused(data: Data) -> None:
     with pytest.raises(ConfigError, match="takes no class weights"):
         learner_of(data, criterion="f1", class_weights="balanced")
+
+
+def test_weights_that_leave_nothing_to_validate_with_are_a_sentence(data: Data) -> None:
+    labels = data.dataset.samples.labels
+    assert not set(labels[data.rows["val"]]) & set(labels[data.rows["train"]]), "one person of each group"
+    with pytest.raises(DataError, match="--class-weights balanced: no validation picture"):
+        learner_of(data, class_weights="balanced")
+    learner_of(data, class_weights="none")
 
 
 def test_one_picture_at_a_time_is_too_few_for_batch_norm(data: Data) -> None:

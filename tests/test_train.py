@@ -19,6 +19,7 @@ from config import TrainConfig
 from environment import StopRequest
 from errors import CheckpointError, DataError, TrainingError
 from learner import Learner
+from model import BaseModel
 from train import Run, seed_everything, train
 
 CODE = Path(__file__).parents[1] / "code"
@@ -156,6 +157,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_publishes_nothing(
     with pytest.raises(TrainingError, match="at step 2, in epoch 1"):
         train(faces(), tmp_path / "model", QUICK, output_dir=tmp_path / "output")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_run_without_memory_for_its_batches_ends_as_one_that_planned_for_it(
+    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, forward = faces(), BaseModel.forward
+    config = replace(QUICK, model="BaseModel", valid_batch_size=4)
+    train(data, tmp_path / "planned", replace(config, accumulate=4), output_dir=tmp_path / "output")
+
+    def limited(self: BaseModel, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, images)
+
+    monkeypatch.setattr(BaseModel, "forward", limited)
+    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    train(data, tmp_path / "surprised", config, stop=StopAfter(3), **places)
+    assert capsys.readouterr().err.count("no memory") == 2, "16 pictures, 8, 4; and not again"
+    train(data, tmp_path / "surprised", config, **places)
+    assert "no memory" not in capsys.readouterr().err, "the resumed run knows"
+    assert same(weights(tmp_path / "planned"), weights(tmp_path / "surprised"))
 
 
 @pytest.mark.usefixtures("without_report")

@@ -83,6 +83,7 @@ class Job:
 
     def __init__(self, folder: Path, data: Path, flags: str) -> None:
         self.folder, self.flags = folder, flags
+        self.prefix: list[str] = []  # a command that becomes the job
         self.seconds_to_end: list[float] = []  # from a signal to the end of the process
         for name in ("model", "checkpoints", "output"):
             (folder / name).mkdir(parents=True)
@@ -97,7 +98,7 @@ class Job:
         }
 
     def start(self) -> subprocess.Popen[str]:
-        line = [sys.executable, str(CODE / "train.py"), *ALWAYS.split(), *self.flags.split()]
+        line = [*self.prefix, sys.executable, str(CODE / "train.py"), *ALWAYS.split(), *self.flags.split()]
         log = (self.folder / "log").open("a")
         with log:
             return subprocess.Popen(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
