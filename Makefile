@@ -17,6 +17,7 @@ RUNTIME    ?= $(shell docker image inspect $(IMAGE) >/dev/null 2>&1 && echo dock
 GPU        ?= $(shell docker info --format '{{.Runtimes}}' 2>/dev/null | grep -q nvidia && echo -gpu)
 BASE_IMAGE ?=
 BUILD_ARGS ?=
+KILLS      ?= 1000
 
 # Python 3.11 and 3.12 are what the lock files hold hashes for.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
@@ -24,7 +25,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 BIN    := .venv/bin
 
 # What was given as NAME=value on the command line and is not a variable of this file becomes --name value.
-OURS  := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON SUBMIT JOB SEARCH FUZZ
+OURS  := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON SUBMIT JOB SEARCH FUZZ KILLS
 lower  = $(shell echo '$(1)' | tr 'A-Z_' 'a-z-')
 GIVEN := $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name)))
 # In `make train infer evaluate EPOCHS=3` they are those of train.
@@ -54,7 +55,7 @@ test: .venv/dev  ## run the whole suite, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest -m "not image" --cov --cov-report=term
+	$(BIN)/pytest -m "not image and not chaos" --cov --cov-report=term
 
 # ---- the job, in Docker or here ----
 
@@ -111,6 +112,10 @@ test-image: .venv/dev  ## run the tests inside real containers
 .PHONY: acceptance
 acceptance: .venv/dev .venv-acceptance/sdk  ## run what submit.py asks for on the image, with SageMaker's own SDK
 	IMAGE=$(IMAGE) $(BIN)/pytest tests/acceptance
+
+.PHONY: chaos
+chaos: .venv/dev  ## kill real runs 1,000 times (KILLS=100 for fewer) and compare every bit they leave
+	CHAOS_KILLS=$(KILLS) $(BIN)/pytest -s -m chaos
 
 .PHONY: shell
 shell:  ## a shell inside the image

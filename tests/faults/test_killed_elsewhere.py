@@ -1,0 +1,90 @@
+"""What has nothing to save ends at once when told to; batch inference that is killed goes on and loses nothing."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from inotify_simple import Event, INotify, flags
+from PIL import Image
+from real_command import CODE, FLAGS, Job
+
+from artifact import Description, publish
+from images import Preparation
+from labels import MASKED_FACES
+
+
+def happening(watcher: INotify, process: subprocess.Popen[str], seconds: float = 120) -> Iterator[Event]:
+    """What happens in the watched folders until the process ends."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        yield from watcher.read(timeout=100)
+
+
+def test_sigterm_while_pictures_are_decoded_ends_before_the_last_of_them(module_faces: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")  # a tenth of a second to decode, at least
+    pictures = sorted(module_faces.rglob("*.jpg"))
+    for picture in pictures:
+        large = tmp_path / "data" / picture.parent.name / f"{picture.stem}.png"
+        large.parent.mkdir(parents=True, exist_ok=True)
+        os.link(tmp_path / "large.png", large)
+    job, opened = Job(tmp_path / "job", tmp_path / "data", FLAGS[0]), set()
+    with INotify() as watcher:
+        folders = {watcher.add_watch(folder, flags.OPEN): folder for folder in (tmp_path / "data").iterdir()}
+        with job.start() as process:
+            for event in happening(watcher, process):
+                if event.name:
+                    opened.add(folders[event.wd] / event.name)
+                    process.send_signal(signal.SIGTERM)
+                    break
+            assert process.wait(60) == 128 + signal.SIGTERM
+        opened |= {folders[event.wd] / event.name for event in watcher.read(timeout=0) if event.name}
+    assert 0 < len(opened) < len(pictures)
+    assert not list((tmp_path / "job/model").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_batch_inference_that_is_ended_half_way_goes_on_and_leaves_the_same_bytes(
+    eval_folder: Callable[..., tuple[Path, list[int]]], tmp_path: Path, number: signal.Signals
+) -> None:
+    data, _ = eval_folder(60)
+    torch.manual_seed(3)
+    description = Description("TinyModel", "joint", MASKED_FACES, Preparation((32, 24)))
+    publish(tmp_path / "model", description.build().state_dict(), description)
+
+    def start(output: Path) -> subprocess.Popen[str]:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "OMP_NUM_THREADS": "1",
+            "SM_CHANNEL_EVAL": str(data),
+            "SM_CHANNEL_MODEL": str(tmp_path / "model"),
+            "SM_OUTPUT_DATA_DIR": str(output),
+        }
+        line = [sys.executable, str(CODE / "inference.py"), "--batch-size", "1", "--save-probabilities", "true"]
+        log = (tmp_path / "log").open("a")
+        with log:
+            return subprocess.Popen(line, env=environ, stdout=log, stderr=subprocess.STDOUT, text=True)
+
+    with start(tmp_path / "whole") as process:
+        assert process.wait(120) == 0
+    output = tmp_path / "output"
+    output.mkdir()
+    for records in (3, 4):
+        with INotify() as watcher:
+            watcher.add_watch(output, flags.MODIFY)
+            with start(output) as process:
+                next(itertools.islice(happening(watcher, process), records, None))
+                process.send_signal(number)
+                assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
+        assert not (output / "output.csv").exists()
+    with start(output) as process:
+        assert process.wait(120) == 0
+    assert (tmp_path / "log").read_text().count("resumed after") == 2
+    assert (output / "output.csv").read_bytes() == (tmp_path / "whole" / "output.csv").read_bytes()
+    assert [path.name for path in output.iterdir()] == ["output.csv"]
