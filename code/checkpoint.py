@@ -29,6 +29,7 @@ import numpy as np
 import PIL
 import torch
 import torchvision
+from torch.utils.serialization import config as serialization
 
 from environment import replacing
 from errors import CheckpointError
@@ -59,6 +60,7 @@ class Checkpoints:
         self.every_seconds, self.every_steps = every_seconds, every_steps
         self._holding: list[str] = []  # names of those that were read or committed here, oldest first
         self._saved_at = time.monotonic()
+        self._frozen = io.BytesIO()  # used again and again, as new memory takes longer than what is copied into it
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[str] | None = None
 
@@ -76,11 +78,13 @@ class Checkpoints:
         self._saved_at = started
         if name in self._holding:
             return
-        frozen = io.BytesIO()
-        torch.save(state, frozen)
+        self._frozen.seek(0)
+        # A checksum of torch's own would take longer than the copy, and sha256 says more.
+        with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
+            torch.save(state, self._frozen)
         manifest = {"step": step, "epoch": epoch, "fingerprint": self.fingerprint, "surroundings": self.surroundings}
         pause_seconds = time.monotonic() - started
-        self._pending = self._writer.submit(self._commit, name, manifest, frozen.getbuffer(), pause_seconds)
+        self._pending = self._writer.submit(self._commit, name, manifest, self._frozen.tell(), pause_seconds)
 
     def wait(self) -> None:
         """Return when everything saved is committed; raises what kept it from being."""
@@ -88,12 +92,13 @@ class Checkpoints:
         if pending:
             say(pending.result())
 
-    def _commit(self, name: str, manifest: dict[str, Any], data: memoryview, pause_seconds: float) -> str:
+    def _commit(self, name: str, manifest: dict[str, Any], size_bytes: int, pause_seconds: float) -> str:
         """Write both files in order; returns what it cost, as a line of the log. Runs in the thread."""
         started = time.monotonic()
-        manifest |= {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        with replacing(self.folder / f"{name}.pt", "wb") as file:
-            file.write(data)
+        with self._frozen.getbuffer() as memory, memory[:size_bytes] as data:
+            manifest |= {"size_bytes": size_bytes, "sha256": hashlib.sha256(data).hexdigest()}
+            with replacing(self.folder / f"{name}.pt", "wb") as file:
+                file.write(data)
         with replacing(self.folder / f"{name}.json") as file:
             file.write(_sealed(manifest))
         self._holding = [*self._holding, name][-KEEP:]
@@ -101,8 +106,8 @@ class Checkpoints:
             if path.stem <= name and path.stem not in self._holding:
                 _remove(path)
         return (
-            f"checkpoint: step={manifest['step']}; megabytes={len(data) / 1e6:.1f}; pause_seconds={pause_seconds:.3f}; "
-            f"write_seconds={time.monotonic() - started:.3f};"
+            f"checkpoint: step={manifest['step']}; megabytes={size_bytes / 1e6:.1f}; "
+            f"pause_seconds={pause_seconds:.3f}; write_seconds={time.monotonic() - started:.3f};"
         )
 
     def load(self, resume: str = "auto", device: torch.device | None = None) -> State | None:

@@ -105,6 +105,15 @@ def test_the_state_is_that_of_the_moment_it_was_saved(checkpoints: Checkpoints) 
     assert torch.equal(loaded["weights"], torch.ones(4))
 
 
+def test_a_small_state_after_a_large_one_is_whole(checkpoints: Checkpoints) -> None:
+    checkpoints.save(1, 0, {"weights": torch.ones(100_000)})
+    path = commit(checkpoints, 2)
+    assert path.stat().st_size < 10_000
+    loaded = again(checkpoints).load()
+    assert loaded is not None
+    assert torch.equal(loaded["weights"], torch.full((4,), 2.0))
+
+
 @pytest.mark.parametrize("step", [1, 7, 1000])
 def test_one_is_due_every_so_many_steps(checkpoints: Checkpoints, step: int) -> None:
     by_steps = Checkpoints(checkpoints.folder, {}, every_steps=7)
