@@ -124,6 +124,13 @@ def existing_folder(path: Path, variable: str, expected: str) -> Path:
     return path
 
 
+def check_writable(folder: Path) -> None:
+    """Raise the OSError that writing into a folder would, which need not be there yet: hours before it is needed."""
+    while not folder.exists():
+        folder = folder.parent
+    tempfile.TemporaryFile(dir=folder).close()
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that takes the place of `path` only when it is complete and on the disk; 0644, as SageMaker needs.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from arguments import parse
 from config import TrainConfig, TrainPaths
-from environment import Stopped, StopRequest, guard, replacing
+from environment import Stopped, StopRequest, check_writable, guard, replacing
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
@@ -71,6 +71,7 @@ def train(
     `stop` listens to signals from the first step on; before that there is nothing to save, and they end the process.
     Raises a JobError, with nothing half-written, for whatever the user can mend.
     """
+    check_writable(Path(model_dir))
     seed_everything(args.seed, args.deterministic)
     device = select_device(args.device)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import environment
 from environment import (
     FAILURE_BYTES,
+    check_writable,
     cpu_count,
     existing_folder,
     explain_os_error,
@@ -251,6 +252,15 @@ def test_a_disk_that_fills_up_at_the_last_moment_leaves_the_old_file(
     assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_and_nothing_is_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "newer")
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        check_writable(tmp_path / "file")
 
 
 CGROUP = "/sys/fs/cgroup/"

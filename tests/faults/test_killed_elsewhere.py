@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from inotify_simple import Event, INotify, flags
 from PIL import Image
 from real_command import CODE, FLAGS, Job
 
 from artifact import Description, publish
+from config import InferenceConfig
 from images import Preparation
+from inference import inference
 from labels import MASKED_FACES
 
 
@@ -49,9 +50,8 @@ def test_sigterm_while_pictures_are_decoded_ends_before_the_last_of_them(module_
     assert not list((tmp_path / "job/model").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_batch_inference_that_is_ended_half_way_goes_on_and_leaves_the_same_bytes(
-    eval_folder: Callable[..., tuple[Path, list[int]]], tmp_path: Path, number: signal.Signals
+    eval_folder: Callable[..., tuple[Path, list[int]]], tmp_path: Path
 ) -> None:
     data, _ = eval_folder(60)
     torch.manual_seed(3)
@@ -71,20 +71,20 @@ def test_batch_inference_that_is_ended_half_way_goes_on_and_leaves_the_same_byte
         with log:
             return subprocess.Popen(line, env=environ, stdout=log, stderr=subprocess.STDOUT, text=True)
 
-    with start(tmp_path / "whole") as process:
-        assert process.wait(120) == 0
+    config = InferenceConfig(batch_size=1, save_probabilities=True, device="cpu")
+    whole = inference(data, tmp_path / "model", tmp_path / "whole", config)
     output = tmp_path / "output"
     output.mkdir()
-    for records in (3, 4):
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM)):
         with INotify() as watcher:
             watcher.add_watch(output, flags.MODIFY)
             with start(output) as process:
-                next(itertools.islice(happening(watcher, process), records, None))
+                next(itertools.islice(happening(watcher, process), 4, None))  # after three answers
                 process.send_signal(number)
-                assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
+                assert process.wait(60) == code
         assert not (output / "output.csv").exists()
     with start(output) as process:
         assert process.wait(120) == 0
     assert (tmp_path / "log").read_text().count("resumed after") == 2
-    assert (output / "output.csv").read_bytes() == (tmp_path / "whole" / "output.csv").read_bytes()
+    assert (output / "output.csv").read_bytes() == whole.read_bytes()
     assert [path.name for path in output.iterdir()] == ["output.csv"]
