@@ -77,7 +77,7 @@ transform_in_docker = export $(for_compose) COMPOSE_PROFILES=batch,gpu \
 	clean; trap end EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
 	docker compose run --rm transform$(GPU) $(FLAGS)
 
-begin = mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints && rm -f $(OUT)/output/failure && \
+begin = mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints $(OUT)/store && rm -f $(OUT)/output/failure && \
 	echo "$(1): in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 
 .PHONY: serve
@@ -96,7 +96,7 @@ data-given:
 
 # The folders that docker-compose.yml mounts, as the variables that the verbs read.
 host = SM_CHANNEL_TRAIN=$(1)/train SM_CHANNEL_EVAL=$(1)/eval SM_CHANNEL_MODEL=$(OUT)/model SM_GROUND_TRUTH_DIR=$(1)/gt \
-	SM_MODEL_DIR=$(OUT)/model SM_CHECKPOINT_DIR=$(OUT)/checkpoints SM_OUTPUT_DIR=$(OUT)/output SM_OUTPUT_DATA_DIR=$(OUT)/output/data
+	SM_MODEL_DIR=$(OUT)/model SM_CHECKPOINT_DIR=$(OUT)/checkpoints SM_STORE_DIR=$(OUT)/store SM_OUTPUT_DIR=$(OUT)/output SM_OUTPUT_DATA_DIR=$(OUT)/output/data
 for_compose = DATA='$(abspath $(DATA))' OUT='$(abspath $(OUT))' IMAGE=$(IMAGE) USER_ID=$$(id -u) GROUP_ID=$$(id -g)
 compose = $(for_compose) docker compose
 

@@ -29,6 +29,12 @@ class TrainPaths:
     pretrained_dir: Path | None = folder(
         "SM_CHANNEL_PRETRAINED", None, "weights to start from, one .pth or .safetensors"
     )
+    store_dir: Path | None = folder(
+        "SM_STORE_DIR",
+        None,
+        "where decoded pictures are kept for the next job; default: nowhere",
+        also="SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

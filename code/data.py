@@ -1,4 +1,10 @@
-"""The data of a training run: samples, split, every picture prepared once, and how pictures are changed."""
+"""The data of a training run: samples, split, every picture prepared once, and how pictures are changed.
+
+Decoding goes on while the first epoch trains, unless something depends on all pictures before the first step: under
+`--on-bad-image skip` the split and the number of steps depend on who is left out, and `--statistics dataset` on every
+pixel. Under `error` nothing does: a picture that cannot be used ends the run before its first epoch is over, and
+nothing is published.
+"""
 
 import csv
 import sys
@@ -16,8 +22,9 @@ from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from environment import replacing
 from errors import DataError
 from images import IMAGENET_MEAN, IMAGENET_STD, SEED_MEAN, SEED_STD
+from kept import KeptStore
 from loader import Loader
-from store import ImageStore, refuse_or_skip
+from store import ImageStore
 from tracking import progress
 
 # What may differ between a run and the one that goes on from its checkpoint.
@@ -46,10 +53,10 @@ class Data:
 
     def loaders(self, args: TrainConfig, device: torch.device) -> tuple[Loader, Loader]:
         """(training, validation)."""
-        pixels, labels = self.store.pixels, self.dataset.samples.labels
+        labels = self.dataset.samples.labels
         return (
             Loader(
-                pixels,
+                self.store,
                 labels,
                 self.rows["train"],
                 batch_size=args.batch_size,
@@ -57,7 +64,7 @@ class Data:
                 seed=args.seed,
                 order=args.sampler,
             ),
-            Loader(pixels, labels, self.rows["val"], batch_size=args.valid_batch_size, device=device),
+            Loader(self.store, labels, self.rows["val"], batch_size=args.valid_batch_size, device=device),
         )
 
     def write_split(self, path: Path) -> None:
@@ -77,8 +84,8 @@ class Data:
         return knobs | {"data": self.dataset.samples.fingerprint(), "unusable pictures": self.bad}
 
 
-def read_data(data_dir: Path, args: TrainConfig) -> Data:
-    """Read the table, split it, and decode every picture once."""
+def read_data(data_dir: Path, args: TrainConfig, store_dir: Path | None = None) -> Data:
+    """Read the table, split it, and start to decode every picture once; a `store_dir` keeps them for the next job."""
     dataset = create_dataset(args.dataset, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
     if dataset.leaks_people:
         print(
@@ -87,14 +94,10 @@ def read_data(data_dir: Path, args: TrainConfig) -> Data:
         )
     statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (SEED_MEAN, SEED_STD))
     augmentation = _augmentation(args, statistics)
-    paths = dataset.samples.paths
-    store = ImageStore(paths, augmentation.preparation, threads=args.threads, memory_share=args.store_memory)
-    bad = store.fill(lambda outcomes: progress(outcomes, len(paths), "decode"))
-    refuse_or_skip(bad, len(paths), args.on_bad_image, args.max_bad_ratio)
-    for index in sorted(bad):
-        print(f"left out: {bad[index]}", file=sys.stderr)
+    store = _fill_store(dataset, augmentation, args, store_dir)
+    bad = sorted(store.bad) if args.on_bad_image == "skip" else []
 
-    rows = {part: np.setdiff1d(dataset.rows(part), sorted(bad)) for part in ("train", "val")}
+    rows = {part: np.setdiff1d(dataset.rows(part), bad) for part in ("train", "val")}
     if not len(rows["train"]) or not len(rows["val"]):
         raise DataError(f"no usable pictures left to train on or to validate with: {data_dir}")
     if args.statistics == "dataset":
@@ -105,7 +108,31 @@ def read_data(data_dir: Path, args: TrainConfig) -> Data:
         f"{dataset.num_classes} classes, {len(bad)} left out, {dataset.samples.ignored_files} other files passed over",
         flush=True,
     )
-    return Data(dataset, store, rows, sorted(bad), augmentation)
+    return Data(dataset, store, rows, bad, augmentation)
+
+
+def _fill_store(
+    dataset: MaskBaseDataset, augmentation: BaseAugmentation, args: TrainConfig, store_dir: Path | None
+) -> ImageStore:
+    """The store, filling, or full where something depends on every picture."""
+    paths, preparation = dataset.samples.paths, augmentation.preparation
+    kept = KeptStore(store_dir, dataset.samples.root, paths, preparation) if store_dir else None
+    store = ImageStore(
+        paths,
+        preparation,
+        threads=args.threads,
+        memory_share=args.store_memory,
+        kept=kept,
+        on_bad_image=args.on_bad_image,
+        max_bad_ratio=args.max_bad_ratio,
+    )
+    if args.on_bad_image == "skip" or args.statistics == "dataset":
+        for row in progress(range(len(paths)), len(paths), "decode"):
+            store.wait(np.array([row]))
+        store.wait()
+        for row in sorted(store.bad):
+            print(f"left out: {store.bad[row]}", file=sys.stderr)
+    return store
 
 
 def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseAugmentation:

@@ -35,13 +35,14 @@ from torch import Tensor, nn
 from artifact import Description, load
 from augmentation import BaseAugmentation
 from checkpoint import surroundings
+from decoding import stream
 from devices import place, select_device, select_dtype
 from errors import ConfigError, DataError, ImageError, ModelError
 from images import Preparation, is_image_file
 from journal import Journal
 from labels import MASKED_FACES
 from memory import Parts
-from store import refuse_or_skip, stream
+from store import refuse_or_skip
 from tracking import progress
 
 __all__ = ["inference", "load_model", "main", "predict"]

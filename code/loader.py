@@ -1,11 +1,13 @@
 """Batches from the store, by index, on the device. What an epoch holds is a function of (seed, epoch) alone.
 
-No worker processes and no queue: gathering uint8 rows from memory is far faster than any model consumes them, and
-augmentation happens afterwards on the device, for the whole batch.
+No worker processes: gathering uint8 rows from memory is far faster than any model consumes them, so one thread, one
+batch ahead, is enough. Augmentation happens afterwards on the device, for the whole batch.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from images import Pixels
+from store import ImageStore
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -37,12 +39,15 @@ class Batch:
     rows: NDArray[np.int64]
 
 
+_Copied = tuple[Batch, torch.cuda.Event | None]  # and when it has arrived on the GPU
+
+
 class Loader:
     """Batches of chosen rows of a store, in order or in a new random order every epoch."""
 
     def __init__(
         self,
-        pixels: Pixels,
+        store: ImageStore,
         labels: NDArray[np.int64],
         rows: NDArray[np.int64],
         *,
@@ -51,14 +56,15 @@ class Loader:
         seed: int = 0,
         order: str = "sequential",
     ) -> None:
-        """`pixels` and `labels` are by row of the store; `rows` says which belong to this loader.
+        """`labels` are by row of the store; `rows` says which belong to this loader.
 
         `order` is sequential (every row once, the last batch may be smaller), shuffle (the last smaller batch is left
         out, as it would upset batch norm, unless it is the only one), or balanced (drawn with replacement so that all
         classes come equally often, as many as there are rows).
         """
-        self.pixels, self.labels, self.rows = pixels, labels, rows
+        self.store, self.labels, self.rows = store, labels, rows
         self.batch_size, self.device, self.seed, self.order = batch_size, device, seed, order
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         """Steps per epoch."""
@@ -70,11 +76,26 @@ class Loader:
         return min(len(self) * self.batch_size, len(self.rows))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from a step on; skipping costs nothing."""
+        """The batches of an epoch from a step on; skipping costs nothing.
+
+        In the first epoch the store may still be filling: its rows are asked for in the order of the batches, and the
+        epoch ends when all pictures are there, so that one that cannot be used never goes unnoticed.
+        """
         order = self._ordered_rows(epoch)
-        for step in range(start_step, len(self)):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield Batch(step, self._gather(rows), self._to_device(torch.from_numpy(self.labels[rows])), rows)
+        self.store.prefer(order[start_step * self.batch_size :])
+        resident = self.store.on_gpu(self.device)
+        if self._copies:
+            self._copies.wait_stream(torch.cuda.current_stream(self.device))  # which may be filling `resident`
+        with ThreadPoolExecutor(1, "loader") as ahead:
+            coming: deque[Future[_Copied]] = deque()
+            for step in range(start_step, len(self)):
+                rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+                coming.append(ahead.submit(self._load, step, rows, resident))
+                if len(coming) > 1:
+                    yield self._arrived(*coming.popleft().result())
+            if coming:
+                yield self._arrived(*coming.popleft().result())
+        self.store.wait()
 
     def _ordered_rows(self, epoch: int) -> NDArray[np.int64]:
         if self.order == "sequential":
@@ -86,11 +107,35 @@ class Loader:
         weights = 1.0 / labels.bincount()[labels]
         return self.rows.take(torch.multinomial(weights, len(self.rows), replacement=True, generator=draw).numpy())
 
+    def _load(self, step: int, rows: NDArray[np.int64], resident: Tensor | None) -> _Copied:
+        """Bring a batch to the device; on a GPU on a stream of its own, so that copying and computing overlap."""
+        self.store.wait(rows)
+        with torch.cuda.stream(self._copies):  # nothing without a GPU
+            if resident is None:
+                pixels = self._to_device(self._gather(rows))
+            else:
+                pixels = resident.index_select(0, self._to_device(torch.from_numpy(rows)))
+            labels = self._to_device(torch.from_numpy(self.labels[rows]))
+            batch = Batch(step, pixels.permute(0, 3, 1, 2), labels, rows)
+            return batch, self._copies.record_event() if self._copies else None  # type: ignore[no-untyped-call]
+
     def _gather(self, rows: NDArray[np.int64]) -> Tensor:
-        """Copy rows of the store to the device: (batch, 3, height, width), channels last in memory."""
-        return self._to_device(torch.from_numpy(self.pixels.take(rows, axis=0))).permute(0, 3, 1, 2)
+        """Rows of the store, (batch, height, width, 3); in pinned memory for a GPU, which torch uses over again."""
+        pixels = self.store.pixels
+        batch = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=self._copies is not None)
+        np.take(pixels, rows, axis=0, out=batch.numpy(), mode="clip")  # the other modes copy once more
+        return batch
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _arrived(self, batch: Batch, copied: torch.cuda.Event | None) -> Batch:
+        """Have what the device does next wait for the copies, and keep their memory until that is done."""
+        if copied:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(copied)
+            for tensor in (batch.pixels, batch.labels):
+                tensor.record_stream(stream)
+        return batch

@@ -1,29 +1,31 @@
 """The image store: every picture of a data set prepared once, as one uint8 array (n, height, width, 3).
 
-Filled by threads (Pillow releases the interpreter while it decodes; no worker processes, so no /dev/shm). The array is
-RAM where it fits into the budget, else an unlinked scratch file mapped into memory, which the kernel pages as needed.
-What a slot holds depends on its file and the preparation only, never on the number of threads.
+It fills itself in the background, and whoever needs rows waits for these only. The array is RAM where it fits into the
+budget, else an unlinked scratch file mapped into memory, which the kernel pages as needed; or a file that is kept for
+the next job (kept.py). Bits are the same in all three.
 """
 
 import os
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from environment import cpu_count, free_memory_bytes
+from decoding import Decoding, Rows
+from environment import free_memory_bytes
 from errors import DataError, ImageError
-from images import Pixels, Preparation, prepare
+from images import Pixels, Preparation
+from kept import KeptStore
 
-Outcomes = Iterable[ImageError | None]
-Progress = Callable[[Outcomes], Outcomes]  # wraps what is iterated over, such as a progress bar
+_GPU_SHARE = 0.4  # of the free memory of a GPU that the store may take
 
 
 class ImageStore:
-    """Prepared pictures by position: `store.pixels[3]` is the fourth file, (height, width, 3)."""
+    """Prepared pictures by position: `store.pixels[3]` is the fourth file, (height, width, 3), after `store.wait`."""
 
     def __init__(
         self,
@@ -32,43 +34,87 @@ class ImageStore:
         *,
         threads: int = 0,
         memory_share: float = 0.5,
-        scratch_dir: Path | None = None,
+        kept: KeptStore | None = None,
+        on_bad_image: str = "error",
+        max_bad_ratio: float = 0.01,
     ) -> None:
-        """Reserve the array; `memory_share` is the share of the free memory it may take before it becomes a file."""
+        """Reserve the array and start to decode into it, unless it was kept.
+
+        `memory_share` is the share of the free memory that it may take before it becomes a file. Raises DataError
+        where there is no room.
+        """
         self.paths = list(paths)
-        self.preparation = preparation
-        self.threads = threads or cpu_count()
+        self.policy = on_bad_image, max_bad_ratio
         shape = (len(self.paths), *preparation.size, 3)
-        self.in_memory = int(np.prod(shape, dtype=np.int64)) <= memory_share * free_memory_bytes()
-        self.pixels: Pixels = np.empty(shape, np.uint8) if self.in_memory else _scratch_array(shape, scratch_dir)
+        found = kept.load() if kept else None
+        self._uncommitted = None if found else kept
+        if found:
+            self.pixels: Pixels = found[0]
+        else:
+            self.pixels = _reserve(shape, memory_share, kept)
+        rows = () if found else range(len(self.paths))
+        self._decoding = Decoding(self.paths, preparation, self.pixels, rows, threads)
+        self._decoding.bad |= found[1] if found else {}
+        self._resident: Tensor | None = None
+        weakref.finalize(self, _give_up, self._decoding, kept)  # also when the process ends: no thread may outlive it
 
-    def fill(self, progress: Progress = iter) -> dict[int, ImageError]:
-        """Decode every file into its slot; returns what cannot be used, by position. Those slots are black."""
-        with ThreadPoolExecutor(self.threads) as pool:
-            outcomes = list(progress(pool.map(self._decode, range(len(self.paths)))))
-        return {index: error for index, error in enumerate(outcomes) if error is not None}
+    @property
+    def bad(self) -> dict[int, ImageError]:
+        """What cannot be used, by position, as far as it is known; all of it after `wait()`. These rows are black."""
+        return self._decoding.bad
 
-    def _decode(self, index: int) -> ImageError | None:
-        try:
-            self.pixels[index] = prepare(self.paths[index], self.preparation)
-        except ImageError as error:
-            self.pixels[index] = 0
-            return error
-        return None
+    def prefer(self, rows: Iterable[int]) -> None:
+        """Decode these rows next, in this order."""
+        if not self._decoding.complete:
+            self._decoding.prefer(rows)
+
+    def wait(self, rows: Rows | None = None) -> None:
+        """Wait until these rows, or all, are there; raises DataError for pictures that must not be left out.
+
+        Under `error` that is the first bad one that turns up anywhere, so that none goes unnoticed; the sentence is
+        about all of them. Under `skip` it takes all pictures to know whether there are too many bad ones.
+        """
+        policy, max_ratio = self.policy
+        self._decoding.wait(rows, until_bad=policy == "error")
+        if rows is None or (policy == "error" and self.bad):
+            self._decoding.wait()
+            refuse_or_skip(self.bad, len(self.paths), policy, max_ratio)
+            if self._uncommitted:
+                self._uncommitted.commit(self.pixels, self.bad)
+                self._uncommitted = None
+
+    def on_gpu(self, device: torch.device) -> Tensor | None:
+        """All pixels as one tensor on a GPU, if they are decoded and it has room for them; else None."""
+        if device.type != "cuda" or not self._decoding.complete:
+            return None
+        if self._resident is None and self.pixels.nbytes <= _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self._resident = torch.empty(self.pixels.shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(self.pixels), 1000):  # in parts: a mapped file may be larger than memory
+                self._resident[start : start + 1000] = torch.from_numpy(self.pixels[start : start + 1000].copy())
+        return self._resident
 
 
-def _scratch_array(shape: tuple[int, ...], folder: Path | None) -> Pixels:
-    """An array in a file without a name: it is gone with the process, however that ends."""
+def _give_up(decoding: Decoding, kept: KeptStore | None) -> None:
+    decoding.close()
+    if kept:
+        kept.discard()
+
+
+def _reserve(shape: tuple[int, ...], memory_share: float, kept: KeptStore | None) -> Pixels:
+    """An array in memory or, kept or too large for that, in a file; the room on the disk is reserved at once."""
     size = int(np.prod(shape, dtype=np.int64))
+    if not kept and size <= memory_share * free_memory_bytes():
+        return np.empty(shape, np.uint8)
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        if kept:
+            return kept.create()
+        with tempfile.TemporaryFile() as file:  # without a name it is gone with the process, however that ends
             os.posix_fallocate(file.fileno(), 0, size)  # a sparse file on a full disk would kill the process later
             return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as error:
-        raise DataError(
-            f"no room for {size} bytes of decoded pictures ({error.strerror}); raise --store-memory, or point "
-            f"TMPDIR at a larger disk: {folder or tempfile.tempdir or 'TMPDIR'}"
-        ) from None
+        where = kept.array.parent if kept else tempfile.gettempdir()
+        how = "give another --store-dir" if kept else "raise --store-memory, or point TMPDIR at a larger disk"
+        raise DataError(f"no room for {size} bytes of decoded pictures ({error.strerror}); {how}: {where}") from None
 
 
 def refuse_or_skip(bad: dict[int, ImageError], total: int, policy: str, max_ratio: float) -> None:
@@ -85,28 +131,3 @@ def refuse_or_skip(bad: dict[int, ImageError], total: int, policy: str, max_rati
         raise DataError(
             f"{len(bad)} of {total} pictures cannot be used, more than --max-bad-ratio {max_ratio:g} allows: {listed}"
         )
-
-
-def stream(
-    paths: Sequence[Path], preparation: Preparation, *, batch_size: int, threads: int = 0
-) -> Iterator[tuple[Pixels, list[ImageError | None]]]:
-    """Prepare files batch by batch, in order, one batch ahead of the caller: for a single pass that keeps nothing.
-
-    Yields pixels (batch, height, width, 3) and, for each, why it is black instead of a picture, or None.
-    """
-    with ThreadPoolExecutor(1) as ahead:
-        pending: deque[Future[tuple[Pixels, list[ImageError | None]]]] = deque()
-        for start in range(0, len(paths), batch_size):
-            pending.append(ahead.submit(_prepare_batch, paths[start : start + batch_size], preparation, threads))
-            if len(pending) > 1:
-                yield pending.popleft().result()
-        if pending:
-            yield pending.popleft().result()
-
-
-def _prepare_batch(
-    paths: Sequence[Path], preparation: Preparation, threads: int
-) -> tuple[Pixels, list[ImageError | None]]:
-    store = ImageStore(paths, preparation, threads=threads, memory_share=1.0)
-    bad = store.fill()
-    return store.pixels, [bad.get(index) for index in range(len(paths))]

@@ -52,6 +52,7 @@ def main() -> None:
         output_dir=paths.output_dir,
         checkpoint_dir=paths.checkpoint_dir,
         pretrained_dir=paths.pretrained_dir,
+        store_dir=paths.store_dir,
         stop=StopRequest(),
     )
 
@@ -64,6 +65,7 @@ def train(
     output_dir: str | Path = "./output",
     checkpoint_dir: str | Path | None = None,
     pretrained_dir: str | Path | None = None,
+    store_dir: str | Path | None = None,
     stop: StopRequest | None = None,
 ) -> dict[str, float]:
     """Train on the photographs in `data_dir`, publish the best model in `model_dir`, return its validation scores.
@@ -75,8 +77,8 @@ def train(
     seed_everything(args.seed, args.deterministic)
     device = select_device(args.device)
 
-    # the data: one table, split by person; every picture prepared once
-    data = read_data(Path(data_dir), args)
+    # the data: one table, split by person; every picture prepared once, while the first epoch trains already
+    data = read_data(Path(data_dir), args, Path(store_dir) if store_dir else None)
     train_loader, val_loader = data.loaders(args, device)
 
     # the network, or where it stood when the last run ended

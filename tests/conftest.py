@@ -22,6 +22,12 @@ STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"
 PEOPLE = (("male", 25), ("female", 25), ("male", 45), ("female", 45), ("male", 60), ("female", 60))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is marked gpu is skipped where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def restore_global_state() -> Iterator[None]:
     """Seeds, threads and cuDNN flags are the process's, not a test's."""

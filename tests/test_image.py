@@ -389,7 +389,7 @@ def test_compose_runs_every_verb_as_the_caller(faces: Path, tmp_path: Path) -> N
             pytest.fail("docker compose does not answer")
         pytest.skip("docker compose does not answer")
     out, user = tmp_path / "out", 23456
-    for folder in ("model", "output", "checkpoints"):
+    for folder in ("model", "output", "checkpoints", "store"):
         (out / folder).mkdir(parents=True)
         (out / folder).chmod(0o777)
     environ = os.environ | {

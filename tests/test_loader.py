@@ -9,16 +9,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from errors import DataError
+from images import Pixels
 from loader import Batch, Loader, derive_seed, generator
 
 CPU = torch.device("cpu")
+
+
+class Full:
+    """A store that holds an array, and writes down what it is asked for."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
+        self.preferred: list[int] = []
+        self.waited: list[list[int] | None] = []
+
+    def prefer(self, rows: NDArray[np.int64]) -> None:
+        self.preferred = rows.tolist()
+
+    def wait(self, rows: NDArray[np.int64] | None = None) -> None:
+        self.waited.append(None if rows is None else rows.tolist())
+
+    def on_gpu(self, device: torch.device) -> torch.Tensor | None:
+        return None if device.type == "cpu" else torch.from_numpy(self.pixels).to(device)
+
+
 PIXELS = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1) + np.zeros((1, 4, 3, 3), np.uint8)
 LABELS = np.arange(100, dtype=np.int64) % 18
 
 
 def loader(order: str = "shuffle", batch_size: int = 8, rows: NDArray[np.int64] | None = None, seed: int = 1) -> Loader:
     chosen = np.arange(10, 60) if rows is None else rows
-    return Loader(PIXELS, LABELS, chosen, batch_size=batch_size, device=CPU, seed=seed, order=order)
+    return Loader(Full(PIXELS), LABELS, chosen, batch_size=batch_size, device=CPU, seed=seed, order=order)
 
 
 def rows_of(batches: list[Batch]) -> list[int]:
@@ -38,7 +60,7 @@ def test_a_memory_mapped_store_gives_the_same_batches(tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "store", np.uint8, "w+", shape=PIXELS.shape)
     mapped[:] = PIXELS
     rows = np.arange(10, 60)
-    other = Loader(mapped, LABELS, rows, batch_size=8, device=CPU, seed=1, order="shuffle")
+    other = Loader(Full(mapped), LABELS, rows, batch_size=8, device=CPU, seed=1, order="shuffle")
     for first, second in zip(loader().epoch(3), other.epoch(3), strict=True):
         assert torch.equal(first.pixels, second.pixels)
 
@@ -87,7 +109,7 @@ def test_resuming_at_a_step_gives_the_batches_that_were_left(order: str, start: 
 def test_balanced_sampling_draws_all_classes_equally_often() -> None:
     labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
     pixels = np.zeros((1000, 1, 1, 3), np.uint8)
-    balanced = Loader(pixels, labels, np.arange(1000), batch_size=100, device=CPU, order="balanced")
+    balanced = Loader(Full(pixels), labels, np.arange(1000), batch_size=100, device=CPU, order="balanced")
     drawn = np.concatenate([batch.labels for epoch in range(5) for batch in balanced.epoch(epoch)])
     counts = np.bincount(drawn)
     expected = len(drawn) / 3
@@ -130,3 +152,46 @@ def test_a_derived_seed_depends_on_every_part_and_fits_torch() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(42, 0, "order") == seeds[5]
     assert torch.rand(1, generator=generator(42, 0)) == torch.rand(1, generator=generator(42, 0))
+
+
+def test_the_store_is_asked_for_rows_in_the_order_of_the_batches_and_in_the_end_for_all() -> None:
+    shuffled = loader("shuffle")
+    rows = rows_of(list(shuffled.epoch(1, 2)))
+    assert shuffled.store.preferred[: len(rows)] == rows
+    assert [row for waited in shuffled.store.waited[:-1] for row in waited or []] == rows
+    assert shuffled.store.waited[-1] is None
+
+
+def test_a_batch_is_gathered_while_the_one_before_is_worked_on_and_no_earlier() -> None:
+    shuffled = loader("shuffle")
+    batches = shuffled.epoch(0)
+    next(batches)
+    assert len(shuffled.store.waited) <= 2
+    next(batches)
+    assert 2 <= len(shuffled.store.waited) <= 3
+    batches.close()  # type: ignore[attr-defined]
+    assert None not in shuffled.store.waited, "an epoch that was left is not over"
+
+
+def test_what_is_wrong_with_the_store_reaches_whoever_asks_for_batches() -> None:
+    def refuse(rows: NDArray[np.int64] | None = None) -> None:
+        raise DataError("3 of 100 pictures cannot be used")
+
+    broken = loader("shuffle")
+    broken.store.wait = refuse
+    with pytest.raises(DataError, match="3 of 100"):
+        next(broken.epoch(0))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_gpu_gets_the_batches_of_a_cpu(resident: bool) -> None:
+    device = torch.device("cuda")
+    store = Full(PIXELS)
+    if not resident:
+        store.on_gpu = lambda device: None  # type: ignore[method-assign]
+    on_gpu = Loader(store, LABELS, np.arange(10, 60), batch_size=8, device=device, seed=1, order="shuffle")
+    for first, second in zip(loader().epoch(3), on_gpu.epoch(3), strict=True):
+        assert second.pixels.is_cuda
+        assert torch.equal(first.pixels, second.pixels.cpu())
+        assert torch.equal(first.labels, second.labels.cpu())

@@ -1,19 +1,22 @@
-"""The store holds each picture in its own slot, whatever the threads, the memory, or the picture next to it."""
+"""The store holds each picture in its own slot, wherever it lies, and a bad picture never goes unnoticed."""
 
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import decoding
 import store as module
 from errors import DataError, ImageError
-from images import Preparation, prepare
+from images import Pixels, Preparation, prepare
 from samples import read_profiles
-from store import ImageStore, Outcomes, refuse_or_skip, stream
+from store import ImageStore, refuse_or_skip
 
 PREPARATION = Preparation((32, 24), (50, 40))
 
@@ -25,7 +28,7 @@ def paths(faces: Callable[..., Path]) -> list[Path]:
 
 def filled(paths: list[Path], threads: int = 2, memory_share: float = 0.5) -> ImageStore:
     store = ImageStore(paths, PREPARATION, threads=threads, memory_share=memory_share)
-    store.fill()
+    store.wait()
     return store
 
 
@@ -36,74 +39,93 @@ def test_every_slot_holds_its_own_file(paths: list[Path]) -> None:
         assert np.array_equal(pixels, prepare(path, PREPARATION))
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2, 4])
-def test_the_number_of_threads_changes_nothing(paths: list[Path], threads: int) -> None:
-    assert np.array_equal(filled(paths, threads).pixels, filled(paths, 3).pixels)
-
-
 def test_memory_and_scratch_file_hold_the_same(paths: list[Path]) -> None:
     memory, file = filled(paths), filled(paths, memory_share=0.0)
-    assert memory.in_memory
-    assert not file.in_memory
+    assert not isinstance(memory.pixels, np.memmap)
     assert isinstance(file.pixels, np.memmap)
     assert np.array_equal(memory.pixels, file.pixels)
 
 
 def test_the_budget_decides_between_memory_and_file(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     size = 42 * 32 * 24 * 3
-    monkeypatch.setattr(module, "free_memory_bytes", lambda: 2 * size)
-    assert ImageStore(paths, PREPARATION, memory_share=0.5).in_memory
-    monkeypatch.setattr(module, "free_memory_bytes", lambda: 2 * size - 1)
-    assert not ImageStore(paths, PREPARATION, memory_share=0.5).in_memory
+    for free, in_file in ((2 * size, False), (2 * size - 1, True)):
+        monkeypatch.setattr(module, "free_memory_bytes", lambda free=free: free)
+        assert isinstance(ImageStore(paths, PREPARATION, memory_share=0.5).pixels, np.memmap) is in_file
 
 
-def test_the_scratch_file_has_no_name_and_its_room_is_reserved(paths: list[Path], tmp_path: Path) -> None:
+def test_the_scratch_file_has_no_name_and_lies_where_tmpdir_says(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    store = ImageStore(paths, PREPARATION, memory_share=0.0, scratch_dir=scratch)
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    store = ImageStore(paths, PREPARATION, memory_share=0.0)
     assert list(scratch.iterdir()) == []
     assert store.pixels.shape == (42, 32, 24, 3)
+    assert str(scratch) in Path("/proc/self/maps").read_text()
 
 
-@pytest.mark.parametrize("folder", [None, "scratch"])
 def test_a_disk_without_room_for_the_pictures_is_one_sentence_before_the_first_is_read(
-    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    where = tmp_path if folder else None
     with pytest.raises(DataError, match=r"^no room for 96768 bytes of decoded pictures \(No space left on device\); "):
-        ImageStore(paths, PREPARATION, memory_share=0.0, scratch_dir=where)
+        ImageStore(paths, PREPARATION, memory_share=0.0)
 
 
-def test_every_bad_picture_is_reported_by_position_and_is_black(paths: list[Path]) -> None:
-    good = filled(paths)
+def test_under_error_a_bad_picture_anywhere_is_said_to_whoever_waits_for_any(paths: list[Path]) -> None:
+    for row in (41, 3, 17, 20):
+        paths[row].write_bytes(b"text")
+    store = ImageStore(paths, PREPARATION)
+    for rows in (None, np.array([3]), np.array([5])):
+        with pytest.raises(DataError, match=r"^4 of 42 pictures cannot be used, mend them") as caught:
+            store.wait(rows)
+        named = [str(caught.value).find(str(paths[row])) for row in (3, 17, 20, 41)]
+        assert -1 < named[0] < named[1] < named[2], "the first three, by position"
+        assert named[3] == -1
+
+
+def test_under_skip_bad_pictures_are_known_once_all_are_there(paths: list[Path]) -> None:
     paths[3].write_bytes(b"")
-    paths[17].write_bytes(b"text")
-    paths[41].unlink()
-    store = ImageStore(paths, PREPARATION, threads=4)
-    store.pixels[:] = 7
-    bad = store.fill()
-    assert {index: error.code for index, error in bad.items()} == {3: "empty", 17: "undecodable_image", 41: "missing"}
-    assert not store.pixels[[3, 17, 41]].any()
-    others = np.setdiff1d(np.arange(42), [3, 17, 41])
-    assert np.array_equal(store.pixels[others], good.pixels[others])
+    store = ImageStore(paths, PREPARATION, on_bad_image="skip", max_bad_ratio=1 / 42)
+    store.wait()
+    assert list(store.bad) == [3]
+    store = ImageStore(paths, PREPARATION, on_bad_image="skip", max_bad_ratio=0.02)
+    with pytest.raises(DataError, match=r"1 of 42 pictures cannot be used, more than --max-bad-ratio 0\.02 allows"):
+        store.wait()
 
 
-def test_progress_sees_one_outcome_per_file(paths: list[Path]) -> None:
-    paths[3].write_bytes(b"")
-    seen: list[ImageError | None] = []
+def test_no_thread_outlives_its_store(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    before, started = threading.active_count(), threading.Event()
 
-    def progress(outcomes: Outcomes) -> Iterable[ImageError | None]:
-        for outcome in outcomes:
-            seen.append(outcome)
-            yield outcome
+    def prepare(path: Path, preparation: Preparation) -> Pixels:
+        started.set()
+        return np.zeros((32, 24, 3), np.uint8)
 
-    ImageStore(paths, PREPARATION).fill(progress)
-    assert [index for index, outcome in enumerate(seen) if outcome] == [3]
-    assert len(seen) == 42
+    monkeypatch.setattr(decoding, "prepare", prepare)
+    store = ImageStore(paths * 1000, PREPARATION)
+    started.wait()
+    del store
+    assert threading.active_count() == before
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_with_room_the_pixels_lie_on_the_device(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, device = filled(paths), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
+    assert store.on_gpu(device) is None
+    monkeypatch.undo()
+    resident = store.on_gpu(device)
+    assert resident is store.on_gpu(device)
+    assert resident is not None
+    assert np.array_equal(resident.cpu().numpy(), store.pixels)
+
+
+def test_on_a_cpu_nothing_is_copied(paths: list[Path]) -> None:
+    assert filled(paths).on_gpu(torch.device("cpu")) is None
 
 
 def bad(count: int) -> dict[int, ImageError]:
@@ -129,34 +151,3 @@ def test_up_to_the_share_that_is_allowed_pictures_are_left_out(count: int, total
     refuse_or_skip(bad(count), total, "skip", ratio)
     with pytest.raises(DataError, match=re.escape(f"{count + 1} of {total} pictures cannot be used, more than")):
         refuse_or_skip(bad(count + 1), total, "skip", ratio)
-
-
-@pytest.mark.parametrize("batch_size", [1, 5, 42, 100])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_stream_gives_what_the_store_holds_in_order(paths: list[Path], batch_size: int, threads: int) -> None:
-    paths[3].write_bytes(b"text")
-    batches = list(stream(paths, PREPARATION, batch_size=batch_size, threads=threads))
-    assert [len(pixels) for pixels, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    assert np.array_equal(np.concatenate([pixels for pixels, _ in batches]), filled(paths).pixels)
-    assert [error.code if error else None for _, errors in batches for error in errors] == [
-        "undecodable_image" if index == 3 else None for index in range(42)
-    ]
-
-
-def test_a_stream_of_nothing_ends_at_once() -> None:
-    assert list(stream([], PREPARATION, batch_size=4)) == []
-
-
-def test_a_stream_is_one_batch_ahead_and_no_more(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Path] = []
-
-    def spy(batch: list[Path], preparation: Preparation, threads: int) -> tuple[np.ndarray, list[ImageError | None]]:
-        started.extend(batch)
-        return np.zeros((len(batch), 1, 1, 3), np.uint8), [None] * len(batch)
-
-    monkeypatch.setattr(module, "_prepare_batch", spy)
-    batches = stream(paths, PREPARATION, batch_size=7)
-    next(batches)
-    assert len(started) <= 14
-    batches.close()  # type: ignore[attr-defined]
-    assert len(started) <= 14

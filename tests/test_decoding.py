@@ -1,0 +1,174 @@
+"""Threads change when a picture is decoded and never what stands in its row; a stream gives answers in order."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import decoding as module
+from decoding import Decoding, stream
+from errors import ImageError
+from images import Pixels, Preparation, prepare
+from samples import read_profiles
+
+PREPARATION = Preparation((32, 24), (50, 40))
+
+
+@pytest.fixture
+def paths(faces: Callable[..., Path]) -> list[Path]:
+    return read_profiles(faces(people=6)).paths
+
+
+def blank(paths: list[Path]) -> Pixels:
+    return np.full((len(paths), 32, 24, 3), 7, np.uint8)
+
+
+def decoded(paths: list[Path], threads: int = 2) -> Pixels:
+    pixels = blank(paths)
+    Decoding(paths, PREPARATION, pixels, range(len(paths)), threads).wait()
+    return pixels
+
+
+class Gate:
+    """Lets `prepare` through one picture at a time, and writes down which."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[Path] = []
+        self.permits = threading.Semaphore(0)
+        monkeypatch.setattr(module, "prepare", self.prepare)
+
+    def prepare(self, path: Path, preparation: Preparation) -> Pixels:
+        self.seen.append(path)
+        self.permits.acquire()
+        return prepare(path, preparation)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2, 4, 100])
+def test_every_row_holds_its_own_file_whatever_the_threads(paths: list[Path], threads: int) -> None:
+    expected = np.stack([prepare(path, PREPARATION) for path in paths])
+    assert np.array_equal(decoded(paths, threads), expected)
+
+
+def test_rows_that_were_not_asked_for_are_taken_to_be_there(paths: list[Path]) -> None:
+    pixels = blank(paths)
+    found = Decoding(paths, PREPARATION, pixels, [3, 5])
+    found.wait()
+    assert np.flatnonzero((pixels != 7).any((1, 2, 3))).tolist() == [3, 5]
+    assert found.complete
+
+
+def test_preferred_rows_come_first_and_in_their_order(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    found = Decoding(paths, PREPARATION, blank(paths), range(42), threads=1)
+    while not gate.seen:  # the first row is under way
+        pass
+    found.prefer([30, 0, 20, 20, 10])
+    gate.permits.release(42)
+    found.wait()
+    assert [paths.index(path) for path in gate.seen[:5]] == [0, 30, 20, 10, 1]
+    assert len(gate.seen) == 42
+
+
+def test_who_waits_for_some_rows_need_not_wait_for_the_others(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    pixels = blank(paths)
+    found = Decoding(paths, PREPARATION, pixels, range(42), threads=2)
+    gate.permits.release(10)
+    found.wait(np.array([2, 7]))
+    assert np.array_equal(pixels[7], prepare(paths[7], PREPARATION))
+    assert not found.complete
+    gate.permits.release(32)
+    found.wait()
+    assert found.complete
+
+
+def test_closing_gives_up_the_rest_and_leaves_no_thread(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    before = threading.active_count()
+    found = Decoding(paths, PREPARATION, blank(paths), range(42), threads=2)
+    gate.permits.release(5)
+    closing = threading.Thread(target=found.close)
+    closing.start()
+    while found._queue:
+        pass
+    gate.permits.release(2)  # the two that are under way
+    closing.join()
+    assert threading.active_count() == before
+    assert len(gate.seen) < 42
+
+
+def test_every_bad_picture_is_reported_by_row_and_is_black(paths: list[Path]) -> None:
+    good = decoded(paths)
+    paths[3].write_bytes(b"")
+    paths[17].write_bytes(b"text")
+    paths[41].unlink()
+    pixels = blank(paths)
+    found = Decoding(paths, PREPARATION, pixels, range(42), threads=4)
+    found.wait()
+    assert {row: error.code for row, error in found.bad.items()} == {3: "empty", 17: "undecodable_image", 41: "missing"}
+    assert not pixels[[3, 17, 41]].any()
+    others = np.setdiff1d(np.arange(42), [3, 17, 41])
+    assert np.array_equal(pixels[others], good[others])
+
+
+def test_a_bad_picture_ends_the_wait_of_whoever_cannot_use_one(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths[0].write_bytes(b"text")
+    gate = Gate(monkeypatch)
+    found = Decoding(paths, PREPARATION, blank(paths), range(42), threads=1)
+    gate.permits.release(1)
+    found.wait(np.array([41]), until_bad=True)
+    assert list(found.bad) == [0]
+    gate.permits.release(41)
+
+
+@pytest.mark.parametrize("failure", [MemoryError, RuntimeError])
+def test_what_breaks_a_thread_reaches_whoever_waits(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
+) -> None:
+    def prepare(path: Path, preparation: Preparation) -> Pixels:
+        raise failure
+
+    monkeypatch.setattr(module, "prepare", prepare)
+    found = Decoding(paths, PREPARATION, blank(paths), range(42))
+    for _ in range(2):
+        with pytest.raises(failure):
+            found.wait()
+    with pytest.raises(failure):
+        list(stream(paths, PREPARATION, batch_size=4))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 42, 100])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_stream_gives_what_a_store_holds_in_order(paths: list[Path], batch_size: int, threads: int) -> None:
+    paths[3].write_bytes(b"text")
+    batches = list(stream(paths, PREPARATION, batch_size=batch_size, threads=threads))
+    assert [len(pixels) for pixels, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert np.array_equal(np.concatenate([pixels for pixels, _ in batches]), decoded(paths))
+    assert [error.code if error else None for _, errors in batches for error in errors] == [
+        "undecodable_image" if index == 3 else None for index in range(42)
+    ]
+
+
+def test_a_stream_of_nothing_ends_at_once() -> None:
+    assert list(stream([], PREPARATION, batch_size=4)) == []
+
+
+def test_a_stream_is_one_batch_ahead_and_no_more(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def spy(row: Pixels, path: Path, preparation: Preparation) -> ImageError | None:
+        seen.append(path)
+        return None
+
+    monkeypatch.setattr(module, "prepare_into", spy)
+    batches = stream(paths, PREPARATION, batch_size=7)
+    next(batches)
+    assert 7 <= len(seen) <= 14
+    batches.close()  # type: ignore[attr-defined]
+    assert len(seen) <= 14

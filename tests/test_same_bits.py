@@ -1,0 +1,150 @@
+"""What a run ends with depends on its data and its seed, and on nothing about how pictures come to the model."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import data as module
+import store
+import train as verb
+from artifact import load
+from config import TrainConfig
+from data import Data, read_data
+from train import Run, train
+
+CODE = Path(__file__).parents[1] / "code"
+QUICK = TrainConfig(
+    epochs=2,
+    batch_size=16,
+    resize=(32, 24),
+    model="TinyModel",
+    augmentation="StrongAugmentation",
+    mixup=0.2,
+    val_ratio=0.34,
+    device="cpu",
+    threads=1,
+)
+Faces = Callable[..., Path]
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "write_report", lambda folder, **parts: folder / "report.html")
+    monkeypatch.setattr(Run, "_show_pictures", lambda run, predictions, loader: None)
+
+
+@pytest.fixture
+def run(faces: Faces, tmp_path: Path) -> Callable[..., tuple[Weights, bytes]]:
+    """Train on the same pictures under other circumstances; returns the weights and metrics.jsonl."""
+    folder = faces(12)
+
+    def run(store_dir: Path | None = None, **changes: object) -> tuple[Weights, bytes]:
+        name = f"run{len(list(tmp_path.iterdir()))}"
+        config = replace(QUICK, name=name, **changes)  # type: ignore[arg-type]
+        train(folder, tmp_path / name / "model", config, output_dir=tmp_path, store_dir=store_dir)
+        return load(tmp_path / name / "model")[0].state_dict(), (tmp_path / name / "metrics.jsonl").read_bytes()
+
+    return run
+
+
+def assert_same(first: tuple[Weights, bytes], second: tuple[Weights, bytes]) -> None:
+    assert first[1] == second[1]
+    assert first[0].keys() == second[0].keys()
+    for name, tensor in first[0].items():
+        assert torch.equal(tensor, second[0][name]), name
+
+
+def test_training_ends_with_the_same_bits_however_its_pictures_were_decoded_and_kept(
+    run: Callable[..., tuple[Weights, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run()
+    for threads in (0, 2, 4):
+        assert_same(expected, run(threads=threads))
+    assert_same(expected, run(store_memory=0.0))
+    assert_same(expected, run(on_bad_image="skip"))  # decoded before the first step instead of meanwhile
+    assert_same(expected, run(store_dir=tmp_path / "store"))
+    monkeypatch.setattr("decoding.prepare", lambda *_: pytest.fail("a warm store decodes nothing"))
+    assert_same(expected, run(store_dir=tmp_path / "store"))
+
+
+def test_training_begins_before_the_last_picture_is_decoded(
+    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = []
+    step = verb.Learner.step
+
+    def spy(learner: verb.Learner, *arguments: object) -> object:
+        complete.append(found[0].store._decoding.complete)
+        return step(learner, *arguments)  # type: ignore[arg-type]
+
+    found: list[Data] = []
+
+    def read(*arguments: object) -> Data:
+        found.append(read_data(*arguments))  # type: ignore[arg-type]
+        return found[0]
+
+    monkeypatch.setattr(verb, "read_data", read)
+    monkeypatch.setattr(verb.Learner, "step", spy)
+    config = replace(QUICK, epochs=1, batch_size=2)
+    train(faces(36, size=(480, 640)), tmp_path / "model", config, output_dir=tmp_path)
+    assert not complete[0]
+    assert complete[-1] or found[0].store._decoding.complete
+
+
+def test_a_picture_that_only_the_end_of_the_first_epoch_would_need_is_not_passed_over(
+    faces: Faces, tmp_path: Path
+) -> None:
+    root = faces(12)
+    for path in sorted(root.rglob("*.jpg"))[-7:]:
+        path.write_bytes(b"text")
+    config = replace(QUICK, epochs=1, batch_size=50)
+    with pytest.raises(module.DataError, match="7 of 84 pictures cannot be used"):
+        train(root, tmp_path / "model", config, output_dir=tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_ten_thousand_pictures_that_do_not_fit_into_their_share_of_memory_train(
+    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same few files under many names: what is tested is the room that their pixels take."""
+    profiles = sorted(faces(6).iterdir())
+    root = tmp_path / "many"
+    for person in range(1429):
+        profile = profiles[person % 6]
+        copy = root / f"{person:06}_{profile.name.split('_', 1)[1]}"
+        copy.mkdir(parents=True)
+        for path in profile.iterdir():
+            os.link(path, copy / path.name)
+    config = replace(QUICK, epochs=1, batch_size=500, resize=(16, 12), augmentation="BaseAugmentation")
+    monkeypatch.setattr(store, "free_memory_bytes", lambda: 10_000_000)  # half of it is less than 10,003 pictures
+    assert isinstance(read_data(root, config).store.pixels, np.memmap)
+    found = train(root, tmp_path / "model", config, output_dir=tmp_path)
+    assert found["mask_accuracy"] > 0.5
+
+
+def test_a_signal_that_comes_while_pictures_are_decoded_ends_the_job_at_once(faces: Faces, tmp_path: Path) -> None:
+    faces()
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv.pop()); import decoding, environment, train\n"
+        "def prepare(path, preparation): os.write(1, b'decoding\\n'); os.read(os.pipe()[0], 1)  # a disk that hangs\n"
+        "decoding.prepare = prepare\n"
+        "environment.guard(train.main)"
+    )
+    environ = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "SM_CHANNEL_TRAIN": str(tmp_path / "train")}
+    environ |= {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output")}
+    line = [sys.executable, "-c", program, "--on-bad-image", "skip", "--threads", "2", str(CODE)]
+    with subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "decoding\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not (tmp_path / "model").exists()
