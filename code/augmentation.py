@@ -20,7 +20,7 @@ from torch import Tensor
 
 from errors import ConfigError, unknown_name
 from images import SEED_MEAN, SEED_STD, Pixels, Preparation, fit, prepare
-from transforms import affine_matrix, color_matrix, random_erase, warp
+from transforms import add_noise, affine_matrix, color_matrix, in_blocks, normalize, random_erase, recolor, warp
 
 Triple = tuple[float, float, float]
 
@@ -32,8 +32,7 @@ class AddGaussianNoise:
         self.mean, self.std = mean, std
 
     def __call__(self, tensor: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype)
-        return tensor + noise * self.std + self.mean
+        return tensor + torch.empty_like(tensor).normal_(self.mean, self.std, generator=generator)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mean={self.mean}, std={self.std})"
@@ -65,7 +64,7 @@ class BaseAugmentation:
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 (batch, 3, height, width) -> float32 of the same shape, zero mean and unit spread on the data."""
         mean, std = self._statistics(pixels.device)
-        return torch.addcmul(-mean / std, pixels.float(), 1 / (255 * std))
+        return in_blocks(lambda part: normalize(part, mean, std), pixels)
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Change a uint8 batch (batch, 3, height, width) at random and normalise it; here only the latter."""
@@ -79,19 +78,14 @@ class BaseAugmentation:
         return self.augment(batch, generator).squeeze(0)  # (3, height, width)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel, (3,) each."""
         mean, std = self.preparation.mean, self.preparation.std
-        mean_tensor, std_tensor = (torch.tensor(part, dtype=torch.float32, device=device) for part in (mean, std))
-        return mean_tensor.view(3, 1, 1), std_tensor.view(3, 1, 1)
+        return torch.tensor(mean, device=device), torch.tensor(std, device=device)
 
-    def _recolor(self, pixels: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-        """Apply a colour matrix (batch, 3, 3) and bias (batch, 3) on the 0..1 scale, and normalise, in one pass."""
-        mean, std = (part.view(3) for part in self._statistics(pixels.device))
-        matrix = matrix / (255 * std.view(3, 1))
-        bias = (bias - mean) / std
-        batch, _, height, width = pixels.shape
-        rows = pixels.permute(0, 2, 3, 1).reshape(batch, height * width, 3).float()
-        colored = torch.baddbmm(bias.unsqueeze(1), rows, matrix.transpose(1, 2))
-        return colored.view(batch, height, width, 3).permute(0, 3, 1, 2)  # channels-last in memory, no copy
+    def _normalizing(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """A colour matrix (batch, 3, 3) and bias (batch, 3) on the 0..1 scale, with the normalisation of uint8."""
+        mean, std = self._statistics(matrix.device)
+        return matrix / (255 * std.view(3, 1)), (bias - mean) / std
 
 
 class CustomAugmentation(BaseAugmentation):
@@ -123,22 +117,17 @@ class CustomAugmentation(BaseAugmentation):
         self.noise = AddGaussianNoise(0.0, noise)
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        matrix, bias = color_matrix(pixels, *self.jitter, generator=generator)
-        images = self._recolor(pixels, matrix, bias)
-        return self._add_noise(images, generator)
-
-    def _add_noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        if self.noise.std == 0:
-            return images
-        seed = int(torch.randint(2**62, (), generator=generator).item())
-        return self.noise(images, torch.Generator(images.device).manual_seed(seed))
+        matrix, bias = self._normalizing(*color_matrix(pixels, *self.jitter, generator=generator))
+        images = in_blocks(recolor, pixels, matrix, bias)
+        return add_noise(images, self.noise.std, generator) if self.noise.std else images
 
 
 class StrongAugmentation(CustomAugmentation):
-    """Flip, rotate, scale, shift, colour jitter, noise, random erasing: for training from scratch on few pictures.
+    """Flip, rotate, scale, shift, crop, colour jitter, noise, erasing: for training from scratch on few pictures.
 
-    `rotate` in degrees, `scale` and `shift` as shares of the picture; `erase` is the chance of a patch (Zhong et al.,
-    Random Erasing, 2017) of 2 to 20 percent of the picture.
+    `rotate` in degrees, `scale` and `shift` as shares of the picture; `area` is the share of it that may be cropped
+    away (0.92 is what torchvision's RandomResizedCrop does by default, 0 is none); `erase` is the chance of a patch
+    (Zhong et al., Random Erasing, 2017) of 2 to 20 percent of the picture.
     """
 
     default_crop = None
@@ -154,6 +143,7 @@ class StrongAugmentation(CustomAugmentation):
         rotate: float = 10.0,
         scale: float = 0.15,
         shift: float = 0.08,
+        area: float = 0.0,
         brightness: float = 0.2,
         contrast: float = 0.2,
         saturation: float = 0.2,
@@ -172,14 +162,17 @@ class StrongAugmentation(CustomAugmentation):
             hue=hue,
             noise=noise,
         )
-        _check(flip=(flip, 1), rotate=(rotate, 180), scale=(scale, 0.9), shift=(shift, 1), erase=(erase, 1))
-        self.geometry = (flip, rotate, scale, shift)
+        _check(flip=(flip, 1), rotate=(rotate, 180), scale=(scale, 0.9), shift=(shift, 1), area=(area, 0.99))
+        _check(erase=(erase, 1))
+        self.geometry = (flip, rotate, scale, shift, area)
         self.erase = erase
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        matrix, bias = color_matrix(pixels, *self.jitter, generator=generator)
-        moved = warp(pixels, affine_matrix(len(pixels), pixels.shape[2:], *self.geometry, generator=generator))
-        images = self._add_noise(self._recolor(moved, matrix, bias), generator)
+        matrix, bias = self._normalizing(*color_matrix(pixels, *self.jitter, generator=generator))
+        motion = affine_matrix(len(pixels), pixels.shape[2:], *self.geometry, generator=generator)
+        images = in_blocks(lambda *parts: recolor(warp(*parts[:2]), *parts[2:]), pixels, motion, matrix, bias)
+        if self.noise.std:
+            add_noise(images, self.noise.std, generator)
         return random_erase(images, self.erase, generator)
 
 

@@ -1,19 +1,76 @@
 """Random changes to whole batches, as functions of tensors and a generator; each sample draws its own parameters.
 
 The generator lives on the CPU and a handful of numbers per sample travel to the device, so every device makes the same
-change. Colour is one matrix per sample and geometry one sampling grid, so each costs one pass over the batch.
+change. Colour is one matrix per sample and geometry one sampling grid, so each costs one pass over the batch. On a CPU
+the batch goes through eight pictures at a time, which stay in the cache from one pass to the next.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from environment import cpu_count
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision convert to grey
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_BLOCK = 8  # pictures
+
+
+def in_blocks(change: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+    """`change(*batches)`, on a CPU in blocks of samples, into one channels-last result (batch, 3, height, width)."""
+    pixels = batches[0]
+    if pixels.device.type != "cpu" or len(pixels) <= _BLOCK:
+        return change(*batches)
+    result = torch.empty(pixels.shape, memory_format=torch.channels_last)
+    for part, *parts in zip(*(torch.split(batch, _BLOCK) for batch in (result, *batches)), strict=True):
+        part.copy_(change(*parts))
+    return result
+
+
+def normalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 (batch, 3, height, width) -> float32 of the same shape, channels last: (pixels / 255 - mean) / std."""
+    batch, channels, height, width = pixels.shape
+    rows = pixels.permute(0, 2, 3, 1).reshape(batch, height, width * channels)  # long rows fill a vector unit
+    normalized = torch.addcmul((-mean / std).repeat(width), rows.float(), (1 / (255 * std)).repeat(width))
+    return normalized.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def recolor(pixels: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """Apply a colour matrix (batch, 3, 3) and bias (batch, 3) to pixels (batch, 3, height, width) of any type.
+
+    Four neighbouring pixels are multiplied at once, by a 12 x 12 matrix that has the small one along its diagonal: a
+    3 x 3 matrix leaves most of a vector unit idle.
+    """
+    batch, _, height, width = pixels.shape
+    group = math.gcd(height * width, 4)
+    rows = pixels.permute(0, 2, 3, 1).reshape(batch, -1, 3 * group).float()
+    spread = torch.eye(group, device=pixels.device)[None, :, None, :, None] * matrix.transpose(1, 2)[:, None, :, None]
+    colored = torch.baddbmm(bias.repeat(1, group).unsqueeze(1), rows, spread.reshape(batch, 3 * group, 3 * group))
+    return colored.view(batch, height, width, 3).permute(0, 3, 1, 2)
+
+
+def add_noise(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    """Add Gaussian noise to every value of a batch, in place.
+
+    On a CPU as many threads as there are CPUs draw it, each block of samples with a generator of its own, so that the
+    result does not depend on how many they are.
+    """
+    batch, channels, height, width = images.shape
+    noise = torch.empty((batch, height, width, channels), device=images.device)
+    blocks = torch.split(noise, _BLOCK) if images.device.type == "cpu" else (noise,)
+    seeds = torch.randint(2**62, (len(blocks),), generator=generator).tolist()
+
+    def draw(block: Tensor, seed: int) -> None:
+        block.normal_(0.0, std, generator=torch.Generator(block.device).manual_seed(seed))
+
+    with ThreadPoolExecutor(min(len(blocks), cpu_count())) as pool:
+        list(pool.map(draw, blocks, seeds))
+    return images.add_(noise.permute(0, 3, 1, 2))
 
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -62,45 +119,74 @@ def affine_matrix(
     rotate: float,
     scale: float,
     shift: float,
+    crop: float,
     *,
     generator: torch.Generator,
 ) -> Tensor:
-    """One random flip, rotation, zoom and shift per sample: (count, 2, 3), from output to input places in -1..1."""
+    """One random flip, rotation, zoom, shift and crop per sample: (count, 2, 3), from output to input places in -1..1.
+
+    What is rotated, zoomed and shifted is then cropped to a random part of at least `1 - crop` of its area, whose ratio
+    of width to height is 3/4 to 4/3 of the picture's own, and brought to full size (torchvision's RandomResizedCrop,
+    but a part that would stick out is narrowed instead of drawn again).
+    """
     height, width = size
     mirror = 1 - 2 * (torch.rand(count, generator=generator) < flip).float()
     angle = uniform(count, -rotate, rotate, generator) * math.pi / 180
     zoom = 1 / uniform(count, 1 - scale, 1 + scale, generator)
     across, down = uniform(count, -2 * shift, 2 * shift, generator), uniform(count, -2 * shift, 2 * shift, generator)
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    rows = (cos * mirror, -sin * height / width, across, sin * width / height * mirror, cos, down)
-    return torch.stack(rows, dim=1).view(count, 2, 3)
+    rows = (
+        cos,
+        -sin * height / width,
+        across,
+        sin * width / height,
+        cos,
+        down,
+        *(torch.zeros(2, count)),
+        torch.ones(count),
+    )
+    motion = torch.stack(rows, dim=1).view(count, 3, 3)
+    return (motion @ _random_crop(count, crop, mirror, generator))[:, :2]
+
+
+def _random_crop(count: int, crop: float, mirror: Tensor, generator: torch.Generator) -> Tensor:
+    """From places of the output to places of the part that fills it, mirrored or not: (count, 3, 3)."""
+    area = uniform(count, 1 - crop, 1.0, generator)
+    spread = math.log(4 / 3) if crop else 0.0
+    ratio = uniform(count, -spread, spread, generator).exp()
+    wide, tall = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    left, top = (uniform(count, -1.0, 1.0, generator) * (1 - side) for side in (wide, tall))
+    none, one = torch.zeros(count), torch.ones(count)
+    return torch.stack((wide * mirror, none, left, none, tall, top, none, none, one), dim=1).view(count, 3, 3)
 
 
 def warp(pixels: Tensor, matrix: Tensor) -> Tensor:
     """Resample a batch along an affine matrix each, bilinear, mirrored at the edges; values stay within 0..255."""
-    grid = functional.affine_grid(matrix.to(pixels.device), list(pixels.shape), align_corners=False)
+    height, width = pixels.shape[2:]
+    matrix = matrix.to(pixels.device)
+    columns, rows = (2 * (torch.arange(side, device=pixels.device) + 0.5) / side - 1 for side in (width, height))
+    across = matrix[:, :, :1] * columns + matrix[:, :, 2:]  # (batch, 2, width)
+    down = matrix[:, :, 1:2] * rows  # (batch, 2, height)
+    grid = (across[:, :, None, :] + down[:, :, :, None]).permute(0, 2, 3, 1)  # (batch, height, width, 2)
     return functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def random_erase(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    """Blank a patch of 2 to 20 percent of some pictures of a normalised batch, with the mean colour."""
+    """Blank a patch of 2 to 20 percent of some pictures of a normalised batch with the mean colour, in place."""
     count, _, height, width = images.shape
     hit = torch.rand(count, generator=generator) < chance
     area = uniform(count, 0.02, 0.2, generator)
     ratio = uniform(count, math.log(0.3), math.log(3.3), generator).exp()  # of height to width
-    tall, wide = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    top = torch.rand(count, generator=generator) * (1 - tall)
-    left = torch.rand(count, generator=generator) * (1 - wide)
-    rows = _between(height, top, top + tall).to(images.device)  # (batch, height)
-    columns = _between(width, left, left + wide).to(images.device)  # (batch, width)
-    patch = rows[:, :, None] & columns[:, None, :] & hit.to(images.device)[:, None, None]
-    return images.masked_fill(patch.unsqueeze(1), 0.0)
-
-
-def _between(size: int, start: Tensor, stop: Tensor) -> Tensor:
-    """Which of `size` pixel centres lie between two shares of the picture: (batch,) x 2 -> (batch, size)."""
-    centres = (torch.arange(size) + 0.5) / size
-    return (centres >= start[:, None]) & (centres < stop[:, None])
+    tall, wide = ((area * ratio).sqrt() * height).clamp(max=height), ((area / ratio).sqrt() * width).clamp(max=width)
+    top, left = (
+        uniform(count, 0.0, 1.0, generator) * (height - tall),
+        uniform(count, 0.0, 1.0, generator) * (width - wide),
+    )
+    patches = torch.stack((top, left, top + tall, left + wide), dim=1).round().long()
+    for index in hit.nonzero()[:, 0].tolist():
+        top_row, left_column, bottom_row, right_column = patches[index].tolist()
+        images[index, :, top_row:bottom_row, left_column:right_column] = 0
+    return images
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_a_batch_comes_back_as_normalised_floats_of_its_shape(name: str) -> None
 
 def test_without_any_spread_the_random_augmentations_only_normalise() -> None:
     still = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "noise": 0}
-    motionless = {"flip": 0, "rotate": 0, "scale": 0, "shift": 0, "erase": 0}
+    motionless = {"flip": 0, "rotate": 0, "scale": 0, "shift": 0, "area": 0, "erase": 0}
     for augmentation in (create("CustomAugmentation", **still), create("StrongAugmentation", **still, **motionless)):
         found = augmentation.augment(batch(), generator())
         torch.testing.assert_close(found, normalized(batch()), rtol=0, atol=2e-3)
@@ -168,7 +168,7 @@ def test_noise_is_as_strong_as_asked_and_weak_unless_asked(noise: float) -> None
 
 def test_every_part_of_the_strong_augmentation_does_something() -> None:
     still = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "noise": 0}
-    still |= {"flip": 0, "rotate": 0, "scale": 0, "shift": 0, "erase": 0}
+    still |= {"flip": 0, "rotate": 0, "scale": 0, "shift": 0, "area": 0, "erase": 0}
     plain = create("StrongAugmentation", **still).augment(batch(), generator())
     for name in still:
         value = 10 if name == "rotate" else 0.5
@@ -181,9 +181,9 @@ def test_arguments_reach_their_augmentation() -> None:
     assert isinstance(custom, CustomAugmentation)
     assert custom.jitter == (0.3, 0.2, 0.15, 0.05)
     assert custom.noise.std == 0.4
-    strong = create("StrongAugmentation", flip=1, rotate=5, scale=0.1, shift=0.2, erase=0.5)
+    strong = create("StrongAugmentation", flip=1, rotate=5, scale=0.1, shift=0.2, area=0.3, erase=0.5)
     assert isinstance(strong, StrongAugmentation)
-    assert strong.geometry == (1, 5, 0.1, 0.2)
+    assert strong.geometry == (1, 5, 0.1, 0.2, 0.3)
     assert strong.erase == 0.5
 
 
@@ -212,6 +212,7 @@ def test_an_unknown_argument_is_one_sentence_that_lists_the_known_ones(argument:
         ("noise", 10.0),
         ("rotate", 180.0),
         ("scale", 0.9),
+        ("area", 0.99),
     ],
 )
 def test_a_value_out_of_range_is_one_sentence_and_the_limits_are_allowed(name: str, limit: float) -> None:

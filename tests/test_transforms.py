@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
 import transforms
-from transforms import Mixer, affine_matrix, color_matrix, random_erase, uniform, warp
+from transforms import Mixer, add_noise, affine_matrix, color_matrix, in_blocks, random_erase, recolor, uniform, warp
 
 NO_COLOR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
-NO_MOTION = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "shift": 0.0}
+NO_MOTION = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "shift": 0.0, "crop": 0.0}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -114,6 +114,31 @@ def test_a_motion_is_that_of_torchvision(extreme: float, spreads: dict[str, floa
     torch.testing.assert_close(moved(pixels, **spreads)[inner], expected[inner], rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize(("left", "top"), [(-1.0, -1.0), (1.0, 1.0), (-1 / 3, 0.5)])
+def test_a_random_crop_is_that_of_torchvision(left: float, top: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 64, 48), generator=generator(), dtype=torch.uint8)
+    area, ratio = (27 / 48) * (48 / 64), (27 / 48) / (48 / 64)  # a part of 27 x 48 pixels
+    drawn = iter((0.0, 1.0, 0.0, 0.0, area, math.log(ratio), left, top))
+    monkeypatch.setattr(transforms, "uniform", lambda count, *_: torch.full((count,), next(drawn)))
+    box = round((left + 1) / 2 * (48 - 27)), round((top + 1) / 2 * (64 - 48))
+    expected = functional.resized_crop(
+        pixels.float(), box[1], box[0], 48, 27, [64, 48], InterpolationMode.BILINEAR, antialias=False
+    )
+    inner = (..., slice(1, -1), slice(1, -1))  # beyond the edge of its part torchvision sees nothing
+    torch.testing.assert_close(moved(pixels)[inner], expected[inner], rtol=0, atol=0.05)
+
+
+def test_a_crop_keeps_its_share_of_the_picture_and_nearly_its_shape() -> None:
+    matrix = affine_matrix(4000, (32, 24), **(NO_MOTION | {"crop": 0.92}), generator=generator())
+    wide, tall = matrix[:, 0, 0], matrix[:, 1, 1]
+    assert (wide * tall).min() > 0.079
+    assert wide.max() <= 1
+    assert tall.max() <= 1
+    assert (wide / tall).max() < 4 / 3 + 1e-4
+    for side, middle in ((wide, matrix[:, 0, 2]), (tall, matrix[:, 1, 2])):
+        assert (middle.abs() + side).max() < 1 + 1e-5, "it does not reach outside"
+
+
 def test_a_flip_comes_on_top_of_the_other_motions() -> None:
     pixels, spreads = blocks(), {"rotate": 20.0, "scale": 0.2, "shift": 0.1}
     torch.testing.assert_close(moved(pixels, flip=1.0, **spreads), moved(pixels, **spreads).flip(3), rtol=0, atol=1e-2)
@@ -128,7 +153,7 @@ def test_what_comes_from_outside_the_picture_is_mirrored_and_never_black() -> No
 def test_every_sample_of_a_batch_is_changed_by_numbers_of_its_own() -> None:
     pixels = blocks(1).expand(64, -1, -1, -1)
     matrix, bias = color_matrix(pixels, 0.2, 0.2, 0.2, 0.1, generator=generator())
-    motion = affine_matrix(64, (32, 24), 0.5, 10.0, 0.1, 0.1, generator=generator())
+    motion = affine_matrix(64, (32, 24), 0.5, 10.0, 0.1, 0.1, 0.5, generator=generator())
     for parameters in (matrix, bias, motion):
         assert len(parameters.flatten(1).unique(dim=0)) == 64
 
@@ -140,7 +165,7 @@ def test_half_the_pictures_are_flipped_at_a_half_chance() -> None:
 
 def test_erasing_blanks_one_patch_of_two_to_twenty_percent_and_keeps_everything_else() -> None:
     images = torch.rand((200, 3, 60, 50), generator=generator()) + 1
-    erased = random_erase(images, 1.0, generator())
+    erased = random_erase(images.clone(), 1.0, generator())
     blank = (erased == 0).all(1)  # (batch, height, width)
     assert torch.equal(erased[~blank.unsqueeze(1).expand_as(images)], images[~blank.unsqueeze(1).expand_as(images)])
     share = blank.float().mean((1, 2))
@@ -154,8 +179,47 @@ def test_erasing_blanks_one_patch_of_two_to_twenty_percent_and_keeps_everything_
 def test_erasing_hits_as_many_pictures_as_its_chance_says() -> None:
     images = torch.ones((2000, 3, 20, 20))
     assert torch.equal(random_erase(images, 0.0, generator()), images)
-    hit = (random_erase(images, 0.25, generator()) == 0).flatten(1).any(1).sum()
+    hit = (random_erase(images.clone(), 0.25, generator()) == 0).flatten(1).any(1).sum()
     assert 430 < hit < 570
+
+
+def test_a_blank_patch_is_that_of_torchvision(extreme: float) -> None:
+    images = torch.rand((3, 3, 60, 50), generator=generator())
+    area, ratio = (0.2, 3.3) if extreme > 0 else (0.02, 0.3)
+    tall, wide = min(60 * math.sqrt(area * ratio), 60), min(50 * math.sqrt(area / ratio), 50)
+    top, left = (60 - tall, 50 - wide) if extreme > 0 else (0.0, 0.0)
+    corners = [round(side) for side in (top, left, top + tall, left + wide)]
+    size = corners[2] - corners[0], corners[3] - corners[1]
+    expected = functional.erase(images, corners[0], corners[1], *size, v=torch.zeros(1))
+    assert torch.equal(random_erase(images.clone(), 1.0, generator()), expected)
+
+
+def test_noise_is_distributed_as_that_of_torchvision() -> None:
+    images = torch.zeros((20, 3, 40, 30))
+    ours = add_noise(images.clone(), 0.3, generator()).flatten().sort().values
+    theirs = functional.gaussian_noise(images, 0.0, 0.3, clip=False).flatten().sort().values
+    torch.testing.assert_close(ours[700:-700], theirs[700:-700], rtol=0, atol=0.03)
+    assert len(add_noise(images.clone(), 0.3, generator()).flatten(1).unique(dim=0)) == 20
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 7])
+def test_noise_does_not_depend_on_how_many_threads_draw_it(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = add_noise(torch.zeros((20, 3, 8, 8)), 1.0, generator())
+    monkeypatch.setattr(transforms, "cpu_count", lambda: cpus)
+    assert torch.equal(add_noise(torch.zeros((20, 3, 8, 8)), 1.0, generator()), expected)
+
+
+@pytest.mark.parametrize("size", [(32, 24), (15, 13)])
+def test_pictures_in_blocks_are_what_they_are_alone(size: tuple[int, int]) -> None:
+    pixels = torch.randint(0, 256, (20, 3, *size), generator=generator(), dtype=torch.uint8)
+    matrix, bias = torch.rand((20, 3, 3), generator=generator()), torch.rand((20, 3), generator=generator())
+    found = in_blocks(recolor, pixels, matrix, bias)
+    expected = torch.einsum("bij,bjhw->bihw", matrix, pixels.float()) + bias[:, :, None, None]
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    motion = affine_matrix(20, size, 0.5, 20.0, 0.2, 0.1, 0.5, generator=generator())
+    alone = [warp(pixels[index : index + 1], motion[index : index + 1]) for index in range(20)]
+    torch.testing.assert_close(in_blocks(warp, pixels, motion), torch.cat(alone))
 
 
 def constant(count: int = 16, height: int = 20, width: int = 15) -> Tensor:
@@ -191,6 +255,20 @@ def test_shares_are_beta_distributed(alpha: float) -> None:
     shares = torch.tensor([Mixer(mixup=alpha)(images, draw)[2] for _ in range(3000)])
     assert shares.mean() == pytest.approx(0.5, abs=0.03)
     assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
+
+
+def test_mixing_is_that_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Theirs pairs a picture with the one before it, ours with a partner drawn at random."""
+    images = torch.rand((16, 3, 20, 15), generator=generator())
+    monkeypatch.setattr(transforms, "_patch", lambda *_: (4, 3, 14, 9))
+    box = {"box": (3, 4, 9, 14)}  # left, top, right, bottom
+    for ours, theirs in ((Mixer(mixup=0.4), v2.MixUp(num_classes=2)), (Mixer(cutmix=1.0), v2.CutMix(num_classes=2))):
+        mixed, partners, share = ours(images, generator())
+        for index, partner in enumerate(partners.tolist()):
+            pair = torch.stack((images[partner], images[index]))
+            labels = torch.tensor((0, 1))
+            expected = theirs.transform(pair, box | {"labels": labels, "batch_size": 2, "lam": share})[1]
+            torch.testing.assert_close(mixed[index], expected)
 
 
 def test_without_mixing_every_picture_is_its_own() -> None:
