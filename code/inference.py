@@ -36,7 +36,7 @@ from artifact import Description, load
 from augmentation import BaseAugmentation
 from checkpoint import surroundings
 from decoding import stream
-from devices import place, select_device, select_dtype
+from devices import place, select_device, select_dtype, use_cpus
 from errors import ConfigError, DataError, ImageError, ModelError
 from images import Preparation, is_image_file
 from journal import Journal
@@ -62,6 +62,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     """
     table, files = read_table(Path(data_dir))
     device = select_device(args.device)
+    use_cpus()
     model, description = load_described(Path(model_dir), args)
     model = place(model, device)
 

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from devices import HostCopy
 from errors import TrainingError
 
 
@@ -23,6 +24,7 @@ class Position:
     best_epoch: int = 0  # counts from 1; 0 is none yet
     best_score: float = -1.0
     best_weights: dict[str, Tensor] | None = None
+    _arriving: HostCopy | None = field(default=None, init=False, repr=False)  # of loss_sum, as of the last step
 
     @property
     def epochs_since_best(self) -> int:
@@ -32,12 +34,16 @@ class Position:
         """Count one step: its loss () and its confusion matrix (classes, classes)."""
         self.loss_sum = loss if self.loss_sum is None else self.loss_sum + loss
         self.matrix = matrix if self.matrix is None else self.matrix + matrix
+        self._arriving = HostCopy(self.loss_sum)
         self.step += 1
         self.steps_done += 1
 
     def check_finite(self) -> None:
-        """Raise TrainingError if a loss of this epoch was not finite, which it stays in the sum; after every step."""
-        if self.loss_sum is not None and not self.loss_sum.isfinite():
+        """Raise TrainingError if a loss of this epoch was not finite, which it stays in the sum.
+
+        To be asked when the next step is under way: a GPU then works on that while this waits for the steps before.
+        """
+        if self._arriving and not self._arriving.read().isfinite():
             raise TrainingError(
                 f"the loss is not finite at step {self.steps_done}, in epoch {self.epoch + 1}; "
                 "lower --lr, set --clip-norm, or train with --precision fp32"
@@ -62,7 +68,7 @@ class Position:
         self.step, self.loss_sum, self.matrix = 0, None, None
 
     def to_state(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:

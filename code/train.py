@@ -29,7 +29,7 @@ import torch
 from artifact import Description, publish
 from checkpoint import Checkpoints, surroundings
 from data import Data, read_data
-from devices import select_device
+from devices import select_device, use_cpus
 from learner import Learner, Predictions, build_learner
 from loader import Loader
 from metrics import confusion_matrix, scores
@@ -76,6 +76,7 @@ def train(
     check_writable(Path(model_dir))
     seed_everything(args.seed, args.deterministic)
     device = select_device(args.device)
+    use_cpus()
 
     # the data: one table, split by person; every picture prepared once, while the first epoch trains already
     data = read_data(Path(data_dir), args, Path(store_dir) if store_dir else None)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from devices import select_device, select_dtype
+import devices
+from devices import HostCopy, select_device, select_dtype, use_cpus
 from errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -38,3 +39,30 @@ def test_half_precision_is_chosen_by_what_the_hardware_has(monkeypatch: pytest.M
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a GPU"):
         select_dtype("fp16", CPU)
+
+
+def test_no_more_threads_compute_than_the_container_has_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked, cpus, expected in ((4, 2, 2), (1, 8, 1)):  # OMP_NUM_THREADS may ask for fewer
+        torch.set_num_threads(asked)
+        monkeypatch.setattr(devices, "cpu_count", lambda cpus=cpus: cpus)
+        use_cpus()
+        assert torch.get_num_threads() == expected
+
+
+def test_a_copy_on_the_host_is_what_the_tensor_was() -> None:
+    total = torch.tensor(1.5, requires_grad=True) * 2
+    copy = HostCopy(total)
+    total = total + 1
+    assert copy.read().item() == 3
+    assert not copy.read().requires_grad
+
+
+@pytest.mark.gpu
+def test_a_copy_from_a_gpu_does_not_wait_for_later_work() -> None:
+    copy = HostCopy(torch.full((), 2.0, device="cuda"))
+    large = torch.rand((4096, 4096), device="cuda")
+    for _ in range(200):
+        large = (large @ large).clamp(0, 1)
+    after = torch.cuda.current_stream().record_event()
+    assert copy.read().item() == 2
+    assert not after.query(), "what was queued later is still under way"

@@ -124,8 +124,8 @@ def test_ten_thousand_pictures_that_do_not_fit_into_their_share_of_memory_train(
         copy.mkdir(parents=True)
         for path in profile.iterdir():
             os.link(path, copy / path.name)
-    config = replace(QUICK, epochs=1, batch_size=500, resize=(16, 12), augmentation="BaseAugmentation")
-    monkeypatch.setattr(store, "free_memory_bytes", lambda: 10_000_000)  # half of it is less than 10,003 pictures
+    config = replace(QUICK, epochs=1, batch_size=500, augmentation="BaseAugmentation")
+    monkeypatch.setattr(store, "free_memory_bytes", lambda: 40_000_000)  # half of it is less than 10,003 pictures
     assert isinstance(read_data(root, config).store.pixels, np.memmap)
     found = train(root, tmp_path / "model", config, output_dir=tmp_path)
     assert found["mask_accuracy"] > 0.5
