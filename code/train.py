@@ -99,12 +99,7 @@ def train(
         run_dir = Path(output_dir) / position.run_name
         print(f"resumed at epoch {position.epoch + 1}, after {position.steps_done} steps", flush=True)
     run = Run(args, data, learner, position, checkpoints, Tracker(run_dir))
-    run.save()  # before the run folder is made, so that it stays that of this run, whenever the next one starts
-    checkpoints.wait()
-    with replacing(run_dir / "config.json") as file:
-        file.write(json.dumps(asdict(args), indent=2) + "\n")
-    data.write_split(run_dir / "split.csv")
-    run.tracker.write_history(position.history)  # a resumed run may be on another machine, and have no epoch left
+    run.begin(run_dir)
 
     # the epochs; from here on a signal saves first
     if stop is None:
@@ -151,6 +146,15 @@ class Run:
         """Whether all epochs are done, or the last `--patience` of them brought nothing better."""
         patience = self.args.patience
         return self.position.epoch >= self.args.epochs or 0 < patience <= self.position.epochs_since_best
+
+    def begin(self, folder: Path) -> None:
+        """Commit a checkpoint, then make the run folder: in this order it stays that of this run, whatever happens."""
+        self.save()
+        self.checkpoints.wait()
+        with replacing(folder / "config.json") as file:
+            file.write(json.dumps(asdict(self.args), indent=2) + "\n")
+        self.data.write_split(folder / "split.csv")
+        self.tracker.write_history(self.position.history)  # of a resumed run, that may be on another machine
 
     def train(self, train_loader: Loader, val_loader: Loader, stop: StopRequest) -> None:
         """Train to the end, or until a stop is requested; either way everything is committed then."""
