@@ -55,7 +55,7 @@ test: .venv/dev  ## run the whole suite, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest -m "not image and not chaos" --cov --cov-report=term
+	$(BIN)/pytest -m "not image and not chaos" --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 # ---- the job, in Docker or here ----
 

@@ -13,6 +13,11 @@ DATASETS = ("MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset"
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
 CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
 SCHEDULES = ("step", "cosine", "onecycle", "constant")
+# Knobs that may differ between a run and the one that goes on from its checkpoint: no bit depends on them.
+MAY_DIFFER = (
+    *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
+    *("on_bad_image", "max_bad_ratio"),
+)
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from augmentation import BaseAugmentation, Triple, create_augmentation
-from config import TrainConfig
+from config import MAY_DIFFER, TrainConfig
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from environment import replacing
 from errors import DataError
@@ -26,19 +26,6 @@ from kept import KeptStore
 from loader import Loader
 from store import ImageStore
 from tracking import progress
-
-# What may differ between a run and the one that goes on from its checkpoint.
-_FREE_KNOBS = (
-    "name",
-    "log_interval",
-    "resume",
-    "checkpoint_seconds",
-    "checkpoint_steps",
-    "threads",
-    "store_memory",
-    "on_bad_image",
-    "max_bad_ratio",
-)
 
 
 @dataclass
@@ -80,7 +67,7 @@ class Data:
 
     def fingerprint(self, args: TrainConfig) -> dict[str, Any]:
         """What the result depends on; a checkpoint with another one is not continued."""
-        knobs = {name: value for name, value in asdict(args).items() if name not in _FREE_KNOBS}
+        knobs = {name: value for name, value in asdict(args).items() if name not in MAY_DIFFER}
         return knobs | {"data": self.dataset.samples.fingerprint(), "unusable pictures": self.bad}
 
 

@@ -5,15 +5,9 @@ from collections.abc import Mapping
 from account_options import Place
 from arguments import parse
 from aws import Aws, AwsError
-from config import TrainConfig
+from config import MAY_DIFFER, TrainConfig
 from errors import ConfigError, JobError
 from hyperparameters import as_text
-
-# Hyperparameters that a run may change on its way, as code/data.py has them; a test keeps both lists equal.
-MAY_DIFFER = (
-    *("name", "log_interval", "resume", "checkpoint_seconds", "threads", "store_memory"),
-    *("on_bad_image", "max_bad_ratio"),
-)
 
 
 def checkpoints_of(place: Place, job: str) -> str:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-import data
 from account_options import Place
 from aws import AwsError
+from config import MAY_DIFFER, TrainConfig
 from errors import JobError
 from fake_aws import FakeAws
-from resuming import MAY_DIFFER, check_resumable
+from resuming import check_resumable
 
 PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
 FOLDER = "s3://my-bucket/mask-classifier/checkpoints/faces-1/"
@@ -56,5 +56,8 @@ def test_a_job_that_sagemaker_has_forgotten_may_have_left_checkpoints() -> None:
         check_resumable(aws(AwsError("may not", "AccessDenied")), PLACE, "faces-1", GIVEN)
 
 
-def test_what_may_differ_is_what_training_lets_differ() -> None:
-    assert set(MAY_DIFFER) == set(data._FREE_KNOBS)
+@pytest.mark.parametrize("name", MAY_DIFFER)
+def test_what_no_bit_depends_on_may_differ(name: str) -> None:
+    default = getattr(TrainConfig, name)
+    other = {"resume": "force", "on_bad_image": "skip"}.get(name, "other" if isinstance(default, str) else "1")
+    check_resumable(aws(described()), PLACE, "faces-1", GIVEN | {name: other})

@@ -20,11 +20,11 @@ import pytest
 
 import service
 from config import InferenceConfig
+from decoding import stream
 from inference import inference
 from labels import MASKED_FACES, LabelScheme
 from serve_config import ServeConfig
 from serving import Held, InProcess, Reply, picture, publish_model
-from store import stream
 from test_bad_images import BOMBS
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
