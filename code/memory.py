@@ -27,7 +27,7 @@ class Parts:
                 return work(self.count)
             except torch.OutOfMemoryError as error:
                 if self.count >= pictures:
-                    reason = str(error).splitlines()[0]
+                    reason = str(error).partition("\n")[0]
                     raise DeviceError(
                         f"the device has no memory for a single picture ({reason}); lower --resize, choose a smaller "
                         "--model, or use a larger device"
