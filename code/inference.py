@@ -83,13 +83,15 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
 
         try:
             bad = bad_pictures(predicted, args)
-            probabilities = np.concatenate([part.probabilities for part in predicted])  # (pictures, classes)
-            output = write_output(Path(output_dir), table, probabilities, bad, description, args)
-        finally:
+        except DataError:
             journal.remove()
+            raise
+        probabilities = np.concatenate([part.probabilities for part in predicted])  # (pictures, classes)
+        output = write_output(Path(output_dir), table, probabilities, bad, description, args)
+        journal.remove()
     for index in sorted(bad):
         print(f"no answer: {bad[index]}", file=sys.stderr)
-    speed = len(files) / (time.monotonic() - started)
+    speed = len(rest) / (time.monotonic() - started)
     done = f"pictures={len(files)}; unreadable={len(bad)}; images_per_second={speed:.1f}; output: {output}"
     print(done, flush=True)
     write_message(done)

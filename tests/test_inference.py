@@ -1,5 +1,6 @@
 """Every row gets its own answer or none, in the order asked for, and the model alone decides how pictures are read."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -216,6 +217,26 @@ def test_answers_of_another_model_other_pictures_or_other_batches_are_not_taken_
     found = inference(data, model_dir, tmp_path / "output", config).read_bytes()
     assert "resumed" not in capsys.readouterr().out
     assert found == inference(data, model_dir, tmp_path / "whole", config).read_bytes()
+
+
+def test_a_full_disk_under_the_output_keeps_the_answers_for_the_next_try(
+    eval_folder: EvalFolder,
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, _ = eval_folder(20)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            inference(data, model_dir, tmp_path, QUICK)
+    inference(data, model_dir, tmp_path, QUICK)
+    assert "resumed after 3 of 3 batches" in capsys.readouterr().out
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
