@@ -10,6 +10,8 @@ from option_checks import bucket_problems, is_s3_folder, pair_problems
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
 
+_KEY = re.compile(r"arn:aws[a-z-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
@@ -123,6 +125,8 @@ class Setup:
         problems = bucket_problems(self.bucket)
         if self.data and not is_s3_folder(self.data):
             problems.append(f"--data: {self.data!r} is not of the form s3://bucket/prefix")
+        if self.kms_key is not None and not _KEY.fullmatch(self.kms_key):
+            problems.append(f"--kms-key: {self.kms_key!r} is not of the form arn:aws:kms:region:123456789012:key/id")
         if self.account is not None and not re.fullmatch(r"\d{12}", self.account):
             problems.append(f"--account: {self.account!r} is not a number of 12 digits")
         return problems

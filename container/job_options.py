@@ -30,6 +30,8 @@ class Training:
         problems = name_problems(self.name) + data_problems("data", self.data)
         if self.pretrained_data:
             problems += data_problems("pretrained-data", self.pretrained_data)
+        if self.resume_from:
+            problems += name_problems(self.resume_from, flag="resume-from", most=63)
         if self.spot and self.warm_pool_minutes:
             problems.append(
                 "--warm-pool-minutes: a warm pool cannot be had on spot instances; add --spot false or leave it out"

@@ -152,6 +152,8 @@ def _look(aws: Aws, operation: str, absent: str, **request: str) -> dict[str, An
     try:
         return aws.call("s3", operation, **request)
     except AwsError as error:
+        if not error.code:  # nothing was asked yet: no credentials, no region
+            raise
         what = "/".join(request.values())
         raise AwsError(absent if error.is_absent else f"{error}: s3://{what}", error.code) from None
 

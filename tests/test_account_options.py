@@ -43,8 +43,16 @@ def test_what_cannot_be_meant_is_named(flags: list[str], sentence: str) -> None:
     assert sentence in refusal(*flags)
 
 
-def test_an_account_number_has_12_digits() -> None:
-    assert "--account: '42' is not a number of 12 digits" in refusal("--account", "42", schema=Setup)
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--account", "42"], "--account: '42' is not a number of 12 digits"),
+        (["--data", "s3://bucket"], "--data: 's3://bucket' is not of the form s3://bucket/prefix"),
+        (["--kms-key", "my-key"], "--kms-key: 'my-key' is not of the form arn:aws:kms:region:123456789012:key/id"),
+    ],
+)
+def test_what_a_policy_cannot_hold_is_named(flags: list[str], sentence: str) -> None:
+    assert sentence in refusal(*flags, schema=Setup)
 
 
 def test_the_name_of_a_job_is_asked_for() -> None:

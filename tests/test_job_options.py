@@ -23,6 +23,7 @@ MODEL = ("--model", "faces-261124-031500")
         (Training, (*DATA, "--environment", "A"), "--environment: 'A' is not of the form name=value"),
         (Training, (*DATA, "--pretrained-data", "http://x"), "--pretrained-data: 'http://x' is neither"),
         (Training, (*DATA, "--input-mode", "Pipe"), "unknown value 'Pipe'"),
+        (Training, (*DATA, "--resume-from", "s3://b/c"), "--resume-from: 's3://b/c' may hold letters"),
         (Tuning, (), "--search: needed"),
         (Tuning, ("--search", "lr=1:2", "--max-jobs", "2", "--max-parallel-jobs", "3"), "3 is more than --max-jobs 2"),
         (Tuning, ("--search", "lr"), "--search: 'lr' is not of the form name=value"),
