@@ -99,14 +99,12 @@ def train(
         run_dir = Path(output_dir) / position.run_name
         print(f"resumed at epoch {position.epoch + 1}, after {position.steps_done} steps", flush=True)
     run = Run(args, data, learner, position, checkpoints, Tracker(run_dir))
-    run.begin(run_dir)
+    run.begin()
 
     # the epochs; from here on a signal saves first
-    if stop is None:
-        stop = StopRequest()
-    else:
+    if stop:
         stop.listen()
-    run.train(train_loader, val_loader, stop)
+    run.train(train_loader, val_loader, stop or StopRequest())
 
     # the best of them; a stopped run has seconds left, so its report is written when it is resumed
     run.publish(Path(model_dir))
@@ -147,14 +145,18 @@ class Run:
         patience = self.args.patience
         return self.position.epoch >= self.args.epochs or 0 < patience <= self.position.epochs_since_best
 
-    def begin(self, folder: Path) -> None:
-        """Commit a checkpoint, then make the run folder: in this order it stays that of this run, whatever happens."""
+    def begin(self) -> None:
+        """Commit the first checkpoint, then write what the run folder says from its beginning.
+
+        In this order, so that the folder's name stays that of this run, whenever it is killed and started again.
+        """
         self.save()
         self.checkpoints.wait()
+        folder = self.tracker.folder
         with replacing(folder / "config.json") as file:
             file.write(json.dumps(asdict(self.args), indent=2) + "\n")
         self.data.write_split(folder / "split.csv")
-        self.tracker.write_history(self.position.history)  # of a resumed run, that may be on another machine
+        self.tracker.write_history(self.position.history)  # a resumed run may have no epoch left, on another machine
 
     def train(self, train_loader: Loader, val_loader: Loader, stop: StopRequest) -> None:
         """Train to the end, or until a stop is requested; either way everything is committed then."""

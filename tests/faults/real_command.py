@@ -45,6 +45,7 @@ SAVE_EVENTS = (
     ("step-", ".json", flags.DELETE),
 )
 COMMITTED = SAVE_EVENTS[5]
+MOST_SECONDS = 600  # for whatever takes seconds, on a machine that has much else to do
 WATCHED = flags.CREATE | flags.MODIFY | flags.MOVED_TO | flags.DELETE
 
 
@@ -116,7 +117,7 @@ class Job:
             for number in numbers:
                 process.send_signal(number)
             started = time.monotonic()
-            code = process.wait(120)
+            code = process.wait(MOST_SECONDS)
             self.seconds_to_end.append(time.monotonic() - started)
             return code
 
@@ -126,7 +127,7 @@ class Job:
             started = time.monotonic()
             next(happened())
             boot_seconds = time.monotonic() - started
-            assert process.wait(120) == 0, self.log[-2000:]
+            assert process.wait(MOST_SECONDS) == 0, self.log[-2000:]
         return boot_seconds
 
     @contextmanager
@@ -136,7 +137,7 @@ class Job:
             for name in ("checkpoints", "model"):
                 watcher.add_watch(self.folder / name, WATCHED)
 
-            def happened(seconds: float = 120) -> Iterator[Event]:
+            def happened(seconds: float = MOST_SECONDS) -> Iterator[Event]:
                 end = time.monotonic() + seconds
                 while process.poll() is None and (left := end - time.monotonic()) > 0:
                     yield from watcher.read(timeout=min(left, 0.2) * 1000)

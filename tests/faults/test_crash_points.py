@@ -77,7 +77,7 @@ def test_a_process_that_ends_at_any_file_operation_of_a_save_leaves_the_newest_c
     program = PROGRAM.format(here=str(HERE), code=str(CODE))
     environ = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, str(tmp_path)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert "warning" not in done.stderr, "what was committed holds, so none is found damaged"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from real_command import FLAGS, Job
+from real_command import FLAGS, MOST_SECONDS, Job
 
 from artifact import load
 from config import TrainConfig
@@ -50,7 +50,7 @@ def failure(job: Job) -> str:
 
 def end(job: Job) -> int:
     with job.start() as process:
-        return process.wait(120)
+        return process.wait(MOST_SECONDS)
 
 
 def test_a_disk_that_fills_up_loses_nothing_and_with_room_the_run_goes_on_to_the_same_bits(

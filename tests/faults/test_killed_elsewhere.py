@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from inotify_simple import Event, INotify, flags
 from PIL import Image
-from real_command import CODE, FLAGS, Job
+from real_command import CODE, FLAGS, MOST_SECONDS, Job
 
 from artifact import Description, publish
 from config import InferenceConfig
@@ -21,7 +21,7 @@ from inference import inference
 from labels import MASKED_FACES
 
 
-def happening(watcher: INotify, process: subprocess.Popen[str], seconds: float = 120) -> Iterator[Event]:
+def happening(watcher: INotify, process: subprocess.Popen[str], seconds: float = MOST_SECONDS) -> Iterator[Event]:
     """What happens in the watched folders until the process ends."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
@@ -44,7 +44,7 @@ def test_sigterm_while_pictures_are_decoded_ends_before_the_last_of_them(module_
                     opened.add(folders[event.wd] / event.name)
                     process.send_signal(signal.SIGTERM)
                     break
-            assert process.wait(60) == 128 + signal.SIGTERM
+            assert process.wait(MOST_SECONDS) == 128 + signal.SIGTERM, "no step was taken"
         opened |= {folders[event.wd] / event.name for event in watcher.read(timeout=0) if event.name}
     assert 0 < len(opened) < len(pictures)
     assert not list((tmp_path / "job/model").iterdir())
@@ -81,10 +81,10 @@ def test_batch_inference_that_is_ended_half_way_goes_on_and_leaves_the_same_byte
             with start(output) as process:
                 next(itertools.islice(happening(watcher, process), 4, None))  # after three answers
                 process.send_signal(number)
-                assert process.wait(60) == code
+                assert process.wait(MOST_SECONDS) == code
         assert not (output / "output.csv").exists()
     with start(output) as process:
-        assert process.wait(120) == 0
+        assert process.wait(MOST_SECONDS) == 0
     assert (tmp_path / "log").read_text().count("resumed after") == 2
     assert (output / "output.csv").read_bytes() == whole.read_bytes()
     assert [path.name for path in output.iterdir()] == ["output.csv"]
