@@ -44,13 +44,13 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && pip install --require-hashes --no-deps --requirement /tmp/build.lock \
  && pip install --require-hashes --no-deps --no-build-isolation --requirement /tmp/requirements.lock
 # What a job never reads: static archives, headers, the packages' own tests, and the multi-GPU solver that nothing
-# links. Triton's headers stay, its compiler includes them.
+# links. Triton is the compiler behind torch.compile, which needs a C compiler besides and which no verb uses.
 WORKDIR /opt/venv/lib
 RUN du -sm /opt/venv \
  && find . -name '*.a' -delete \
  && find . -name 'libcusolverMg.so*' -delete \
  && find . -path '*/torch/bin/protoc*' -delete \
- && find . -path '*/triton/*' -prune -o -type d -name include -prune -exec rm -rf {} + \
+ && find . -type d \( -path '*/site-packages/triton' -o -name include \) -prune -exec rm -rf {} + \
  && find . -type d -name tests -prune -exec rm -rf {} + \
  && python -m compileall -q -j 0 . \
  && du -sm /opt/venv
@@ -66,9 +66,7 @@ ENV PATH=/opt/job/bin:/opt/venv/bin:$PATH \
     NVIDIA_DISABLE_REQUIRE=1 \
     HOME=/tmp \
     XDG_CACHE_HOME=/tmp/cache \
-    MPLCONFIGDIR=/tmp/cache/matplotlib \
-    TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor \
-    TRITON_CACHE_DIR=/tmp/cache/triton
+    MPLCONFIGDIR=/tmp/cache/matplotlib
 COPY --from=builder /opt/venv /opt/venv
 WORKDIR /opt/job
 COPY code/ code/

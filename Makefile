@@ -148,6 +148,10 @@ tune: .venv/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0
 fuzz: .venv/dev  ## 100,000 damaged pictures, headers and connections against the server
 	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/test_serve_fuzz.py
 
+.PHONY: bench
+bench: .venv/dev  ## training and inference against the seed's pipeline and against their ceiling, as ratios
+	PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_train.py $(ARGS)
+
 .PHONY: bench-serve
 bench-serve: .venv/dev  ## the server against the usual handler and against its ceiling, as ratios
 	PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_serve.py $(ARGS)

@@ -15,6 +15,7 @@ from model import TinyModel
 from optimization import (
     _OPTIMIZERS,
     ExponentialMovingAverage,
+    _groups,
     _schedules,
     create_optimizer,
     create_schedule,
@@ -121,8 +122,28 @@ def test_the_learning_rate_is_that_of_all_groups() -> None:
     assert get_lr(optimizer) == 0.025
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_the_fused_form_on_a_cpu_takes_the_steps_of_the_plain_one_and_goes_on_from_its_state(name: str) -> None:
+    torch.manual_seed(0)
+    model = network()
+    twin = copy.deepcopy(model)
+    optimizer = create_optimizer(name, model, lr=0.1, weight_decay=0.1)
+    assert optimizer.param_groups[0]["fused"]
+    reference = getattr(optim, name)(list(_groups(twin, 0.1)), lr=0.1, foreach=False)
+    for _ in range(3):
+        take_step(model, optimizer)
+        take_step(twin, reference)
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    resumed = copy.deepcopy(model)
+    other = create_optimizer(name, resumed, lr=0.1, weight_decay=0.1)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    take_step(model, optimizer)
+    take_step(resumed, other)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", _OPTIMIZERS)
 def test_every_optimizer_moves_the_weights_on_a_gpu(name: str) -> None:
     model = nn.Linear(4, 3).cuda()

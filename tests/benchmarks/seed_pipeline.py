@@ -1,0 +1,83 @@
+"""The yardstick: the pipeline that the seed's README describes, written anew as everybody writes it.
+
+PIL opens and decodes the whole picture, torchvision's transforms work on one picture at a time, and a DataLoader with
+worker processes makes batches. In its favour, workers stay alive between epochs, which the seed's did not.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from images import SEED_MEAN, SEED_STD
+
+
+class AddGaussianNoise:
+    def __init__(self, mean: float, std: float) -> None:
+        self.mean, self.std = mean, std
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        return tensor + torch.randn(tensor.size()) * self.std + self.mean
+
+
+def base_transform(size: tuple[int, int]) -> transforms.Compose:
+    return transforms.Compose(
+        [transforms.Resize(size, Image.BILINEAR), transforms.ToTensor(), transforms.Normalize(SEED_MEAN, SEED_STD)]
+    )
+
+
+def custom_transform(size: tuple[int, int]) -> transforms.Compose:
+    return transforms.Compose(
+        [
+            transforms.CenterCrop((320, 256)),
+            transforms.Resize(size, Image.BILINEAR),
+            transforms.ColorJitter(0.1, 0.1, 0.1, 0.1),
+            transforms.ToTensor(),
+            transforms.Normalize(SEED_MEAN, SEED_STD),
+            AddGaussianNoise(0.0, 0.1),
+        ]
+    )
+
+
+class SeedDataset(Dataset[tuple[Tensor, int]]):
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], transform: transforms.Compose) -> None:
+        self.paths, self.labels, self.transform = list(paths), [int(label) for label in labels], transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.open(self.paths[index])), self.labels[index]
+
+
+class SeedLoader:
+    """Batches (images, labels) on a device, epoch after epoch."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        transform: transforms.Compose,
+        *,
+        batch_size: int,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        self.device = device
+        self.loader = DataLoader(
+            SeedDataset(paths, labels, transform),
+            batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.loader:
+            yield images.to(self.device), labels.to(self.device)
