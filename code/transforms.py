@@ -9,8 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +22,7 @@ from environment import cpu_count
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision convert to grey
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 _BLOCK = 8  # pictures
+_NORMAL = torch.special.ndtri((torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)).float().numpy()
 
 
 def in_blocks(change: Callable[..., Tensor], *batches: Tensor) -> Tensor:
@@ -60,17 +64,23 @@ def add_noise(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
     On a CPU as many threads as there are CPUs draw it, each block of samples with a generator of its own, so that the
     result does not depend on how many they are.
     """
-    batch, channels, height, width = images.shape
-    noise = torch.empty((batch, height, width, channels), device=images.device)
-    blocks = torch.split(noise, _BLOCK) if images.device.type == "cpu" else (noise,)
+    if images.device.type != "cpu":
+        seed = int(torch.randint(2**62, (), generator=generator))
+        draw = torch.Generator(images.device).manual_seed(seed)
+        return images.add_(torch.empty_like(images).normal_(0.0, std, generator=draw))
+    rows = images.permute(0, 2, 3, 1).numpy()
+    blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
     seeds = torch.randint(2**62, (len(blocks),), generator=generator).tolist()
-
-    def draw(block: Tensor, seed: int) -> None:
-        block.normal_(0.0, std, generator=torch.Generator(block.device).manual_seed(seed))
-
     with ThreadPoolExecutor(min(len(blocks), cpu_count())) as pool:
-        list(pool.map(draw, blocks, seeds))
-    return images.add_(noise.permute(0, 3, 1, 2))
+        list(pool.map(_add_normal, blocks, seeds, repeat(_NORMAL * np.float32(std))))
+    return images
+
+
+def _add_normal(block: NDArray[np.float32], seed: int, quantiles: NDArray[np.float32]) -> None:
+    """Add random ones out of 65,536 quantiles: Gaussian to 16 bits, in half the time that torch's generator takes."""
+    generator = np.random.Generator(np.random.SFC64(seed))
+    words = generator.integers(1 << 64, size=-(-block.size // 4), dtype=np.uint64)
+    block += quantiles.take(words.view(np.uint16)[: block.size], mode="clip").reshape(block.shape)
 
 
 def uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
