@@ -58,6 +58,11 @@ class Container:
         except (OSError, http.client.HTTPException):
             return 0
 
+    def until(self, status: int) -> None:
+        """Return when /ping answers so; fail if the container ends instead."""
+        while self.ping() != status:
+            assert docker("inspect", "--format={{.State.Running}}", self.name).stdout.strip() == "true", self.log()
+
     @property
     def exit_code(self) -> int:
         return int(docker("inspect", "--format={{.State.ExitCode}}", self.name).stdout)
@@ -92,10 +97,7 @@ def serving(
 )
 def test_the_image_serves_as_sagemaker_asks(model_dir: Path, user: str, options: list[str]) -> None:
     with serving(model_dir, user=user, options=options) as server:
-        statuses = {server.ping()}
-        while 200 not in statuses:
-            statuses.add(server.ping())
-        assert statuses <= {0, 503, 200}
+        server.until(200)
         proposed = server.call("GET", "/execution-parameters").json()
         assert proposed["MaxConcurrentTransforms"] * proposed["MaxPayloadInMB"] <= 100
         for content_type in ("image/jpeg", "image/png", "application/x-image", "application/octet-stream", ""):
@@ -118,8 +120,7 @@ def test_the_image_serves_as_sagemaker_asks(model_dir: Path, user: str, options:
 
 def test_docker_stop_answers_every_request_in_flight(model_dir: Path) -> None:
     with serving(model_dir) as server:
-        while server.ping() != 200:
-            pass
+        server.until(200)
         with ThreadPoolExecutor(65) as clients:
             connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(64)]
             for connection in connections:  # headers and half of a body have come when the server is told to end
@@ -128,8 +129,7 @@ def test_docker_stop_answers_every_request_in_flight(model_dir: Path) -> None:
                 connection.endheaders(GOOD[:1000])
             started = time.monotonic()
             stopping = clients.submit(docker, "stop", "--time=30", server.name)
-            while server.ping() != 503:
-                pass
+            server.until(503)
 
             def finish(connection: http.client.HTTPConnection) -> int:
                 connection.send(GOOD[1000:])
@@ -144,8 +144,7 @@ def test_docker_stop_answers_every_request_in_flight(model_dir: Path) -> None:
 
 def test_the_port_is_the_one_that_sagemaker_names(model_dir: Path) -> None:
     with serving(model_dir, port=9123, SAGEMAKER_BIND_TO_PORT=9123) as server:
-        while server.ping() != 200:
-            pass
+        server.until(200)
         assert "listening: http://0.0.0.0:9123" in server.log()
 
 
