@@ -150,7 +150,7 @@ fuzz: .venv/dev  ## 100,000 damaged pictures, headers and connections against th
 
 .PHONY: bench
 bench: .venv/dev  ## training and inference against the seed's pipeline and against their ceiling, as ratios
-	PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_train.py $(ARGS)
+	GOMP_SPINCOUNT=10000 PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_train.py $(ARGS)
 
 .PHONY: bench-serve
 bench-serve: .venv/dev  ## the server against the usual handler and against its ceiling, as ratios

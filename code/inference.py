@@ -26,6 +26,10 @@ from environment import existing_folder, guard, replacing, write_message
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
 
+# Torch's threads wait for each other by spinning, a millisecond unless told otherwise before it is loaded: on CPUs that
+# also decode, that is half of the time.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import numpy as np
 import pandas as pd
 import torch

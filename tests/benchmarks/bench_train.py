@@ -1,6 +1,8 @@
 """Training and batch inference against the seed's pipeline and against their own ceiling, in one run.
 
-    PYTHONPATH=code:container python tests/benchmarks/bench_train.py --rounds 3
+    GOMP_SPINCOUNT=10000 PYTHONPATH=code:container python tests/benchmarks/bench_train.py --rounds 3
+
+The first variable is what train.py and inference.py set for themselves.
 
     seed      Pillow, torchvision's transforms, a DataLoader with 2 workers; seed/2 with half as many as there are CPUs
     cold      ours in the first epoch: decode and all
@@ -355,7 +357,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
         folder, store_dir = draw_pictures(scratch / "train", 32, 256), scratch / "store"
-        plain = TrainConfig(resize=tuple(args.size), batch_size=args.batch_size, optimizer="AdamW")
+        # who validates is decoded in the first epoch, too, and not counted: few
+        plain = TrainConfig(resize=tuple(args.size), batch_size=args.batch_size, optimizer="AdamW", val_ratio=0.02)
         if "loader" in args.parts:
             bench_loader(plain, folder, store_dir, device, args.rounds)
         for model in models if "networks" in args.parts else ():
