@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--size", nargs=2, type=int, default=(128, 96))
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--data", type=Path, help="profile folders with photographs, instead of drawn pictures")
     args = parser.parse_args()
     device = select_device(args.device)
     use_cpus()
@@ -256,7 +257,7 @@ def main() -> None:
         scratch = Path(scratch_name)
         if "commands" in args.parts:  # first: Linux counts the memory of whoever starts a process as the process's own
             bench_commands(scratch)
-        folder, store_dir = draw_pictures(scratch / "train", 32, 256), scratch / "store"
+        folder, store_dir = args.data or draw_pictures(scratch / "train", 32, 256), scratch / "store"
         # who validates is decoded in the first epoch, too, and not counted: few
         plain = TrainConfig(resize=tuple(args.size), batch_size=args.batch_size, optimizer="AdamW", val_ratio=0.02)
         if "loader" in args.parts:
