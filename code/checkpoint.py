@@ -7,8 +7,9 @@
 4. The state is frozen to bytes between two steps, and a thread writes the bytes while training goes on, one checkpoint
    at a time. What goes wrong there is raised in training, by the next call; the last call is `wait`.
 5. Loading takes the newest that holds; one that is damaged is named, and the one before is used.
-6. A checkpoint of other data or another configuration is refused, unless the user insists (`--resume force`). On
-   another processor, or with other versions, training goes on; that its bits may differ is said.
+6. A checkpoint of other data or another configuration is refused, unless the user insists (`--resume force`) or it
+   was made before the first step. On another processor, or with other versions, training goes on; that its bits may
+   differ is said.
 7. What a killed run left half-written is removed when the next one starts. Anything else in the folder, such as the
    `.sagemaker-uploading` of SageMaker's copy to S3, is not ours and is ignored.
 
@@ -123,6 +124,9 @@ class Checkpoints:
             problem, manifest, data = _read(path)
             if problem:
                 print(f"warning: a checkpoint {problem}; trying the one before: {path}", file=sys.stderr)
+                continue
+            if resume == "auto" and manifest["step"] == 0 and manifest["fingerprint"] != self.fingerprint:
+                _remove(path)  # rule 6: the data were mended after a refusal, say, and nothing is lost
                 continue
             if resume == "auto":
                 self._refuse_other(manifest["fingerprint"])

@@ -238,6 +238,14 @@ def test_another_configuration_is_refused_naming_what_differs(checkpoints: Check
     assert other.load("force") is not None
 
 
+def test_a_checkpoint_from_before_the_first_step_stands_in_nobodys_way(checkpoints: Checkpoints) -> None:
+    commit(checkpoints, 0)
+    assert again(checkpoints).load() is not None
+    other = again(checkpoints, lr=0.2)
+    assert other.load() is None
+    assert list(other.folder.iterdir()) == []
+
+
 def test_other_versions_or_another_processor_are_said_but_not_refused(
     checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
 ) -> None:
