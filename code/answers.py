@@ -1,6 +1,5 @@
 """Truths and answers, joined on ImageID: what evaluation scores. No torch, no pandas."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ from environment import existing_folder
 from errors import DataError
 from labels import MASKED_FACES, LabelScheme
 from metrics import Matrix
+from table import ANSWERS, SCHEME, read_table
 
-TRUTHS, ANSWERS, PERSONS, SCHEME = "gt.csv", "output.csv", "persons.csv", "scheme.json"
+TRUTHS, PERSONS = "gt.csv", "persons.csv"
 PERSON_COLUMNS = ("person", "id")
 
 Numbers = NDArray[np.int64]
@@ -69,27 +69,12 @@ def read_answers(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> An
 
 
 def _read_rows(path: Path, *columns: str) -> Rows:
-    """A csv file by ImageID, with one of `columns` at least."""
-    if not path.is_file():
-        raise DataError(f"there is no {path.name}, expected columns ImageID and {' or '.join(columns)}: {path}")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            rows, found = list(reader), reader.fieldnames or ()
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.name} cannot be read as csv in UTF-8 ({error}): {path}") from None
-    if "ImageID" not in found or not set(columns) & set(found):
-        header = ",".join(found)
-        raise DataError(f"{path.name} starts with {header!r}, expected ImageID and {' or '.join(columns)}: {path}")
-    if not rows:
-        raise DataError(f"{path.name} has no rows, expected one for each picture: {path}")
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values() or not row["ImageID"]:
-            raise DataError(f"row {number} of {path.name} does not fill the {len(found)} columns of its header: {path}")
-    times = Counter(row["ImageID"] for row in rows)
+    """A table by ImageID, with one of `columns` at least; raises DataError where a picture has several rows."""
+    table = read_table(path, *columns)
+    times = Counter(table.names)
     if repeated := [key for key in times if times[key] > 1]:
         raise DataError(f"{path.name} has several rows for {_some(repeated)}, expected one for each: {path}")
-    return {row["ImageID"]: row for row in rows}
+    return {row["ImageID"]: row for row in table.rows}
 
 
 def _check_same_pictures(truths: Rows, answers: Rows, path: Path) -> None:

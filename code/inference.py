@@ -9,11 +9,10 @@ classes mean; a picture that cannot be read keeps its row, without an answer.
 
 import base64
 import hashlib
-import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, Self
 
 from arguments import parse
 from config import InferenceConfig, InferencePaths
-from environment import existing_folder, guard, replacing, write_message
+from environment import guard, write_message
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
@@ -31,7 +30,6 @@ if __name__ == "__main__":  # a mistyped flag and --help are answered before the
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -42,11 +40,12 @@ from checkpoint import surroundings
 from decoding import stream
 from devices import place, select_device, select_dtype, use_cpus
 from errors import ConfigError, DataError, ImageError, ModelError
-from images import Preparation, is_image_file
+from images import Preparation
 from journal import Journal
 from labels import MASKED_FACES
 from memory import Parts
 from store import refuse_or_skip
+from table import Table, find_pictures, write_answers
 from tracking import progress
 
 __all__ = ["inference", "load_model", "main", "predict"]
@@ -64,7 +63,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     Each batch of answers is noted beside output.csv, so that a job that was killed goes on where it was when it is
     started again, and leaves the same bytes.
     """
-    table, files = read_table(Path(data_dir))
+    table, files = find_pictures(Path(data_dir))
     device = select_device(args.device)
     use_cpus()
     model, description = load_described(Path(model_dir), args)
@@ -91,7 +90,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
             journal.remove()
             raise
         probabilities = np.concatenate([part.probabilities for part in predicted])  # (pictures, classes)
-        output = write_output(Path(output_dir), table, probabilities, bad, description, args)
+        output = write_answers(Path(output_dir), answered(table, probabilities, bad, args), description.scheme)
         journal.remove()
     for index in sorted(bad):
         print(f"no answer: {bad[index]}", file=sys.stderr)
@@ -130,28 +129,6 @@ def load_described(model_dir: Path, args: InferenceConfig) -> tuple[nn.Module, D
                 f"{flag} {asked} contradicts the model, which was trained with {found}; leave the flag out"
             )
     return model, description
-
-
-def read_table(data_dir: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """The rows of info.csv and the file of each; without info.csv, every picture below the folder, sorted."""
-    existing_folder(data_dir, "SM_CHANNEL_EVAL", "info.csv and images/, or pictures")
-    info = data_dir / "info.csv"
-    if info.exists():
-        try:
-            table = pd.read_csv(info, dtype=str, keep_default_na=False)
-        except ValueError as error:  # what pandas raises for an empty or torn table
-            raise DataError(f"cannot be read as a table ({error}): {info}") from None
-        if "ImageID" not in table:
-            raise DataError(
-                f"no column ImageID, expected ImageID,ans; columns are {', '.join(map(str, table))}: {info}"
-            )
-    else:
-        found = [path for path in sorted(data_dir.rglob("[!.]*")) if path.is_file() and is_image_file(path.name)]
-        table = pd.DataFrame({"ImageID": [path.relative_to(data_dir).as_posix() for path in found]})
-    if table.empty:
-        raise DataError(f"no pictures to label, expected rows in info.csv or picture files: {data_dir}")
-    images = data_dir / "images" if info.exists() and (data_dir / "images").is_dir() else data_dir
-    return table, [images / name for name in table["ImageID"]]
 
 
 @dataclass(frozen=True)
@@ -227,32 +204,21 @@ def predict(
         yield Predicted(found.float().softmax(1).cpu().numpy(), errors)
 
 
-def write_output(
-    output_dir: Path,
-    table: pd.DataFrame,
-    probabilities: NDArray[np.float32],
-    bad: dict[int, ImageError],
-    description: Description,
-    args: InferenceConfig,
-) -> Path:
-    """Write output.csv: all columns of the table, `ans`, and what was asked for besides."""
-    readable = np.array([index not in bad for index in range(len(table))])
-    answers = pd.Series(probabilities.argmax(1), dtype="Int64").where(readable)
-    table = table.assign(ans=answers)
+def answered(
+    table: Table, probabilities: NDArray[np.float32], bad: dict[int, ImageError], args: InferenceConfig
+) -> Table:
+    """The table with `ans`, and what was asked for besides; a picture without an answer has empty cells."""
+
+    def readable(values: Iterable[object]) -> list[object]:
+        return [None if index in bad else value for index, value in enumerate(values)]
+
+    table = table.with_column("ans", readable(probabilities.argmax(1)))
     if args.status:
-        table["status"] = [bad[index].code if index in bad else "ok" for index in range(len(table))]
+        table = table.with_column("status", (bad[row].code if row in bad else "ok" for row in range(len(table.rows))))
     if args.save_probabilities:
-        columns = {f"probability_{label}": probabilities[:, label] for label in range(probabilities.shape[1])}
-        table = table.assign(**{name: pd.Series(values).where(readable) for name, values in columns.items()})
-    scheme_path = output_dir / "scheme.json"  # evaluation needs to know what numbers of another scheme mean
-    if description.scheme == MASKED_FACES:
-        scheme_path.unlink(missing_ok=True)
-    else:
-        with replacing(scheme_path) as file:
-            file.write(json.dumps(description.scheme.to_dict(), indent=2) + "\n")
-    with replacing(output_dir / "output.csv") as file:
-        table.to_csv(file, index=False, lineterminator="\n")
-    return output_dir / "output.csv"
+        for label, column in enumerate(probabilities.T):  # (pictures,)
+            table = table.with_column(f"probability_{label}", readable(column))
+    return table
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from account_options import Connection, JobPlace, Place, Rehearsal, Submission
-from answers import ANSWERS, SCHEME, TRUTHS, read_answers
+from answers import TRUTHS, read_answers
 from arguments import parse
 from aws import Aws, AwsError
 from config import EvaluationConfig
@@ -24,6 +24,7 @@ from request_parts import evaluation_uri, has_other_chip, has_several_gpus, imag
 from resuming import check_resumable, checkpoints_of
 from staging import needed_there, refuse_large, stage, training_channels
 from submission import Plan, offer
+from table import ANSWERS, SCHEME
 
 Words = Sequence[str]
 Environ = Mapping[str, str]

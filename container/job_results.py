@@ -6,7 +6,8 @@ from aws import Aws, AwsError
 from errors import JobError
 from job_watch import KINDS, Job, describe, find
 from s3_files import extract, fetch, fetch_folder
-from transform_results import write_output, write_scheme
+from table import write_answers
+from transform_results import find_scheme, join
 
 
 def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> list[Path]:
@@ -27,9 +28,9 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
         case "TransformJob":
             answers = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
             _refuse_nothing(job, answers)
-            output = write_output(answers, folder / "answers", info, folder / "output.csv")
-            write_scheme(aws, job.facts["ModelName"], answers, folder)
-            return [output, folder / "answers"]
+            table = join(answers, folder / "answers", info)
+            scheme = find_scheme(aws, job.facts["ModelName"], answers, folder)
+            return [write_answers(folder, table, scheme), folder / "answers"]
         case "ProcessingJob":
             outputs = job.facts["ProcessingOutputConfig"]["Outputs"]
             paths = [path for output in outputs for path in fetch_folder(aws, output["S3Output"]["S3Uri"], folder)]

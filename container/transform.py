@@ -28,8 +28,9 @@ from arguments import folder, knob, parse
 from environment import run
 from errors import DataError
 from labels import LabelScheme
+from table import find_pictures, find_root, write_answers
 from transform_client import Endpoint, Parameters
-from transform_output import Answers, find_objects, write_table
+from transform_output import Answers, find_objects
 from transform_server import local_server
 
 
@@ -59,11 +60,8 @@ def main() -> None:
 def transform(config: TransformConfig) -> Path:
     """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError, and then writes none."""
     with serving(config) as endpoint:
-        # Torch, which comes along, takes seconds; the server loads its own meanwhile.
-        from inference import read_table
-
-        table, _ = read_table(config.data_dir)
-        prefix = find_prefix(config.data_dir)
+        table, _ = find_pictures(config.data_dir)
+        prefix = find_root(config.data_dir)
         endpoint.wait()
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)
         answers = Answers(config.output_dir / "transform")
@@ -71,8 +69,8 @@ def transform(config: TransformConfig) -> Path:
     table, reasons = answers.join(table)
     for name, reason in reasons.items():
         print(f"no answer: {reason}: {prefix / name}", file=sys.stderr)
-    output = write_table(config.output_dir, table, read_scheme(config))
-    print(f"pictures={len(table)}; unreadable={len(reasons)}; output: {output}", flush=True)
+    output = write_answers(config.output_dir, table, read_scheme(config))
+    print(f"pictures={len(table.rows)}; unreadable={len(reasons)}; output: {output}", flush=True)
     return output
 
 
@@ -85,12 +83,6 @@ def serving(config: TransformConfig) -> Iterator[Endpoint]:
         return
     with local_server(config.model_dir, config.max_payload_mb) as (url, is_alive):
         yield build(url, is_alive=is_alive)
-
-
-def find_prefix(data_dir: Path) -> Path:
-    """The folder that ImageIDs start from, as in code/inference.py."""
-    has_folder = (data_dir / "info.csv").exists() and (data_dir / "images").is_dir()
-    return data_dir / "images" if has_folder else data_dir
 
 
 def send_all(endpoint: Endpoint, prefix: Path, answers: Answers, parameters: Parameters) -> None:

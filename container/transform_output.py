@@ -1,15 +1,13 @@
-"""The objects of a transform job, the NAME.out of each, and the table that they are joined to."""
+"""The objects of a transform job, and the NAME.out of each, which are joined to info.csv."""
 
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from environment import replacing
 from errors import DataError
-from labels import MASKED_FACES, LabelScheme
+from table import PICTURES, Table
 
 STAMP = ".transform.json"
 
@@ -17,7 +15,7 @@ STAMP = ".transform.json"
 def find_objects(prefix: Path) -> list[str]:
     """Every file below a folder as S3 would list it, by name; but for the table that the answers are joined to."""
     names = [path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()]
-    return sorted(name for name in names if name != "info.csv")
+    return sorted(name for name in names if name != PICTURES)
 
 
 @dataclass(frozen=True)
@@ -60,21 +58,18 @@ class Answers:
         record = _read_json(self.path(name))
         return record if isinstance(record, dict) and "prediction" in record else None
 
-    def join(self, table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    def join(self, table: Table) -> tuple[Table, dict[str, str]]:
         """The table with a column `ans`, and why a picture has none; raises DataError if no picture has one."""
-        records = {name: self.read(name) for name in table["ImageID"]}
-        predictions = [(records[name] or {}).get("prediction") for name in table["ImageID"]]
-        reasons = {
-            name: _reason(record) for name, record in records.items() if (record or {}).get("prediction") is None
-        }
+        records = {name: self.read(name) or {} for name in table.names}
+        reasons = {name: _reason(record) for name, record in records.items() if record.get("prediction") is None}
         if len(reasons) == len(records):
             name, reason = next(iter(reasons.items()))
-            raise DataError(f"none of the {len(table)} pictures can be used: {reason}: {name}")
-        return table.assign(ans=pd.Series(predictions, dtype="Int64")), reasons
+            raise DataError(f"none of the {len(table.rows)} pictures can be used: {reason}: {name}")
+        return table.with_column("ans", (records[name].get("prediction") for name in table.names)), reasons
 
 
-def _reason(record: dict[str, object] | None) -> str:
-    error = (record or {}).get("error")
+def _reason(record: dict[str, object]) -> str:
+    error = record.get("error")
     if isinstance(error, dict) and "message" in error:
         return str(error["message"]).removesuffix(": the picture")
     return "there is no such picture"
@@ -85,16 +80,3 @@ def _read_json(path: Path) -> object:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def write_table(output_dir: Path, table: pd.DataFrame, scheme: LabelScheme | None) -> Path:
-    """Write output.csv as code/inference.py does; and scheme.json, unless the classes are those of masked faces."""
-    scheme_path = output_dir / "scheme.json"
-    if scheme in (None, MASKED_FACES):
-        scheme_path.unlink(missing_ok=True)
-    else:
-        with replacing(scheme_path) as file:
-            file.write(json.dumps(scheme.to_dict(), indent=2) + "\n")
-    with replacing(output_dir / "output.csv") as file:
-        table.to_csv(file, index=False, lineterminator="\n")
-    return output_dir / "output.csv"

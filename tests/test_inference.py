@@ -131,19 +131,6 @@ def test_without_info_csv_every_picture_of_the_folder_is_labelled(
     assert list(table["ImageID"]) == sorted(f"images/{path.name}" for path in (data / "images").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [("", "cannot be read as a table"), ("name,ans\na.jpg,0\n", "no column ImageID"), ("ImageID,ans\n", "no pictures")],
-)
-def test_a_table_that_is_none_is_a_sentence(
-    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path, content: str, sentence: str
-) -> None:
-    data, _ = eval_folder(3)
-    (data / "info.csv").write_text(content)
-    with pytest.raises(DataError, match=sentence):
-        inference(data, model_dir, tmp_path / "output", QUICK)
-
-
 def test_flags_must_not_contradict_the_model(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
     data, _ = eval_folder(3)
     with pytest.raises(ConfigError, match="contradicts the model"):

@@ -12,8 +12,9 @@ import transform_results
 from answers import read_answers
 from aws import AwsError
 from errors import DataError
-from labels import MASKED_FACES
-from transform_results import write_output, write_scheme
+from labels import MASKED_FACES, LabelScheme
+from table import Table, write_answers
+from transform_results import find_scheme, join
 
 PETS = {"name": "pets", "classes": ["cat", "dog"], "tasks": []}
 
@@ -31,6 +32,10 @@ def found(folder: Path) -> tuple[list[Path], Path]:
     return sorted(folder.rglob("*.out")), folder
 
 
+def cells(table: Table) -> list[str]:
+    return [",".join(row) for row in (table.columns, *(row.values() for row in table.rows))]
+
+
 def info(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
@@ -39,14 +44,12 @@ def info(path: Path, text: str) -> Path:
 def test_rows_and_order_and_columns_are_those_of_info_csv(tmp_path: Path) -> None:
     folder = answers(tmp_path / "answers", images__a=3, images__b=0, images__c=17)
     table = info(tmp_path / "info.csv", "ImageID,ans,note\nc.jpg,0,x\na.jpg,0,y\n")
-    output = write_output(*found(folder), table, tmp_path / "output.csv")
-    assert output.read_text() == "ImageID,ans,note\nc.jpg,17,x\na.jpg,3,y\n"
+    assert cells(join(*found(folder), table)) == ["ImageID,ans,note", "c.jpg,17,x", "a.jpg,3,y"]
 
 
 def test_without_info_csv_every_answer_is_a_row_sorted_by_name(tmp_path: Path) -> None:
     folder = answers(tmp_path / "answers", b=1, sub__a=2)
-    output = write_output(*found(folder), None, tmp_path / "output.csv")
-    assert output.read_text() == "ImageID,ans\nb.jpg,1\nsub/a.jpg,2\n"
+    assert cells(join(*found(folder), None)) == ["ImageID,ans", "b.jpg,1", "sub/a.jpg,2"]
 
 
 def test_a_picture_without_an_answer_keeps_its_row_and_is_named(
@@ -54,8 +57,7 @@ def test_a_picture_without_an_answer_keeps_its_row_and_is_named(
 ) -> None:
     folder = answers(tmp_path / "answers", a=None, b=4)
     table = info(tmp_path / "info.csv", "ImageID,ans\na.jpg,0\nb.jpg,0\nlost.jpg,0\n")
-    output = write_output(*found(folder), table, tmp_path / "output.csv")
-    assert output.read_text() == "ImageID,ans\na.jpg,\nb.jpg,4\nlost.jpg,\n"
+    assert cells(join(*found(folder), table)) == ["ImageID,ans", "a.jpg,", "b.jpg,4", "lost.jpg,"]
     assert capsys.readouterr().err == "2 of 3 pictures have no answer: a.jpg, lost.jpg\n"
 
 
@@ -63,8 +65,7 @@ def test_an_answer_to_info_csv_is_no_picture_and_hides_no_other(tmp_path: Path) 
     folder = answers(tmp_path / "answers", images__a=3)
     (folder / "info.csv.out").write_text('{"error": {"code": "undecodable_image"}, "prediction": null}')
     table = info(tmp_path / "info.csv", "ImageID,ans\na.jpg,0\n")
-    output = write_output(*found(folder), table, tmp_path / "output.csv")
-    assert output.read_text() == "ImageID,ans\na.jpg,3\n"
+    assert cells(join(*found(folder), table)) == ["ImageID,ans", "a.jpg,3"]
 
 
 @pytest.mark.parametrize("text", ["not json", "[1]", '{"label": 3}'])
@@ -72,16 +73,15 @@ def test_what_is_no_answer_is_named(tmp_path: Path, text: str) -> None:
     folder = answers(tmp_path / "answers", a=1)
     (folder / "a.jpg.out").write_text(text)
     with pytest.raises(DataError, match=r"not an answer of this image, expected JSON with `prediction` .*a.jpg.out"):
-        write_output(*found(folder), None, tmp_path / "output.csv")
-    assert not (tmp_path / "output.csv").exists()
+        join(*found(folder), None)
 
 
 def test_a_wrong_info_csv_is_named(tmp_path: Path) -> None:
     folder = answers(tmp_path / "answers", a=1)
-    with pytest.raises(DataError, match="--info does not exist"):
-        write_output(*found(folder), tmp_path / "none.csv", tmp_path / "output.csv")
-    with pytest.raises(DataError, match="--info has no column ImageID, its columns are a, b"):
-        write_output(*found(folder), info(tmp_path / "info.csv", "a,b\n1,2\n"), tmp_path / "output.csv")
+    with pytest.raises(DataError, match=r"there is no none\.csv, expected columns ImageID"):
+        join(*found(folder), tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"info\.csv starts with 'a,b', expected ImageID"):
+        join(*found(folder), info(tmp_path / "info.csv", "a,b\n1,2\n"))
 
 
 # scheme.json
@@ -118,19 +118,17 @@ def labelled(folder: Path, label: str) -> list[Path]:
 
 def test_classes_of_your_own_can_be_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = labelled(tmp_path, "dog")
-    write_output(found, tmp_path / "answers", None, tmp_path / "output.csv")
-    write_scheme(FakeAws({"scheme": PETS}, monkeypatch), "pets-1", found, tmp_path)
-    assert json.loads((tmp_path / "scheme.json").read_text()) == PETS
+    scheme = find_scheme(FakeAws({"scheme": PETS}, monkeypatch), "pets-1", found, tmp_path)
+    assert scheme == LabelScheme.from_dict(PETS)
+    write_answers(tmp_path, join(found, tmp_path / "answers", None), scheme)
     assert not (tmp_path / "model.tar.gz").exists()
     info(tmp_path / "gt.csv", "ImageID,ans\na.jpg,dog\n")
     assert read_answers(tmp_path, tmp_path).matrix().tolist() == [[0, 0], [0, 1]]
 
 
-def test_masked_faces_need_no_scheme_and_an_old_one_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "scheme.json").write_text(json.dumps(PETS))
+def test_masked_faces_need_no_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aws = FakeAws(None, monkeypatch)
-    write_scheme(aws, "faces-1", labelled(tmp_path, MASKED_FACES.classes[1]), tmp_path)
-    assert not (tmp_path / "scheme.json").exists()
+    assert find_scheme(aws, "faces-1", labelled(tmp_path, MASKED_FACES.classes[1]), tmp_path) is None
     assert aws.asked == []
 
 
@@ -144,6 +142,5 @@ def test_a_model_that_does_not_say_what_its_classes_are_is_said(
     model: dict[str, Any] | None,
     reason: str,
 ) -> None:
-    write_scheme(FakeAws(model, monkeypatch), "pets-1", labelled(tmp_path, "dog"), tmp_path)
+    assert find_scheme(FakeAws(model, monkeypatch), "pets-1", labelled(tmp_path, "dog"), tmp_path) is None
     assert f"without it these classes cannot be evaluated: {reason}" in capsys.readouterr().err
-    assert not (tmp_path / "scheme.json").exists()

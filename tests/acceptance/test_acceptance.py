@@ -26,8 +26,9 @@ from sklearn.metrics import accuracy_score, f1_score
 
 import submit
 from artifact import load
-from job_results import write_output
 from metrics import metric_definitions
+from table import write_answers
+from transform_results import join
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 SDK = ROOT / ".venv-acceptance" / "bin" / "python"
@@ -241,7 +242,8 @@ def test_a_transform_answers_every_object_as_the_infer_verb_does(
     answers = sorted(cloud.path(request["TransformOutput"]["S3OutputPath"]).rglob("*.out"))
     pictures = sorted(path.name for path in (faces / "eval" / "images").iterdir())
     assert [path.name.removesuffix(".out") for path in answers] == pictures
-    output = write_output(answers, answers[0].parent, faces / "eval" / "info.csv", tmp_path / "output.csv")
+    table = join(answers, answers[0].parent, faces / "eval" / "info.csv")
+    output = write_answers(tmp_path, table, None)
     assert rows(output) == rows(labelled / "output.csv")
 
 

@@ -1,0 +1,94 @@
+"""Tables with one row for each picture: info.csv and gt.csv in, output.csv out. All text. No torch, no pandas.
+
+Inference, batch transform, and the answers fetched from SageMaker leave the same bytes because all of them come here.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from environment import existing_folder, replacing
+from errors import DataError
+from images import is_image_file
+from labels import MASKED_FACES, LabelScheme
+
+PICTURES, ANSWERS, SCHEME = "info.csv", "output.csv", "scheme.json"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text by column, one of which is ImageID."""
+
+    columns: tuple[str, ...]
+    rows: list[dict[str, str]]
+
+    @property
+    def names(self) -> list[str]:
+        return [row["ImageID"] for row in self.rows]
+
+    def with_column(self, name: str, values: Iterable[object]) -> Self:
+        """The same with a value for each row, in its place or behind the others; None is an empty cell."""
+        texts = ("" if value is None else str(value) for value in values)
+        rows = [row | {name: text} for row, text in zip(self.rows, texts, strict=True)]
+        columns = self.columns if name in self.columns else (*self.columns, name)
+        return replace(self, columns=columns, rows=rows)
+
+
+def read_table(path: Path, *columns: str) -> Table:
+    """A csv file with ImageID and at least one of `columns`, if any; raises DataError unless each row is whole."""
+    expected = " and ".join(part for part in ("ImageID", " or ".join(columns)) if part)
+    if not path.is_file():
+        raise DataError(f"there is no {path.name}, expected columns {expected}: {path}")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
+            rows, found = list(reader), tuple(reader.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.name} cannot be read as csv in UTF-8 ({error}): {path}") from None
+    if "ImageID" not in found or (columns and not set(columns) & set(found)):
+        raise DataError(f"{path.name} starts with {','.join(found)!r}, expected {expected}: {path}")
+    if not rows:
+        raise DataError(f"{path.name} has no rows, expected one for each picture: {path}")
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values() or not row["ImageID"]:
+            raise DataError(f"row {number} of {path.name} does not fill the {len(found)} columns of its header: {path}")
+    return Table(found, rows)
+
+
+def find_pictures(data_dir: Path) -> tuple[Table, list[Path]]:
+    """The rows of info.csv and the file of each; without info.csv, every picture below the folder, sorted."""
+    existing_folder(data_dir, "SM_CHANNEL_EVAL", f"{PICTURES} and images/, or pictures")
+    if (data_dir / PICTURES).exists():
+        table = read_table(data_dir / PICTURES)
+    else:
+        found = [path for path in sorted(data_dir.rglob("[!.]*")) if path.is_file() and is_image_file(path.name)]
+        table = Table(("ImageID",), [{"ImageID": path.relative_to(data_dir).as_posix()} for path in found])
+    if not table.rows:
+        raise DataError(f"no pictures to label, expected rows in {PICTURES} or picture files: {data_dir}")
+    return table, [find_root(data_dir) / name for name in table.names]
+
+
+def find_root(data_dir: Path) -> Path:
+    """The folder that ImageIDs start from: images/ where it lies beside info.csv, as in the competition."""
+    has_folder = (data_dir / PICTURES).exists() and (data_dir / "images").is_dir()
+    return data_dir / "images" if has_folder else data_dir
+
+
+def write_answers(folder: Path, table: Table, scheme: LabelScheme | None) -> Path:
+    """Write output.csv, and scheme.json where its class numbers are not those of masked faces; returns the first.
+
+    Without that, evaluation would take the numbers for masked faces.
+    """
+    if scheme in (None, MASKED_FACES):
+        (folder / SCHEME).unlink(missing_ok=True)
+    else:
+        with replacing(folder / SCHEME) as file:
+            file.write(json.dumps(scheme.to_dict(), indent=2) + "\n")
+    with replacing(folder / ANSWERS) as file:
+        writer = csv.DictWriter(file, table.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table.rows)
+    return folder / ANSWERS

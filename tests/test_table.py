@@ -1,0 +1,112 @@
+"""Every row of a table is kept as it was written, gets what belongs to it, and one that is not whole is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from errors import DataError
+from labels import MASKED_FACES, LabelScheme
+from table import Table, find_pictures, find_root, read_table, write_answers
+
+PETS = LabelScheme("pets", ("cat", "dog"))
+
+
+def info(folder: Path, text: str | bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "info.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_what_is_not_replaced_is_written_as_it_was_read(tmp_path: Path) -> None:
+    text = 'ImageID,ans,note\na.jpg,007,"a, ""b"""\nb.jpg,NA,\n한글.jpg,1.50,"two\nlines"\n'
+    table = read_table(info(tmp_path, text))
+    assert write_answers(tmp_path, table, None).read_text() == text
+
+
+def test_a_table_is_what_pandas_makes_of_it(tmp_path: Path) -> None:
+    path = info(tmp_path, 'ImageID,ans,note\na.jpg,007,"a, b"\nb.jpg,NA,\n')
+    table, twin = read_table(path), pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert pd.DataFrame(table.rows, columns=list(table.columns)).equals(twin)
+    probabilities = np.array([1 / 3, 1e-9], dtype=np.float32)
+    twin = twin.assign(ans=pd.Series([17, None], dtype="Int64"), probability=probabilities)
+    found = write_answers(
+        tmp_path, table.with_column("ans", [17, None]).with_column("probability", probabilities), None
+    )
+    assert found.read_text() == twin.to_csv(index=False, lineterminator="\n")
+
+
+def test_a_column_needs_a_value_for_every_row() -> None:
+    table = Table(("ImageID",), [{"ImageID": "a.jpg"}, {"ImageID": "b.jpg"}])
+    with pytest.raises(ValueError, match="shorter"):
+        table.with_column("ans", [1])
+    assert table.with_column("ans", [1, None]).rows == [
+        {"ImageID": "a.jpg", "ans": "1"},
+        {"ImageID": "b.jpg", "ans": ""},
+    ]
+    assert table.columns == ("ImageID",)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "info.csv starts with '', expected ImageID: {info}"),
+        ("name,ans\na.jpg,0\n", "info.csv starts with 'name,ans', expected ImageID: {info}"),
+        ("ImageID,ans\n", "info.csv has no rows, expected one for each picture: {info}"),
+        ("ImageID,ans\na.jpg,0\nb.j", "row 2 of info.csv does not fill the 2 columns of its header: {info}"),
+        ("ImageID,ans\na.jpg,0,1\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
+        ("ImageID,ans\n,0\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
+        ('ImageID\n"a.jpg"x\n', "info.csv cannot be read as csv in UTF-8 (',' expected after '\"'): {info}"),
+    ],
+)
+def test_a_table_that_is_not_whole_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    path = info(tmp_path, text)
+    with pytest.raises(DataError) as error:
+        find_pictures(tmp_path)
+    assert str(error.value) == sentence.format(info=path)
+
+
+def test_columns_that_are_needed_are_named(tmp_path: Path) -> None:
+    path = info(tmp_path, "ImageID,note\na.jpg,x\n")
+    assert read_table(path, "note", "ans").names == ["a.jpg"]
+    with pytest.raises(DataError, match=r"starts with 'ImageID,note', expected ImageID and person or id"):
+        read_table(path, "person", "id")
+    with pytest.raises(DataError, match=r"there is no gt\.csv, expected columns ImageID and ans"):
+        read_table(tmp_path / "gt.csv", "ans")
+    with pytest.raises(DataError, match=r"cannot be read as csv in UTF-8"):
+        read_table(info(tmp_path, b"\xff\xfe\x00"))
+
+
+def test_pictures_lie_beside_info_csv_or_in_its_images_folder(tmp_path: Path) -> None:
+    info(tmp_path, "ImageID\nb.jpg\na.jpg\nb.jpg\n")
+    assert find_pictures(tmp_path)[1] == [tmp_path / name for name in ("b.jpg", "a.jpg", "b.jpg")]
+    (tmp_path / "images").mkdir()
+    assert find_root(tmp_path) == tmp_path / "images"
+    assert find_pictures(tmp_path)[1] == [tmp_path / "images" / name for name in ("b.jpg", "a.jpg", "b.jpg")]
+
+
+def test_without_info_csv_every_visible_picture_is_a_row(tmp_path: Path) -> None:
+    for name in ("images/b.PNG", "images/a.jpg", "c.webp", ".hidden.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    table, files = find_pictures(tmp_path)
+    assert table.names == ["c.webp", "images/a.jpg", "images/b.PNG"]
+    assert files == [tmp_path / name for name in table.names]
+    for path in files:
+        path.unlink()
+    with pytest.raises(DataError, match=r"no pictures to label, expected rows in info.csv or picture files"):
+        find_pictures(tmp_path)
+
+
+@pytest.mark.parametrize("scheme", [None, MASKED_FACES])
+def test_what_numbers_mean_is_said_beside_them_unless_they_are_those_of_masked_faces(
+    tmp_path: Path, scheme: LabelScheme | None
+) -> None:
+    table = Table(("ImageID", "ans"), [{"ImageID": "a.jpg", "ans": "1"}])
+    write_answers(tmp_path, table, PETS)
+    assert LabelScheme.from_dict(json.loads((tmp_path / "scheme.json").read_text())) == PETS
+    write_answers(tmp_path, table, scheme)
+    assert [path.name for path in tmp_path.iterdir()] == ["output.csv"]
