@@ -20,14 +20,11 @@ from typing import Any, Self
 
 from arguments import parse
 from config import InferenceConfig, InferencePaths
-from environment import guard, write_message
+from environment import guard, spin_less, write_message
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
-
-# Torch's threads wait for each other by spinning, a millisecond unless told otherwise before it is loaded: on CPUs that
-# also decode, that is half of the time.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    spin_less()
 
 import numpy as np
 import torch

@@ -18,14 +18,11 @@ from pathlib import Path
 
 from arguments import parse
 from config import TrainConfig, TrainPaths
-from environment import Stopped, StopRequest, check_writable, guard, replacing
+from environment import Stopped, StopRequest, check_writable, guard, replacing, spin_less
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
-
-# Torch's threads wait for each other by spinning, a millisecond unless told otherwise before it is loaded: on CPUs that
-# also decode, that is half of the time.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    spin_less()
 
 import numpy as np
 import torch
