@@ -111,8 +111,8 @@ class Checkpoints:
             f"pause_seconds={pause_seconds:.3f}; write_seconds={time.monotonic() - started:.3f};"
         )
 
-    def load(self, resume: str = "auto", device: torch.device | None = None) -> State | None:
-        """The newest state that holds, or None; with `resume` never, all are removed.
+    def load(self, resume: str = "auto") -> State | None:
+        """The newest state that holds, on the CPU, or None; with `resume` never, all are removed.
 
         Raises CheckpointError if the newest was made with other settings or data and `resume` is auto.
         """
@@ -133,7 +133,7 @@ class Checkpoints:
             if differences := _differences(manifest["surroundings"], self.surroundings):
                 print(f"warning: resumed, but not to the very same bits ({differences}): {path}", file=sys.stderr)
             self._holding = [path.stem]
-            state: State = torch.load(io.BytesIO(data), map_location=device or "cpu", weights_only=True)
+            state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             return state
         return None
 

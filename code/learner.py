@@ -17,7 +17,7 @@ from augmentation import BaseAugmentation
 from config import TrainConfig
 from data import Data
 from devices import place, select_dtype
-from errors import ConfigError, DataError, TrainingError
+from errors import CheckpointError, ConfigError, DataError, TrainingError
 from loader import Batch, derive_seed, generator
 from loss import balanced_class_weights, create_criterion
 from memory import Parts
@@ -93,28 +93,38 @@ class Learner:
         total = torch.zeros((), device=self.device)
         predicted = []
         for part in torch.arange(len(images), device=self.device).chunk(parts):
-            logits, loss = self._loss(images[part], labels[part], labels[partners[part]], share)
-            loss = loss * (len(part) / len(images))
+            logits = self._forward(images[part])
+            loss = self._loss(logits, labels, part)
+            if share < 1:  # against two labels each, as pictures were mixed
+                loss = share * loss + (1 - share) * self._loss(logits, labels[partners], part)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             predicted.append(logits.detach().argmax(1))
         return total, torch.cat(predicted)
 
-    def _loss(self, images: Tensor, labels: Tensor, partner_labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Logits (batch, classes) in float32 and the loss, against two labels each where pictures were mixed."""
+    def _loss(self, logits: Tensor, labels: Tensor, part: Tensor) -> Tensor:
+        """What the rows `part` of a batch add to its mean loss (), from their logits and the labels of all (batch,).
+
+        Where the mean divides by the classes' weights, a part counts as much as the weights in it. The F1 loss alone is
+        no mean over pictures: there it is the mean of the parts.
+        """
+        weight = getattr(self.criterion, "weight", None)  # (classes,)
+        counts = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight[labels]
+        loss: Tensor = self.criterion(logits, labels[part]) * (counts[part].sum() / counts.sum())
+        return loss
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) in float32."""
         try:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                logits = self.model(images).float()
+                logits: Tensor = self.model(images).float()
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ConfigError(
                 "batch norm needs more than one picture at a time; raise --batch-size or lower --accumulate"
             ) from None
-        loss = self.criterion(logits, labels)
-        if share < 1:
-            loss = share * loss + (1 - share) * self.criterion(logits, partner_labels)
-        return logits, loss
+        return logits
 
     def _update(self) -> None:
         if self.clip_norm:
@@ -150,17 +160,33 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_name": type(self.optimizer).__name__,
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "parts": {name: parts.count for name, parts in self.parts.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average:
+        """Go on from the state of a run, perhaps one with other settings (`--resume force`): those of this one hold.
+
+        What has no state in the other run starts anew. Raises CheckpointError if its network is another.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError:
+            raise CheckpointError(
+                "the checkpoint holds another network; give its --model and --head, or pass --resume never"
+            ) from None
+        if state["optimizer_name"] == type(self.optimizer).__name__:
+            ours, theirs = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
+            groups = [group | {"params": other["params"]} for group, other in zip(ours, theirs, strict=True)]
+            self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        if state["scaler"]:  # empty where the other run had no need of one
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average and state["average"]:
             self.average.load_state_dict(state["average"])
+        elif self.average:
+            self.average.start_from(self.model)
         for name, count in state["parts"].items():  # fewer parts would add up to other bits
             self.parts[name].count = max(count, self.parts[name].count)
 

@@ -25,8 +25,9 @@ _OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "Rprop": optim.Rprop,
     "SGD": optim.SGD,
 }
-_FUSED = (optim.Adam, optim.AdamW)  # half the time on a CPU, too
-_FUSED_ON_GPU = (*_FUSED, optim.SGD)  # SGD's is slower on a CPU, and Adagrad's is for CPUs only
+# Half the time, on a CPU too. Adagrad's is for CPUs only. SGD's is slower there, and on a GPU its momentum begins with
+# whatever lies in memory if the first step overflows in fp16 (torch 2.10).
+_FUSED = (optim.Adam, optim.AdamW)
 
 
 def create_optimizer(
@@ -45,7 +46,7 @@ def create_optimizer(
     options: dict[str, Any] = {"lr": lr}
     if "momentum" in accepted:
         options["momentum"] = momentum
-    if create in (_FUSED_ON_GPU if next(model.parameters()).is_cuda else _FUSED):
+    if create in _FUSED:
         options["fused"] = True
     return create(list(_groups(model, weight_decay if "weight_decay" in accepted else None)), **options)
 
@@ -166,6 +167,10 @@ class ExponentialMovingAverage:
     def update(self, model: nn.Module) -> None:
         """Follow the network after one of its steps."""
         self._averaged.update_parameters(model)
+
+    def start_from(self, model: nn.Module) -> None:
+        """Begin anew, with the weights of a network."""
+        self.module.load_state_dict(model.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights and the number of steps; the tensors are the live ones, not copies."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from devices import HostCopy
@@ -71,5 +72,7 @@ class Position:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        return cls(**state)
+    def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Self:
+        """The same, with its sums on a device."""
+        sums = {name: state[name].to(device) for name in ("loss_sum", "matrix") if state[name] is not None}
+        return cls(**{**state, **sums})

@@ -26,6 +26,7 @@ if __name__ == "__main__":  # a mistyped flag and --help are answered before the
 
 import numpy as np
 import torch
+from torch.backends import cuda
 
 from artifact import Description, publish
 from checkpoint import Checkpoints, surroundings
@@ -94,8 +95,8 @@ def train(
         every_steps=args.checkpoint_steps,
     )
     position = Position(run_dir.name)
-    if (state := checkpoints.load(args.resume, device)) is not None:
-        position = Position.from_state(state["position"])
+    if (state := checkpoints.load(args.resume)) is not None:
+        position = Position.from_state(state["position"], device)
         learner.load_state_dict(state["learner"])
         run_dir = Path(output_dir) / position.run_name
         print(f"resumed at epoch {position.epoch + 1}, after {position.steps_done} steps", flush=True)
@@ -121,6 +122,8 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
     random.seed(seed)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
+    for enable in (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_cudnn_sdp):
+        enable(not deterministic)  # their gradients of attention add up in any order
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is only deterministic with this set
 

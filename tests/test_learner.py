@@ -1,5 +1,6 @@
 """One step is what torch's own step would be, and what a step does depends on nothing but seed, epoch and position."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 
 from config import TrainConfig
 from data import Data, read_data
-from errors import ConfigError, DataError, ModelError, TrainingError
+from errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
 from learner import Learner, Predictions, build_learner
 from loader import Batch
 
@@ -59,11 +60,28 @@ def test_a_step_is_that_of_plain_torch(data: Data) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_accumulated_parts_give_the_gradient_of_the_whole_batch(data: Data) -> None:
-    whole, parts = learner_of(data, model="BaseModel"), learner_of(data, model="BaseModel", accumulate=4)
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("criterion", "class_weights"),
+    [
+        ("cross_entropy", "none"),
+        ("cross_entropy", "balanced"),
+        ("focal", "balanced"),
+        ("label_smoothing", "none"),
+        ("label_smoothing", "balanced"),
+    ],
+)
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(
+    faces: Callable[..., Path], criterion: str, class_weights: str, mixup: float
+) -> None:
+    data = read_data(faces(18), PLAIN)  # enough for every class to be in both parts
+    changes = {"model": "BaseModel", "criterion": criterion, "class_weights": class_weights, "mixup": mixup}
+    whole, parts = learner_of(data, **changes), learner_of(data, accumulate=4, **changes)
+    losses = []
     for learner in (whole, parts):
         learner.model.dropout1.p = learner.model.dropout2.p = 0.0  # type: ignore[union-attr, assignment]
-        learner.step(first_batch(data), epoch=0, steps_done=0)
+        losses.append(float(learner.step(first_batch(data), epoch=0, steps_done=0)[0]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for mine, theirs in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
@@ -196,6 +214,46 @@ def test_the_state_of_a_learner_comes_back(data: Data) -> None:
         float(one.step(first_batch(data), epoch=0, steps_done=1)[0]) for one in (learner, replace(again, seed=42))
     ]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "AdamW", "lr": 1e-3},
+        {"ema_decay": 0.5},
+        {"weight_decay": 0.5, "momentum": 0.1},
+        {"criterion": "focal", "clip_norm": 1.0},
+    ],
+)
+def test_a_run_forced_to_go_on_with_other_settings_has_these(data: Data, changes: dict[str, object]) -> None:
+    before = learner_of(data, weight_decay=0.01)
+    before.step(first_batch(data), epoch=0, steps_done=0)
+    forced, fresh = learner_of(data, **changes), learner_of(data, **changes)
+    forced.load_state_dict(copy.deepcopy(before.state_dict()))
+    for part in (forced.model, forced.evaluated):
+        assert all(torch.equal(*pair) for pair in zip(part.parameters(), before.model.parameters(), strict=True))
+    forced.step(first_batch(data), epoch=0, steps_done=1)
+    options = [
+        [{name: value for name, value in group.items() if name != "params"} for group in one.optimizer.param_groups]
+        for one in (forced, fresh)
+    ]
+    assert options[0] == options[1]
+
+
+@pytest.mark.parametrize("changes", [{"model": "BaseModel"}, {"head": "factored"}])
+def test_another_network_cannot_be_forced(data: Data, changes: dict[str, object]) -> None:
+    with pytest.raises(CheckpointError, match="another network; give its --model and --head"):
+        learner_of(data, **changes).load_state_dict(learner_of(data).state_dict())
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, torch.float16), (torch.float16, None)])
+def test_a_run_goes_on_where_numbers_have_another_format(
+    data: Data, before: torch.dtype | None, after: torch.dtype | None
+) -> None:
+    learner, resumed = replace(learner_of(data), dtype=before), replace(learner_of(data), dtype=after)
+    resumed.load_state_dict(learner.state_dict())
+    assert resumed.scaler.is_enabled() == (after is not None)
+    assert float(resumed.scaler.get_scale()) > 0  # type: ignore[no-untyped-call]
 
 
 def test_the_matrix_has_truth_in_its_rows() -> None:

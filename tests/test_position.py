@@ -52,5 +52,5 @@ def test_a_position_comes_back_from_its_state() -> None:
     position = Position("exp2", epoch=3, step=4, steps_done=34, best_epoch=2, best_score=0.5)
     position.add(torch.tensor(1.0), matrix(1, 1))
     assert not any(name.startswith("_") for name in position.to_state())
-    again = Position.from_state(position.to_state())
+    again = Position.from_state(position.to_state(), torch.device("cpu"))
     assert again.to_state() == position.to_state()

@@ -265,6 +265,20 @@ def test_seeding_reaches_every_generator() -> None:
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_kernels_whose_sums_come_in_any_order_are_left_out(deterministic: bool) -> None:
+    try:
+        seed_everything(7, deterministic)
+        assert torch.backends.cudnn.deterministic == deterministic
+        attention = torch.backends.cuda
+        for is_enabled in (attention.flash_sdp_enabled, attention.mem_efficient_sdp_enabled):
+            assert is_enabled() != deterministic
+        assert attention.cudnn_sdp_enabled() != deterministic
+        assert attention.math_sdp_enabled()
+    finally:
+        seed_everything(7)
+
+
 def test_the_names_of_the_seed_are_here() -> None:
     for name in ("seed_everything", "get_lr", "grid_image", "increment_path", "train"):
         assert callable(getattr(verb, name))
