@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from devices import constant
 from errors import ConfigError, unknown_name
 from images import SEED_MEAN, SEED_STD, Pixels, Preparation, fit, prepare
 from transforms import add_noise, affine_matrix, color_matrix, in_blocks, normalize, random_erase, recolor, warp
@@ -80,7 +81,7 @@ class BaseAugmentation:
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel, (3,) each."""
         mean, std = self.preparation.mean, self.preparation.std
-        return torch.tensor(mean, device=device), torch.tensor(std, device=device)
+        return constant(mean, device), constant(std, device)
 
     def _normalizing(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """A colour matrix (batch, 3, 3) and bias (batch, 3) on the 0..1 scale, with the normalisation of uint8."""

@@ -1,6 +1,7 @@
 """Where and in which number format to compute, and how to wait for a GPU no longer than needed."""
 
 import ctypes
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,11 @@ def select_device(name: str) -> torch.device:
 
 
 def select_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type, or None for float32; `auto` takes bf16 where the hardware has it, fp16 on older GPUs."""
+    """The autocast type, or None for float32; `auto` takes bf16 where the hardware has it, fp16 on older GPUs.
+
+    From here on float32 is float32: a GPU's convolutions would otherwise keep 10 bits of each factor (TF32).
+    """
+    torch.backends.cudnn.allow_tf32 = False
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; pass bf16 or fp32 on a CPU")
     if precision != "auto":
@@ -47,6 +52,18 @@ def use_cpus() -> None:
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device, without waiting for what the device has to do before."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+@functools.cache
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """These numbers on a device, where they stay: to send them waits for the device."""
+    with torch.inference_mode(False):  # whoever asks first, training may be next
+        return torch.tensor(values, device=device)
 
 
 class HostCopy:

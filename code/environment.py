@@ -38,6 +38,9 @@ def guard(verb: Callable[[], Any]) -> None:
     The one place that catches. A JobError is one sentence; anything else is our bug and keeps its traceback. Until the
     verb listens itself, SIGTERM ends it: the kernel hands PID 1 no signal that it has not asked for.
     """
+    for path in _failure_files():
+        with contextlib.suppress(OSError):
+            path.unlink()  # of a run before this one, on this machine
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -51,6 +54,8 @@ def guard(verb: Callable[[], Any]) -> None:
             sys.exit(fail_with_traceback(error))
         sys.exit(fail("OSError", sentence, 1))
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not loaded here
+            sys.exit(fail("DeviceError", _explain_no_memory(error), 1))
         sys.exit(fail_with_traceback(error))
 
 
@@ -81,14 +86,17 @@ def write_failure(text: str) -> None:
 
     The first writer wins, and nothing here may hide the cause.
     """
-    places = [Path(os.environ["SM_OUTPUT_DIR"]) / "failure"] if os.environ.get("SM_OUTPUT_DIR") else []
-    places += [Path(os.environ["SM_MESSAGE_FILE"])] if os.environ.get("SM_MESSAGE_FILE") else []
     whole = text.encode(errors="replace")[:FAILURE_BYTES].decode(errors="ignore").encode()
-    for path in places:
+    for path in _failure_files():
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 file.write(whole)
+
+
+def _failure_files() -> list[Path]:
+    places = [Path(os.environ["SM_OUTPUT_DIR"]) / "failure"] if os.environ.get("SM_OUTPUT_DIR") else []
+    return places + ([Path(os.environ["SM_MESSAGE_FILE"])] if os.environ.get("SM_MESSAGE_FILE") else [])
 
 
 def write_message(text: str) -> None:
@@ -106,11 +114,18 @@ def explain_os_error(error: OSError) -> str | None:
             return f"no space left on the disk, nothing was published; free some or give the job a larger volume{where}"
         case errno.EROFS | errno.EACCES | errno.EPERM:
             return f"not allowed to write or read there; check the mount and the user the job runs as{where}"
+        case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
+            return f"a file is where a folder is needed, or a folder where a file is; give another place{where}"
         case errno.EMFILE | errno.ENFILE:
             return f"too many open files; raise the limit (ulimit -n){where}"
         case errno.ENAMETOOLONG:
             return f"a name is longer than the file system allows; choose a shorter one{where}"
     return None
+
+
+def _explain_no_memory(error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    return f"the device has no memory left ({reason}); lower --batch-size or --resize, or use a larger device"
 
 
 def existing_folder(path: Path, variable: str, expected: str) -> Path:

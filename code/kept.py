@@ -66,15 +66,19 @@ class KeptStore:
             os.utime(self.manifest)
         return pixels, bad
 
-    def create(self) -> Pixels:
-        """An empty array in a temporary file, all of its room reserved; raises OSError."""
+    def create(self) -> Pixels | None:
+        """An empty array in a temporary file, all of its room reserved; None, and a warning, if that cannot be had."""
         folder = self.array.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        _tidy(folder)
-        self._temporary = tempfile.NamedTemporaryFile(prefix=".", suffix=_SUFFIX, dir=folder)  # noqa: SIM115
-        fcntl.flock(self._temporary, fcntl.LOCK_EX)
-        os.posix_fallocate(self._temporary.fileno(), 0, math.prod(self.shape))
-        return np.memmap(self._temporary.name, np.uint8, "r+", shape=self.shape)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _tidy(folder)
+            self._temporary = _create_locked(folder)
+            os.posix_fallocate(self._temporary.fileno(), 0, math.prod(self.shape))
+            return np.memmap(self._temporary, np.uint8, "r+", shape=self.shape)
+        except OSError as error:
+            self.discard()
+            self._warn(error)
+            return None
 
     def commit(self, pixels: Pixels, bad: Mapping[int, ImageError]) -> None:
         """Give the filled array its name, then its manifest."""
@@ -89,7 +93,7 @@ class KeptStore:
             with replacing(self.manifest) as file:
                 file.write(json.dumps(manifest) + "\n")
         except OSError as error:
-            print(f"warning: the pictures could not be kept ({error.strerror}): {self.array}", file=sys.stderr)
+            self._warn(error)
         finally:
             _close(temporary)
 
@@ -99,11 +103,24 @@ class KeptStore:
             _close(self._temporary)
             self._temporary = None
 
+    def _warn(self, error: OSError) -> None:
+        print(f"warning: the pictures could not be kept ({error.strerror}): {self.array}", file=sys.stderr)
+
     def _reason(self, row: int, error: ImageError) -> tuple[str, str]:
         return str(error).removesuffix(f": {self.paths[row]}"), error.code
 
     def _error(self, row: int, reason: str, code: str) -> ImageError:
         return ImageError(f"{reason}: {self.paths[row]}", code)
+
+
+def _create_locked(folder: Path) -> IO[bytes]:
+    """A temporary file that is locked and has its name: before it was locked, another job may have tidied it up."""
+    while True:
+        temporary: IO[bytes] = tempfile.NamedTemporaryFile(prefix=".", suffix=_SUFFIX, dir=folder)  # noqa: SIM115
+        fcntl.flock(temporary, fcntl.LOCK_EX)
+        if Path(temporary.name).exists():
+            return temporary
+        _close(temporary)
 
 
 def _close(temporary: IO[bytes]) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from devices import send
 from store import ImageStore
 
 
@@ -112,10 +113,10 @@ class Loader:
         self.store.wait(rows)
         with torch.cuda.stream(self._copies):  # nothing without a GPU
             if resident is None:
-                pixels = self._to_device(self._gather(rows))
+                pixels = send(self._gather(rows), self.device)
             else:
-                pixels = resident.index_select(0, self._to_device(torch.from_numpy(rows)))
-            labels = self._to_device(torch.from_numpy(self.labels[rows]))
+                pixels = resident.index_select(0, send(torch.from_numpy(rows), self.device))
+            labels = send(torch.from_numpy(self.labels[rows]), self.device)
             batch = Batch(step, pixels.permute(0, 3, 1, 2), labels, rows)
             return batch, self._copies.record_event() if self._copies else None  # type: ignore[no-untyped-call]
 
@@ -125,11 +126,6 @@ class Loader:
         batch = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=self._copies is not None)
         np.take(pixels, rows, axis=0, out=batch.numpy(), mode="clip")  # the other modes copy once more
         return batch
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def _arrived(self, batch: Batch, copied: torch.cuda.Event | None) -> Batch:
         """Have what the device does next wait for the copies, and keep their memory until that is done."""

@@ -43,9 +43,13 @@ class Samples:
         return self.table["label"].to_numpy(np.int64)
 
     def fingerprint(self) -> str:
-        """sha256 over paths and labels: two data sets with the same fingerprint hold the same samples."""
-        rows = zip(self.table["path"], self.table["label"], strict=True)
-        text = "\n".join(f"{path}\t{label}" for path, label in rows) + "\n" + "\n".join(self.scheme.classes)
+        """sha256 over the path, label and size of every picture: another data set has another one.
+
+        Contents are not read, and times do not count: SageMaker copies the data anew for each job.
+        """
+        rows = zip(self.table["path"], self.table["label"], map(_size_bytes, self.paths), strict=True)
+        text = "\n".join(f"{path}\t{label}\t{size}" for path, label, size in rows)
+        text += "\n" + "\n".join(self.scheme.classes)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -93,6 +97,14 @@ def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sam
         ignored += len(files) - len(pictures)
         rows += [(picture, picture, label) for picture in pictures]
     return Samples(channel, _tabulate(rows, ("path", "person", "label"), channel), scheme, ignored)
+
+
+def _size_bytes(path: Path) -> int | None:
+    """None for what cannot be read, which decoding will say."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _tabulate(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...], root: Path) -> pd.DataFrame:

@@ -47,11 +47,12 @@ class ImageStore:
         self.policy = on_bad_image, max_bad_ratio
         shape = (len(self.paths), *preparation.size, 3)
         found = kept.load() if kept else None
-        self._uncommitted = None if found else kept
+        created = kept.create() if kept and not found else None
+        self._uncommitted = None if created is None else kept
         if found:
             self.pixels: Pixels = found[0]
         else:
-            self.pixels = _reserve(shape, memory_share, kept)
+            self.pixels = _reserve(shape, memory_share) if created is None else created
         rows = () if found else range(len(self.paths))
         self._decoding = Decoding(self.paths, preparation, self.pixels, rows, threads)
         self._decoding.bad |= found[1] if found else {}
@@ -100,21 +101,20 @@ def _give_up(decoding: Decoding, kept: KeptStore | None) -> None:
         kept.discard()
 
 
-def _reserve(shape: tuple[int, ...], memory_share: float, kept: KeptStore | None) -> Pixels:
-    """An array in memory or, kept or too large for that, in a file; the room on the disk is reserved at once."""
+def _reserve(shape: tuple[int, ...], memory_share: float) -> Pixels:
+    """An array in memory or, if it is too large for that, in a file; the room on the disk is reserved at once."""
     size = int(np.prod(shape, dtype=np.int64))
-    if not kept and size <= memory_share * free_memory_bytes():
+    if size <= memory_share * free_memory_bytes():
         return np.empty(shape, np.uint8)
     try:
-        if kept:
-            return kept.create()
         with tempfile.TemporaryFile() as file:  # without a name it is gone with the process, however that ends
             os.posix_fallocate(file.fileno(), 0, size)  # a sparse file on a full disk would kill the process later
             return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as error:
-        where = kept.array.parent if kept else tempfile.gettempdir()
-        how = "give another --store-dir" if kept else "raise --store-memory, or point TMPDIR at a larger disk"
-        raise DataError(f"no room for {size} bytes of decoded pictures ({error.strerror}); {how}: {where}") from None
+        raise DataError(
+            f"no room for {size} bytes of decoded pictures ({error.strerror}); raise --store-memory, or point TMPDIR "
+            f"at a larger disk: {tempfile.gettempdir()}"
+        ) from None
 
 
 def refuse_or_skip(bad: dict[int, ImageError], total: int, policy: str, max_ratio: float) -> None:

@@ -64,8 +64,9 @@ def find_pictures(data_dir: Path) -> tuple[Table, list[Path]]:
     if (data_dir / PICTURES).exists():
         table = read_table(data_dir / PICTURES)
     else:
-        found = [path for path in sorted(data_dir.rglob("[!.]*")) if path.is_file() and is_image_file(path.name)]
-        table = Table(("ImageID",), [{"ImageID": path.relative_to(data_dir).as_posix()} for path in found])
+        found = [path.relative_to(data_dir) for path in sorted(data_dir.rglob("*")) if path.is_file()]
+        names = [path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)]
+        table = Table(("ImageID",), [{"ImageID": name} for name in names if is_image_file(name)])
     if not table.rows:
         raise DataError(f"no pictures to label, expected rows in {PICTURES} or picture files: {data_dir}")
     return table, [find_root(data_dir) / name for name in table.names]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from devices import constant, send
 from environment import cpu_count
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision convert to grey
@@ -98,23 +99,23 @@ def color_matrix(
     """
     count, device = len(pixels), pixels.device
     bright, contrasts, saturate = (
-        uniform(count, 1 - spread, 1 + spread, generator).view(count, 1, 1).to(device)
+        uniform(count, 1 - spread, 1 + spread, generator).view(count, 1, 1)
         for spread in (brightness, contrast, saturation)
     )
-    turn = uniform(count, -hue, hue, generator).to(device) * 2 * math.pi
-    luma = torch.tensor(_LUMA, device=device)
-    identity = torch.eye(3, device=device)
-    saturation_matrix = saturate * identity + (1 - saturate) * luma.expand(3, 3)
+    turn = uniform(count, -hue, hue, generator) * 2 * math.pi
+    saturation_matrix = saturate * torch.eye(3) + (1 - saturate) * torch.tensor(_LUMA).expand(3, 3)
     matrix = _hue_matrix(turn) @ saturation_matrix * (bright * contrasts)
+    pull = (1 - contrasts.view(count)) * bright.view(count)
     every_fourth = pixels[:, :, ::4, ::4].float()  # enough for a mean, at a sixteenth of the reads
+    luma = constant(_LUMA, device)
     mean_gray = torch.einsum("bchw,c->b", every_fourth, luma) / (255 * every_fourth[0, 0].numel())
-    bias = (1 - contrasts.view(count)) * bright.view(count) * mean_gray
-    return matrix, bias.view(count, 1).expand(count, 3)
+    bias = send(pull, device) * mean_gray
+    return send(matrix, device), bias.view(count, 1).expand(count, 3)
 
 
 def _hue_matrix(turn: Tensor) -> Tensor:
     """Turn colours around the grey axis by an angle in radians each (batch,) -> (batch, 3, 3); grey stays grey."""
-    to_yiq = torch.tensor(_YIQ, device=turn.device)
+    to_yiq = torch.tensor(_YIQ)
     zero, one = torch.zeros_like(turn), torch.ones_like(turn)
     cos, sin = turn.cos(), turn.sin()
     rotation = torch.stack((one, zero, zero, zero, cos, sin, zero, -sin, cos), dim=1).view(-1, 3, 3)
@@ -173,7 +174,7 @@ def _random_crop(count: int, crop: float, mirror: Tensor, generator: torch.Gener
 def warp(pixels: Tensor, matrix: Tensor) -> Tensor:
     """Resample a batch along an affine matrix each, bilinear, mirrored at the edges; values stay within 0..255."""
     height, width = pixels.shape[2:]
-    matrix = matrix.to(pixels.device)
+    matrix = send(matrix, pixels.device)
     columns, rows = (2 * (torch.arange(side, device=pixels.device) + 0.5) / side - 1 for side in (width, height))
     across = matrix[:, :, :1] * columns + matrix[:, :, 2:]  # (batch, 2, width)
     down = matrix[:, :, 1:2] * rows  # (batch, 2, height)
@@ -221,7 +222,7 @@ class Mixer:
             return images, torch.arange(count, device=images.device), 1.0
         cut = torch.rand((), generator=generator).item() < (0.5 if self.mixup else 1.0) if self.cutmix else False
         share = _beta(self.cutmix if cut else self.mixup, generator)
-        partners = torch.randperm(count, generator=generator).to(images.device)
+        partners = send(torch.randperm(count, generator=generator), images.device)
         if not cut:
             return images.lerp(images[partners], 1 - share), partners, share
         top, left, bottom, right = _patch(height, width, 1 - share, self.shape, generator)

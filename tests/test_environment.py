@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +91,8 @@ def test_a_bug_of_ours_names_its_place_first_and_keeps_the_traceback(
         (errno.EDQUOT, "no space left on the disk"),
         (errno.EROFS, "not allowed to write or read there"),
         (errno.EACCES, "not allowed to write or read there"),
+        (errno.ENOTDIR, "a file is where a folder is needed"),
+        (errno.EEXIST, "a file is where a folder is needed"),
         (errno.EMFILE, "too many open files"),
         (errno.ENAMETOOLONG, "a name is longer than the file system allows"),
     ],
@@ -114,6 +117,30 @@ def test_a_full_disk_met_for_real_is_explained() -> None:
     with pytest.raises(OSError, match="No space left") as caught, Path("/dev/full").open("w") as file:
         file.write("x" * 100_000)
     assert str(explain_os_error(caught.value)).startswith("no space left on the disk")
+
+
+def test_a_device_without_memory_is_a_sentence(failure: Path) -> None:
+    def verb() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    with pytest.raises(SystemExit) as ended:
+        guard(verb)
+    assert ended.value.code == 1
+    sentence = "DeviceError: the device has no memory left (CUDA out of memory. Tried to allocate 2 GiB.); lower"
+    assert failure.read_text().startswith(sentence)
+
+
+def test_the_failure_of_a_run_before_is_gone_when_the_next_one_begins(failure: Path) -> None:
+    def verb() -> None:
+        raise ConfigError("again")
+
+    write_failure("long ago")
+    guard(lambda: None)
+    assert not failure.exists()
+    write_failure("long ago")
+    with pytest.raises(SystemExit):
+        guard(verb)
+    assert failure.read_text() == "ConfigError: again"
 
 
 def test_ctrl_c_ends_as_shells_expect(failure: Path) -> None:

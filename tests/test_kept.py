@@ -1,6 +1,7 @@
 """What is kept is what would be decoded, or it is not used: whatever happened to the folder."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -215,16 +217,43 @@ def test_pictures_that_end_a_run_are_not_kept(folder: Path, samples: Samples) ->
     assert list(folder.iterdir()) == []
 
 
-def test_a_disk_without_room_is_one_sentence_and_nothing_is_left(
-    folder: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_without_room_is_a_warning_and_nothing_is_left_in_it(
+    folder: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DataError, match=r"^no room for 96768 bytes .* give another --store-dir: .*store$"):
-        job(folder, samples)
+    store = job(folder, samples)
+    assert "warning: the pictures could not be kept (No space left on device): " in capsys.readouterr().err
+    assert np.array_equal(store.pixels, fresh(samples))
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_warning(
+    tmp_path: Path, samples: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    store = job(tmp_path / "file" / "store", samples)
+    assert "warning: the pictures could not be kept (Not a directory): " in capsys.readouterr().err
+    assert np.array_equal(store.pixels, fresh(samples))
+
+
+def test_a_file_that_another_job_tidies_up_before_it_is_locked_is_made_again(
+    folder: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, unlucky = fcntl.flock, [True]
+
+    def tidied_up_first(file: IO[bytes], operation: int) -> None:
+        if operation == fcntl.LOCK_EX and unlucky:
+            unlucky.clear()
+            Path(file.name).unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", tidied_up_first)
+    job(folder, samples)
+    assert is_warm(folder, samples)
+    assert not unlucky
 
 
 def test_a_folder_that_fails_at_the_end_is_a_warning_and_the_run_goes_on(

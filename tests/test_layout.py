@@ -21,8 +21,8 @@ WITHOUT_TORCH = [
     *("answers", "evaluation", "results", "figures", "page", "report"),
 ]
 WITH_TORCH = [
-    *("transforms", "augmentation", "dataset", "loss", "weights", "model", "optimization"),
-    *("devices", "memory", "store", "loader", "tracking", "data", "artifact", "checkpoint", "position", "learner"),
+    *("devices", "transforms", "augmentation", "dataset", "loss", "weights", "model", "optimization"),
+    *("memory", "store", "loader", "tracking", "data", "artifact", "checkpoint", "position", "learner"),
     *("train", "inference"),
 ]
 ORDER = WITHOUT_TORCH + WITH_TORCH

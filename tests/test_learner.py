@@ -129,6 +129,21 @@ def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None
     assert all(torch.equal(alone, validated) for alone, validated in zip(*states, strict=True))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("changes", [{}, {"mixup": 0.5, "cutmix": 0.5}, {"class_weights": "balanced"}])
+def test_a_step_does_not_wait_for_the_gpu(faces: Callable[..., Path], changes: dict[str, object]) -> None:
+    config = replace(PLAIN, augmentation="StrongAugmentation", precision="bf16", **changes)  # type: ignore[arg-type]
+    data, gpu = read_data(faces(18), config), torch.device("cuda")
+    learner = build_learner(config, data, gpu, 2)
+    batch = next(iter(data.loaders(config, gpu)[0].epoch(0)))
+    learner.step(batch, epoch=0, steps_done=0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        learner.step(batch, epoch=0, steps_done=1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def without_memory_for_more_than(pictures: int, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the network run out of memory, half-way, with more pictures; returns a list that gets the sizes tried."""
     tried: list[int] = []

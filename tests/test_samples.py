@@ -147,6 +147,16 @@ def test_the_order_of_a_directory_changes_nothing(tmp_path: Path, monkeypatch: p
     assert split_samples(found, 0.2, 42).equals(split_samples(expected, 0.2, 42))
 
 
+def test_another_picture_of_the_same_name_is_another_data_set(tmp_path: Path) -> None:
+    first, other = (touch(tmp_path / name, GOOD) for name in ("first", "other"))
+    path = read_profiles(other).paths[0]
+    path.write_bytes(path.read_bytes() + b"0")
+    assert read_profiles(first).fingerprint() != read_profiles(other).fingerprint()
+    path.unlink()
+    path.symlink_to("nowhere")
+    assert read_profiles(first).fingerprint()
+
+
 def test_the_fingerprint_tells_data_sets_apart_and_not_their_folders(tmp_path: Path) -> None:
     first = read_profiles(touch(tmp_path / "first", GOOD, "000002_male_Asian_60/mask1.jpg"))
     again = read_profiles(touch(tmp_path / "again", GOOD, "000002_male_Asian_60/mask1.jpg"))

@@ -89,7 +89,7 @@ def test_pictures_lie_beside_info_csv_or_in_its_images_folder(tmp_path: Path) ->
 
 
 def test_without_info_csv_every_visible_picture_is_a_row(tmp_path: Path) -> None:
-    for name in ("images/b.PNG", "images/a.jpg", "c.webp", ".hidden.jpg", "notes.txt"):
+    for name in ("images/b.PNG", "images/a.jpg", "c.webp", ".hidden.jpg", ".trash/d.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     table, files = find_pictures(tmp_path)
