@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from bombs import find_bomb, find_scan_bomb
 from errors import ImageError
 
 # Per channel, red green blue, of pixels scaled to 0..1.
@@ -91,9 +92,11 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         raise ImageError(f"an empty file is not a picture: {name}", "empty")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{len(data)} bytes are more than the {MAX_BYTES} allowed: {name}", "too_large")
+    if reason := find_bomb(data):
+        raise ImageError(f"would take too long to decode ({reason}): {name}", "too_large")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _refuse_bomb(image, name)
+            _refuse_bomb(image, data, name)
             yield image
     except ImageError:
         raise
@@ -118,11 +121,13 @@ def _reason(error: Exception) -> str:
     return str(error).split("\n")[0][:100] or type(error).__name__
 
 
-def _refuse_bomb(image: Image.Image, name: str) -> None:
-    """Refuse by the size in the header, before a single pixel is decoded."""
+def _refuse_bomb(image: Image.Image, data: bytes, name: str) -> None:
+    """Refuse by the size in the header, and how often a decoder goes over it, before a single pixel is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} is more than the {MAX_PIXELS} pixels allowed: {name}", "too_large")
+    if image.format == "JPEG" and (reason := find_scan_bomb(data, width * height)):
+        raise ImageError(f"would take too long to decode ({reason}): {name}", "too_large")
 
 
 def fit(image: Image.Image, preparation: Preparation) -> Pixels:

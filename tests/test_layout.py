@@ -15,7 +15,19 @@ SOURCES = sorted([*(ROOT / "code").glob("*.py"), *(ROOT / "container").glob("*.p
 
 # A module may import what stands before it. The first group answers --help, draws, and evaluates without torch.
 WITHOUT_TORCH = [
-    *("errors", "labels", "arguments", "config", "environment", "journal", "images", "table", "decoding", "kept"),
+    *(
+        "errors",
+        "labels",
+        "arguments",
+        "config",
+        "environment",
+        "journal",
+        "bombs",
+        "images",
+        "table",
+        "decoding",
+        "kept",
+    ),
     *("metrics", "samples"),
     *("demo_pen", "demo_people", "demo_face", "demo_hair", "demo_features", "demo_mask", "demo_portrait", "demo"),
     *("answers", "evaluation", "results", "figures", "page", "report"),

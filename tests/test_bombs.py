@@ -1,0 +1,139 @@
+"""A small file cannot keep a decoder busy, and no ordinary picture is taken for such a file."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bombs import MAX_PPM_HEADER, MAX_SCANS, MAX_SEGMENTS, find_bomb, find_scan_bomb
+from errors import ImageError
+from images import MAX_PIXELS, Preparation, prepare
+
+SMALL = Preparation((16, 12))
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 64, 3), dtype=np.uint8))
+
+
+def encoded(kind: str, image: Image.Image = NOISE, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(*between: bytes) -> bytes:
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(25 * 8)))
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(between) + rows + chunk(b"IEND")
+
+
+def segment(marker: int, body: bytes = b"") -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
+
+
+def with_segments(*segments: bytes) -> bytes:
+    """A JPEG with more of them at its beginning."""
+    data = encoded("JPEG")
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def with_scans(count: int, **options: object) -> bytes:
+    """A grey JPEG that goes over its pixels again and again."""
+    data = encoded("JPEG", NOISE.convert("L"), progressive=True, **options)
+    last = data.rindex(b"\xff\xda")
+    scan = data[last:-2]
+    return data[:-2] + scan * count + data[-2:]
+
+
+def bmp(compression: int, header_bytes: int = 40) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", header_bytes, 8, 8, 1, 8, compression, 0, 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + 40 + 1024) + head + bytes(1024) + bytes(64)
+
+
+BOMBS = {
+    "scans": with_scans(MAX_SCANS),
+    "Exif segments": with_segments(*[segment(0xE1, b"Exif\0\0")] * (MAX_SEGMENTS + 1)),
+    "bytes between segments": with_segments(bytes(MAX_SEGMENTS + 1)),
+    "fill bytes": with_segments(b"\xff" * (MAX_SEGMENTS + 1)),
+    "own chunks": png(chunk(b"teSt") * 2000),
+    "empty image data": png(chunk(b"IDAT") * 2000),
+    "texts": png(chunk(b"tEXt", b"key\0") * 2000),
+    "a PPM in letters": b"P3\n8 8\n255\n" + b"0 " * 192,
+    "a bitmap in letters": b"P1\n8 8\n" + b"0 " * 64,
+    "a long comment": b"P6\n#" + b"x" * MAX_PPM_HEADER + b"\n8 8\n255\n" + bytes(192),
+    "many comments": b"P6\n" + b"#\n" * MAX_PPM_HEADER + b"8 8\n255\n" + bytes(192),
+    "a PPM of 7 levels": b"P6\n8 8\n7\n" + bytes(192),
+    "a PPM of 16 bits": b"P6\n8 8\n65535\n" + bytes(384),
+    "run lengths": bmp(1),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_keeps_a_decoder_busy_is_refused_before_it_is_decoded(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    decoded: list[str] = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: decoded.append(name))
+    path = tmp_path / "mask1.jpg"
+    path.write_bytes(BOMBS[name])
+    with pytest.raises(ImageError, match=r"^would take too long to decode \(.*\): .*mask1\.jpg$") as caught:
+        prepare(path, SMALL)
+    assert caught.value.code == "too_large"
+    assert decoded == []
+
+
+ORDINARY: dict[str, Callable[[], bytes]] = {
+    "baseline": lambda: encoded("JPEG"),
+    "progressive": lambda: encoded("JPEG", progressive=True),
+    "grey": lambda: encoded("JPEG", NOISE.convert("L")),
+    "CMYK": lambda: encoded("JPEG", NOISE.convert("CMYK")),
+    "with Exif and a profile": lambda: encoded("JPEG", exif=b"Exif\0\0" + bytes(60_000), icc_profile=bytes(500_000)),
+    "with restart markers": lambda: encoded("JPEG", restart_marker_blocks=1),
+    "with some more scans": lambda: with_scans(20),
+    "with a video behind it": lambda: encoded("JPEG", progressive=True) + b"\xff\xda\0\x02" * 5000,
+    "with fill bytes": lambda: with_segments(b"\xff" * 7),
+    "PNG": lambda: encoded("PNG"),
+    "PNG with some chunks": lambda: png(chunk(b"teSt") * 900),
+    "large PNG in small chunks": lambda: png(chunk(b"teSt", bytes(2000)) * 3000),
+    "WebP": lambda: encoded("WEBP"),
+    "BMP": lambda: encoded("BMP"),
+    "PPM": lambda: encoded("PPM"),
+    "PPM with a comment": lambda: b"P6\n# drawn\n8 8 # size\n255\n" + bytes(192),
+    "PGM": lambda: encoded("PPM", NOISE.convert("L")),
+    "PGM of 16 bits": lambda: encoded("PPM", Image.fromarray(np.full((9, 9), 40_000, np.uint16))),
+    "PBM": lambda: encoded("PPM", NOISE.convert("1")),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_picture_is_no_bomb(name: str) -> None:
+    data = ORDINARY[name]()
+    assert find_bomb(data) is None
+    assert prepare(data, SMALL).shape == (16, 12, 3)
+
+
+def test_the_larger_a_picture_the_fewer_scans_it_may_have() -> None:
+    data = with_scans(30)
+    assert find_scan_bomb(data, 64 * 96) is None
+    assert find_scan_bomb(data, MAX_PIXELS) == "more than 20 scans"
+
+
+def test_structure_that_leads_anywhere_ends_the_search() -> None:
+    random = np.random.default_rng(0)
+    originals = [BOMBS["scans"], BOMBS["texts"], BOMBS["a long comment"], bmp(0)]
+    for turn in range(2000):
+        data = bytearray(originals[turn % 4])
+        for place in random.integers(0, len(data), 8):
+            data[place] = random.integers(256)
+        cut = bytes(data[: random.integers(2, len(data))])
+        for reason in (find_bomb(cut), find_scan_bomb(cut, 1000)):
+            assert reason is None or isinstance(reason, str)
+    for marker in range(256):
+        assert find_bomb(b"\xff\xd8" + bytes((0xFF, marker)) * 100) is None
