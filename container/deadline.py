@@ -2,7 +2,8 @@
 
 uvicorn's timeouts start anew with every byte, so one byte a second holds a connection for good. Here a request that has
 not arrived whole some seconds after it began, whether it is still being read or already answered, ends with its
-connection; so does a client that does not take its answers. Headers, chunk sizes and trailers are bounded too.
+connection; so does a client that does not take its answers. Headers, chunk sizes and trailers are bounded too. And a
+request that asks for another protocol must not have a body, which the parser would take for the next request.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._receive_clock: asyncio.TimerHandle | None = None
         self._write_clock: asyncio.TimerHandle | None = None
         self._head_is_read = False  # of the request that is arriving
+        self._is_refused = False  # the request that is arriving
         self._wire_bytes = self._body_bytes = 0
         self._answering: RequestResponseCycle | None = None  # of pipelined requests, the one whose turn it is
 
@@ -63,8 +65,23 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._wire_bytes, self._body_bytes = 1, 0
 
     def on_headers_complete(self) -> None:
+        self._is_refused = self.parser.should_upgrade() and self._announces_body()
+        if self._is_refused:
+            self._refuse(400, "upgrade_not_offered", "the request asks for another protocol, expected plain HTTP/1.1")
+            return
         super().on_headers_complete()
         self._head_is_read = True
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def _announces_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: it is any client's to ask."""
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -73,7 +90,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._stop_clock()
         self._wire_bytes = self._body_bytes = 0
-        super().on_message_complete()
+        if not self._is_refused:
+            super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -164,10 +164,26 @@ def test_a_client_that_has_said_all_still_gets_its_answers(server: Running) -> N
         assert [reply.status for reply in client.replies()] == [200, 200, 200]
 
 
-def test_an_upgrade_is_not_on_offer(server: Running) -> None:
-    for data, status in ((PING, 200), (request(), 400)):
-        with Client(server, data.replace(b"Host", b"Connection: upgrade\r\nUpgrade: websocket\r\nHost")) as client:
-            assert client.reply().status == status
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+@pytest.mark.parametrize("pause", [False, True])
+def test_another_protocol_is_not_on_offer_and_no_body_is_taken_for_a_request(
+    server: Running, protocol: bytes, pause: bool
+) -> None:
+    asking = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + protocol + b"\r\nHost"
+    with Client(server, PING.replace(b"Host", asking)) as client:
+        assert [reply.status for reply in client.replies()] == [200]
+    for data in (request(PING), request(b"28\r\n" + PING + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked")):
+        head, separator, body = data.replace(b"Host", asking).partition(b"\r\n\r\n")
+        with Client(server, head + separator + (b"" if pause else body)) as client:
+            if pause:
+                with contextlib.suppress(OSError):
+                    client.send(body)
+            replies = client.replies()
+        assert [(reply.status, reply.error) for reply in replies] == [(400, "upgrade_not_offered")]
+    with Client(server, request() + PING.replace(b"Host", asking) + PING) as client:
+        assert [reply.status for reply in client.replies()] == [200, 200]
+    with Client(server, request() + request().replace(b"Host", asking)) as client:
+        assert [reply.status for reply in client.replies()] == [200]
 
 
 @pytest.mark.parametrize("lines", [("Expect: 100-continue",), ()])
