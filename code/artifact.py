@@ -7,6 +7,7 @@ files do not belong together is refused. Old `best.pth` state dicts of the seed 
 
 import hashlib
 import json
+import math
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from model import create_model, load_state
 
 WEIGHTS, DESCRIPTION, LEGACY, ARCHIVE = "model.safetensors", "model.json", "best.pth", "model.tar.gz"
 FORMAT = 1
+MAX_SIDE = 4096  # pixels; a model that wants more is a way to take the memory
 MAX_BYTES = 4 << 30  # of one member of an archive; larger is no image classifier of ours but a decompression bomb
 
 StateDict = dict[str, Tensor]
@@ -103,9 +105,38 @@ def load(location: Path, legacy: Description | None = None) -> tuple[nn.Module, 
     else:
         parts = _read_folder(source) if source.is_dir() else _read_archive(source)
         description, state = _check(*parts, where=str(source))
-    model = description.build()
+    model = _build(description, source)
     load_state(model, state)
     return model.eval(), description
+
+
+def _build(description: Description, source: Path) -> nn.Module:
+    """Raises ModelError: a description that was made by hand can make Python raise anything."""
+    try:
+        _check_description(description, source)
+        return description.build()
+    except JobError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else 'no reason given'}"
+        raise ModelError(f"the model cannot be built from its {DESCRIPTION} ({reason}): {source}") from error
+
+
+def _check_description(description: Description, folder: Path) -> None:
+    """Raise ModelError for a preparation that no training run writes, or class names that cannot be sent."""
+    preparation = description.preparation
+    sides = [*preparation.size, *(preparation.crop or (8, 8))]
+    if not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in sides) or len(sides) != 4:
+        raise ModelError(f"size {preparation.size} or crop {preparation.crop} is not that of a picture: {folder}")
+    if not _are_statistics(preparation):
+        raise ModelError(f"mean {preparation.mean} or std {preparation.std} is not three numbers: {folder}")
+    for name in description.scheme.classes:
+        name.encode()
+
+
+def _are_statistics(preparation: Preparation) -> bool:
+    numbers = [*preparation.mean, *preparation.std]
+    return len(numbers) == 6 and all(map(math.isfinite, numbers)) and all(std > 0 for std in preparation.std)
 
 
 def find(location: Path) -> Path:
@@ -151,7 +182,7 @@ def _read_archive(path: Path) -> tuple[bytes, bytes]:
                 if name in found or member.size > MAX_BYTES or stream is None:
                     raise ModelError(f"{name} in the archive is doubled or larger than {MAX_BYTES} bytes: {path}")
                 found[name] = stream.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # ValueError: a header that is no number
         raise ModelError(f"cannot be read as an archive ({error}), expected a {ARCHIVE}: {path}") from None
     if len(found) < 2:
         raise ModelError(f"the archive lacks {DESCRIPTION} or {WEIGHTS} at its top level: {path}")
@@ -162,7 +193,7 @@ def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Descripti
     """Parse both files; the checksum says that they belong together and that no bit has changed."""
     try:
         record = json.loads(description)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError(f"{DESCRIPTION} is not JSON; train again or give another: {where}") from None
     if not isinstance(record, dict) or record.get("sha256") != _sha256(weights):
         raise ModelError(f"{WEIGHTS} is damaged or belongs to another {DESCRIPTION} (sha256 differs): {where}")

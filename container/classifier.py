@@ -5,7 +5,6 @@ ModelError before the server says that it is ready.
 """
 
 import hashlib
-import math
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,10 @@ from augmentation import BaseAugmentation
 from devices import place, select_device, select_dtype
 from environment import cpu_count, existing_folder
 from errors import JobError, ModelError
-from images import Pixels, Preparation
+from images import Pixels
 from serve_config import ServeConfig
 
 MAX_DESCRIPTION_BYTES = 10 << 20
-MAX_SIDE = 4096  # pixels; a model that wants more is a way to take the memory
 
 
 class Classifier:
@@ -74,27 +72,6 @@ def read_model(folder: Path) -> tuple[nn.Module, Description, str]:
             raise ModelError(f"{name} is larger than {most} bytes, which no model of this job is: {found}")
     try:
         model, description = load(found)
-        _check(description, found)
     except JobError as error:
         raise ModelError(str(error)) from None
-    except Exception as error:  # a description made by hand can make Python raise anything
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else 'no reason given'}"
-        raise ModelError(f"the model cannot be built from its {DESCRIPTION} ({reason}): {found}") from error
     return model, description, hashlib.sha256((found / DESCRIPTION).read_bytes()).hexdigest()
-
-
-def _check(description: Description, folder: Path) -> None:
-    """Raise ModelError for a preparation that no training run writes, or class names that cannot be sent."""
-    preparation = description.preparation
-    sides = [*preparation.size, *(preparation.crop or (8, 8))]
-    if not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in sides) or len(sides) != 4:
-        raise ModelError(f"size {preparation.size} or crop {preparation.crop} is not that of a picture: {folder}")
-    if not _are_statistics(preparation):
-        raise ModelError(f"mean {preparation.mean} or std {preparation.std} is not three numbers: {folder}")
-    for name in description.scheme.classes:
-        name.encode()
-
-
-def _are_statistics(preparation: Preparation) -> bool:
-    numbers = [*preparation.mean, *preparation.std]
-    return len(numbers) == 6 and all(map(math.isfinite, numbers)) and all(std > 0 for std in preparation.std)

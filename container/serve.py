@@ -7,6 +7,7 @@ that has come is answered first. A model that cannot be used is one sentence on 
 """
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -42,6 +43,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.service = service
         self._busy_until = self._drain_until = 0.0
+        self._requests = 0  # so far, at the last tick
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.service.is_ending:
@@ -53,8 +55,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Every tenth of a second: whether it is time to close the door."""
         now = time.monotonic()
-        if self.server_state.tasks:
-            self._busy_until = now
+        if self.server_state.tasks or self.server_state.total_requests != self._requests:
+            self._busy_until, self._requests = now, self.server_state.total_requests
         is_quiet = now > self._busy_until + QUIET_SECONDS or now > self._drain_until
         is_over = self.service.failure is not None or (self.service.is_ending and is_quiet)
         return await super().on_tick(counter) or is_over
@@ -83,13 +85,14 @@ def serve(config: ServeConfig, listener: socket.socket) -> None:
 
 def listen(config: ServeConfig) -> socket.socket:
     """A socket at the configured port; raises ConfigError if it cannot be had."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        return socket.create_server((config.host, config.port), backlog=2048)
+        return socket.create_server((config.host, config.port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen at {config.host} port {config.port} ({os.strerror(error.errno or 0)}); "
-            "set SAGEMAKER_BIND_TO_PORT to one that is free"
-        ) from None
+        is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        remedy = "SAGEMAKER_BIND_TO_PORT to a free one" if is_taken else "SERVE_HOST to an address of this machine"
+        reason = str(error.strerror).partition(" (while")[0]
+        raise ConfigError(f"cannot listen at {config.host} port {config.port} ({reason}); set {remedy}") from None
 
 
 def main() -> None:

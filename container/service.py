@@ -70,11 +70,11 @@ class Service:
     async def execution_parameters(self, request: Request) -> Response:
         classifier = self._ready().classifier
         parameters = self.config.execution_parameters(classifier.device.type, classifier.cpus)
-        return JSONResponse(parameters, headers={"x-model-digest": classifier.digest})
+        return JSONResponse(parameters, headers={"x-model-digest": f"{classifier.digest} {self.config.precision}"})
 
     async def invocations(self, request: Request) -> Response:
         ready = self._ready()
-        wanted = choose_format(request.headers.get("accept"))
+        wanted = choose_format(", ".join(request.headers.getlist("accept")) or None)
         check_types(request)
         try:
             reply = await self._classify(ready, request, wanted)

@@ -37,9 +37,11 @@ class Answers:
         return [name for name in names if not self._is_answered(prefix / name, name)]
 
     def _is_answered(self, source: Path, name: str) -> bool:
-        """Whether there is a whole answer to the object as it is now."""
+        """Whether there is an answer to the object as it is now; a picture without a class is asked for again."""
         path = self.path(name)
-        return path.exists() and path.stat().st_mtime_ns == source.stat().st_mtime_ns and self.read(name) is not None
+        if not path.exists() or path.stat().st_mtime_ns != source.stat().st_mtime_ns:
+            return False
+        return (self.read(name) or {}).get("prediction") is not None
 
     def write(self, source: Path, name: str, answer: bytes) -> None:
         """Whole or not at all, but not forced to the disk, which would take longer than the answers do.

@@ -127,6 +127,9 @@ def change(published: Path, **entries: object) -> None:
         ({"format": 99}, "format 99"),
         ({"scheme": {}}, "not one of this job"),
         ({"preparation": {"size": [1, 2], "colour": 3}}, "not one of this job"),
+        ({"architecture": 5}, "cannot be built"),
+        ({"preparation": {"size": ["32", "24"], "crop": None, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "is not that of"),
+        ({"preparation": {"size": [32, 24], "crop": None, "mean": [0, 0], "std": [1, 1, 1]}}, "is not three numbers"),
         ({"architecture": "resnet18", "head": "joint"}, "another architecture|does not fit|architecture"),
         ({"scheme": LabelScheme("folders", ("a", "b", "c")).to_dict(), "head": "joint"}, "another"),
     ],
@@ -138,9 +141,10 @@ def test_a_description_of_something_else_is_refused(published: Path, entries: di
 
 
 def test_a_description_that_is_not_json_is_refused(published: Path) -> None:
-    (published / DESCRIPTION).write_text("{")
-    with pytest.raises(ModelError, match="not JSON"):
-        load(published)
+    for text in ("{", "[" * 100_000):
+        (published / DESCRIPTION).write_text(text)
+        with pytest.raises(ModelError, match="not JSON"):
+            load(published)
 
 
 def test_nothing_of_an_archive_reaches_the_disk(published: Path, tmp_path: Path) -> None:
@@ -168,6 +172,12 @@ def test_a_doubled_member_and_a_broken_archive_are_refused(published: Path, tmp_
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(ModelError, match="archive"):
         load(broken)
+    with tarfile.open(tmp_path / "header.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member := tarfile.TarInfo(DESCRIPTION))
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "much"}
+        archive.addfile(member)
+    with pytest.raises(ModelError, match="cannot be read as an archive"):
+        load(tmp_path / "header.tar.gz")
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

@@ -186,6 +186,11 @@ def test_another_protocol_is_not_on_offer_and_no_body_is_taken_for_a_request(
         assert [reply.status for reply in client.replies()] == [200]
 
 
+def test_what_a_client_takes_may_stand_in_several_lines(server: Running) -> None:
+    with Client(server, request(GOOD, "Accept: text/html", "Accept: application/json")) as client:
+        assert client.reply().status == 200
+
+
 @pytest.mark.parametrize("lines", [("Expect: 100-continue",), ()])
 def test_a_body_that_says_it_is_too_long_is_refused_before_it_comes(server: Running, lines: tuple[str, ...]) -> None:
     with Client(server, request(b"", *lines, length=1 << 40)) as client:
@@ -357,6 +362,14 @@ def test_a_port_that_is_taken_is_named(model_dir: Path, server: Running) -> None
     code, said = ended(model_dir, SAGEMAKER_BIND_TO_PORT=server.port)
     assert code == 2
     assert f"cannot listen at 127.0.0.1 port {server.port} (Address already in use)" in said
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "2001:db8::1"])
+def test_an_address_of_another_machine_is_named(model_dir: Path, host: str) -> None:
+    code, said = ended(model_dir, SERVE_HOST=host)
+    assert code == 2
+    assert said.startswith(f"ConfigError: cannot listen at {host} port ")
+    assert said.endswith("; set SERVE_HOST to an address of this machine")
 
 
 def test_without_a_usable_model_the_server_says_why_and_ends(tmp_path: Path) -> None:

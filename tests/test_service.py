@@ -136,6 +136,14 @@ def test_json_lines_and_csv_are_one_line_each_and_say_the_same(server: InProcess
     assert csv_row(server.post(picture(3), accept="text/csv;verbose")) == cells + probabilities
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize(
+    "media_type", ["image/jpg", "image/x-portable-pixmap", "IMAGE/PNG; q=1", "application/x-image"]
+)
+def test_the_bytes_say_what_a_picture_is(server: InProcess, kind: str, media_type: str) -> None:
+    assert server.post(picture(3, kind), content_type=media_type).status == 200
+
+
 # what does not fit
 
 
@@ -268,7 +276,8 @@ def test_execution_parameters_keep_to_the_hundred_megabytes_of_batch_transform(
 def test_execution_parameters_are_asked_for_by_get(server: InProcess, config: ServeConfig) -> None:
     reply = server.get("/execution-parameters")
     assert reply.json()["MaxPayloadInMB"] == config.max_payload_mb
-    assert len(reply.headers["x-model-digest"]) == 64
+    digest, precision = reply.headers["x-model-digest"].split()
+    assert (len(digest), precision) == (64, "fp32")
 
 
 # the same answers as inference

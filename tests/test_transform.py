@@ -263,6 +263,18 @@ def test_only_what_has_changed_is_sent_again(config: TransformConfig, container:
     assert container.sizes == {3: 1, 5: 1, 6: 1}
 
 
+def test_a_picture_without_a_class_is_asked_for_again(config: TransformConfig, container: Container) -> None:
+    answer = container.answer
+    bad = {"prediction": None, "error": {"code": "x", "message": "it is none"}}
+    container.answer = lambda size: bad if size == 3 else answer(size)
+    transform(config)
+    container.sizes.clear()
+    container.statuses = {3: [422]}
+    with pytest.raises(DataError, match="1 of 9 objects got no answer"):
+        transform(config)
+    assert container.sizes == {3: 1}
+
+
 @pytest.mark.parametrize("digest", ["two", ""])
 def test_answers_of_another_model_are_not_taken_for_its_own(
     config: TransformConfig, container: Container, digest: str
