@@ -9,23 +9,31 @@
 SHELL := /bin/bash
 
 DATA       ?=
-OUT        ?= out
 DEMO       ?= demo
+OUT        ?= $(if $(filter demo,$(MAKECMDGOALS)),$(DEMO)-out,out)
 ARGS       ?=
 IMAGE      ?= mask-classifier
 RUNTIME    ?= $(shell docker image inspect $(IMAGE) >/dev/null 2>&1 && echo docker || echo host)
 GPU        ?= $(shell docker info --format '{{.Runtimes}}' 2>/dev/null | grep -q nvidia && echo -gpu)
 BASE_IMAGE ?=
 BUILD_ARGS ?=
+PORT       ?= 8080
 KILLS      ?= 1000
+
+# Not every shell expands the tilde of DATA=~/faces, and make takes a space for the end of a name.
+override DATA := $(patsubst ~/%,$(HOME)/%,$(DATA))
+override OUT  := $(patsubst ~/%,$(HOME)/%,$(OUT))
+$(foreach name,DATA OUT DEMO,$(if $(word 2,$($(name))),$(error $(name)=$($(name)): a folder with a space in its name is too much for make; rename it, or link to it)))
 
 # Python 3.11 and 3.12 are what the lock files hold hashes for.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$python && break; done)
 BIN    := .venv/bin
 
-# What was given as NAME=value on the command line and is not a variable of this file becomes --name value.
-OURS  := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON SUBMIT JOB SEARCH FUZZ KILLS
+# What was given as NAME=value on the command line becomes --name value, unless it is a variable of this file, or one of
+# the environment: those of the server and of docker-compose.yml, to which make hands all that it was given.
+OURS  := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON SUBMIT JOB SEARCH PORT KILLS
+OURS  += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SM_% SHM_SIZE
 lower  = $(shell echo '$(1)' | tr 'A-Z_' 'a-z-')
 GIVEN := $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name)))
 # In `make train infer evaluate EPOCHS=3` they are those of train.
@@ -47,7 +55,7 @@ demo: .venv/job  ## draw a small data set, train, infer, evaluate: no Docker, no
 	@$(call host,$(DEMO)) $(BIN)/python code/inference.py
 	@$(call host,$(DEMO)) $(BIN)/python code/evaluation.py
 	@echo "report: $$(ls -td $(OUT)/output/data/demo*/report/report.html | head -n 1)"
-	@echo "next: make train DATA=$(DEMO) EPOCHS=40 RESUME=never   (or DATA=your/own/photographs)"
+	@echo "next: make train DATA=$(DEMO) EPOCHS=40   (or DATA=your/own/photographs)"
 
 .PHONY: test
 test: .venv/dev  ## run the whole suite, lint and types
@@ -82,7 +90,7 @@ begin = mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints $(OUT)/store
 
 .PHONY: serve
 serve: $(if $(filter host,$(RUNTIME)),.venv/job)  ## answer at http://127.0.0.1:8080/invocations with the model in OUT, until Ctrl-C
-	@$(if $(filter docker,$(RUNTIME)),$(compose) up serve,SM_MODEL_DIR=$(OUT)/model SERVE_HOST=127.0.0.1 $(BIN)/python container/serve.py $(FLAGS))
+	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm --service-ports serve $(FLAGS),SM_MODEL_DIR=$(OUT)/model SERVE_HOST=127.0.0.1 SAGEMAKER_BIND_TO_PORT=$(PORT) $(BIN)/python container/serve.py $(FLAGS))
 
 PROGRAM_train    := train
 PROGRAM_evaluate := evaluation
@@ -97,12 +105,13 @@ data-given:
 # The folders that docker-compose.yml mounts, as the variables that the verbs read.
 host = SM_CHANNEL_TRAIN=$(1)/train SM_CHANNEL_EVAL=$(1)/eval SM_CHANNEL_MODEL=$(OUT)/model SM_GROUND_TRUTH_DIR=$(1)/gt \
 	SM_MODEL_DIR=$(OUT)/model SM_CHECKPOINT_DIR=$(OUT)/checkpoints SM_STORE_DIR=$(OUT)/store SM_OUTPUT_DIR=$(OUT)/output SM_OUTPUT_DATA_DIR=$(OUT)/output/data
-for_compose = DATA='$(abspath $(DATA))' OUT='$(abspath $(OUT))' IMAGE=$(IMAGE) USER_ID=$$(id -u) GROUP_ID=$$(id -g)
+for_compose = PORT=$(PORT) DATA='$(abspath $(DATA))' OUT='$(abspath $(OUT))' IMAGE=$(IMAGE) USER_ID=$$(id -u) GROUP_ID=$$(id -g)
 compose = $(for_compose) docker compose
 
 .PHONY: image
 image:  ## build the image
-	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(BUILD_ARGS) --tag $(IMAGE) .
+	@# As one Docker manifest: SageMaker makes no model of an image in OCI's format, or with attestations.
+	docker build --provenance=false --output type=docker $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) $(BUILD_ARGS) --tag $(IMAGE) .
 	@docker image inspect --format '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 
 .PHONY: test-image
@@ -133,7 +142,7 @@ submit: .venv/job data-given  ## train on SageMaker with DATA/train; prints the 
 	@$(submit) train --data $(DATA)/train $(SUBMIT) -- $(FLAGS)
 
 submit-infer: .venv/job data-given  ## label DATA/eval on SageMaker with the model of the training job JOB
-	@$(submit) transform --data $(DATA)/eval --model '$(JOB)' $(SUBMIT)
+	@$(submit) transform --data $(DATA)/eval --model '$(JOB)' $(SUBMIT) $(FLAGS)
 
 submit-evaluate: .venv/job data-given  ## compare the labels of the transform job JOB with DATA/gt, on SageMaker
 	@$(submit) download '$(JOB)' --to $(OUT)/$(JOB) $(if $(wildcard $(DATA)/eval/info.csv),--info $(DATA)/eval/info.csv) >/dev/null
@@ -189,5 +198,5 @@ lock:  ## resolve container/*.in anew into lock files with hashes (needs uv)
 
 .PHONY: clean
 clean:  ## remove what the verbs made here: outputs, demo data, caches; not .venv
-	rm -rf $(OUT) $(DEMO) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(OUT) $(DEMO) $(DEMO)-out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -95,6 +95,9 @@ def training_job(base: Path) -> tuple[dict[str, str], list[str]]:
     job = toolkit.Environment(_Given(resources), _Given(channels), _Given(decoded))
     # Which of the names are SageMaker's own is for the toolkit to say; the text is the user's, not decoded and encoded.
     flags = [f"--{name}={_as_text(hyperparameters[name])}" for name in sorted(job.hyperparameters)]
+    for flag in flags:
+        if not _can_be_an_argument(flag):
+            raise ConfigError(f"hyperparameter {flag!r} holds a character that no command line can; leave it out")
     return job.to_env_vars() | _checkpoint_variable(base), flags
 
 
@@ -107,6 +110,10 @@ class _Given(dict[str, Any]):
 
 def _read_table(path: Path) -> dict[str, Any]:
     """A JSON object, empty if there is no such file; raises ConfigError if it holds anything else."""
+    if path.is_dir():
+        raise ConfigError(
+            f"{path.name} is a folder, which Docker makes of a mount without a source; mount the file: {path}"
+        )
     if not path.exists():
         return {}
     try:
@@ -127,11 +134,17 @@ def _check_channels(channels: Mapping[str, Any]) -> None:
         names = ", ".join(sorted(channels))
         raise ConfigError(f"no channel is named 'train', only {names}; give that name to the pictures to train on")
     for name, channel in channels.items():
+        if not isinstance(channel, dict):
+            raise ConfigError(
+                f"channel {name!r} is {channel!r} in inputdataconfig.json, expected an object such as {{}}"
+            )
         if channel.get("TrainingInputMode") == "Pipe":
             raise ConfigError(f"channel {name!r} has input mode Pipe, expected files in a folder; use File or FastFile")
 
 
-def _check_hosts(hosts: list[str]) -> None:
+def _check_hosts(hosts: Any) -> None:
+    if not isinstance(hosts, list):
+        raise ConfigError(f"hosts is {hosts!r} in resourceconfig.json, expected a list of one name")
     if len(hosts) > 1:
         raise ConfigError(f"the job has {len(hosts)} hosts, training runs on one; set the instance count to 1")
 
@@ -140,10 +153,18 @@ def _checkpoint_variable(base: Path) -> dict[str, str]:
     """Where SageMaker copies checkpoints from; nothing where that cannot be written, then they go to the run folder."""
     place = _read_table(base / "input" / "config" / "checkpointconfig.json").get("LocalPath")
     if place:
-        return {"SM_CHECKPOINT_DIR": place}
+        return {"SM_CHECKPOINT_DIR": str(place)}
     folder = base / "checkpoints"
     can_write = os.access(folder if folder.exists() else base, os.W_OK)
     return {"SM_CHECKPOINT_DIR": str(folder)} if can_write else {}
+
+
+def _can_be_an_argument(text: str) -> bool:
+    """Half a character (a surrogate) or a zero cannot be handed to a program."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _as_text(value: Any) -> str:

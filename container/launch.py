@@ -68,7 +68,7 @@ def launch(argv: Sequence[str]) -> NoReturn:
     if schema:
         parse(verb, flags, environ, *schema)
     environ |= driver_variables(environ)
-    if int(environ.get("SM_NUM_GPUS", 0)) > 1:
+    if int(environ.get("SM_NUM_GPUS") or 0) > 1:
         print(f"training uses one of the {environ['SM_NUM_GPUS']} GPUs of this host")
     print(" ".join([verb, *flags]), flush=True)
     os.execve(sys.executable, [sys.executable, str(HOME / script), *flags], environ)  # noqa: S606

@@ -195,6 +195,31 @@ def test_a_job_of_several_hosts_is_refused(opt_ml: Path, started: Start) -> None
         launch.launch(["launch.py", "train"])
 
 
+@pytest.mark.parametrize("hosts", [None, "algo-1"])
+def test_hosts_that_are_no_list_are_refused(opt_ml: Path, started: Start, hosts: object) -> None:
+    write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": hosts})
+    with pytest.raises(ConfigError, match=r"hosts is .* in resourceconfig\.json, expected a list"):
+        launch.launch(["launch.py", "train"])
+
+
+def test_a_folder_in_the_place_of_a_file_is_explained(opt_ml: Path, started: Start) -> None:
+    (opt_ml / "input" / "config" / "hyperparameters.json").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"^hyperparameters\.json is a folder, which Docker makes of a mount without"):
+        launch.launch(["launch.py", "train"])
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_a_hyperparameter_that_no_command_line_can_hold_is_named(opt_ml: Path, started: Start, text: str) -> None:
+    write_config(opt_ml, "hyperparameters", {"name": text})
+    with pytest.raises(ConfigError, match=r"^hyperparameter '--name=.*' holds a character that no command line can"):
+        launch.launch(["launch.py", "train"])
+
+
+def test_an_empty_count_of_gpus_is_none(opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SM_NUM_GPUS", "")
+    assert started("train").environ["SM_NUM_GPUS"] == ""
+
+
 def test_of_several_gpus_one_is_used_and_that_is_said(
     opt_ml: Path, started: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,6 +269,8 @@ def test_the_channel_names_that_the_sdk_chooses_are_understood(opt_ml: Path, sta
     [
         ({"tain": {}, "validation": {}}, "no channel is named 'train', only tain, validation"),
         ({"train": {"TrainingInputMode": "Pipe"}}, "channel 'train' has input mode Pipe"),
+        ({"train": None}, "channel 'train' is None in inputdataconfig.json, expected an object"),
+        ({"train": "s3://b/p"}, "channel 'train' is 's3://b/p' in inputdataconfig.json, expected an object"),
     ],
 )
 def test_channels_that_cannot_be_trained_on_are_refused(

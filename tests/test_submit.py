@@ -295,7 +295,10 @@ def test_every_command_explains_its_flags(command: str, capsys: pytest.CaptureFi
     [
         (["push"], ["push --local-image mask-classifier --tag 1"]),
         (["submit", "EPOCHS=3"], ["train --data faces/train --tag 1 -- --epochs '3'"]),
-        (["submit-infer", "JOB=j-1"], ["transform --data faces/eval --model 'j-1' --tag 1"]),
+        (
+            ["submit-infer", "JOB=j-1", "CONCURRENCY=8"],
+            ["transform --data faces/eval --model 'j-1' --tag 1 --concurrency '8'"],
+        ),
         (
             ["submit-evaluate", "JOB=j-2", "BOOTSTRAP=9"],
             [
