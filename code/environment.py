@@ -147,14 +147,15 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def replacing(path: Path, mode: str = "w", *, tidy: bool = True) -> Iterator[IO[Any]]:
     """Open a file that takes the place of `path` only when it is complete and on the disk; 0644, as SageMaker needs.
 
-    Whatever goes wrong in between, `path` is what it was before. What a killed writer left of it is removed.
+    Whatever goes wrong in between, `path` is what it was before. What a killed writer left of it is removed, for which
+    the whole folder is looked through unless `tidy` is false.
     """
     make_folder(path.parent)
-    for stray in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        stray.unlink(missing_ok=True)
+    if tidy:
+        remove_strays(path.parent, glob.escape(path.name))
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
@@ -170,6 +171,12 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk does not say where; the user needs to know
         raise
+
+
+def remove_strays(folder: Path, names: str) -> None:
+    """Remove what killed writers left of the files whose names match."""
+    for stray in folder.glob(f".{names}.*.tmp"):
+        stray.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from arguments import folder as from_environment
 from arguments import knob
-from option_checks import bucket_problems, is_s3_folder, pair_problems
+from option_checks import bucket_problems, is_s3_folder, pair_problems, prefix_problems
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
 
@@ -40,8 +40,7 @@ class Place:
         elif not _ROLE.fullmatch(self.role):
             problems.append(f"--role: {self.role!r} is not of the form arn:aws:iam::123456789012:role/name")
         problems += bucket_problems(self.bucket)
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", self.prefix):
-            problems.append(f"--prefix: {self.prefix!r} is not of the form folder or folder/folder")
+        problems += prefix_problems(self.prefix)
         return problems + pair_problems("tags", self.tags)
 
     @property
@@ -122,7 +121,11 @@ class Setup:
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
-        problems = bucket_problems(self.bucket)
+        problems = bucket_problems(self.bucket) + prefix_problems(self.prefix)
+        if not re.fullmatch(r"[a-z0-9]+([._/-]+[a-z0-9]+)*", self.repository):
+            problems.append(
+                f"--repository: {self.repository!r} is not the name of an ECR repository, such as faces/train"
+            )
         if self.data and not is_s3_folder(self.data):
             problems.append(f"--data: {self.data!r} is not of the form s3://bucket/prefix")
         if self.kms_key is not None and not _KEY.fullmatch(self.kms_key):

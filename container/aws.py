@@ -41,11 +41,14 @@ _IAM_ACTIONS = {  # where the permission is not called as the operation
 
 
 class AwsError(JobError):
-    """AWS refused, or could not be asked; `code` is AWS's own word for it, or `unreachable`, `unanswered`, or empty."""
+    """AWS refused, or could not be asked; `code` is AWS's own word for it, or `unreachable`, `unanswered`, or empty.
 
-    def __init__(self, sentence: str, code: str = "") -> None:
+    `status` is that of HTTP, 0 if no answer came.
+    """
+
+    def __init__(self, sentence: str, code: str = "", status: int = 0) -> None:
         super().__init__(sentence)
-        self.code = code
+        self.code, self.status = code, status
 
     @property
     def is_absent(self) -> bool:
@@ -62,12 +65,12 @@ class AwsError(JobError):
     @property
     def is_passing(self) -> bool:
         """Whether the same question may be answered in a minute."""
-        return self.code in ("unreachable", "unanswered", *_THROTTLED)
+        return self.status >= 500 or self.code in ("unreachable", "unanswered", *_THROTTLED)
 
     @property
     def maybe_done(self) -> bool:
-        """Whether the request may have been carried out all the same: no answer came, or a retry met its result."""
-        return self.code in ("unanswered", "ResourceInUse", "ResourceInUseException")
+        """Whether the request may have been carried out all the same: none came, or one of a broken service."""
+        return self.status >= 500 or self.code in ("unanswered", "ResourceInUse", "ResourceInUseException")
 
 
 class Aws:
@@ -146,7 +149,8 @@ def _explain_refusal(error: exceptions.ClientError, service: str, operation: str
     """A sentence for an answer that is an error: AWS's code decides, its message is kept where it helps."""
     code, message = str(error.response["Error"].get("Code", "")), str(error.response["Error"].get("Message", ""))
     message = message.strip().rstrip(".")
-    return AwsError(_sentence(code, message, service, operation), code)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return AwsError(_sentence(code, message, service, operation), code, status)
 
 
 def _sentence(code: str, message: str, service: str, operation: str) -> str:

@@ -13,6 +13,7 @@ from request_parts import registry
 
 HOME = Path(__file__).resolve().parent.parent
 STDERR = 2
+_OCI = "application/vnd.oci."
 _IN_THE_IMAGE = ("code", "container", "Dockerfile")
 
 
@@ -26,6 +27,7 @@ def push(aws: Aws, options: Push) -> str:
     _log_in(aws, host)
     _run("docker", "tag", options.local_image, target)
     _run("docker", "push", target, quiet=False)
+    _warn_of_format(aws, options.repository, tag)
     return target
 
 
@@ -53,6 +55,21 @@ def _make_repository(aws: Aws, options: Push) -> None:
         )
         by_hand = f"`aws ecr delete-repository --repository-name {options.repository}` removes it"
         print(f"made the repository {options.repository}; {by_hand}", file=sys.stderr)
+
+
+def _warn_of_format(aws: Aws, repository: str, tag: str) -> None:
+    """Say that SageMaker makes no model of what was pushed, before a job that trains one is paid for."""
+    try:
+        answer = aws.call("ecr", "DescribeImages", repositoryName=repository, imageIds=[{"imageTag": tag}])
+    except AwsError:  # the image is there all the same
+        return
+    media_type = str(answer["imageDetails"][0].get("imageManifestMediaType"))
+    if media_type.startswith(_OCI):
+        print(
+            f"warning: SageMaker trains with an image of type {media_type}, but makes no model of it; "
+            "`make image` builds one that it takes",
+            file=sys.stderr,
+        )
 
 
 def _log_in(aws: Aws, host: str) -> None:

@@ -15,7 +15,7 @@ from hyperparameters import read_hyperparameters, read_search, refuse_restarts
 from image_push import commit_tag
 from images import is_image_file
 from job_options import Deployment, Evaluation, Registration, Training, Transform, Tuning
-from job_requests import processing_job, training_job, tuning_job
+from job_requests import most_epochs, processing_job, training_job, tuning_job
 from job_watch import wait
 from metrics import metric_definitions
 from model_requests import endpoint, model, model_package, model_package_group, transform_job
@@ -67,8 +67,8 @@ def tune(flags: Words, verb_flags: Words, environ: Environ) -> None:
     """`submit.py tune --search lr=0.001:0.1:log [flags] -- [hyperparameters that stay]`."""
     schema = (*_SUBMIT, Training, Tuning)
     connection, place, rehearsal, submission, training, tuning = parse("submit.py tune", flags, environ, *schema)
-    _check_tuning(training, tuning)
     hyperparameters, ranges = read_hyperparameters(verb_flags), read_search(tuning.search, verb_flags)
+    _check_tuning(training, tuning, hyperparameters)
     aws, job = Aws(connection), _job_name(training.name)
     channels, uploads = training_channels(place, training, hyperparameters.get("dataset", ""))
     image = _image(aws, place)
@@ -208,11 +208,15 @@ def _image(aws: Aws, place: Place) -> str:
     return place.image or image_uri(place, aws.region, commit_tag())
 
 
-def _check_tuning(training: Training, tuning: Tuning) -> None:
-    names = [metric["Name"] for metric in metric_definitions()]
+def _check_tuning(training: Training, tuning: Tuning, hyperparameters: Mapping[str, str]) -> None:
+    names = [name for metric in metric_definitions() if (name := metric["Name"]).startswith("val:")]
     problems = name_problems(training.name, most=_TUNING_NAME - len(_job_name("")))
     if tuning.objective not in names:
         problems.append("--objective: " + unknown_name("metric", tuning.objective, names, most=len(names)))
+    if tuning.strategy == "Hyperband" and most_epochs(hyperparameters) < 2:
+        problems.append(
+            "--strategy Hyperband: needs several epochs to choose from; give the most, as in -- --epochs 30"
+        )
     if training.resume_from:
         problems.append("--resume-from: the jobs of a search share no checkpoint; leave it out")
     if problems:

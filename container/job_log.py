@@ -1,5 +1,7 @@
 """The log of a job, from CloudWatch to the terminal, as it grows."""
 
+import re
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 from aws import Aws, AwsError
 from errors import JobError
 from job_watch import Job, find, watch
+
+_STARTED = re.compile(r"-\d{9,}(?=/|$)")  # when a host was started, behind its name
 
 
 def follow_log(aws: Aws, name: str, poll_seconds: float) -> Job:
@@ -21,8 +25,13 @@ def follow_log(aws: Aws, name: str, poll_seconds: float) -> Job:
     log = JobLog(aws, job)
     job = watch(aws, job, poll_seconds, log.new_lines)
     time.sleep(poll_seconds)  # the last lines reach CloudWatch after the end
-    for line in log.new_lines():
-        print(line, flush=True)
+    try:
+        for line in log.new_lines():
+            print(line, flush=True)
+    except AwsError as error:
+        if not error.is_passing:
+            raise
+        print(f"the last lines are missing ({error}); `submit.py logs {name}` prints them", file=sys.stderr)
     return job
 
 
@@ -40,7 +49,7 @@ class JobLog:
         """What came since the last look. Of several hosts, each line says which."""
         streams = self._streams()
         for stream in streams:
-            host = stream.removeprefix(self._prefix).rsplit("-", 1)[0]
+            host = _STARTED.sub("", stream.removeprefix(self._prefix))
             for message in self._events(stream):
                 yield f"[{host}] {message}" if len(streams) > 1 else message
 

@@ -53,7 +53,7 @@ class Tuning:
     """The search for hyperparameters."""
 
     search: str = knob("", "what to try, such as lr=0.001:0.1:log,batch_size=32:128,optimizer=SGD:AdamW")
-    objective: str = knob("val:f1", "metric to maximise, one of those that training logs")
+    objective: str = knob("val:f1", "validation metric that training logs: a loss is brought down, any other up")
     strategy: str = knob("Bayesian", "how to choose what to try next", choices=("Bayesian", "Random", "Hyperband"))
     max_jobs: int = knob(20, "training jobs in all", minimum=1, maximum=750)
     max_parallel_jobs: int = knob(2, "training jobs at a time", minimum=1, maximum=100)

@@ -59,11 +59,14 @@ def tuning_job(
     }
     limits = {"MaxNumberOfTrainingJobs": tuning.max_jobs, "MaxParallelTrainingJobs": tuning.max_parallel_jobs}
     is_hyperband = tuning.strategy == "Hyperband"
-    epochs = {"MinResource": 1, "MaxResource": int(hyperparameters.get("epochs", TrainConfig.epochs))}
+    epochs = {"MinResource": 1, "MaxResource": most_epochs(hyperparameters)}
     config = {
         "Strategy": tuning.strategy,
         "StrategyConfig": {"HyperbandStrategyConfig": epochs} if is_hyperband else None,
-        "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": tuning.objective},
+        "HyperParameterTuningJobObjective": {
+            "Type": "Minimize" if tuning.objective.endswith("loss") else "Maximize",
+            "MetricName": tuning.objective,
+        },
         "ResourceLimits": limits,
         "ParameterRanges": dict(ranges),
         "TrainingJobEarlyStoppingType": "Auto" if tuning.early_stopping and not is_hyperband else "Off",
@@ -76,6 +79,11 @@ def tuning_job(
     }
     undo = ("StopHyperParameterTuningJob", {"HyperParameterTuningJobName": job})
     return Call("CreateHyperParameterTuningJob", given(request), undo)
+
+
+def most_epochs(hyperparameters: Mapping[str, str]) -> int:
+    """How long one trial may be."""
+    return int(hyperparameters.get("epochs", TrainConfig.epochs))
 
 
 def processing_job(

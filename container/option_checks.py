@@ -26,6 +26,13 @@ def bucket_problems(bucket: str | None) -> list[str]:
     return [f"--bucket: {bucket!r} is not the name of a bucket, such as my-bucket, without s3:// and folder"]
 
 
+def prefix_problems(prefix: str) -> list[str]:
+    """A sentence if it is no folder in a bucket, without slashes around it."""
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)*", prefix):
+        return []
+    return [f"--prefix: {prefix!r} is not of the form folder or folder/folder"]
+
+
 def data_problems(flag: str, data: str) -> list[str]:
     """A sentence if it is neither a local folder nor s3://bucket/prefix; a missing folder is found later."""
     if not data:

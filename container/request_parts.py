@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import botocore.session
+
 from account_options import JobPlace, Place
 from option_checks import pairs
 
@@ -43,7 +45,18 @@ def image_uri(place: Place, region: str, tag: str) -> str:
 
 def registry(account: str, region: str) -> str:
     """Host of an account's ECR registry."""
-    return f"{account}.dkr.ecr.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
+    return f"{account}.dkr.ecr.{region}.{_partition_of(region).get('dnsSuffix', 'amazonaws.com')}"
+
+
+def partition(region: str) -> str:
+    """What stands second in every ARN of a region: `aws`, `aws-cn`, ..."""
+    return str(_partition_of(region).get("partition", "aws"))
+
+
+def _partition_of(region: str) -> dict[str, Any]:
+    """What botocore knows of the partition that a region belongs to; nothing if it knows none."""
+    partitions = botocore.session.get_session().get_data("endpoints")["partitions"]
+    return next((entry for entry in partitions if re.fullmatch(entry["regionRegex"].strip("^$"), region)), {})
 
 
 def model_uri(place: Place, model: str) -> str:

@@ -43,9 +43,11 @@ def _refuse_other_run(job: str, theirs: Mapping[str, str], ours: Mapping[str, st
 
 def _refuse_twins(aws: Aws, checkpoints: str) -> None:
     """Raise JobError if a training job that still runs writes to this folder."""
-    for page in aws.pages("sagemaker", "ListTrainingJobs", StatusEquals="InProgress"):
-        for summary in page["TrainingJobSummaries"]:
-            name = summary["TrainingJobName"]
-            described = aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName=name)
-            if described.get("CheckpointConfig", {}).get("S3Uri") == checkpoints:
-                raise JobError(f"{name!r} still runs and writes to the same checkpoints; `submit.py stop {name}` first")
+    for status, what, remedy in (("InProgress", "runs", "stop"), ("Stopping", "saves", "wait")):
+        for page in aws.pages("sagemaker", "ListTrainingJobs", StatusEquals=status):
+            for summary in page["TrainingJobSummaries"]:
+                name = summary["TrainingJobName"]
+                described = aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName=name)
+                if described.get("CheckpointConfig", {}).get("S3Uri") == checkpoints:
+                    sentence = f"{name!r} still {what} and writes to the same checkpoints"
+                    raise JobError(f"{sentence}; `submit.py {remedy} {name}` first")

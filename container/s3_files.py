@@ -20,7 +20,7 @@ from boto3.s3.transfer import TransferConfig
 from tqdm import tqdm
 
 from aws import TRANSFER_THREADS, Aws, explained
-from environment import cpu_count, existing_folder, replacing
+from environment import cpu_count, existing_folder, remove_strays, replacing
 from errors import DataError
 
 
@@ -97,7 +97,7 @@ def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
 def fetch(aws: Aws, uri: str, path: Path) -> None:
     """Download one object; the file is there whole or not at all."""
     bucket, key = split_uri(uri)
-    with replacing(path, "wb") as file, explained("s3", "GetObject"):
+    with replacing(path, "wb", tidy=False) as file, explained("s3", "GetObject"):
         aws.client("s3").download_fileobj(bucket, key, file)
 
 
@@ -106,6 +106,8 @@ def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
     bucket, prefix = split_uri(uri.rstrip("/") + "/")
     wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
     paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
+    for parent in {path.parent for path in paths}:
+        remove_strays(parent, "*")  # once for all of them
     aws.client("s3")  # made before the threads: boto3 clients are made one at a time
     with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
         list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path), wanted, paths))
@@ -145,7 +147,18 @@ def _walk(root: Path) -> Iterator[str]:
                 raise DataError(f"a link to a folder cannot be uploaded; put the folder there: {Path(folder) / name}")
         for name in files:
             if not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+                yield _uploadable(Path(folder) / name).relative_to(root).as_posix()
+
+
+def _uploadable(path: Path) -> Path:
+    """The path itself; raises DataError for what is no file, such as a link to nowhere, or has no UTF-8 name."""
+    if not path.is_file():
+        raise DataError(f"not a file, or a link to none; put the file there or remove it: {path}")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the name {path.name!r} is not UTF-8, rename the file or folder: {path.parent}") from None
+    return path
 
 
 def _digest(path: Path) -> str:

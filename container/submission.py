@@ -16,7 +16,7 @@ from request_parts import Call
 from s3_files import Upload, send, split_uri
 from service_limits import check_request
 
-_ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^:@]+)|@(sha256:\w+))")
+_ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.[\w.-]+/([^:@]+)(?::([^:@]+)|@(sha256:\w+))")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ def look_first(aws: Aws, plan: Plan) -> None:
             f"one region: {bucket}"
         )
     for uri in plan.needed_uris:
-        _look_for_data(aws, uri)
-    _look_for_image(aws, plan.image)
+        _look_for_data(aws, uri, bucket)
+    _look_for_image(aws, plan.image, plan.place.account)
 
 
 def take_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
@@ -112,12 +112,16 @@ def _what_is_left(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> l
     return left + [f"uploaded files stay for the next try, `aws s3 rm --recursive {uri}` removes them" for uri in uris]
 
 
-def _look_for_data(aws: Aws, uri: str) -> None:
-    """Whether an object is there, or at least one under a prefix; a folder that only the role may list is passed."""
+def _look_for_data(aws: Aws, uri: str, own_bucket: str) -> None:
+    """Whether an object is there, or at least one under a prefix; what only the role may see is passed."""
     bucket, key = split_uri(uri)
     if not uri.endswith("/"):
         absent = f"what the job needs is not there; `submit.py status` tells whether the job before has ended: {uri}"
-        _look(aws, "HeadObject", absent, Bucket=bucket, Key=key)
+        try:
+            _look(aws, "HeadObject", absent, Bucket=bucket, Key=key)
+        except AwsError as error:
+            if not error.is_forbidden or bucket == own_bucket:
+                raise
         return
     try:
         found = aws.call("s3", "ListObjectsV2", Bucket=bucket, Prefix=key, MaxKeys=1)
@@ -129,8 +133,8 @@ def _look_for_data(aws: Aws, uri: str) -> None:
         raise JobError(f"there is no file in S3 under this name; `aws s3 ls` shows what there is: {uri}")
 
 
-def _look_for_image(aws: Aws, image: str) -> None:
-    """Whether the image is in the registry; images of other registries and accounts are SageMaker's to find."""
+def _look_for_image(aws: Aws, image: str, own_account: str) -> None:
+    """Whether the image is in the registry; images of other registries, and what another account hides, are passed."""
     if not (match := _ECR_IMAGE.fullmatch(image)):
         return
     account, region, repository, tag, digest = match.groups()
@@ -140,6 +144,8 @@ def _look_for_image(aws: Aws, image: str) -> None:
     try:
         aws.call("ecr", "DescribeImages", registryId=account, repositoryName=repository, imageIds=[which])
     except AwsError as error:
+        if error.is_forbidden and account != own_account:
+            return
         if not error.is_absent:
             raise
         raise AwsError(

@@ -47,6 +47,8 @@ def test_what_cannot_be_meant_is_named(flags: list[str], sentence: str) -> None:
     ("flags", "sentence"),
     [
         (["--account", "42"], "--account: '42' is not a number of 12 digits"),
+        (["--prefix", "/faces/"], "--prefix: '/faces/' is not of the form"),
+        (["--repository", 'a"b'], "--repository: 'a\"b' is not the name of an ECR repository"),
         (["--data", "s3://bucket"], "--data: 's3://bucket' is not of the form s3://bucket/prefix"),
         (["--kms-key", "my-key"], "--kms-key: 'my-key' is not of the form arn:aws:kms:region:123456789012:key/id"),
     ],

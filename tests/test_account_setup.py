@@ -135,3 +135,17 @@ def test_data_that_lies_elsewhere_may_be_read_and_not_written() -> None:
 def test_other_partitions_have_their_own_names() -> None:
     assert "arn:aws-cn:s3:::my-bucket" in json.dumps(policies(OPTIONS, "123456789012", "cn-north-1"))
     assert "arn:aws-us-gov:s3:::my-bucket" in json.dumps(policies(OPTIONS, "123456789012", "us-gov-west-1"))
+    assert "arn:aws-eusc:s3:::my-bucket" in json.dumps(policies(OPTIONS, "123456789012", "eusc-de-east-1"))
+
+
+def test_a_region_that_s3s_description_does_not_know_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    aws = Aws(Connection(region="eusc-de-east-1"))
+    setup(aws, replace(OPTIONS, account="123456789012", dry_run=True))
+    bucket = json.loads(capsys.readouterr().out)["CreateBucket"]
+    assert bucket["CreateBucketConfiguration"] == {"LocationConstraint": "eusc-de-east-1"}
+
+
+def test_a_quote_stays_within_its_string() -> None:
+    documents = policies(replace(OPTIONS, data='s3://photos/a"b'), "123456789012", "eu-west-1")
+    role = statements(documents["execution_role"])
+    assert role["ReadTheData"]["Resource"] == 'arn:aws:s3:::photos/a"b/*'

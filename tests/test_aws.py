@@ -133,12 +133,21 @@ def test_each_trouble_on_the_way_says_what_to_do(error: Exception, sentence: str
     assert sentence in str(failed(error))
 
 
+def explained_answer(code: str, status: int) -> AwsError:
+    answer: Any = {"Error": {"Code": code, "Message": "x"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return failed(exceptions.ClientError(answer, "CreateTransformJob"))
+
+
 def test_what_may_pass_and_what_may_have_been_done_are_told_apart() -> None:
     assert failed(exceptions.EndpointConnectionError(endpoint_url="https://x")).is_passing
     unanswered = failed(exceptions.ReadTimeoutError(endpoint_url="https://x"))
     assert unanswered.is_passing
     assert unanswered.maybe_done
     assert refused("ResourceInUse").maybe_done
+    broken = explained_answer("ServiceUnavailable", 503)
+    assert broken.is_passing
+    assert broken.maybe_done
+    assert not explained_answer("ValidationException", 400).is_passing
     assert refused("ThrottlingException").is_passing
     for code in ("AccessDenied", "ExpiredToken", "ValidationException"):
         assert not refused(code).is_passing

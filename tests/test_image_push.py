@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moto import mock_aws
@@ -58,6 +59,37 @@ def test_the_image_is_tagged_and_pushed_after_a_login(
     assert password
     assert password not in notes.read_text()
     assert "made the repository mask-classifier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_warned"),
+    [
+        ("application/vnd.oci.image.index.v1+json", True),
+        ("application/vnd.oci.image.manifest.v1+json", True),
+        ("application/vnd.docker.distribution.manifest.v2+json", False),
+    ],
+)
+def test_an_image_that_sagemaker_makes_no_model_of_is_said_at_once(
+    aws: Aws,
+    docker: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    media_type: str,
+    is_warned: bool,
+) -> None:
+    docker()
+    call = aws.call
+
+    def described(service: str, operation: str, **request: Any) -> Any:
+        if operation == "DescribeImages":
+            assert request == {"repositoryName": "mask-classifier", "imageIds": [{"imageTag": "abc"}]}
+            return {"imageDetails": [{"imageManifestMediaType": media_type}]}
+        return call(service, operation, **request)
+
+    monkeypatch.setattr(aws, "call", described)
+    push(aws, OPTIONS)
+    sentence = f"warning: SageMaker trains with an image of type {media_type}, but makes no model of it; `make image`"
+    assert (sentence in capsys.readouterr().err) is is_warned
 
 
 def test_the_repository_is_made_once_and_scans_what_is_pushed(aws: Aws, docker: Callable[..., Path]) -> None:

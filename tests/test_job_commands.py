@@ -143,6 +143,9 @@ def test_a_search_says_what_it_can_cost_in_all(dry_run: Callable[..., Any]) -> N
     ("words", "sentence"),
     [
         (("--objective", "val_f1"), "--objective: unknown metric 'val_f1' .did you mean 'val:f1'"),
+        (("--objective", "epoch"), "--objective: unknown metric 'epoch'"),
+        (("--objective", "train:loss"), "--objective: unknown metric 'train:loss'"),
+        (("--strategy", "Hyperband"), "--strategy Hyperband: needs several epochs to choose from"),
         (("--name", "a-name-of-20-letters"), "at most 15 characters"),
         (("--resume-from", "faces-1"), "--resume-from: the jobs of a search share no checkpoint"),
     ],
@@ -152,6 +155,15 @@ def test_a_search_that_sagemaker_would_refuse_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         dry_run("tune", *S3_DATA, "--search", "lr=0.1:1", *words)
+
+
+@pytest.mark.parametrize(("objective", "kind"), [("val:loss", "Minimize"), ("val:f1", "Maximize")])
+def test_a_search_brings_a_loss_down_and_any_other_metric_up(
+    dry_run: Callable[..., Any], objective: str, kind: str
+) -> None:
+    requests, _ = dry_run("tune", *S3_DATA, "--search", "lr=0.1:1", "--objective", objective)
+    config = requests["CreateHyperParameterTuningJob"]["HyperParameterTuningJobConfig"]
+    assert config["HyperParameterTuningJobObjective"] == {"Type": kind, "MetricName": objective}
 
 
 def test_a_transform_labels_the_pictures_of_a_folder_and_nothing_else(

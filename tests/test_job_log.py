@@ -33,9 +33,39 @@ def test_the_log_is_printed_once_in_order_to_its_very_end(capsys: pytest.Capture
 
 
 def test_lines_of_several_hosts_say_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    log = log_of("faces/algo-1-17", "faces/algo-2-18", lines=[["hello"]])
+    log = log_of("faces/algo-1-1700000000", "faces/algo-2-1700000001", lines=[["hello"]])
     follow_log(FakeAws(DescribeTrainingJob=DONE, **log), "faces", 0)
     assert capsys.readouterr().out.splitlines() == ["[algo-1] hello", "[algo-2] hello"]
+
+
+@pytest.mark.parametrize(
+    ("streams", "hosts"),
+    [
+        (("faces/algo-1-1700000000", "faces/algo-2-1700000001"), ("algo-1", "algo-2")),
+        (("faces/i-0abc-1700000000", "faces/i-0abc-1700000000/data-log"), ("i-0abc", "i-0abc/data-log")),
+        (("faces/i-0abc-1700000000", "faces/i-0def-1700000000"), ("i-0abc", "i-0def")),
+    ],
+)
+def test_a_host_has_the_name_that_tells_it_apart(
+    streams: tuple[str, ...], hosts: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow_log(FakeAws(DescribeTrainingJob=DONE, **log_of(*streams, lines=[["hello"]])), "faces", 0)
+    assert capsys.readouterr().out.splitlines() == [f"[{host}] hello" for host in hosts]
+
+
+def test_a_machine_of_an_endpoint_has_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_of("all/i-0aaa", "all/i-0bbb", lines=[["hello"]])
+    follow_log(FakeAws(DescribeEndpoint={"EndpointStatus": "InService"}, **log), "faces", 0)
+    assert capsys.readouterr().out.splitlines() == ["[all/i-0aaa] hello", "[all/i-0bbb] hello"]
+
+
+def test_a_log_that_is_away_at_the_very_end_fails_no_job(capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_of("faces/algo-1-17", lines=[["hello"]])
+    log["DescribeLogStreams"] = [log["DescribeLogStreams"], AwsError("AWS asks to slow down", "Throttling")]
+    assert follow_log(FakeAws(DescribeTrainingJob=DONE, **log), "faces", 0).status == "Completed"
+    said = capsys.readouterr()
+    assert said.out == "hello\n"
+    assert "the last lines are missing (AWS asks to slow down); `submit.py logs faces` prints them" in said.err
 
 
 def test_a_log_that_does_not_exist_yet_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ def test_the_image_is_in_the_registry_of_the_roles_account() -> None:
     host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
     assert image_uri(PLACE, "eu-west-1", "abc") == f"{host}/mask-classifier:abc"
     assert image_uri(PLACE, "cn-north-1", "abc").split("/")[0].endswith(".amazonaws.com.cn")
+    assert image_uri(PLACE, "eusc-de-east-1", "abc").split("/")[0].endswith(".eusc-de-east-1.amazonaws.eu")
     assert image_uri(Place(role=PLACE.role, bucket="b", image="other:1"), "eu-west-1", "abc") == "other:1"
 
 

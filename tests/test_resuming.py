@@ -20,8 +20,11 @@ def described(folder: str = FOLDER, **hyperparameters: str) -> dict[str, Any]:
     return {"CheckpointConfig": {"S3Uri": folder}, "HyperParameters": hyperparameters or GIVEN}
 
 
-def aws(job: Any, *running: str) -> FakeAws:
-    jobs = {"TrainingJobSummaries": [{"TrainingJobName": name} for name in running]}
+def aws(job: Any, *running: str, status: str = "InProgress") -> FakeAws:
+    def jobs(request: dict[str, Any]) -> dict[str, Any]:
+        names = running if request["StatusEquals"] == status else ()
+        return {"TrainingJobSummaries": [{"TrainingJobName": name} for name in names]}
+
     return FakeAws(ListTrainingJobs=jobs, DescribeTrainingJob=job)
 
 
@@ -46,6 +49,8 @@ def test_a_job_that_went_on_from_another_one_names_it() -> None:
 def test_two_jobs_never_write_to_the_same_checkpoints() -> None:
     with pytest.raises(JobError, match=r"'faces-2' still runs and writes to the same checkpoints; `submit.py stop"):
         check_resumable(aws(described(), "faces-2"), PLACE, "faces-1", GIVEN)
+    with pytest.raises(JobError, match=r"'faces-1' still saves and writes to the same checkpoints; `submit.py wait"):
+        check_resumable(aws(described(), "faces-1", status="Stopping"), PLACE, "faces-1", GIVEN)
     other = described(FOLDER.replace("faces-1", "faces-10"))
     check_resumable(aws([other, described()], "faces-10"), PLACE, "faces-1", GIVEN)
 

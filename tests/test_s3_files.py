@@ -1,6 +1,7 @@
 """Folders go up whole and only once; archives come down without leaving their folder."""
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,27 @@ def test_a_link_to_a_folder_is_refused_rather_than_left_out(folder: Path, tmp_pa
     (folder / "linked").symlink_to(tmp_path)
     with pytest.raises(DataError, match="a link to a folder cannot be uploaded"):
         plan_upload(folder, "data", PARENT)
+
+
+def test_what_is_no_file_is_refused_rather_than_a_surprise(folder: Path) -> None:
+    (folder / "gone.jpg").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"not a file, or a link to none; .*gone\.jpg"):
+        plan_upload(folder, "data", PARENT)
+    (folder / "gone.jpg").unlink()
+    os.mkfifo(folder / "pipe.jpg")
+    with pytest.raises(DataError, match=r"not a file, or a link to none; .*pipe\.jpg"):
+        plan_upload(folder, "data", PARENT)
+    (folder / "pipe.jpg").unlink()
+    (folder / "notiz\udce4.txt").write_text("in Latin-1")
+    with pytest.raises(DataError, match=r"is not UTF-8, rename the file"):
+        plan_upload(folder, "data", PARENT)
+
+
+def test_what_a_killed_download_left_is_removed(aws: Aws, tmp_path: Path) -> None:
+    aws.call("s3", "PutObject", Bucket="my-bucket", Key="p/a.out", Body=b"a")
+    (tmp_path / ".a.out.x7.tmp").write_text("half")
+    fetch_folder(aws, "s3://my-bucket/p/", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.out"]
 
 
 def test_objects_are_listed_over_many_pages(aws: Aws) -> None:

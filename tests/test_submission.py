@@ -136,6 +136,17 @@ def test_data_that_is_not_uploaded_must_be_there(answer: Any, sentence: str | No
         offer(FakeAws(ListObjectsV2=answer), plan, dry_run=False)
 
 
+def test_what_only_the_role_may_see_is_passed() -> None:
+    plan = replace(PLAN, needed_uris=("s3://models/model.tar.gz",))
+    offer(FakeAws(HeadObject=AwsError("may not do", "403")), plan, dry_run=False)
+    said, _ = refusal(plan, HeadObject=AwsError("x", "404"))
+    assert "what the job needs is not there" in said
+    plan = replace(PLAN, image=IMAGE.replace("123456789012", "999999999999"))
+    offer(FakeAws(DescribeImages=AwsError("may not do", "AccessDeniedException")), plan, dry_run=False)
+    said, _ = refusal(plan, DescribeImages=AwsError("x", "ImageNotFoundException"))
+    assert "the image is not in the registry" in said
+
+
 def test_an_image_of_another_region_is_refused_and_one_of_another_registry_is_sagemakers_to_find() -> None:
     sentence, _ = refusal(replace(PLAN, image=IMAGE.replace("eu-west-1", "us-east-1")))
     assert "the image lies in us-east-1, the job would run in eu-west-1" in sentence
