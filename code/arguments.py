@@ -232,7 +232,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _build_parser(prog: str, classes: Sequence[type[Any]]) -> argparse.ArgumentParser:
     """All values stay lists of words here, so that every mistake can be reported together afterwards."""
-    parser = _Parser(prog=prog, allow_abbrev=False, formatter_class=argparse.HelpFormatter)
+    parser = _Parser(prog=prog, usage="%(prog)s [flags]", allow_abbrev=False, formatter_class=_Formatter)
     for cls in classes:
         group = parser.add_argument_group((cls.__doc__ or cls.__name__).splitlines()[0].rstrip("."))
         hints = typing.get_type_hints(cls)
@@ -250,6 +250,15 @@ def _build_parser(prog: str, classes: Sequence[type[Any]]) -> argparse.ArgumentP
     return parser
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Shows each flag in one form, and what it takes once: for argparse, every flag takes several words."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not isinstance(action, _Words):
+            return super()._format_action_invocation(action)
+        return f"{action.option_strings[0]} {action.metavar}"
+
+
 class _Words(argparse.Action):
     """Keep the words after a flag; a bare boolean flag means true. The last of several wins, as on SageMaker."""
 
@@ -260,10 +269,14 @@ class _Words(argparse.Action):
 def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
     if field.metadata["choices"]:
         return "{" + ",".join(field.metadata["choices"]) + "}"
-    if typing.get_origin(hint) is dict:
-        return "NAME=VALUE"
-    is_folder = "variable" in field.metadata and hint in (Path, Path | None)
-    return "DIR" if is_folder else field.name.split("_")[-1].upper()
+    (kind, *_) = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if typing.get_origin(kind) is tuple:
+        return " ".join("N" for _ in typing.get_args(kind))
+    if typing.get_origin(kind) is dict:
+        return "NAME=VALUE,..."
+    if kind is Path and "variable" in field.metadata:
+        return "DIR"
+    return {bool: "[BOOL]", int: "N", float: "NUMBER", Path: "PATH"}.get(kind, "TEXT")
 
 
 def _help(field: dataclasses.Field[Any]) -> str:

@@ -62,7 +62,11 @@ class TrainConfig:
     crop: tuple[int, int] | None = knob(None, "centre crop before resizing; default: the augmentation's own", minimum=8)
     augmentation: str = knob("BaseAugmentation", "random changes to training pictures", choices=AUGMENTATIONS)
     augmentation_args: dict[str, Value] = knob({}, "arguments of the augmentation, such as noise=0.05")
-    statistics: str = knob("seed", "mean and std to normalise with", choices=("seed", "imagenet", "dataset"))
+    statistics: str = knob(
+        "seed",
+        "mean and std to normalise with; seed: those of the original pipeline's data",
+        choices=("seed", "imagenet", "dataset"),
+    )
     mixup: float = knob(0.0, "mixup: alpha of the Beta distribution, 0 switches it off", minimum=0)
     cutmix: float = knob(0.0, "CutMix: alpha of the Beta distribution, 0 switches it off", minimum=0)
     cutmix_shape: str = knob("box", "what CutMix pastes: a box, or a vertical strip", choices=("box", "strip"))
@@ -71,7 +75,9 @@ class TrainConfig:
     head: str = knob(
         "joint", "one output per class, or per value of each task and summed", choices=("joint", "factored")
     )
-    pretrained: str = knob("auto", "weights to start from: a file, none, download, or auto (the `pretrained` channel)")
+    pretrained: str = knob(
+        "auto", "weights to start from: a file, none, download (needs a network), or auto (the `pretrained` channel)"
+    )
     ema_decay: float = knob(
         0.0, "keep a moving average of the weights, such as 0.99; 0 switches it off", minimum=0, below=1
     )
@@ -86,7 +92,9 @@ class TrainConfig:
     epochs: int = knob(1, "passes over the training pictures", minimum=1)
     batch_size: int = knob(64, "pictures per step", minimum=1)
     valid_batch_size: int = knob(1000, "pictures per validation step", minimum=1)
-    accumulate: int = knob(1, "split each batch into this many parts, to fit into memory", minimum=1)
+    accumulate: int = knob(
+        1, "split each batch into this many parts, to fit into memory; the f1 loss is then their mean", minimum=1
+    )
     optimizer: str = knob("SGD", "optimizer of torch.optim", choices=OPTIMIZERS)
     lr: float = knob(1e-3, "peak learning rate", above=0)
     momentum: float = knob(0.9, "momentum of SGD and RMSprop", minimum=0, below=1)
@@ -190,7 +198,9 @@ class EvaluationPaths:
 class EvaluationConfig:
     """How to compare labels with the truth."""
 
-    legacy_format: bool = knob(False, "print macro F1 as the seed did: not times 100, yet with a percent sign")
+    legacy_format: bool = knob(
+        False, "print macro F1 as the original pipeline did: not times 100, yet with a percent sign"
+    )
     bootstrap: int = knob(1000, "resamples behind the standard deviations, 0 for none", minimum=0, maximum=100_000)
     persons: str | None = knob(None, "csv file with ImageID and id, to resample people instead of pictures")
     seed: int = knob(42, "seed of the resampling", minimum=0, below=2**32)

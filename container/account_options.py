@@ -81,18 +81,18 @@ class JobPlace(Place):
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """Whether to submit."""
+    """Dry run."""
 
     dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What to do around it."""
+    """Cost and waiting."""
 
     price_per_hour: float | None = knob(None, "price of one machine hour, to be told what it can cost", minimum=0)
     wait: bool = knob(False, "stay until it has ended, or an endpoint is up")
-    poll_seconds: float = knob(15.0, "seconds between two looks", minimum=0)
+    poll_seconds: float = knob(15.0, "seconds between two questions to AWS", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Setup:
     role_name: str = knob("mask-classifier-sagemaker", "role that jobs take on; made if it is absent")
     prefix: str = knob("mask-classifier", "folder in the bucket that jobs may use")
     repository: str = knob("mask-classifier", "ECR repository that jobs may pull from")
-    data: str = knob("", "S3 folder outside of it that jobs may read, s3://bucket/prefix")
+    data: str = knob("", "S3 folder outside the prefix that jobs may read, s3://bucket/prefix")
     kms_key: str | None = knob(None, "ARN of a KMS key that jobs may use")
     vpc: bool = knob(False, "let jobs run in a VPC")
     dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
@@ -150,7 +150,7 @@ class Submitted:
 class Patience:
     """How to wait."""
 
-    poll_seconds: float = knob(15.0, "seconds between two looks", minimum=0)
+    poll_seconds: float = knob(15.0, "seconds between two questions to AWS", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,10 @@ class ServeConfig:
     max_payload_mb: int = field(
         default=6,
         metadata=setting(
-            "SAGEMAKER_MAX_PAYLOAD_IN_MB", "largest body in MB, 0 for the most", minimum=0, maximum=BATCH_TRANSFORM_MB
+            "SAGEMAKER_MAX_PAYLOAD_IN_MB",
+            "largest body in MB, 0 for SageMaker's most (100)",
+            minimum=0,
+            maximum=BATCH_TRANSFORM_MB,
         ),
     )
     batch: bool = field(default=False, metadata=setting("SAGEMAKER_BATCH", "this is a batch transform job"))
@@ -66,7 +69,8 @@ class ServeConfig:
         default=0, metadata=setting("SERVE_THREADS", "CPUs to use, 0 for all of them", minimum=0, maximum=256)
     )
     receive_seconds: float = field(
-        default=10.0, metadata=setting("SERVE_RECEIVE_SECONDS", "a request must have arrived after", above=0)
+        default=10.0,
+        metadata=setting("SERVE_RECEIVE_SECONDS", "seconds within which a request must have arrived", above=0),
     )
 
     @property

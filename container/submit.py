@@ -10,10 +10,16 @@
     deploy      a real-time endpoint; `remove` takes it down again
     register    a version in the model registry, with its evaluation
 
-    status JOB | logs JOB | wait JOB | stop JOB | download JOB | remove NAME
+    status JOB     how a job or an endpoint stands
+    logs JOB       its log, to the end of the job
+    wait JOB       stay until it is over; exit code 1 if it failed
+    stop JOB       save a checkpoint and the best model, then end
+    download JOB   what it left in S3
+    remove NAME    delete an endpoint, its configuration and its model
 
-`submit.py COMMAND --help` lists the flags. With --dry-run nothing is sent and no credentials are needed: the exact
-requests are printed as JSON. Each request is checked against AWS's own description of it before anything is uploaded.
+`submit.py COMMAND --help` lists the flags. With --dry-run nothing is sent and no credentials are needed (`setup` needs
+--account then): the exact requests are printed as JSON. Each request is checked against AWS's own description of it
+before anything is uploaded.
 """
 
 import os

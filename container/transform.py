@@ -46,8 +46,8 @@ class TransformConfig:
         0, "requests in flight, 0 for what the server proposes", minimum=0, maximum=100
     )
     max_payload_mb: int = knob(0, "largest picture in MB, 0 for what the server proposes", minimum=0, maximum=100)
-    timeout_seconds: int = knob(600, "of one request", minimum=1, maximum=3600)
-    max_retries: int = knob(3, "of a request that fails with a 5xx or not at all", minimum=0, maximum=3)
+    timeout_seconds: int = knob(600, "longest wait for one answer", minimum=1, maximum=3600)
+    max_retries: int = knob(3, "how often to ask again after a 5xx or no answer", minimum=0, maximum=3)
 
 
 def main() -> None:
