@@ -158,7 +158,7 @@ fuzz: .venv/dev  ## 100,000 damaged pictures, headers and connections against th
 	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/test_serve_fuzz.py
 
 .PHONY: bench
-bench: .venv/dev  ## training and inference against the seed's pipeline and against their ceiling, as ratios
+bench: .venv/dev  ## training and inference against the usual pipeline and against their ceiling, as ratios
 	GOMP_SPINCOUNT=10000 PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_train.py $(ARGS)
 
 .PHONY: bench-serve

@@ -130,14 +130,8 @@ _criterion_entrypoints: dict[str, Callable[..., nn.Module]] = {
     "f1": F1Loss,
 }
 
-# What may be given by name on the command line. Training averages over the batch, so `reduction` may not; a weight is
-# a tensor and comes from --class-weights.
-_ARGUMENTS = {
-    "cross_entropy": ("label_smoothing",),
-    "focal": ("gamma",),
-    "label_smoothing": ("smoothing", "classes"),
-    "f1": ("epsilon", "classes"),
-}
+# Not for the command line: training averages over the batch, and a weight, a tensor, comes from --class-weights.
+_NOT_BY_NAME = ("weight", "reduction", "dim")
 
 
 def criterion_entrypoint(criterion_name: str) -> Callable[..., nn.Module]:
@@ -158,9 +152,11 @@ def create_criterion(criterion_name: str, /, **kwargs: Any) -> nn.Module:
     >>> create_criterion("focal", gamma=1.5)
     FocalLoss()
     """
-    create, taken = criterion_entrypoint(criterion_name), _ARGUMENTS[criterion_name]
+    create = criterion_entrypoint(criterion_name)
+    accepted = inspect.signature(create).parameters
+    taken = [name for name in accepted if name not in _NOT_BY_NAME]
     given = {name: value for name, value in kwargs.items() if value is not None}
-    if isinstance(given.get("weight"), Tensor) and "weight" not in inspect.signature(create).parameters:
+    if isinstance(given.get("weight"), Tensor) and "weight" not in accepted:
         raise ConfigError(f"--class-weights: the loss {criterion_name!r} takes no class weights; choose another loss")
     for name, value in given.items():
         if name == "weight" and isinstance(value, Tensor):

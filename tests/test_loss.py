@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
+import loss
 from config import CRITERIA
 from errors import ConfigError
 from loss import (
@@ -210,7 +211,7 @@ def test_arguments_reach_the_loss() -> None:
         ("focal", {"gama": 1.0}, "unknown argument of focal 'gama' (did you mean 'gamma'?); choose from gamma"),
         ("focal", {"reduction": "sum"}, "unknown argument of focal 'reduction'; choose from gamma"),
         ("focal", {"gamma": "x"}, "gamma='x' is not a number; focal takes gamma"),
-        ("label_smoothing", {"smoothing": True}, "smoothing=True is not a number; label_smoothing takes smoothing, cl"),
+        ("label_smoothing", {"smoothing": True}, "smoothing=True is not a number; label_smoothing takes classes, sm"),
         ("focal", {"gamma": -1}, "gamma=-1 is out of range, must be at least 0"),
         ("focal", {"gamma": float("inf")}, "gamma=inf is out of range, must be at least 0"),
         ("focal", {"gamma": float("nan")}, "gamma=nan is out of range, must be at least 0"),
@@ -225,6 +226,23 @@ def test_a_wrong_argument_is_one_sentence(name: str, arguments: dict[str, Any], 
     with pytest.raises(ConfigError) as caught:
         create_criterion(name, **arguments)
     assert str(caught.value).startswith(f"--criterion-args: {sentence}")
+
+
+class Mine(torch.nn.Module):
+    """A loss of one's own: a class and a line."""
+
+    def __init__(self, sharpness: float = 1.0) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+
+
+def test_a_loss_of_your_own_takes_its_arguments_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loss._criterion_entrypoints, "mine", Mine)
+    found = create_criterion("mine", sharpness=2.5)
+    assert isinstance(found, Mine)
+    assert found.sharpness == 2.5
+    with pytest.raises(ConfigError, match=r"unknown argument of mine 'sharpnes' \(did you mean 'sharpness'"):
+        create_criterion("mine", sharpnes=2.5)
 
 
 def test_a_reduction_that_does_not_exist_is_refused() -> None:
