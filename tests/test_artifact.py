@@ -1,5 +1,6 @@
 """A published model is complete, describes itself, holds no pickle, and a wrong one is refused with a sentence."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -9,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
+import artifact
 from artifact import ARCHIVE, DESCRIPTION, LEGACY, WEIGHTS, Description, find, load, publish
 from errors import ModelError
 from images import Preparation
@@ -21,6 +23,7 @@ DESCRIBED = Description(
     MASKED_FACES,
     Preparation((64, 48), (320, 256), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
     {"f1": 0.5},
+    {"lr": 0.1, "resize": [64, 48]},
 )
 
 
@@ -78,7 +81,7 @@ def test_publishing_again_replaces_the_model_whole(published: Path) -> None:
 def test_weights_that_are_not_finite_are_never_published(published: Path) -> None:
     before = {path.name: path.read_bytes() for path in published.iterdir()}
     state = DESCRIBED.build().state_dict()
-    next(iter(state.values())).view(-1)[0] = float("nan")
+    next(tensor for tensor in state.values() if tensor.is_floating_point()).view(-1)[0] = float("nan")
     with pytest.raises(ModelError, match="not finite"):
         publish(published, state, DESCRIBED)
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
@@ -99,6 +102,27 @@ def test_a_disk_that_does_not_keep_what_was_written_is_noticed(
     model, description = load(published)
     with pytest.raises(ModelError):
         publish(tmp_path / "lossy", model.state_dict(), description)
+
+
+def test_weights_that_are_not_finite_are_refused_whoever_wrote_them(published: Path) -> None:
+    state = safetensors.torch.load_file(published / WEIGHTS)
+    next(tensor for tensor in state.values() if tensor.is_floating_point()).view(-1)[0] = float("nan")
+    data = safetensors.torch.save(state)
+    (published / WEIGHTS).write_bytes(data)
+    change(published, sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(ModelError, match="holds weights that are not finite"):
+        load(published)
+
+
+def test_an_archive_of_the_folder_itself_is_read_and_a_huge_member_is_not(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "dot.tar.gz", "w:gz") as archive:
+        archive.add(published, ".")
+    assert load(tmp_path / "dot.tar.gz")[1] == DESCRIBED
+    monkeypatch.setattr(artifact, "MAX_BYTES", 1000)
+    with pytest.raises(ModelError, match="larger than 1000 bytes"):
+        load(tmp_path / "dot.tar.gz")
 
 
 def test_a_flipped_bit_or_a_cut_off_file_is_refused(published: Path) -> None:
@@ -141,6 +165,9 @@ def test_a_description_of_something_else_is_refused(published: Path, entries: di
 
 
 def test_a_description_that_is_not_json_is_refused(published: Path) -> None:
+    (published / DESCRIPTION).write_text("[]")
+    with pytest.raises(ModelError, match="belongs to another"):
+        load(published)
     for text in ("{", "[" * 100_000):
         (published / DESCRIPTION).write_text(text)
         with pytest.raises(ModelError, match="not JSON"):

@@ -173,3 +173,34 @@ def test_ending_ends_the_threads_and_only_after_the_last_call() -> None:
 
     run(scenario)
     assert {thread for thread in threading.enumerate() if "model" in thread.name or "decode" in thread.name} <= before
+
+
+def test_a_picture_that_is_still_decoded_at_the_end_is_answered() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        gate = threading.Event()
+
+        def slow() -> Pixels:
+            assert gate.wait(10)
+            return a_picture(7)()
+
+        task = asyncio.create_task(batcher.submit(slow))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        await until(lambda: batcher._decoders._shutdown)
+        gate.set()
+        assert int((await asyncio.wait_for(task, 5))[0]) == 7
+        await closing
+
+    run(scenario)
+
+
+def test_the_end_comes_also_behind_pictures_that_fill_a_batch() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 3)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        await until(lambda: batcher._ready.qsize() == 4)
+        model.gate.set()
+        await asyncio.gather(*tasks)
+        await asyncio.wait_for(closing, 5)
+
+    run(scenario)

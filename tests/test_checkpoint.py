@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,11 +151,26 @@ def look_until_due(checkpoints: Checkpoints) -> None:
         checkpoints.is_due(1)
 
 
+def test_one_that_was_due_by_the_clock_is_not_due_again_at_once(checkpoints: Checkpoints) -> None:
+    timed = Checkpoints(checkpoints.folder, FINGERPRINT, every_seconds=60)
+    assert not timed.is_due(1)
+    timed._saved_at -= 61
+    assert timed.is_due(1)
+    commit(timed, 1)
+    assert not timed.is_due(2)
+
+
+def test_the_surroundings_are_all_that_bits_depend_on_besides() -> None:
+    names = {"torch", "torchvision", "numpy", "PIL", "processor", "threads"}
+    assert surroundings(torch.device("cpu")).keys() == names
+
+
 def test_the_cost_of_each_is_said(checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
     commit(checkpoints, 3)
     line = capsys.readouterr().out
-    assert line.startswith("checkpoint: step=3; megabytes=0.0; pause_seconds=0.0")
-    assert "write_seconds=" in line
+    seconds = r"\d+\.\d{3}"
+    said = rf"checkpoint: step=3; megabytes=0\.0; pause_seconds={seconds}; write_seconds={seconds};\n"
+    assert re.fullmatch(said, line)
 
 
 # damage

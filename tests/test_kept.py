@@ -88,6 +88,16 @@ def test_whatever_changes_the_pixels_changes_the_key(
     with monkeypatch.context() as patch:
         patch.setattr(module.PIL, "__version__", "0.0")
         keys.append(kept(folder, samples).array)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "FORMAT", 99)
+        keys.append(kept(folder, samples).array)
+    version = module.features.version
+    for library in ("libjpeg_turbo", "zlib", "webp"):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                module.features, "version", lambda name, library=library: "0" if name == library else version(name)
+            )
+            keys.append(kept(folder, samples).array)
     first = samples.paths[0]
     data, status = first.read_bytes(), first.stat()
     first.write_bytes(data[:-3] + b"\0\xff\xd9")  # the same size and the same time
@@ -96,6 +106,8 @@ def test_whatever_changes_the_pixels_changes_the_key(
     first.write_bytes(data)
     first.rename(first.with_name("normal.jpeg"))
     keys.append(kept(folder, read_profiles(samples.root)).array)
+    samples.paths[1].unlink()
+    keys.append(kept(folder, samples).array)
     assert len(set(keys)) == len(keys)
 
 
@@ -194,6 +206,28 @@ def test_the_stores_used_last_stay_and_a_job_keeps_what_it_has_open(folder: Path
             os.utime(path, (age, age))
     assert len(list(folder.glob("*.json"))) == len(list(folder.glob("*.pixels"))) == KEEP
     assert stores[0].pixels.any()
+
+
+def test_of_many_stores_the_one_that_was_used_longest_ago_goes(folder: Path, samples: Samples) -> None:
+    def one(height: int) -> KeptStore:
+        return kept(folder, samples, Preparation((height, 8)))
+
+    def use(height: int) -> None:
+        ImageStore(samples.paths, Preparation((height, 8)), kept=one(height)).wait()
+
+    for height in (10, 11, 12):
+        use(height)
+        os.utime(one(height).manifest, (height, height))
+    use(10)
+    use(13)
+    assert [one(height).manifest.exists() for height in (10, 11, 12, 13)] == [True, False, True, True]
+
+
+def test_nothing_can_write_into_a_warm_store(folder: Path, samples: Samples) -> None:
+    job(folder, samples)
+    found = kept(folder, samples).load()
+    assert found
+    assert not found[0].flags.writeable
 
 
 def test_unusable_pictures_stay_unusable_in_a_warm_store(folder: Path, samples: Samples, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def opt_ml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (base / "input" / "config").mkdir(parents=True)
     (base / "input" / "data" / "train").mkdir(parents=True)
     before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("SM_")]:
+        del os.environ[name]
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(base))
     for name in [name for name in sys.modules if name.startswith("sagemaker_training")]:
         monkeypatch.delitem(sys.modules, name)
@@ -410,9 +412,35 @@ def test_what_is_refused_is_said_in_the_failure_file(
 
 
 @pytest.mark.parametrize(("words", "sentence"), [([], "no verb, expected one of"), (["tran"], "did you mean 'train'")])
-def test_a_verb_that_is_none_is_refused(words: list[str], sentence: str) -> None:
+def test_a_verb_that_is_none_is_refused(opt_ml: Path, words: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         launch.launch(["launch.py", *words])
+
+
+@pytest.mark.parametrize("verb", ["train", "infer", "evaluate"])
+def test_a_flag_that_is_none_is_refused_before_the_verb_starts(opt_ml: Path, started: Start, verb: str) -> None:
+    with pytest.raises(ConfigError, match="unknown argument '--nonsense'"):
+        launch.launch(["launch.py", verb, "--nonsense", "3"])
+
+
+def test_a_processing_job_says_why_it_was_refused(opt_ml: Path, started: Start) -> None:
+    (opt_ml / "config").mkdir()
+    (opt_ml / "config" / "processingjobconfig.json").write_text("{}")
+    with pytest.raises(ConfigError):
+        launch.launch(["launch.py", "evaluate", "--nonsense", "3"])
+    assert os.environ["SM_MESSAGE_FILE"] == f"{opt_ml}/output/message"
+
+
+def test_the_verb_gets_the_libraries_that_its_driver_needs(
+    opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "driver_variables", lambda environ: {"LD_LIBRARY_PATH": "/compat"})
+    assert started("train").environ["LD_LIBRARY_PATH"] == "/compat"
+
+
+@pytest.mark.parametrize("verb", launch.VERBS)
+def test_every_verb_has_its_program(verb: str) -> None:
+    assert (ROOT / launch.VERBS[verb][0]).is_file()
 
 
 def test_help_leaves_with_exit_code_zero(job: Callable[..., subprocess.Popen[str]]) -> None:

@@ -10,11 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from augmentation import create_augmentation
 from config import TrainConfig
 from data import Data, read_data
 from errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
+from images import SEED_MEAN, SEED_STD
 from learner import Learner, Predictions, build_learner
 from loader import Batch
+from optimization import get_lr
+from transforms import Mixer
 
 CPU = torch.device("cpu")
 PLAIN = TrainConfig(
@@ -36,7 +40,9 @@ def data(faces: Callable[..., Path]) -> Data:
 
 def learner_of(data: Data, **changes: object) -> Learner:
     torch.manual_seed(1)
-    return build_learner(replace(PLAIN, **changes), data, CPU, 2)  # type: ignore[arg-type]
+    config = replace(PLAIN, **changes)  # type: ignore[arg-type]
+    augmentation = create_augmentation(config.augmentation, config.resize, SEED_MEAN, SEED_STD)
+    return build_learner(config, replace(data, augmentation=augmentation), CPU, 2)
 
 
 def first_batch(data: Data) -> Batch:
@@ -96,11 +102,68 @@ def test_clipping_bounds_the_gradient(data: Data) -> None:
     assert float(moved) == pytest.approx(0.1 * 1e-3, rel=1e-2)
 
 
-def test_mixed_labels_share_the_loss(data: Data) -> None:
-    learner = learner_of(data, mixup=1.0)
-    loss, _ = learner.step(first_batch(data), epoch=0, steps_done=0)
-    assert torch.isfinite(loss)
-    assert float(loss) != float(learner_of(data).step(first_batch(data), epoch=0, steps_done=0)[0])
+def test_mixed_pictures_have_the_labels_of_both_each_with_its_share(data: Data) -> None:
+    learner, batch = learner_of(data, model="BaseModel"), first_batch(data)
+    seen: list[tuple[list[int], float]] = []
+    learner.criterion.register_forward_hook(
+        lambda _, given, loss: seen.append((given[1].tolist(), float(loss.detach())))
+    )
+    partners = torch.arange(len(batch.labels)).roll(1)
+    learner.mixer = lambda images, draw: (images, partners, 0.75)  # type: ignore[assignment]
+    loss, _ = learner.step(batch, epoch=0, steps_done=0)
+    assert [labels for labels, _ in seen] == [batch.labels.tolist(), batch.labels[partners].tolist()]
+    assert float(loss) == pytest.approx(0.75 * seen[0][1] + 0.25 * seen[1][1])
+
+
+def test_each_step_has_the_learning_rate_that_the_schedule_says(data: Data) -> None:
+    learner, batch = learner_of(data, momentum=0.0), first_batch(data)
+    learner.schedule = {0: 0.0, 1: 0.5}.__getitem__
+    before = [parameter.detach().clone() for parameter in learner.model.parameters()]
+    learner.step(batch, epoch=0, steps_done=0)
+    assert all(map(torch.equal, before, learner.model.parameters()))
+    learner.step(batch, epoch=0, steps_done=1)
+    assert not all(map(torch.equal, before, learner.model.parameters()))
+    assert get_lr(learner.optimizer) == 0.05
+
+
+def test_a_step_trains_also_after_a_validation(data: Data) -> None:
+    learner, modes = learner_of(data), []
+    learner.predict(data.loaders(PLAIN, CPU)[1].epoch(0))
+    learner.model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
+    learner.step(first_batch(data), epoch=0, steps_done=0)
+    assert modes == [True]
+
+
+def test_every_flag_of_the_steps_reaches_what_it_is_for(data: Data) -> None:
+    learner = learner_of(
+        data,
+        **{"optimizer": "RMSprop", "weight_decay": 0.25, "momentum": 0.125, "precision": "bf16", "accumulate": 3},
+        **{"schedule": "step", "warmup_epochs": 1.0, "lr_decay_step": 2, "epochs": 8, "clip_norm": 0.5},
+        **{"mixup": 0.1, "cutmix": 0.2, "cutmix_shape": "strip", "ema_decay": 0.75},
+    )
+    matrices, vectors = learner.optimizer.param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"], matrices["momentum"]) == (0.25, 0.0, 0.125)
+    assert learner.dtype is torch.bfloat16
+    assert [learner.schedule(step) for step in (0, 1, 3, 4, 8)] == [0.5, 1.0, 1.0, 0.5, 0.25]
+    assert learner.mixer == Mixer(0.1, 0.2, "strip")
+    assert (learner.clip_norm, learner.parts["training"].count) == (0.5, 3)
+    assert learner.average
+    assert learner.average.decay == 0.75
+
+
+@pytest.mark.parametrize("what", ["augmentation", "dropout"])
+def test_every_seed_epoch_and_step_draws_anew(data: Data, what: str) -> None:
+    batch = first_batch(data)
+    changes = {"augmentation": "StrongAugmentation"} if what == "augmentation" else {"model": "BaseModel"}
+
+    def loss(seed: int, epoch: int, step: int) -> float:
+        learner = learner_of(data, seed=seed, **changes)
+        if what == "augmentation":
+            learner.model.dropout.p = 0.0  # type: ignore[union-attr, assignment]
+        return float(learner.step(Batch(step, batch.pixels, batch.labels, batch.rows), epoch, 0)[0])
+
+    losses = [loss(*at) for at in ((1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1))]
+    assert len(set(losses)) == 4
 
 
 def test_a_step_consumes_no_global_randomness_and_repeats_itself(data: Data) -> None:
@@ -176,6 +239,25 @@ def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
     assert capsys.readouterr().err.count("no memory") == 2
 
 
+def test_what_was_added_up_before_memory_ran_out_does_not_count_twice(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned, surprised = (learner_of(data, model="BaseModel", accumulate=parts) for parts in (4, 2))
+    forward, sizes = surprised.model.forward, []
+
+    def out_of_memory_once(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(sizes) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(images)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(surprised.model, "forward", out_of_memory_once)
+    for learner in (planned, surprised):
+        learner.step(first_batch(data), epoch=0, steps_done=0)
+    assert sizes == [7, 7, 4, 4, 4, 2]
+    assert all(map(torch.equal, planned.model.parameters(), surprised.model.parameters()))
+
+
 def test_without_memory_validation_gives_the_same_answers(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = learner_of(data, model="BaseModel")
     validation = data.loaders(PLAIN, CPU)[1]
@@ -195,10 +277,17 @@ def test_a_resumed_run_splits_batches_as_before(data: Data) -> None:
 
 
 def test_the_average_is_what_is_validated(data: Data) -> None:
-    learner = learner_of(data, ema_decay=0.9)
-    learner.step(first_batch(data), epoch=0, steps_done=0)
-    assert learner.evaluated is not learner.model
-    assert learner_of(data).evaluated is not None
+    learner, plain = learner_of(data, ema_decay=0.5), learner_of(data)
+    assert plain.evaluated is plain.model
+    averages = [learner.evaluated.state_dict()["fc.weight"].clone()]
+    for steps_done in (0, 1):
+        learner.step(first_batch(data), epoch=0, steps_done=steps_done)
+        averages.append(learner.evaluated.state_dict()["fc.weight"].clone())
+    assert not torch.equal(averages[0], averages[1])
+    assert not torch.equal(averages[1], averages[2])
+    assert not torch.equal(averages[2], learner.model.state_dict()["fc.weight"]), (
+        "the first copies, the second averages"
+    )
 
 
 def test_predictions_count_every_picture_and_compare_with_torch(data: Data) -> None:
@@ -224,11 +313,13 @@ def test_the_state_of_a_learner_comes_back(data: Data) -> None:
     learner = learner_of(data, ema_decay=0.9)
     learner.step(first_batch(data), epoch=0, steps_done=0)
     again = learner_of(data, ema_decay=0.9, seed=5)
-    again.load_state_dict(learner.state_dict())
-    losses = [
-        float(one.step(first_batch(data), epoch=0, steps_done=1)[0]) for one in (learner, replace(again, seed=42))
-    ]
-    assert losses[0] == losses[1]
+    again.load_state_dict(copy.deepcopy(learner.state_dict()))
+    again = replace(again, seed=42)
+    for one in (learner, again):
+        one.step(first_batch(data), epoch=0, steps_done=1)
+    for mine, theirs in ((learner.model, again.model), (learner.evaluated, again.evaluated)):
+        found = theirs.state_dict()
+        assert all(torch.equal(tensor, found[name]) for name, tensor in mine.state_dict().items())
 
 
 @pytest.mark.parametrize(

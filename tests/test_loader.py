@@ -1,5 +1,6 @@
 """What an epoch holds depends on seed and epoch alone, so a run can be taken up at any step."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,18 @@ def test_a_gpu_gets_the_batches_of_a_cpu(resident: bool) -> None:
         assert second.pixels.is_cuda
         assert torch.equal(first.pixels, second.pixels.cpu())
         assert torch.equal(first.labels, second.labels.cpu())
+
+
+def test_the_next_batch_is_gathered_while_this_one_is_used() -> None:
+    loading, second = loader(), threading.Event()
+    store = loading.store
+    wait = store.wait
+
+    def noting(rows: NDArray[np.int64] | None = None) -> None:
+        wait(rows)
+        if len(store.waited) == 2:  # type: ignore[attr-defined]
+            second.set()
+
+    store.wait = noting  # type: ignore[method-assign]
+    next(loading.epoch(0))
+    assert second.wait(5)

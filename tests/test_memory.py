@@ -35,6 +35,13 @@ def test_parts_double_until_they_fit(
     assert calls == expected[-1:], "and it stays"
 
 
+def test_what_is_held_in_vain_is_given_back_before_each_new_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
+    Parts().run(device_with(5, 20, []), 20)  # type: ignore[arg-type]
+    assert len(given_back) == 2
+
+
 def test_a_single_picture_that_does_not_fit_is_a_sentence() -> None:
     with pytest.raises(DeviceError, match=r"single picture \(CUDA out of memory\. Tried to allocate 20 MiB\.\)"):
         Parts().run(device_with(0, 8, []), 8)  # type: ignore[arg-type]

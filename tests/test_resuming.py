@@ -34,6 +34,14 @@ def test_the_same_run_may_go_on() -> None:
     check_resumable(aws(described()), PLACE, "faces-1", GIVEN | {"momentum": "0.9"})  # which is the default
 
 
+def test_only_jobs_that_still_write_are_asked_about() -> None:
+    asked = aws(described())
+    check_resumable(asked, PLACE, "faces-1", GIVEN)
+    statuses = [request["StatusEquals"] for operation, request in asked.asked if operation == "ListTrainingJobs"]
+    assert statuses == ["InProgress", "Stopping"]
+    check_resumable(aws({"HyperParameters": GIVEN}), PLACE, "faces-1", GIVEN)
+
+
 def test_another_run_is_refused_and_told_apart() -> None:
     with pytest.raises(JobError, match=r"another run \(epochs was 30, is 40, head was joint, is factored\)"):
         check_resumable(aws(described()), PLACE, "faces-1", GIVEN | {"epochs": "40", "head": "factored"})
