@@ -89,9 +89,10 @@ def read_data(data_dir: Path, args: TrainConfig, store_dir: Path | None = None) 
         raise DataError(f"no usable pictures left to train on or to validate with: {data_dir}")
     if args.statistics == "dataset":
         augmentation = _augmentation(args, pixel_statistics(store.pixels, rows["train"]))
-    people = dataset.samples.table["person"].nunique()
+    people = dataset.samples.table["person"].nunique()  # of class folders, every picture is its own
+    whose = f"{people} people, " if people < len(dataset.samples.table) else ""
     print(
-        f"data: {len(rows['train'])} pictures to train on, {len(rows['val'])} to validate with, {people} people, "
+        f"data: {len(rows['train'])} pictures to train on, {len(rows['val'])} to validate with, {whose}"
         f"{dataset.num_classes} classes, {len(bad)} left out, {dataset.samples.ignored_files} other files passed over",
         flush=True,
     )
