@@ -17,7 +17,7 @@ RUNTIME    ?= $(shell docker image inspect $(IMAGE) >/dev/null 2>&1 && echo dock
 GPU        ?= $(shell docker info --format '{{.Runtimes}}' 2>/dev/null | grep -q nvidia && echo -gpu)
 BASE_IMAGE ?=
 BUILD_ARGS ?=
-PORT       ?= 8080
+PORT       ?= $(or $(SAGEMAKER_BIND_TO_PORT),8080)
 KILLS      ?= 1000
 
 # Not every shell expands the tilde of DATA=~/faces, and make takes a space for the end of a name.
@@ -33,7 +33,7 @@ BIN    := .venv/bin
 # What was given as NAME=value on the command line becomes --name value, unless it is a variable of this file, or one of
 # the environment: those of the server and of docker-compose.yml, to which make hands all that it was given.
 OURS  := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON SUBMIT JOB SEARCH PORT KILLS
-OURS  += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SM_% SHM_SIZE
+OURS  += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE
 lower  = $(shell echo '$(1)' | tr 'A-Z_' 'a-z-')
 GIVEN := $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(findstring command,$(origin $(name))),$(name)))
 # In `make train infer evaluate EPOCHS=3` they are those of train.
@@ -90,7 +90,7 @@ begin = mkdir -p $(OUT)/model $(OUT)/output/data $(OUT)/checkpoints $(OUT)/store
 
 .PHONY: serve
 serve: $(if $(filter host,$(RUNTIME)),.venv/job)  ## answer at http://127.0.0.1:8080/invocations with the model in OUT, until Ctrl-C
-	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm --service-ports serve $(FLAGS),SM_MODEL_DIR=$(OUT)/model SERVE_HOST=127.0.0.1 SAGEMAKER_BIND_TO_PORT=$(PORT) $(BIN)/python container/serve.py $(FLAGS))
+	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm --service-ports serve $(FLAGS),SM_MODEL_DIR=$(OUT)/model SERVE_HOST=$(or $(SERVE_HOST),127.0.0.1) SAGEMAKER_BIND_TO_PORT=$(PORT) $(BIN)/python container/serve.py $(FLAGS))
 
 PROGRAM_train    := train
 PROGRAM_evaluate := evaluation

@@ -125,8 +125,8 @@ def _build(description: Description, source: Path) -> nn.Module:
 def _check_description(description: Description, folder: Path) -> None:
     """Raise ModelError for a preparation that no training run writes, or class names that cannot be sent."""
     preparation = description.preparation
-    sides = [*preparation.size, *(preparation.crop or (8, 8))]
-    if not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in sides) or len(sides) != 4:
+    sides = [*preparation.size, *(preparation.crop or (8, 8))]  # a crop larger than a picture is the picture
+    if not all(isinstance(side, int) and side >= 1 for side in sides) or len(sides) != 4 or max(sides[:2]) > MAX_SIDE:
         raise ModelError(f"size {preparation.size} or crop {preparation.crop} is not that of a picture: {folder}")
     if not _are_statistics(preparation):
         raise ModelError(f"mean {preparation.mean} or std {preparation.std} is not three numbers: {folder}")

@@ -16,7 +16,8 @@ MAX_PPM_HEADER = 4096  # bytes
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: no escaped 0xff and no restart marker
 _SOS, _EOI, _SEQUENTIAL, _NO_FRAME = 0xDA, 0xD9, (0xC0, 0xC1, 0xC9), (0xC4, 0xC8, 0xCC)
-_ALONE = (0x01, *range(0xD0, 0xDA))  # markers without a segment
+_ALONE = (0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))  # without a segment, or for Pillow so
+_SLOW_PPM = re.compile(rb"P(?:[1-6f]|0CMYK|yP|yRGBA|yCMYK)(?:\s|#)")  # all that Pillow opens as one
 _SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _NUMBER = _SPACE + rb"(\d+)"
 _PPM = re.compile(rb"P(?:4%b%b\s|5%b%b%b\s|6%b%b%b\s)" % ((_NUMBER,) * 8))
@@ -28,11 +29,10 @@ def find_bomb(data: bytes) -> str | None:
         segments = _Header.read(data).segments
         return f"more than {MAX_SEGMENTS} segments" if segments > MAX_SEGMENTS else None
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        most = 1000 + len(data) // CHUNK_BYTES
-        return f"more than {most} chunks" if _count_chunks(data, most) > most else None
+        return _find_chunks(data, 1000 + len(data) // CHUNK_BYTES)
     if data.startswith(b"BM") and data[14:18] > b"\x0c\0\0\0" and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
         return "a BMP with run-length encoding, save it as PNG"
-    if data.startswith(b"P") and not _is_quick_ppm(data):
+    if _SLOW_PPM.match(data) and not _is_quick_ppm(data):
         return "a PPM that is not binary with 8 bits, or has a long header; save it as PNG"
     return None
 
@@ -75,22 +75,32 @@ class _Header:
 
 
 def _count_scans(data: bytes, place: int, most: int) -> int:
-    """The scans of a JPEG from the first on; stops above `most`, and where the picture ends."""
-    scans = 0
+    """The scans of a JPEG from the first on; stops above `most`, and where the picture ends.
+
+    A scan has a few tables before it; where there are more than ten to each, all is taken for scans.
+    """
+    scans, segments = 0, 0
     while scans <= most and (found := _MARKER.search(data, place)):
         marker, place = found[0][-1], found.end()
-        scans += marker == _SOS
         if marker == _EOI:  # what follows the end, such as a phone's video, is not decoded
             break
-        place += int.from_bytes(data[place : place + 2])
+        scans, segments = scans + (marker == _SOS), segments + 1
+        if segments > 11 * most:
+            return segments
+        if marker not in _ALONE:
+            place += int.from_bytes(data[place : place + 2])
     return scans
 
 
-def _count_chunks(data: bytes, most: int) -> int:
-    place, chunks = 8, 0
-    while place + 8 <= len(data) and chunks <= most:
-        place, chunks = place + 12 + int.from_bytes(data[place : place + 4]), chunks + 1
-    return chunks
+def _find_chunks(data: bytes, most: int) -> str | None:
+    """Why a PNG has too many chunks; of colour profiles, which are unpacked on opening, more than one."""
+    place, chunks, profiles = 8, 0, 0
+    while place + 8 <= len(data):
+        chunks, profiles = chunks + 1, profiles + (data[place + 4 : place + 8] == b"iCCP")
+        place += 12 + int.from_bytes(data[place : place + 4])
+        if chunks > most or profiles > 1:
+            return f"more than {most} chunks" if chunks > most else "several colour profiles"
+    return None
 
 
 def _is_quick_ppm(data: bytes) -> bool:

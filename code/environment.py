@@ -2,14 +2,13 @@
 
 import contextlib
 import errno
-import glob
 import os
 import signal
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn, TypeVar
@@ -38,9 +37,7 @@ def guard(verb: Callable[[], Any]) -> None:
     The one place that catches. A JobError is one sentence; anything else is our bug and keeps its traceback. Until the
     verb listens itself, SIGTERM ends it: the kernel hands PID 1 no signal that it has not asked for.
     """
-    for path in _failure_files():
-        with contextlib.suppress(OSError):
-            path.unlink()  # of a run before this one, on this machine
+    forget_failures()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -92,6 +89,13 @@ def write_failure(text: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 file.write(whole)
+
+
+def forget_failures() -> None:
+    """Remove what a run before this one left, on this machine, in the place of the failure file."""
+    for path in _failure_files():
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _failure_files() -> list[Path]:
@@ -155,7 +159,7 @@ def replacing(path: Path, mode: str = "w", *, tidy: bool = True) -> Iterator[IO[
     """
     make_folder(path.parent)
     if tidy:
-        remove_strays(path.parent, glob.escape(path.name))
+        remove_strays(path.parent, {path.name})
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
@@ -173,10 +177,11 @@ def replacing(path: Path, mode: str = "w", *, tidy: bool = True) -> Iterator[IO[
         raise
 
 
-def remove_strays(folder: Path, names: str) -> None:
-    """Remove what killed writers left of the files whose names match."""
-    for stray in folder.glob(f".{names}.*.tmp"):
-        stray.unlink(missing_ok=True)
+def remove_strays(folder: Path, names: Collection[str]) -> None:
+    """Remove what killed writers left of files of these names."""
+    for stray in folder.glob(".*.*.tmp"):
+        if stray.name[1:].rsplit(".", 2)[0] in names:
+            stray.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

@@ -209,13 +209,12 @@ def answered(
     def readable(values: Iterable[object]) -> list[object]:
         return [None if index in bad else value for index, value in enumerate(values)]
 
-    table = table.with_column("ans", readable(probabilities.argmax(1)))
+    columns = {"ans": readable(probabilities.argmax(1))}
     if args.status:
-        table = table.with_column("status", (bad[row].code if row in bad else "ok" for row in range(len(table.rows))))
+        columns["status"] = [bad[row].code if row in bad else "ok" for row in range(len(table.rows))]
     if args.save_probabilities:
-        for label, column in enumerate(probabilities.T):  # (pictures,)
-            table = table.with_column(f"probability_{label}", readable(column))
-    return table
+        columns |= {f"probability_{label}": readable(column) for label, column in enumerate(probabilities.T)}
+    return table.with_columns(columns)
 
 
 if __name__ == "__main__":

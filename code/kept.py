@@ -51,14 +51,14 @@ class KeptStore:
 
     def load(self) -> tuple[Pixels, dict[int, ImageError]] | None:
         """The array, mapped read-only, and why some rows hold no picture; None if there is none that holds."""
-        if not self.manifest.exists():
-            return None
         try:
             manifest = json.loads(self.manifest.read_text())
             pixels: Pixels = np.memmap(self.array, np.uint8, "r", shape=self.shape)
             bad = {int(row): self._error(int(row), *found) for row, found in manifest["bad"].items()}
             if manifest["sha256"] != _digest(pixels):
                 raise ValueError("sha256 differs")
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             print(f"warning: kept pictures are damaged ({error}), decoding anew: {self.array}", file=sys.stderr)
             return None

@@ -177,8 +177,9 @@ class Learner:
             raise CheckpointError(
                 "the checkpoint holds another network; give its --model and --head, or pass --resume never"
             ) from None
-        if state["optimizer_name"] == type(self.optimizer).__name__:
-            ours, theirs = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
+        ours, theirs = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
+        momenta = [bool(groups[0].get("momentum")) for groups in (ours, theirs)]  # without, there is no buffer for it
+        if state["optimizer_name"] == type(self.optimizer).__name__ and momenta[0] == momenta[1]:
             groups = [group | {"params": other["params"]} for group, other in zip(ours, theirs, strict=True)]
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the other run had no need of one

@@ -5,8 +5,9 @@ Inference, batch transform, and the answers fetched from SageMaker leave the sam
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Self
 
@@ -29,31 +30,40 @@ class Table:
     def names(self) -> list[str]:
         return [row["ImageID"] for row in self.rows]
 
-    def with_column(self, name: str, values: Iterable[object]) -> Self:
-        """The same with a value for each row, in its place or behind the others; None is an empty cell."""
-        texts = ("" if value is None else str(value) for value in values)
-        rows = [row | {name: text} for row, text in zip(self.rows, texts, strict=True)]
-        columns = self.columns if name in self.columns else (*self.columns, name)
-        return replace(self, columns=columns, rows=rows)
+    def with_columns(self, columns: Mapping[str, Iterable[object]]) -> Self:
+        """The same with a value for each row, in its column's place or behind the others; None is an empty cell."""
+        cells = (("" if value is None else str(value) for value in values) for values in columns.values())
+        rows = [
+            row | dict(zip(columns, texts, strict=True))
+            for row, texts in zip(self.rows, zip(*cells, strict=True), strict=True)
+        ]
+        return replace(self, columns=tuple(dict.fromkeys((*self.columns, *columns))), rows=rows)
 
 
 def read_table(path: Path, *columns: str) -> Table:
-    """A csv file with ImageID and at least one of `columns`, if any; raises DataError unless each row is whole."""
+    """A csv file with ImageID and at least one of `columns`, if any; raises DataError for anything else.
+
+    Where columns are asked for, every row must fill them; else cells are kept as they are, and missing ones are empty.
+    """
     expected = " and ".join(part for part in ("ImageID", " or ".join(columns)) if part)
     if not path.is_file():
         raise DataError(f"there is no {path.name}, expected columns {expected}: {path}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            rows, found = list(reader), tuple(reader.fieldnames or ())
+            reader = csv.reader(file, skipinitialspace=bool(columns), strict=True)
+            found = tuple(name.strip() for name in next(reader, []))
+            cells = [row for row in reader if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name} cannot be read as csv in UTF-8 ({error}): {path}") from None
     if "ImageID" not in found or (columns and not set(columns) & set(found)):
         raise DataError(f"{path.name} starts with {','.join(found)!r}, expected {expected}: {path}")
-    if not rows:
+    if len(set(found)) < len(found):
+        raise DataError(f"{path.name} starts with {','.join(found)!r}, expected each name once: {path}")
+    if not cells:
         raise DataError(f"{path.name} has no rows, expected one for each picture: {path}")
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values() or not row["ImageID"]:
+    rows = [dict(zip_longest(found, row[: len(found)], fillvalue="")) for row in cells]
+    for number, (row, read) in enumerate(zip(rows, cells, strict=True), start=1):
+        if not row["ImageID"] or len(read) > len(found) or (columns and len(read) < len(found)):
             raise DataError(f"row {number} of {path.name} does not fill the {len(found)} columns of its header: {path}")
     return Table(found, rows)
 

@@ -22,7 +22,7 @@ from arguments import parse
 from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
 from contract import base_dir, folder_variables, training_job
 from cuda_driver import driver_variables
-from environment import guard
+from environment import forget_failures, guard
 from errors import ConfigError, unknown_name
 
 HOME = Path(__file__).resolve().parent.parent
@@ -55,10 +55,12 @@ def launch(argv: Sequence[str]) -> NoReturn:
         os.execve(program, list(argv[1:]), os.environ)  # noqa: S606
     base = base_dir(os.environ)
     os.environ.setdefault("SM_OUTPUT_DIR", str(base / "output"))  # from here on there is a place for the failure file
+    forget_failures()
     verb, flags = _read_verb(argv)
     variables = folder_variables(verb, base)
     if "SM_MESSAGE_FILE" in variables:
         os.environ.setdefault("SM_MESSAGE_FILE", variables["SM_MESSAGE_FILE"])
+        forget_failures()
     if verb == "train":
         job_variables, hyperparameters = training_job(base)
         variables, flags = job_variables | variables, [*hyperparameters, *flags]

@@ -94,10 +94,10 @@ def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
         yield from page.get("Contents", [])
 
 
-def fetch(aws: Aws, uri: str, path: Path) -> None:
-    """Download one object; the file is there whole or not at all."""
+def fetch(aws: Aws, uri: str, path: Path, *, tidy: bool = True) -> None:
+    """Download one object; the file is there whole or not at all. `tidy` as for `replacing`."""
     bucket, key = split_uri(uri)
-    with replacing(path, "wb", tidy=False) as file, explained("s3", "GetObject"):
+    with replacing(path, "wb", tidy=tidy) as file, explained("s3", "GetObject"):
         aws.client("s3").download_fileobj(bucket, key, file)
 
 
@@ -107,10 +107,10 @@ def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
     wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
     paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
     for parent in {path.parent for path in paths}:
-        remove_strays(parent, "*")  # once for all of them
+        remove_strays(parent, {path.name for path in paths if path.parent == parent})
     aws.client("s3")  # made before the threads: boto3 clients are made one at a time
     with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
-        list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path), wanted, paths))
+        list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path, tidy=False), wanted, paths))
     return paths
 
 

@@ -67,7 +67,7 @@ class Answers:
         if len(reasons) == len(records):
             name, reason = next(iter(reasons.items()))
             raise DataError(f"none of the {len(table.rows)} pictures can be used: {reason}: {name}")
-        return table.with_column("ans", (records[name].get("prediction") for name in table.names)), reasons
+        return table.with_columns({"ans": (records[name].get("prediction") for name in table.names)}), reasons
 
 
 def _reason(record: dict[str, object]) -> str:

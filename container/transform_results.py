@@ -33,7 +33,7 @@ def join(answers: Iterable[Path], root: Path, info: Path | None) -> Table:
     if missing := [name for name, prediction in predictions.items() if prediction is None]:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         print(f"{len(missing)} of {len(table.rows)} pictures have no answer: {names}", file=sys.stderr)
-    return table.with_column("ans", (predictions[name] for name in table.names))
+    return table.with_columns({"ans": (predictions[name] for name in table.names)})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,12 @@ def test_weights_that_are_not_finite_are_refused_whoever_wrote_them(published: P
     change(published, sha256=hashlib.sha256(data).hexdigest())
     with pytest.raises(ModelError, match="holds weights that are not finite"):
         load(published)
+
+
+def test_a_crop_larger_than_any_picture_is_no_mistake(tmp_path: Path) -> None:
+    described = replace(DESCRIBED, preparation=Preparation((64, 48), (5000, 5000)))
+    publish(tmp_path / "wide", described.build().state_dict(), described)
+    assert load(tmp_path / "wide")[1] == described
 
 
 def test_an_archive_of_the_folder_itself_is_read_and_a_huge_member_is_not(

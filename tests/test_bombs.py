@@ -57,8 +57,31 @@ def bmp(compression: int, header_bytes: int = 40) -> bytes:
     return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + 40 + 1024) + head + bytes(1024) + bytes(64)
 
 
+def with_markers_in_scans(marker: int) -> bytes:
+    """Scans behind a marker without a length, which must not be taken for one."""
+    data = with_scans(MAX_SCANS)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    return data[:second] + bytes((0xFF, marker)) + data[second:]
+
+
+def mpo(count: int) -> bytes:
+    """A JPEG that says it is the first of two pictures, as some cameras write."""
+    entries = struct.pack(">III", 0x020003 | 0x20000000, 0, 0) + struct.pack(">HH", 0, 0)
+    directory = struct.pack(">HHI4s", 0xB000, 7, 4, b"0100") + struct.pack(">HHII", 0xB001, 4, 1, 2)
+    directory += struct.pack(">HHII", 0xB002, 7, 32, 8 + 2 + 3 * 12 + 4)
+    index = b"MM\0*" + struct.pack(">I", 8) + struct.pack(">H", 3) + directory + struct.pack(">I", 0) + entries * 2
+    data = with_scans(count)
+    return data[:2] + segment(0xE2, b"MPF\0" + index) + data[2:]
+
+
+PROFILE = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(1 << 20)))
 BOMBS = {
     "scans": with_scans(MAX_SCANS),
+    "scans behind a marker": with_markers_in_scans(0x01),
+    "scans of a first picture": mpo(MAX_SCANS),
+    "tables between scans": with_scans(1)[:-2] + segment(0xFE) * 12 * MAX_SCANS + b"\xff\xda" * MAX_SCANS,
+    "segments within one that is none": with_segments(segment(0xF0, segment(0xE1, b"Exif\0\0") * (MAX_SEGMENTS + 1))),
+    "colour profiles": png(PROFILE * 2),
     "Exif segments": with_segments(*[segment(0xE1, b"Exif\0\0")] * (MAX_SEGMENTS + 1)),
     "bytes between segments": with_segments(bytes(MAX_SEGMENTS + 1)),
     "fill bytes": with_segments(b"\xff" * (MAX_SEGMENTS + 1)),
@@ -95,11 +118,13 @@ ORDINARY: dict[str, Callable[[], bytes]] = {
     "grey": lambda: encoded("JPEG", NOISE.convert("L")),
     "CMYK": lambda: encoded("JPEG", NOISE.convert("CMYK")),
     "with Exif and a profile": lambda: encoded("JPEG", exif=b"Exif\0\0" + bytes(60_000), icc_profile=bytes(500_000)),
+    "first of two pictures": lambda: mpo(9),
     "with restart markers": lambda: encoded("JPEG", restart_marker_blocks=1),
     "with some more scans": lambda: with_scans(20),
     "with a video behind it": lambda: encoded("JPEG", progressive=True) + b"\xff\xda\0\x02" * 5000,
     "with fill bytes": lambda: with_segments(b"\xff" * 7),
     "PNG": lambda: encoded("PNG"),
+    "PNG with a profile": lambda: png(PROFILE),
     "PNG with some chunks": lambda: png(chunk(b"teSt") * 900),
     "large PNG in small chunks": lambda: png(chunk(b"teSt", bytes(2000)) * 3000),
     "WebP": lambda: encoded("WEBP"),
@@ -117,6 +142,13 @@ def test_an_ordinary_picture_is_no_bomb(name: str) -> None:
     data = ORDINARY[name]()
     assert find_bomb(data) is None
     assert prepare(data, SMALL).shape == (16, 12, 3)
+
+
+@pytest.mark.parametrize("data", [b"PK\3\4" + bytes(60), b"Please log in\n", b"Python is no picture\n", b"P", b"PDF"])
+def test_what_is_no_picture_is_called_none_whatever_it_begins_with(data: bytes) -> None:
+    with pytest.raises(ImageError, match="none of JPEG, PNG") as caught:
+        prepare(data, SMALL)
+    assert caught.value.code == "undecodable_image"
 
 
 def test_the_larger_a_picture_the_fewer_scans_it_may_have() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -262,6 +262,22 @@ def test_a_folder_without_room_is_a_warning_and_nothing_is_left_in_it(
     assert "warning: the pictures could not be kept (No space left on device): " in capsys.readouterr().err
     assert np.array_equal(store.pixels, fresh(samples))
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_entered_is_a_warning(
+    folder: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, mkdir = Path.read_text, Path.mkdir
+
+    def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+        if folder in (path, *path.parents):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return (mkdir if "exist_ok" in named else read)(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert np.array_equal(job(folder, samples).pixels, fresh(samples))
+    assert "warning: the pictures could not be kept (Permission denied)" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_a_warning(

@@ -411,6 +411,17 @@ def test_what_is_refused_is_said_in_the_failure_file(
     assert capfd.readouterr().err.strip() == failure
 
 
+def test_what_is_refused_today_is_not_explained_with_the_failure_of_yesterday(
+    opt_ml: Path, job: Callable[..., subprocess.Popen[str]]
+) -> None:
+    failure = opt_ml / "output" / "failure"
+    failure.parent.mkdir()
+    failure.write_text("DataError: the reason of yesterday")
+    write_config(opt_ml, "hyperparameters", {"epochs": "nine"})
+    job("train").communicate(timeout=60)
+    assert failure.read_text().startswith("ConfigError: --epochs: 'nine'")
+
+
 @pytest.mark.parametrize(("words", "sentence"), [([], "no verb, expected one of"), (["tran"], "did you mean 'train'")])
 def test_a_verb_that_is_none_is_refused(opt_ml: Path, words: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):

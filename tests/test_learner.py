@@ -328,11 +328,13 @@ def test_the_state_of_a_learner_comes_back(data: Data) -> None:
         {"optimizer": "AdamW", "lr": 1e-3},
         {"ema_decay": 0.5},
         {"weight_decay": 0.5, "momentum": 0.1},
+        {"optimizer": "RMSprop", "momentum": 0.5},
         {"criterion": "focal", "clip_norm": 1.0},
     ],
 )
 def test_a_run_forced_to_go_on_with_other_settings_has_these(data: Data, changes: dict[str, object]) -> None:
-    before = learner_of(data, weight_decay=0.01)
+    plain = {"optimizer": "RMSprop", "momentum": 0.0} if changes.get("optimizer") == "RMSprop" else {}
+    before = learner_of(data, weight_decay=0.01, **plain)
     before.step(first_batch(data), epoch=0, steps_done=0)
     forced, fresh = learner_of(data, **changes), learner_of(data, **changes)
     forced.load_state_dict(copy.deepcopy(before.state_dict()))

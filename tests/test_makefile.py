@@ -34,6 +34,7 @@ def line_of(done: subprocess.CompletedProcess[str], word: str) -> str:
         (["evaluate", "BOOTSTRAP=9"], "evaluation.py", "--bootstrap '9'"),
         (["serve", "PRECISION=bf16"], "serve.py", "--precision 'bf16'"),
         (["serve", "SERVE_PRECISION=bf16", "PORT=81"], "serve.py", ""),
+        (["train", "SM_MODEL_DIR=elsewhere"], "train.py", "--sm-model-dir 'elsewhere'"),  # which train.py refuses
     ],
 )
 def test_a_name_and_value_is_a_flag_unless_it_is_a_setting(words: list[str], program: str, flags: str) -> None:
@@ -46,6 +47,13 @@ def test_the_server_gets_its_port_and_its_flags_wherever_it_runs(runtime: str) -
     line = line_of(dry_run("serve", "PRECISION=bf16", "PORT=81", f"RUNTIME={runtime}"), "serve")
     assert "PORT=81 " in line
     assert line.rstrip().endswith("--precision 'bf16'")
+
+
+def test_the_address_of_the_server_may_be_given_as_its_own_variable() -> None:
+    line = line_of(dry_run("serve", "SAGEMAKER_BIND_TO_PORT=81", "SERVE_HOST=0.0.0.0", "RUNTIME=host"), "serve.py")
+    assert "SERVE_HOST=0.0.0.0 SAGEMAKER_BIND_TO_PORT=81 " in line
+    line = line_of(dry_run("serve", "RUNTIME=host", SAGEMAKER_BIND_TO_PORT="82"), "serve.py")
+    assert "SERVE_HOST=127.0.0.1 SAGEMAKER_BIND_TO_PORT=82 " in line
 
 
 def test_settings_reach_what_make_starts() -> None:

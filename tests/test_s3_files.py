@@ -139,8 +139,10 @@ def test_what_is_no_file_is_refused_rather_than_a_surprise(folder: Path) -> None
 def test_what_a_killed_download_left_is_removed(aws: Aws, tmp_path: Path) -> None:
     aws.call("s3", "PutObject", Bucket="my-bucket", Key="p/a.out", Body=b"a")
     (tmp_path / ".a.out.x7.tmp").write_text("half")
+    (tmp_path / ".notes.2024.tmp").write_text("somebody else's")
+    (tmp_path / ".a.b.tmp").mkdir()
     fetch_folder(aws, "s3://my-bucket/p/", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.out"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.out", ".notes.2024.tmp", ".a.b.tmp"}
 
 
 def test_objects_are_listed_over_many_pages(aws: Aws) -> None:

@@ -33,17 +33,23 @@ def test_a_table_is_what_pandas_makes_of_it(tmp_path: Path) -> None:
     assert pd.DataFrame(table.rows, columns=list(table.columns)).equals(twin)
     probabilities = np.array([1 / 3, 1e-9], dtype=np.float32)
     twin = twin.assign(ans=pd.Series([17, None], dtype="Int64"), probability=probabilities)
-    found = write_answers(
-        tmp_path, table.with_column("ans", [17, None]).with_column("probability", probabilities), None
-    )
+    found = write_answers(tmp_path, table.with_columns({"ans": [17, None], "probability": probabilities}), None)
     assert found.read_text() == twin.to_csv(index=False, lineterminator="\n")
+
+
+def test_cells_that_are_still_to_be_filled_may_be_missing_and_spaces_are_kept(tmp_path: Path) -> None:
+    table = read_table(info(tmp_path, "ImageID, ans,note\na.jpg\n b.jpg,, hello\n   \n\n"))
+    assert table.columns == ("ImageID", "ans", "note")
+    assert [tuple(row.values()) for row in table.rows] == [("a.jpg", "", ""), (" b.jpg", "", " hello")]
+    with pytest.raises(DataError, match=r"^row 1 of info\.csv does not fill the 3 columns"):
+        read_table(tmp_path / "info.csv", "ans")
 
 
 def test_a_column_needs_a_value_for_every_row() -> None:
     table = Table(("ImageID",), [{"ImageID": "a.jpg"}, {"ImageID": "b.jpg"}])
     with pytest.raises(ValueError, match="shorter"):
-        table.with_column("ans", [1])
-    assert table.with_column("ans", [1, None]).rows == [
+        table.with_columns({"ans": [1]})
+    assert table.with_columns({"ans": [1, None]}).rows == [
         {"ImageID": "a.jpg", "ans": "1"},
         {"ImageID": "b.jpg", "ans": ""},
     ]
@@ -56,9 +62,10 @@ def test_a_column_needs_a_value_for_every_row() -> None:
         ("", "info.csv starts with '', expected ImageID: {info}"),
         ("name,ans\na.jpg,0\n", "info.csv starts with 'name,ans', expected ImageID: {info}"),
         ("ImageID,ans\n", "info.csv has no rows, expected one for each picture: {info}"),
-        ("ImageID,ans\na.jpg,0\nb.j", "row 2 of info.csv does not fill the 2 columns of its header: {info}"),
+        ("ImageID,a,a\na.jpg,0,1\n", "info.csv starts with 'ImageID,a,a', expected each name once: {info}"),
+        ("ImageID,ans\n \n,\n", "info.csv has no rows, expected one for each picture: {info}"),
         ("ImageID,ans\na.jpg,0,1\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
-        ("ImageID,ans\n,0\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
+        ("ImageID,ans\n \n,0\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
         ('ImageID\n"a.jpg"x\n', "info.csv cannot be read as csv in UTF-8 (',' expected after '\"'): {info}"),
     ],
 )
