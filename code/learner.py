@@ -180,7 +180,9 @@ class Learner:
         ours, theirs = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
         momenta = [bool(groups[0].get("momentum")) for groups in (ours, theirs)]  # without, there is no buffer for it
         if state["optimizer_name"] == type(self.optimizer).__name__ and momenta[0] == momenta[1]:
-            groups = [group | {"params": other["params"]} for group, other in zip(ours, theirs, strict=True)]
+            # The rate of the last step is not a setting: an epoch whose steps are all done is still to be written down.
+            taken = [{name: group[name] for name in ("params", "lr")} for group in theirs]
+            groups = [group | other for group, other in zip(ours, taken, strict=True)]
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         if state["scaler"]:  # empty where the other run had no need of one
             self.scaler.load_state_dict(state["scaler"])

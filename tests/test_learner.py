@@ -322,6 +322,14 @@ def test_the_state_of_a_learner_comes_back(data: Data) -> None:
         assert all(torch.equal(tensor, found[name]) for name, tensor in mine.state_dict().items())
 
 
+def test_a_run_that_goes_on_knows_the_learning_rate_of_the_last_step(data: Data) -> None:
+    learner, again = (learner_of(data, schedule="onecycle") for _ in range(2))
+    learner.step(first_batch(data), epoch=0, steps_done=0)
+    assert get_lr(learner.optimizer) != get_lr(again.optimizer)
+    again.load_state_dict(learner.state_dict())
+    assert get_lr(again.optimizer) == get_lr(learner.optimizer)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

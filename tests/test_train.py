@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(faces: Faces, tm
 def test_a_stopped_run_goes_on_to_the_very_same_bits(faces: Faces, tmp_path: Path, looks: int) -> None:
     data = faces()
     config = replace(QUICK, epochs=3, augmentation="CustomAugmentation", ema_decay=0.9, model="BaseModel", momentum=0.9)
-    config = replace(config, valid_batch_size=30)  # two batches of validation: a stop may come between them
+    config = replace(config, valid_batch_size=30, schedule="onecycle")  # a stop may come between batches of validation
     train(data, tmp_path / "whole", config, output_dir=tmp_path / "output-whole")
     places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     train(data, tmp_path / "model", config, stop=StopAfter(looks), **places)
