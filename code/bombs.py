@@ -14,6 +14,7 @@ MAX_SCANNED_PIXELS = 1_000_000_000  # scans x pixels: twenty times the largest p
 CHUNK_BYTES = 1024  # of a PNG, on average, beyond the first thousand chunks; encoders write 8 kB and more
 MAX_PPM_HEADER = 4096  # bytes
 
+_JPEG = b"\xff\xd8"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan: no escaped 0xff and no restart marker
 _SOS, _EOI, _SEQUENTIAL, _NO_FRAME = 0xDA, 0xD9, (0xC0, 0xC1, 0xC9), (0xC4, 0xC8, 0xCC)
 _ALONE = (0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))  # without a segment, or for Pillow so
@@ -25,7 +26,7 @@ _PPM = re.compile(rb"P(?:4%b%b\s|5%b%b%b\s|6%b%b%b\s)" % ((_NUMBER,) * 8))
 
 def find_bomb(data: bytes) -> str | None:
     """Why it would take too long to open these bytes, or None."""
-    if data.startswith(b"\xff\xd8"):
+    if data.startswith(_JPEG):
         segments = _Header.read(data).segments
         return f"more than {MAX_SEGMENTS} segments" if segments > MAX_SEGMENTS else None
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -38,7 +39,9 @@ def find_bomb(data: bytes) -> str | None:
 
 
 def find_scan_bomb(data: bytes, pixels: int) -> str | None:
-    """Why it would take too long to decode a JPEG of so many pixels, or None."""
+    """Why it would take too long to decode a picture of so many pixels, if it is a JPEG, or None."""
+    if not data.startswith(_JPEG):
+        return None
     most = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(1, pixels))
     header = _Header.read(data)
     if header.has_one_scan or data.count(b"\xff\xda") <= most:

@@ -79,7 +79,8 @@ def find_pictures(data_dir: Path) -> tuple[Table, list[Path]]:
         table = Table(("ImageID",), [{"ImageID": name} for name in names if is_image_file(name)])
     if not table.rows:
         raise DataError(f"no pictures to label, expected rows in {PICTURES} or picture files: {data_dir}")
-    return table, [find_root(data_dir) / name for name in table.names]
+    root = find_root(data_dir)
+    return table, [root / name for name in table.names]
 
 
 def find_root(data_dir: Path) -> Path:

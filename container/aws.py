@@ -69,7 +69,7 @@ class AwsError(JobError):
 
     @property
     def maybe_done(self) -> bool:
-        """Whether the request may have been carried out all the same: none came, or one of a broken service."""
+        """Whether it may have been done all the same: no answer, a broken one, or a retry that met its own result."""
         return self.status >= 500 or self.code in ("unanswered", "ResourceInUse", "ResourceInUseException")
 
 

@@ -9,6 +9,7 @@ Where things lie under s3://BUCKET/PREFIX/:
     evaluation/JOB/evaluation.json          metrics of an evaluation
 """
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def partition(region: str) -> str:
     return str(_partition_of(region).get("partition", "aws"))
 
 
+@functools.cache
 def _partition_of(region: str) -> dict[str, Any]:
     """What botocore knows of the partition that a region belongs to; nothing if it knows none."""
     partitions = botocore.session.get_session().get_data("endpoints")["partitions"]

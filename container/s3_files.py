@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
 from typing import Any
@@ -22,6 +24,8 @@ from tqdm import tqdm
 from aws import TRANSFER_THREADS, Aws, explained
 from environment import cpu_count, existing_folder, remove_strays, replacing
 from errors import DataError
+
+_PARENT = attrgetter("parent")
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
     bucket, prefix = split_uri(uri.rstrip("/") + "/")
     wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
     paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
-    for parent in {path.parent for path in paths}:
-        remove_strays(parent, {path.name for path in paths if path.parent == parent})
+    for parent, siblings in groupby(sorted(paths, key=_PARENT), _PARENT):
+        remove_strays(parent, {path.name for path in siblings})
     aws.client("s3")  # made before the threads: boto3 clients are made one at a time
     with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
         list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path, tidy=False), wanted, paths))
