@@ -72,7 +72,7 @@ ENV PATH=/opt/job/bin:/opt/venv/bin:$PATH \
 COPY --from=builder /opt/venv /opt/venv
 WORKDIR /opt/job
 COPY code/ code/
-COPY container/*.py container/
+COPY container/ container/
 # The verbs are commands too, and come before the `train` of sagemaker-training on PATH. /opt/ml belongs to SageMaker;
 # only /opt/ml/code must be there, because importing sagemaker_training makes it and the root may be read-only.
 RUN chmod -R a+rX . \
@@ -85,7 +85,7 @@ LABEL org.opencontainers.image.title="mask-classifier" \
       org.opencontainers.image.licenses="MIT" \
       com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
 # No USER: SageMaker makes /opt/ml for root and expects containers to run as root. Every verb runs as any other user
-# as well, which docker-compose.yml does and tests/test_image.py checks.
+# as well, which docker-compose.yml does and tests/image/test_container.py checks.
 ENTRYPOINT ["/opt/venv/bin/python", "/opt/job/container/launch.py"]
 CMD ["train"]
 

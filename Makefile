@@ -155,7 +155,7 @@ tune: .venv/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0
 
 .PHONY: fuzz
 fuzz: .venv/dev  ## 100,000 damaged pictures, headers and connections against the server
-	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/test_serve_fuzz.py
+	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/server/test_fuzz.py
 
 .PHONY: bench
 bench: .venv/dev  ## training and inference against the usual pipeline and against their ceiling, as ratios

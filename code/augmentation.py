@@ -18,10 +18,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from devices import constant
-from errors import ConfigError, unknown_name
-from images import SEED_MEAN, SEED_STD, Pixels, Preparation, fit, prepare
-from transforms import add_noise, affine_matrix, color_matrix, in_blocks, normalize, random_erase, recolor, warp
+from data.batch_transforms import (
+    add_noise,
+    affine_matrix,
+    color_matrix,
+    in_blocks,
+    normalize,
+    random_erase,
+    recolor,
+    warp,
+)
+from data.images import SEED_MEAN, SEED_STD, Pixels, Preparation, fit, prepare
+from runtime.devices import constant
+from runtime.errors import ConfigError, unknown_name
 
 Triple = tuple[float, float, float]
 

@@ -7,7 +7,7 @@ are answered before torch is imported; a test keeps both lists equal.
 from dataclasses import dataclass
 from pathlib import Path
 
-from arguments import Value, folder, knob
+from runtime.arguments import Value, folder, knob
 
 DATASETS = ("MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset")
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")

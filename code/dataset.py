@@ -24,10 +24,10 @@ from augmentation import (
     Triple,
     create_augmentation,
 )
-from errors import ConfigError, unknown_name
-from images import SEED_MEAN, SEED_STD, Pixels, is_image_file, read_upright
+from data.images import SEED_MEAN, SEED_STD, Pixels, is_image_file, read_upright
+from data.samples import Samples, read_class_folders, read_profiles, split_samples
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
-from samples import Samples, read_class_folders, read_profiles, split_samples
+from runtime.errors import ConfigError, unknown_name
 
 __all__ = [
     "AddGaussianNoise",

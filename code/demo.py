@@ -28,15 +28,17 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from arguments import parse
 from config import DemoConfig
 from demo_face import draw_face
 from demo_pen import HEIGHT, WIDTH
 from demo_people import EVAL, GROUPS, RACE, STEMS, TRAIN, Person, draw_years, eval_people, plan, random_stream
 from demo_portrait import draw_portrait
-from environment import cpu_count, replacing, run
-from errors import DataError
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
+from runtime.arguments import parse
+from runtime.errors import DataError
+from runtime.failure import run
+from runtime.files import replacing
+from runtime.process import cpu_count
 
 TRUTH, SETTINGS, UNFINISHED = "gt", "demo.json", ".unfinished"
 QUALITY = 90  # of the JPEGs

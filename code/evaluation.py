@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from answers import Answers, read_answers
-from arguments import parse
 from config import EvaluationConfig, EvaluationPaths
-from environment import replacing, run, write_message
+from data.predictions import Answers, read_answers
 from labels import LabelScheme
 from metrics import Floats, Matrix, accuracy, f_score, log_line, macro_f1, per_class, task_matrix
+from runtime.arguments import parse
+from runtime.failure import run, write_message
+from runtime.files import replacing
 
 REPORT = "evaluation.json"
 STACK_ENTRIES = 4_000_000  # of confusion matrices scored at once: 32 MB, however many classes and resamples

@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from arguments import parse
 from config import InferenceConfig, InferencePaths
-from environment import guard, spin_less, write_message
+from runtime.arguments import parse
+from runtime.failure import guard, write_message
+from runtime.process import spin_less
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
@@ -31,19 +32,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from artifact import Description, load
 from augmentation import BaseAugmentation
-from checkpoint import surroundings
-from decoding import stream
-from devices import place, select_device, select_dtype, use_cpus
-from errors import ConfigError, DataError, ImageError, ModelError
-from images import Preparation
-from journal import Journal
+from data.decoding import stream
+from data.image_store import refuse_or_skip
+from data.images import Preparation
+from data.tables import Table, find_pictures, write_answers
 from labels import MASKED_FACES
-from memory import Parts
-from store import refuse_or_skip
-from table import Table, find_pictures, write_answers
-from tracking import progress
+from model_files import Description, load
+from runtime.devices import place, select_device, select_dtype, use_cpus
+from runtime.errors import ConfigError, DataError, ImageError, ModelError
+from runtime.journal import Journal
+from runtime.micro_batches import Parts
+from training.checkpoint import surroundings
+from training.tracking import progress
 
 __all__ = ["inference", "load_model", "main", "predict"]
 

@@ -10,7 +10,7 @@ from itertools import product
 from math import prod
 from typing import Any, Self
 
-from errors import DataError, unknown_name
+from runtime.errors import DataError, unknown_name
 
 
 class MaskLabels(IntEnum):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from errors import ConfigError, unknown_name
+from runtime.errors import ConfigError, unknown_name
 
 
 class CrossEntropyLoss(nn.CrossEntropyLoss):

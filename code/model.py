@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from errors import ConfigError, unknown_name
 from labels import LabelScheme
-from weights import DEFAULT_BACKBONE, download_pretrained, load_pretrained, load_state
+from pretrained import DEFAULT_BACKBONE, download_pretrained, load_pretrained, load_state
+from runtime.errors import ConfigError, unknown_name
 
 __all__ = [
     "BaseModel",

@@ -19,11 +19,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from environment import replacing
-from errors import JobError, ModelError
-from images import Preparation
+from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
 from model import create_model, load_state
+from runtime.errors import JobError, ModelError
+from runtime.files import replacing
 
 WEIGHTS, DESCRIPTION, LEGACY, ARCHIVE = "model.safetensors", "model.json", "best.pth", "model.tar.gz"
 FORMAT = 1

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from errors import ConfigError, unknown_name
+from runtime.errors import ConfigError, unknown_name
 
 Schedule = Callable[[int], float]  # optimizer steps done so far -> share of the peak learning rate
 

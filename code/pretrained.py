@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from errors import ModelError
+from runtime.errors import ModelError
 
 StateDict = Mapping[str, Tensor]
 ENDINGS = (".pth", ".pt", ".safetensors")

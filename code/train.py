@@ -16,9 +16,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from arguments import parse
 from config import TrainConfig, TrainPaths
-from environment import Stopped, StopRequest, check_writable, guard, replacing, spin_less
+from runtime.arguments import parse
+from runtime.failure import guard
+from runtime.files import check_writable, replacing
+from runtime.process import Stopped, StopRequest, spin_less
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
@@ -28,18 +30,18 @@ import numpy as np
 import torch
 from torch.backends import cuda
 
-from artifact import Description, publish
-from checkpoint import Checkpoints, surroundings
-from data import Data, read_data
-from devices import select_device, use_cpus
-from learner import Learner, Predictions, build_learner
-from loader import Loader
+from data.loader import Loader
 from metrics import confusion_matrix, scores
 from model import load_state
+from model_files import Description, publish
 from optimization import get_lr
-from position import Position
-from report import grid_image, write_report
-from tracking import Tracker, increment_path, progress
+from report.write import grid_image, write_report
+from runtime.devices import select_device, use_cpus
+from training.checkpoint import Checkpoints, surroundings
+from training.inputs import Data, read_data
+from training.state import Position
+from training.tracking import Tracker, increment_path, progress
+from training.trainer import Learner, Predictions, build_learner
 
 __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", "train"]
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from errors import ConfigError
+from runtime.errors import ConfigError
 
 BASE_DIR_VARIABLE = "SAGEMAKER_BASE_DIR"  # sagemaker-training's name for it
 

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from arguments import parse
 from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
 from contract import base_dir, folder_variables, training_job
 from cuda_driver import driver_variables
-from environment import forget_failures, guard
-from errors import ConfigError, unknown_name
+from runtime.arguments import parse
+from runtime.errors import ConfigError, unknown_name
+from runtime.failure import forget_failures, guard
 
 HOME = Path(__file__).resolve().parent.parent
 

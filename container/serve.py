@@ -2,7 +2,7 @@
 
     SM_MODEL_DIR=model python container/serve.py
 
-The settings are those of serve_config.py, the routes those of service.py. SIGTERM ends the server, but every request
+The settings are those of settings.py, the routes those of app.py. SIGTERM ends the server, but every request
 that has come is answered first. A model that cannot be used is one sentence on stderr, and exit code 1.
 """
 
@@ -24,12 +24,12 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that
 
 import uvicorn
 
-from arguments import parse
-from deadline import DeadlineProtocol
-from environment import run
-from errors import ConfigError
-from serve_config import ServeConfig
-from service import Service
+from runtime.arguments import parse
+from runtime.errors import ConfigError
+from runtime.failure import run
+from server.app import Service
+from server.http_timeouts import DeadlineProtocol
+from server.settings import ServeConfig
 
 QUIET_SECONDS = 0.5  # without a request, before a server that is to end closes its door
 DRAIN_SECONDS = 12.0  # and closes it at the latest; what is in flight then has GRACE_SECONDS more

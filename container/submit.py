@@ -29,18 +29,18 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that it runs from anywhere, as it lies
 
-import job_commands
-from account_options import Connection, Download, Patience, Push, Setup, Submitted
-from account_setup import setup
-from arguments import parse
-from aws import Aws, AwsError
-from environment import run
-from errors import ConfigError, JobError, unknown_name
-from image_push import push
-from job_commands import Environ, Words
-from job_log import follow_log
-from job_results import download
-from job_watch import find, stop, wait
+from jobs import job_commands
+from jobs.account import setup
+from jobs.aws import Aws, AwsError
+from jobs.common import Connection, Download, Patience, Push, Setup, Submitted
+from jobs.download import download
+from jobs.ecr import push
+from jobs.job_commands import Environ, Words
+from jobs.logs import follow_log
+from jobs.watch import find, stop, wait
+from runtime.arguments import parse
+from runtime.errors import ConfigError, JobError, unknown_name
+from runtime.failure import run
 
 _WITH_VERB_FLAGS = ("train", "tune", "evaluate")  # what follows -- is for the verb in the container
 

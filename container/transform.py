@@ -24,14 +24,14 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that
 
 from tqdm import tqdm
 
-from arguments import folder, knob, parse
-from environment import run
-from errors import DataError
+from batch.client import Endpoint, Parameters
+from batch.local_server import local_server
+from batch.results import Answers, find_objects
+from data.tables import find_pictures, find_root, write_answers
 from labels import LabelScheme
-from table import find_pictures, find_root, write_answers
-from transform_client import Endpoint, Parameters
-from transform_output import Answers, find_objects
-from transform_server import local_server
+from runtime.arguments import folder, knob, parse
+from runtime.errors import DataError
+from runtime.failure import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def _outcomes(
 
 def read_scheme(config: TransformConfig) -> LabelScheme | None:
     """What the classes mean, if the model lies here; a server at --url may have it elsewhere."""
-    from artifact import DESCRIPTION, find
+    from model_files import DESCRIPTION, find
 
     if config.url and not config.model_dir.exists():
         return None

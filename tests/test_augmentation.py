@@ -18,8 +18,8 @@ from augmentation import (
     StrongAugmentation,
     create_augmentation,
 )
-from errors import ConfigError
-from images import SEED_MEAN, SEED_STD, Preparation, prepare
+from data.images import SEED_MEAN, SEED_STD, Preparation, prepare
+from runtime.errors import ConfigError
 
 ALL = ["BaseAugmentation", "CustomAugmentation", "StrongAugmentation"]
 RANDOM = ALL[1:]

@@ -15,7 +15,6 @@ import augmentation
 import config
 import dataset
 import loss
-from arguments import parse, show
 from config import (
     DemoConfig,
     EvaluationConfig,
@@ -26,6 +25,7 @@ from config import (
     TrainPaths,
 )
 from optimization import create_optimizer, create_schedule
+from runtime.arguments import parse, show
 
 CODE = Path(__file__).parents[1] / "code"
 VERBS: dict[str, tuple[type[Any], ...]] = {

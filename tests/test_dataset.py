@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 import dataset as module
 from augmentation import BaseAugmentation, CustomAugmentation, StrongAugmentation
+from data.images import SEED_MEAN, SEED_STD
 from dataset import (
     AgeLabels,
     GenderLabels,
@@ -24,8 +25,7 @@ from dataset import (
     create_dataset,
     pixel_statistics,
 )
-from errors import ConfigError, DataError, ImageError
-from images import SEED_MEAN, SEED_STD
+from runtime.errors import ConfigError, DataError, ImageError
 
 Faces = Callable[..., Path]
 SIZE = (32, 24)

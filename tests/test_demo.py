@@ -16,10 +16,10 @@ from PIL import Image
 
 import demo
 from config import DemoConfig
+from data.samples import read_profiles
 from demo_people import EVAL, TRAIN, Person, plan
-from errors import DataError
 from labels import MASK_OF_STEM, MASKED_FACES, GenderLabels, LabelScheme, Task
-from samples import read_profiles
+from runtime.errors import DataError
 
 
 def arguments(folder: Path, people: int = 18) -> list[str]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 import evaluation
-from errors import ConfigError, DataError
 from labels import MASKED_FACES, LabelScheme
+from runtime.errors import ConfigError, DataError
 
 CLASSES = MASKED_FACES.num_classes
 SCRIPT = Path(evaluation.__file__)

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 import torch
 
-from artifact import Description, load, publish
 from config import InferenceConfig
+from data.images import Preparation
 from dataset import TestDataset
-from errors import ConfigError, DataError, ModelError
-from images import Preparation
 from inference import inference, load_model
-from journal import Journal
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel, TinyModel
+from model_files import Description, load, publish
+from runtime.errors import ConfigError, DataError, ModelError
+from runtime.journal import Journal
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = InferenceConfig(device="cpu", batch_size=8)

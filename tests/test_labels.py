@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import DataError
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels, Task
+from runtime.errors import DataError
 
 TASKS = st.lists(st.integers(2, 5), min_size=1, max_size=4)
 

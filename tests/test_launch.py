@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import launch
-from arguments import parse
 from config import TrainConfig, TrainPaths
 from contract import folder_variables
-from errors import ConfigError
+from runtime.arguments import parse
+from runtime.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 

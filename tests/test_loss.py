@@ -12,7 +12,6 @@ from torch.nn import functional
 
 import loss
 from config import CRITERIA
-from errors import ConfigError
 from loss import (
     CrossEntropyLoss,
     F1Loss,
@@ -24,6 +23,7 @@ from loss import (
     criterion_entrypoint,
     is_criterion,
 )
+from runtime.errors import ConfigError
 
 CLASSES = 18
 WEIGHTED = ("cross_entropy", "focal", "label_smoothing")

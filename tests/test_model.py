@@ -9,9 +9,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from errors import ConfigError
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel, FactoredHead, MyModel, TinyModel, create_model, is_model, load_state, model_names
+from runtime.errors import ConfigError
 
 CODE = Path(__file__).parents[1] / "code"
 PLAIN = LabelScheme("folders", ("cat", "dog", "bird"))
@@ -120,7 +120,9 @@ def test_every_family_of_torchvision_gives_one_logit_per_class(family: str) -> N
     assert isinstance(model, MyModel)
     assert model.training
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
-    assert [*model.state_dict().values()][-1].shape[0] == 18, "the last tensor is of the last layer, as weights.py says"
+    assert [*model.state_dict().values()][-1].shape[0] == 18, (
+        "the last tensor is of the last layer, as pretrained.py says"
+    )
 
 
 def test_every_name_of_torchvision_is_of_a_family_that_is_tested() -> None:

@@ -11,12 +11,12 @@ import pytest
 import safetensors.torch
 import torch
 
-import artifact
-from artifact import ARCHIVE, DESCRIPTION, LEGACY, WEIGHTS, Description, find, load, publish
-from errors import ModelError
-from images import Preparation
+import model_files as artifact
+from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel
+from model_files import ARCHIVE, DESCRIPTION, LEGACY, WEIGHTS, Description, find, load, publish
+from runtime.errors import ModelError
 
 DESCRIBED = Description(
     "TinyModel",

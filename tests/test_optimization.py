@@ -10,7 +10,6 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config import OPTIMIZERS, SCHEDULES
-from errors import ConfigError
 from model import TinyModel
 from optimization import (
     _OPTIMIZERS,
@@ -22,6 +21,7 @@ from optimization import (
     get_lr,
     set_lr,
 )
+from runtime.errors import ConfigError
 
 PEAK = 0.3
 Scheduler = Callable[[optim.Optimizer], lr_scheduler.LRScheduler]

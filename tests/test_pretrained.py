@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from errors import ModelError
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel, TinyModel, create_model
-from weights import download_pretrained, load_pretrained, load_state
+from pretrained import download_pretrained, load_pretrained, load_state
+from runtime.errors import ModelError
 
 THREE = LabelScheme("folders", ("cat", "dog", "bird"))
 State = dict[str, Tensor]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-import data as module
-import store
 import train as verb
-from artifact import load
 from config import TrainConfig
-from data import Data, read_data
+from data import image_store as store
+from model_files import load
 from train import Run, train
+from training import inputs as module
+from training.inputs import Data, read_data
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = TrainConfig(
@@ -72,7 +72,7 @@ def test_training_ends_with_the_same_bits_however_its_pictures_were_decoded_and_
     assert_same(expected, run(store_memory=0.0))
     assert_same(expected, run(on_bad_image="skip"))  # decoded before the first step instead of meanwhile
     assert_same(expected, run(store_dir=tmp_path / "store"))
-    monkeypatch.setattr("decoding.prepare", lambda *_: pytest.fail("a warm store decodes nothing"))
+    monkeypatch.setattr("data.decoding.prepare", lambda *_: pytest.fail("a warm store decodes nothing"))
     assert_same(expected, run(store_dir=tmp_path / "store"))
 
 
@@ -133,10 +133,11 @@ def test_ten_thousand_pictures_that_do_not_fit_into_their_share_of_memory_train(
 def test_a_signal_that_comes_while_pictures_are_decoded_ends_the_job_at_once(faces: Faces, tmp_path: Path) -> None:
     faces()
     program = (
-        "import os, sys; sys.path.insert(0, sys.argv.pop()); import decoding, environment, train\n"
+        "import os, sys; sys.path.insert(0, sys.argv.pop()); from data import decoding\n"
+        "from runtime import failure; import train\n"
         "def prepare(path, preparation): os.write(1, b'decoding\\n'); os.read(os.pipe()[0], 1)  # a disk that hangs\n"
         "decoding.prepare = prepare\n"
-        "environment.guard(train.main)"
+        "failure.guard(train.main)"
     )
     environ = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "SM_CHANNEL_TRAIN": str(tmp_path / "train")}
     environ |= {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output")}

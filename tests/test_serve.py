@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import Reply, Running, picture, publish_model, running, server_command
+from support.serving import Reply, Running, picture, publish_model, running, server_command
 
 GOOD = picture(1)
 RECEIVE_SECONDS = 1.0
@@ -405,8 +405,8 @@ import json, sys
 looked_up = []
 sys.addaudithook(lambda event, details: looked_up.append(details) if event == "pickle.find_class" else None)
 sys.path[:0] = json.loads(sys.argv[1])
-from serving import InProcess, picture
-from serve_config import ServeConfig
+from support.serving import InProcess, picture
+from server.settings import ServeConfig
 from pathlib import Path
 with InProcess(ServeConfig(model_dir=Path(sys.argv[2]), device="cpu")) as server:
     assert server.until_ready().post(picture(1)).status == 200

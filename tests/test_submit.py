@@ -20,11 +20,11 @@ import pytest
 from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
-import aws
 import submit
-from account_options import Setup
-from account_setup import policies
-from errors import ConfigError, JobError
+from jobs import aws
+from jobs.account import policies
+from jobs.common import Setup
+from runtime.errors import ConfigError, JobError
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mask-classifier:abc"

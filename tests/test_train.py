@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import train as verb
-from artifact import load
 from config import TrainConfig
-from environment import StopRequest
-from errors import CheckpointError, DataError, TrainingError
-from learner import Learner
 from model import BaseModel
+from model_files import load
+from runtime.errors import CheckpointError, DataError, TrainingError
+from runtime.process import StopRequest
 from train import Run, seed_everything, train
+from training.trainer import Learner
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = TrainConfig(
@@ -46,7 +46,7 @@ class StopAfter(StopRequest):
 
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than training here; one test, and those of report.py, look at the report."""
+    """Drawing takes longer than training here; one test, and those of write.py, look at the report."""
     monkeypatch.setattr(verb, "write_report", lambda folder, **parts: folder / "report.html")
     monkeypatch.setattr(Run, "_show_pictures", lambda run, predictions, loader: None)
 

@@ -19,15 +19,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import transform_client
+from batch import client as transform_client
+from batch.client import Endpoint, ServerError
+from batch.local_server import local_server
 from config import InferenceConfig
-from errors import DataError
 from inference import inference
 from labels import LabelScheme
-from serving import ROOT, picture, publish_model
+from runtime.errors import DataError
+from support.serving import ROOT, picture, publish_model
 from transform import TransformConfig, transform
-from transform_client import Endpoint, ServerError
-from transform_server import local_server
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
 
@@ -374,7 +374,7 @@ def test_settings_that_the_server_refuses_end_the_job(
 WATCH = """
 import sys, time
 from pathlib import Path
-from transform_server import local_server
+from batch.local_server import local_server
 with local_server(Path(sys.argv[1]), 0) as (url, is_alive):
     print(url, flush=True)
     time.sleep(60)

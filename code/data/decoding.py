@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from environment import cpu_count
-from errors import ImageError
-from images import Pixels, Preparation, prepare
+from data.images import Pixels, Preparation, prepare
+from runtime.errors import ImageError
+from runtime.process import cpu_count
 
 Rows = NDArray[np.int64]
 Outcome = ImageError | None  # why a row is black instead of a picture

@@ -2,7 +2,7 @@
 
 It fills itself in the background, and whoever needs rows waits for these only. The array is RAM where it fits into the
 budget, else an unlinked scratch file mapped into memory, which the kernel pages as needed; or a file that is kept for
-the next job (kept.py). Bits are the same in all three.
+the next job (store_cache.py). Bits are the same in all three.
 """
 
 import os
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decoding import Decoding, Rows
-from environment import free_memory_bytes
-from errors import DataError, ImageError
-from images import Pixels, Preparation
-from kept import KeptStore
+from data.decoding import Decoding, Rows
+from data.images import Pixels, Preparation
+from data.store_cache import KeptStore
+from runtime.errors import DataError, ImageError
+from runtime.process import free_memory_bytes
 
 _GPU_SHARE = 0.4  # of the free memory of a GPU that the store may take
 

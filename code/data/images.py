@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bombs import find_bomb, find_scan_bomb
-from errors import ImageError
+from data.image_limits import find_bomb, find_scan_bomb
+from runtime.errors import ImageError
 
 # Per channel, red green blue, of pixels scaled to 0..1.
 SEED_MEAN, SEED_STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from devices import send
-from store import ImageStore
+from data.image_store import ImageStore
+from runtime.devices import send
 
 
 def derive_seed(*parts: int | str) -> int:

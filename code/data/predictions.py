@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from environment import existing_folder
-from errors import DataError
+from data.tables import ANSWERS, SCHEME, read_table
 from labels import MASKED_FACES, LabelScheme
 from metrics import Matrix
-from table import ANSWERS, SCHEME, read_table
+from runtime.errors import DataError
+from runtime.files import existing_folder
 
 TRUTHS, PERSONS = "gt.csv", "persons.csv"
 PERSON_COLUMNS = ("person", "id")

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from environment import existing_folder
-from errors import DataError
-from images import is_image_file
+from data.images import is_image_file
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme
+from runtime.errors import DataError
+from runtime.files import existing_folder
 
 _PROFILE = "<id>_<gender>_<race>_<age>/mask1.jpg"
 

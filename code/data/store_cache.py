@@ -29,9 +29,10 @@ import numpy as np
 import PIL
 from PIL import features
 
-from environment import cpu_count, fsync_folder, replacing
-from errors import ImageError
-from images import Pixels, Preparation
+from data.images import Pixels, Preparation
+from runtime.errors import ImageError
+from runtime.files import fsync_folder, replacing
+from runtime.process import cpu_count
 
 KEEP = 3
 FORMAT = 1  # count up when images.py makes other pixels of the same file

@@ -11,10 +11,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Self
 
-from environment import existing_folder, replacing
-from errors import DataError
-from images import is_image_file
+from data.images import is_image_file
 from labels import MASKED_FACES, LabelScheme
+from runtime.errors import DataError
+from runtime.files import existing_folder, replacing
 
 PICTURES, ANSWERS, SCHEME = "info.csv", "output.csv", "scheme.json"
 

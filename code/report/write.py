@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-import figures
-import page
-from environment import replacing
-from figures import ARROW, grid_image
 from labels import LabelScheme
 from metrics import per_class, task_matrix
-from results import Results
+from report import figures
+from report import html as page
+from report.figures import ARROW, grid_image
+from report.results import Results
+from runtime.files import replacing
 
 __all__ = ["grid_image", "write_report"]
 

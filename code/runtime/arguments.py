@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from errors import ConfigError, unknown_name
+from runtime.errors import ConfigError, unknown_name
 
 Value = bool | int | float | str
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

@@ -6,8 +6,8 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from environment import cpu_count
-from errors import ConfigError
+from runtime.errors import ConfigError
+from runtime.process import cpu_count
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from environment import make_folder
+from runtime.files import make_folder
 
 
 class Journal:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from errors import DeviceError
+from runtime.errors import DeviceError
 
 Result = TypeVar("Result")
 

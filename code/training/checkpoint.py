@@ -32,9 +32,9 @@ import torch
 import torchvision
 from torch.utils.serialization import config as serialization
 
-from environment import replacing
-from errors import CheckpointError
-from tracking import say
+from runtime.errors import CheckpointError
+from runtime.files import replacing
+from training.tracking import say
 
 KEEP = 2
 State = dict[str, Any]

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from augmentation import BaseAugmentation, Triple, create_augmentation
 from config import MAY_DIFFER, TrainConfig
+from data.image_store import ImageStore
+from data.images import IMAGENET_MEAN, IMAGENET_STD, SEED_MEAN, SEED_STD
+from data.loader import Loader
+from data.store_cache import KeptStore
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
-from environment import replacing
-from errors import DataError
-from images import IMAGENET_MEAN, IMAGENET_STD, SEED_MEAN, SEED_STD
-from kept import KeptStore
-from loader import Loader
-from store import ImageStore
-from tracking import progress
+from runtime.errors import DataError
+from runtime.files import replacing
+from training.tracking import progress
 
 
 @dataclass

@@ -7,8 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from devices import HostCopy
-from errors import TrainingError
+from runtime.devices import HostCopy
+from runtime.errors import TrainingError
 
 
 @dataclass

@@ -11,8 +11,8 @@ from typing import Any, Self, TypeVar
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from environment import replacing
 from metrics import log_line
+from runtime.files import replacing
 
 Item = TypeVar("Item")
 

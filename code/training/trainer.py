@@ -15,15 +15,15 @@ from torch.amp.grad_scaler import GradScaler
 
 from augmentation import BaseAugmentation
 from config import TrainConfig
-from data import Data
-from devices import place, select_dtype
-from errors import CheckpointError, ConfigError, DataError, TrainingError
-from loader import Batch, derive_seed, generator
+from data.batch_transforms import Mixer
+from data.loader import Batch, derive_seed, generator
 from loss import balanced_class_weights, create_criterion
-from memory import Parts
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
-from transforms import Mixer
+from runtime.devices import place, select_dtype
+from runtime.errors import CheckpointError, ConfigError, DataError, TrainingError
+from runtime.micro_batches import Parts
+from training.inputs import Data
 
 
 @dataclass(frozen=True)

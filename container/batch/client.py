@@ -9,7 +9,7 @@ from http.client import responses
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 
-from errors import DataError, JobError
+from runtime.errors import DataError, JobError
 
 MEDIA_TYPE = "application/x-image"
 READY_SECONDS = 240.0  # SageMaker waits about as long for the first 200 of /ping

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from transform_client import ServerError
+from batch.client import ServerError
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)
 

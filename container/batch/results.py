@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from environment import replacing
-from errors import DataError
-from table import PICTURES, Table
+from data.tables import PICTURES, Table
+from runtime.errors import DataError
+from runtime.files import replacing
 
 STAMP = ".transform.json"
 

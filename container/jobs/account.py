@@ -6,13 +6,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from account_options import Setup
-from aws import Aws, AwsError
-from request_parts import partition
-from s3_files import split_uri
-from service_limits import check_request
+from jobs.aws import Aws, AwsError
+from jobs.common import Setup
+from jobs.limits import check_request
+from jobs.request_parts import partition
+from jobs.s3 import split_uri
 
-_POLICIES = Path(__file__).resolve().parent / "iam-policy.json"
+_POLICIES = Path(__file__).resolve().parents[1] / "iam-policy.json"
 _POLICY_NAME = "sagemaker-job"
 
 _LEFT = {  # what stays if a later request fails, for the next try

@@ -14,8 +14,8 @@ from botocore import exceptions, xform_name
 from botocore.config import Config
 from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]  # ships no types
 
-from account_options import Connection
-from errors import JobError
+from jobs.common import Connection
+from runtime.errors import JobError
 
 TRANSFER_THREADS = 16  # small files wait for S3, not for this machine
 _ABSENT = (

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from arguments import folder as from_environment
-from arguments import knob
-from option_checks import bucket_problems, is_s3_folder, pair_problems, prefix_problems
+from jobs.checks import bucket_problems, is_s3_folder, pair_problems, prefix_problems
+from runtime.arguments import folder as from_environment
+from runtime.arguments import knob
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from aws import Aws, AwsError
-from errors import JobError
-from job_watch import KINDS, Job, describe, find
-from s3_files import extract, fetch, fetch_folder
-from table import write_answers
-from transform_results import find_scheme, join
+from data.tables import write_answers
+from jobs.aws import Aws, AwsError
+from jobs.s3 import extract, fetch, fetch_folder
+from jobs.transform_results import find_scheme, join
+from jobs.watch import KINDS, Job, describe, find
+from runtime.errors import JobError
 
 
 def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> list[Path]:

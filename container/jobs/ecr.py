@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from account_options import Push
-from aws import Aws, AwsError
-from errors import JobError
-from request_parts import registry
+from jobs.aws import Aws, AwsError
+from jobs.common import Push
+from jobs.request_parts import registry
+from runtime.errors import JobError
 
-HOME = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).resolve().parents[2]
 STDERR = 2
 _OCI = "application/vnd.oci."
 _IN_THE_IMAGE = ("code", "container", "Dockerfile")

@@ -5,10 +5,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from arguments import parse, show
 from config import TrainConfig
-from errors import ConfigError, unknown_name
-from option_checks import pairs
+from jobs.checks import pairs
+from runtime.arguments import parse, show
+from runtime.errors import ConfigError, unknown_name
 
 _SCALES = {"linear": "Linear", "log": "Logarithmic", "auto": "Auto"}
 _FIELDS = typing.get_type_hints(TrainConfig)

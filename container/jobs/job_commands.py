@@ -5,26 +5,26 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from account_options import Connection, JobPlace, Place, Rehearsal, Submission
-from answers import TRUTHS, read_answers
-from arguments import parse
-from aws import Aws, AwsError
 from config import EvaluationConfig
-from errors import ConfigError, unknown_name
-from hyperparameters import read_hyperparameters, read_search, refuse_restarts
-from image_push import commit_tag
-from images import is_image_file
-from job_options import Deployment, Evaluation, Registration, Training, Transform, Tuning
-from job_requests import most_epochs, processing_job, training_job, tuning_job
-from job_watch import wait
+from data.images import is_image_file
+from data.predictions import TRUTHS, read_answers
+from data.tables import ANSWERS, SCHEME
+from jobs.aws import Aws, AwsError
+from jobs.checks import name_problems
+from jobs.common import Connection, JobPlace, Place, Rehearsal, Submission
+from jobs.ecr import commit_tag
+from jobs.hyperparameters import read_hyperparameters, read_search, refuse_restarts
+from jobs.job_options import Deployment, Evaluation, Registration, Training, Transform, Tuning
+from jobs.job_requests import most_epochs, processing_job, training_job, tuning_job
+from jobs.model_requests import endpoint, model, model_package, model_package_group, transform_job
+from jobs.plan import Plan, offer
+from jobs.request_parts import evaluation_uri, has_other_chip, has_several_gpus, image_uri, model_uri
+from jobs.resuming import check_resumable, checkpoints_of
+from jobs.staging import needed_there, refuse_large, stage, training_channels
+from jobs.watch import wait
 from metrics import metric_definitions
-from model_requests import endpoint, model, model_package, model_package_group, transform_job
-from option_checks import name_problems
-from request_parts import evaluation_uri, has_other_chip, has_several_gpus, image_uri, model_uri
-from resuming import check_resumable, checkpoints_of
-from staging import needed_there, refuse_large, stage, training_channels
-from submission import Plan, offer
-from table import ANSWERS, SCHEME
+from runtime.arguments import parse
+from runtime.errors import ConfigError, unknown_name
 
 Words = Sequence[str]
 Environ = Mapping[str, str]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from arguments import knob
-from option_checks import data_problems, model_problems, name_problems, pair_problems, pairs
+from jobs.checks import data_problems, model_problems, name_problems, pair_problems, pairs
+from runtime.arguments import knob
 
 TRANSFORM_PAYLOAD_MB = 100  # SageMaker's limit for concurrency x payload of a batch transform
 

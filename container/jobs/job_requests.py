@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from account_options import JobPlace
 from config import TrainConfig
-from job_options import Evaluation, Training, Tuning
+from jobs.checks import pairs
+from jobs.common import JobPlace
+from jobs.job_options import Evaluation, Training, Tuning
+from jobs.request_parts import Call, Request, given, has_local_disk, seconds, tags, vpc
+from jobs.resuming import checkpoints_of
 from metrics import metric_definitions
-from option_checks import pairs
-from request_parts import Call, Request, given, has_local_disk, seconds, tags, vpc
-from resuming import checkpoints_of
 
 CHECKPOINT_DIR = "/opt/ml/checkpoints"
 _PROCESSING = "/opt/ml/processing"

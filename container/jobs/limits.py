@@ -11,7 +11,7 @@ from typing import Any
 import botocore.session
 from botocore.validate import ParamValidator
 
-from errors import ConfigError, unknown_name
+from runtime.errors import ConfigError, unknown_name
 
 
 def check_request(service: str, operation: str, request: dict[str, Any]) -> None:

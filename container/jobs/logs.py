@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from aws import Aws, AwsError
-from errors import JobError
-from job_watch import Job, find, watch
+from jobs.aws import Aws, AwsError
+from jobs.watch import Job, find, watch
+from runtime.errors import JobError
 
 _STARTED = re.compile(r"-\d{9,}(?=/|$)")  # when a host was started, behind its name
 

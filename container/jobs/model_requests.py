@@ -1,9 +1,9 @@
 """The requests about a trained model: transform, endpoint, registry. Pure functions of the options."""
 
-from account_options import JobPlace, Place
-from job_options import Deployment, Registration, Transform
-from option_checks import pairs
-from request_parts import Call, Request, evaluation_uri, given, has_gpu, has_local_disk, model_uri, tags, vpc
+from jobs.checks import pairs
+from jobs.common import JobPlace, Place
+from jobs.job_options import Deployment, Registration, Transform
+from jobs.request_parts import Call, Request, evaluation_uri, given, has_gpu, has_local_disk, model_uri, tags, vpc
 
 _CONTENT_TYPES = ["image/jpeg", "image/png", "image/webp", "image/bmp", "application/x-image"]
 _ANSWER_TYPES = ["application/json", "application/jsonlines", "text/csv"]

@@ -9,12 +9,12 @@ from typing import Any
 
 from botocore import xform_name
 
-from account_options import Place
-from aws import Aws, AwsError
-from errors import JobError
-from request_parts import Call
-from s3_files import Upload, send, split_uri
-from service_limits import check_request
+from jobs.aws import Aws, AwsError
+from jobs.common import Place
+from jobs.limits import check_request
+from jobs.request_parts import Call
+from jobs.s3 import Upload, send, split_uri
+from runtime.errors import JobError
 
 _ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.[\w.-]+/([^:@]+)(?::([^:@]+)|@(sha256:\w+))")
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import botocore.session
 
-from account_options import JobPlace, Place
-from option_checks import pairs
+from jobs.checks import pairs
+from jobs.common import JobPlace, Place
 
 Request = dict[str, Any]
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from account_options import Place
-from arguments import parse
-from aws import Aws, AwsError
 from config import MAY_DIFFER, TrainConfig
-from errors import ConfigError, JobError
-from hyperparameters import as_text
+from jobs.aws import Aws, AwsError
+from jobs.common import Place
+from jobs.hyperparameters import as_text
+from runtime.arguments import parse
+from runtime.errors import ConfigError, JobError
 
 
 def checkpoints_of(place: Place, job: str) -> str:

@@ -21,9 +21,10 @@ from typing import Any
 from boto3.s3.transfer import TransferConfig
 from tqdm import tqdm
 
-from aws import TRANSFER_THREADS, Aws, explained
-from environment import cpu_count, existing_folder, remove_strays, replacing
-from errors import DataError
+from jobs.aws import TRANSFER_THREADS, Aws, explained
+from runtime.errors import DataError
+from runtime.files import existing_folder, remove_strays, replacing
+from runtime.process import cpu_count
 
 _PARENT = attrgetter("parent")
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from account_options import Place
-from errors import DataError
-from job_options import Training
-from s3_files import Upload, plan_upload
-from samples import read_class_folders, read_profiles
+from data.samples import read_class_folders, read_profiles
+from jobs.common import Place
+from jobs.job_options import Training
+from jobs.s3 import Upload, plan_upload
+from runtime.errors import DataError
 
 Staged = tuple[str, tuple[Upload, ...]]  # an S3 folder, with a slash at the end, and the upload that fills it
 

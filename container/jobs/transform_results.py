@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from aws import Aws, AwsError
-from errors import DataError
-from images import is_image_file
+from data.images import is_image_file
+from data.tables import SCHEME, Table, read_table
+from jobs.aws import Aws, AwsError
+from jobs.s3 import fetch
 from labels import MASKED_FACES, LabelScheme
-from s3_files import fetch
-from table import SCHEME, Table, read_table
+from runtime.errors import DataError
 
 ANSWER = ".out"  # what SageMaker puts behind the name of a picture
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aws import Aws, AwsError
-from errors import JobError
-from progress_line import ProgressLine
+from jobs.aws import Aws, AwsError
+from jobs.progress_line import ProgressLine
+from runtime.errors import JobError
 
 _UNDER_WAY = ("InProgress", "Stopping", "Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _BAD = ("Failed", "OutOfService", "UpdateRollbackFailed")

@@ -4,7 +4,7 @@
     POST /invocations             a picture in, a class out
     GET  /execution-parameters    how batch transform should send its pictures
 
-What comes back, replies.py says; what may come in, bodies.py.
+What comes back, responses.py says; what may come in, bodies.py.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from batching import Batcher, QueueFullError
-from bodies import Intake, check_types, decompress, is_gzipped, overloaded
-from errors import ImageError
-from images import Pixels
-from replies import Format, Problem, Writer, choose_format
-from serve_config import BATCH_TRANSFORM_MB, ServeConfig
+from data.images import Pixels
+from runtime.errors import ImageError
+from server.batching import Batcher, QueueFullError
+from server.bodies import Intake, check_types, decompress, is_gzipped, overloaded
+from server.responses import Format, Problem, Writer, choose_format
+from server.settings import BATCH_TRANSFORM_MB, ServeConfig
 
 if TYPE_CHECKING:
-    from classifier import Classifier
+    from server.classifier import Classifier
 
 STATUS_OF_PICTURE = {"empty": 400, "too_large": 413}  # else 422
 
@@ -141,7 +141,7 @@ class Service:
 
 def _load_classifier(config: ServeConfig) -> "Classifier":
     """Importing torch takes seconds, in which /ping can already say that it is not time yet."""
-    from classifier import Classifier
+    from server.classifier import Classifier
 
     return Classifier(config)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from images import Pixels
+from data.images import Pixels
 
 Probabilities = NDArray[np.float32]
 Future = asyncio.Future[Probabilities]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from starlette.requests import Request
 
-from replies import Problem, quoted
+from server.responses import Problem, quoted
 
 MEDIA_TYPES = ("application/x-image", "application/octet-stream")  # and every image/...
 ENCODINGS = ("", "identity", "gzip")

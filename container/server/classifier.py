@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from artifact import DESCRIPTION, MAX_BYTES, WEIGHTS, Description, find, load
 from augmentation import BaseAugmentation
-from devices import place, select_device, select_dtype
-from environment import cpu_count, existing_folder
-from errors import JobError, ModelError
-from images import Pixels
-from serve_config import ServeConfig
+from data.images import Pixels
+from model_files import DESCRIPTION, MAX_BYTES, WEIGHTS, Description, find, load
+from runtime.devices import place, select_device, select_dtype
+from runtime.errors import JobError, ModelError
+from runtime.files import existing_folder
+from runtime.process import cpu_count
+from server.settings import ServeConfig
 
 MAX_DESCRIPTION_BYTES = 10 << 20
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from replies import error_body
+from server.responses import error_body
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application

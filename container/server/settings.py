@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arguments import folder, knob
+from runtime.arguments import folder, knob
 
 BATCH_TRANSFORM_MB = 100  # SageMaker: MaxConcurrentTransforms x MaxPayloadInMB is at most this
 REQUESTS_PER_CPU = 8  # in flight: enough for batches that pay, while others are decoded

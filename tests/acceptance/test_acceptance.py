@@ -25,10 +25,10 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 import submit
-from artifact import load
+from data.tables import write_answers
+from jobs.transform_results import join
 from metrics import metric_definitions
-from table import write_answers
-from transform_results import join
+from model_files import load
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 SDK = ROOT / ".venv-acceptance" / "bin" / "python"

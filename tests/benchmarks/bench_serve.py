@@ -38,11 +38,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from artifact import Description, load, publish
-from environment import cpu_count
-from images import Preparation
+from data.images import Preparation
 from labels import MASKED_FACES
-from serve_config import ServeConfig
+from model_files import Description, load, publish
+from runtime.process import cpu_count
+from server.settings import ServeConfig
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 384, 512  # of the pictures, as in the competition
@@ -106,7 +106,7 @@ def plain(model_dir: Path, port: int) -> None:
 
 def ceiling(model_dir: Path, precision: str, seconds: float) -> None:
     """Pictures per second without HTTP: all threads prepare a batch while the one before is in the model, or after."""
-    from classifier import Classifier
+    from server.classifier import Classifier
 
     ready = Classifier(ServeConfig(model_dir=model_dir, device="cpu", precision=precision))
     files, best = pictures(), 0.0

@@ -31,19 +31,19 @@ import numpy as np
 import PIL
 import torch
 from legs import Bench, draw_pictures, show, timed
-from seed_pipeline import SeedLoader, base_transform, custom_transform
+from original_pipeline import SeedLoader, base_transform, custom_transform
 from torch import Tensor
 
-from artifact import Description, publish
 from augmentation import BaseAugmentation
 from config import InferenceConfig, TrainConfig
-from data import Data, read_data
-from devices import select_device, use_cpus
-from environment import cpu_count
+from data.loader import Batch, Loader
 from inference import inference
 from labels import MASKED_FACES
-from learner import Learner, build_learner
-from loader import Batch, Loader
+from model_files import Description, publish
+from runtime.devices import select_device, use_cpus
+from runtime.process import cpu_count
+from training.inputs import Data, read_data
+from training.trainer import Learner, build_learner
 
 ROOT = Path(__file__).parents[2]
 

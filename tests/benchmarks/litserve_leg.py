@@ -11,8 +11,8 @@ from typing import Any
 import litserve
 import numpy as np
 
-from classifier import Classifier
-from serve_config import ServeConfig
+from server.classifier import Classifier
+from server.settings import ServeConfig
 
 
 class Api(litserve.LitAPI):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from images import SEED_MEAN, SEED_STD
+from data.images import SEED_MEAN, SEED_STD
 
 
 class AddGaussianNoise:

@@ -8,8 +8,18 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-import transforms
-from transforms import Mixer, add_noise, affine_matrix, color_matrix, in_blocks, random_erase, recolor, uniform, warp
+from data import batch_transforms as transforms
+from data.batch_transforms import (
+    Mixer,
+    add_noise,
+    affine_matrix,
+    color_matrix,
+    in_blocks,
+    random_erase,
+    recolor,
+    uniform,
+    warp,
+)
 
 NO_COLOR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 NO_MOTION = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "shift": 0.0, "crop": 0.0}

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import decoding as module
-from decoding import Decoding, stream
-from errors import ImageError
-from images import Pixels, Preparation, prepare
-from samples import read_profiles
+from data import decoding as module
+from data.decoding import Decoding, stream
+from data.images import Pixels, Preparation, prepare
+from data.samples import read_profiles
+from runtime.errors import ImageError
 
 PREPARATION = Preparation((32, 24), (50, 40))
 

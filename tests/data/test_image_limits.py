@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bombs import MAX_PPM_HEADER, MAX_SCANS, MAX_SEGMENTS, find_bomb, find_scan_bomb
-from errors import ImageError
-from images import MAX_PIXELS, Preparation, prepare
+from data.image_limits import MAX_PPM_HEADER, MAX_SCANS, MAX_SEGMENTS, find_bomb, find_scan_bomb
+from data.images import MAX_PIXELS, Preparation, prepare
+from runtime.errors import ImageError
 
 SMALL = Preparation((16, 12))
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 64, 3), dtype=np.uint8))

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-import decoding
-import store as module
-from errors import DataError, ImageError
-from images import Pixels, Preparation, prepare
-from samples import read_profiles
-from store import ImageStore, refuse_or_skip
+from data import decoding
+from data import image_store as module
+from data.image_store import ImageStore, refuse_or_skip
+from data.images import Pixels, Preparation, prepare
+from data.samples import read_profiles
+from runtime.errors import DataError, ImageError
 
 PREPARATION = Preparation((32, 24), (50, 40))
 

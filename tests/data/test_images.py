@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torchvision.transforms import functional
 
-import images
-from images import Preparation, fit, is_image_file, prepare, read_upright
+from data import images
+from data.images import Preparation, fit, is_image_file, prepare, read_upright
 
 SMALL = Preparation((16, 12))
 ORIENTATION = 0x0112

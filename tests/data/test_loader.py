@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from errors import DataError
-from images import Pixels
-from loader import Batch, Loader, derive_seed, generator
+from data.images import Pixels
+from data.loader import Batch, Loader, derive_seed, generator
+from runtime.errors import DataError
 
 CPU = torch.device("cpu")
 

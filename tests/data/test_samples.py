@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errors import DataError
+from data.samples import Samples, read_class_folders, read_profiles, split_samples
 from labels import MASKED_FACES, LabelScheme
-from samples import Samples, read_class_folders, read_profiles, split_samples
+from runtime.errors import DataError
 
 Faces = Callable[..., Path]
 STEMS = ("incorrect_mask", "mask1", "mask2", "mask3", "mask4", "mask5", "normal")

@@ -14,14 +14,14 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
-import kept as module
-from errors import DataError
-from images import Pixels, Preparation
-from kept import KEEP, KeptStore
-from samples import Samples, read_profiles
-from store import ImageStore
+from data import store_cache as module
+from data.image_store import ImageStore
+from data.images import Pixels, Preparation
+from data.samples import Samples, read_profiles
+from data.store_cache import KEEP, KeptStore
+from runtime.errors import DataError
 
-CODE = Path(__file__).parents[1] / "code"
+CODE = Path(__file__).parents[2] / "code"
 PREPARATION = Preparation((32, 24), (50, 40))
 SHAPE = (42, 32, 24, 3)
 
@@ -61,7 +61,7 @@ def test_a_second_job_decodes_nothing_and_has_the_same_bits(
     folder: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cold = job(folder, samples)
-    monkeypatch.setattr("decoding.prepare", lambda *_: pytest.fail("a warm store decodes nothing"))
+    monkeypatch.setattr("data.decoding.prepare", lambda *_: pytest.fail("a warm store decodes nothing"))
     warm = job(folder, samples)
     assert np.array_equal(warm.pixels, cold.pixels)
     monkeypatch.undo()
@@ -164,8 +164,9 @@ def test_a_job_that_ends_before_its_store_is_full_leaves_nothing(folder: Path, s
 
 def test_what_a_killed_job_left_is_removed_and_what_a_living_one_fills_is_not(folder: Path, samples: Samples) -> None:
     program = (
-        f"import sys; sys.path.insert(0, {str(CODE)!r}); from pathlib import Path; from kept import KeptStore\n"
-        "from images import Preparation; from samples import read_profiles\n"
+        f"import sys; sys.path.insert(0, {str(CODE)!r}); from pathlib import Path\n"
+        "from data.store_cache import KeptStore\n"
+        "from data.images import Preparation; from data.samples import read_profiles\n"
         f"samples = read_profiles(Path({str(samples.root)!r}))\n"
         f"kept = KeptStore(Path({str(folder)!r}), samples.root, samples.paths, Preparation((32, 24)))\n"
         "pixels = kept.create()\n"

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from errors import DataError
+from data.tables import Table, find_pictures, find_root, read_table, write_answers
 from labels import MASKED_FACES, LabelScheme
-from table import Table, find_pictures, find_root, read_table, write_answers
+from runtime.errors import DataError
 
 PETS = LabelScheme("pets", ("cat", "dog"))
 

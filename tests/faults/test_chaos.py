@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from real_command import EPOCHS, FLAGS, STEPS_PER_EPOCH, Job, Moment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from support.real_command import EPOCHS, FLAGS, STEPS_PER_EPOCH, Job, Moment
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "100"))
 KILLS_PER_RUN = 4

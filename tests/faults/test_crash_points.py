@@ -13,26 +13,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from recorded_disk import Operation, after_power_cut, record
 
-from artifact import Description, load, publish
-from checkpoint import Checkpoints
-from environment import replacing
-from errors import ModelError
-from images import Preparation
+from data.images import Preparation
 from labels import MASKED_FACES
+from model_files import Description, load, publish
+from runtime.errors import ModelError
+from runtime.files import replacing
+from support.recorded_disk import Operation, after_power_cut, record
+from training.checkpoint import Checkpoints
 
-HERE = Path(__file__).parent
-CODE = HERE.parents[1] / "code"
+TESTS = Path(__file__).parents[1]
+CODE = TESTS.parent / "code"
 
 # One process imports torch once and forks a child for each crash: child number n ends at the n-th moment of its save.
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
-sys.path[:0] = [{here!r}, {code!r}]
+sys.path[:0] = [{tests!r}, {code!r}]
 import torch
-from checkpoint import Checkpoints
-from recorded_disk import intercepted
+from training.checkpoint import Checkpoints
+from support.recorded_disk import intercepted
 
 def in_child(work):
     child = os.fork()
@@ -74,7 +74,7 @@ for point in range(1000):
 
 
 def test_a_process_that_ends_at_any_file_operation_of_a_save_leaves_the_newest_committed_state(tmp_path: Path) -> None:
-    program = PROGRAM.format(here=str(HERE), code=str(CODE))
+    program = PROGRAM.format(tests=str(TESTS), code=str(CODE))
     environ = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, str(tmp_path)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from real_command import FLAGS, MOST_SECONDS, Job
 
-from artifact import load
 from config import TrainConfig
-from environment import explain_os_error
+from model_files import load
+from runtime.failure import explain_os_error
+from support.real_command import FLAGS, MOST_SECONDS, Job
 from train import train
 
 Mount = Callable[..., Path]

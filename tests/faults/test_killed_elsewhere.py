@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from inotify_simple import Event, INotify, flags
 from PIL import Image
-from real_command import CODE, FLAGS, MOST_SECONDS, Job
 
-from artifact import Description, publish
 from config import InferenceConfig
-from images import Preparation
+from data.images import Preparation
 from inference import inference
 from labels import MASKED_FACES
+from model_files import Description, publish
+from support.real_command import CODE, FLAGS, MOST_SECONDS, Job
 
 
 def happening(watcher: INotify, process: subprocess.Popen[str], seconds: float = MOST_SECONDS) -> Iterator[Event]:

@@ -19,12 +19,10 @@ from typing import Any
 
 import pytest
 
-import test_image
-from serving import Reply, picture, publish_model
-from test_image import HARDENED, IMAGE, ROOT, docker, wait_for_log
+from support.containers import HARDENED, IMAGE, ROOT, docker, wait_for_log
+from support.serving import Reply, picture, publish_model
 
 pytestmark = pytest.mark.image
-faces, image = test_image.faces, test_image.image  # fixtures
 
 GOOD = picture(1, size=(384, 512))
 

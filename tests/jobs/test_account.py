@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from account_options import Connection, Setup
-from account_setup import policies, setup
-from aws import Aws, AwsError
+from jobs.account import policies, setup
+from jobs.aws import Aws, AwsError
+from jobs.common import Connection, Setup
 
 OPTIONS = Setup(bucket="my-bucket", account="123456789012")
 

@@ -8,8 +8,8 @@ from botocore import exceptions
 from moto import mock_aws
 from s3transfer.exceptions import RetriesExceededError
 
-from account_options import Connection
-from aws import Aws, AwsError, explained
+from jobs.aws import Aws, AwsError, explained
+from jobs.common import Connection
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from option_checks import bucket_problems, data_problems, model_problems, name_problems, pair_problems, pairs
+from jobs.checks import bucket_problems, data_problems, model_problems, name_problems, pair_problems, pairs
 
 
 def test_values_stay_text() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from account_options import Connection, JobPlace, Place, Setup, Submitted
-from arguments import parse
-from errors import ConfigError
+from jobs.common import Connection, JobPlace, Place, Setup, Submitted
+from runtime.arguments import parse
+from runtime.errors import ConfigError
 
 ENVIRON = {"SAGEMAKER_ROLE": "arn:aws:iam::123456789012:role/service-role/sagemaker", "SAGEMAKER_BUCKET": "my-bucket"}
 

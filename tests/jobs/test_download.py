@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-import job_results
-from aws import AwsError
-from errors import JobError
-from job_results import download
-from test_transform_results import answers
+from jobs import download as job_results
+from jobs.aws import AwsError
+from jobs.download import download
+from runtime.errors import JobError
+from support.transform_answers import answers
 
 
 class FakeAws:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from account_options import Connection, Push
-from aws import Aws
-from errors import JobError
-from image_push import commit_tag, push
+from jobs.aws import Aws
+from jobs.common import Connection, Push
+from jobs.ecr import commit_tag, push
+from runtime.errors import JobError
 
 REGISTRY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 OPTIONS = Push(local_image="mask-classifier", tag="abc")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from arguments import parse
 from config import TrainConfig
-from errors import ConfigError
-from hyperparameters import read_hyperparameters, read_search, refuse_restarts
+from jobs.hyperparameters import read_hyperparameters, read_search, refuse_restarts
+from runtime.arguments import parse
+from runtime.errors import ConfigError
 
 
 @pytest.mark.parametrize(

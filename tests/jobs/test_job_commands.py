@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import job_commands
 import submit
-from errors import ConfigError, DataError, JobError
+from jobs import job_commands
+from runtime.errors import ConfigError, DataError, JobError
 
 IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mask-classifier:abc"
 PLACE = ("--role", "arn:aws:iam::123456789012:role/sagemaker", "--bucket", "my-bucket", "--region", "eu-west-1")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from arguments import parse
-from errors import ConfigError
-from job_options import Deployment, Evaluation, Registration, Training, Transform, Tuning
+from jobs.job_options import Deployment, Evaluation, Registration, Training, Transform, Tuning
+from runtime.arguments import parse
+from runtime.errors import ConfigError
 
 DATA = ("--data", "s3://bucket/faces")
 MODEL = ("--model", "faces-261124-031500")

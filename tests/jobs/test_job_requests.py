@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from account_options import JobPlace
-from job_options import Evaluation, Training, Tuning
-from job_requests import processing_job, training_job, tuning_job
+from jobs.common import JobPlace
+from jobs.job_options import Evaluation, Training, Tuning
+from jobs.job_requests import processing_job, training_job, tuning_job
+from jobs.limits import check_request
+from jobs.request_parts import Call
 from metrics import metric_definitions
-from request_parts import Call
-from service_limits import check_request
 
 PLACE = JobPlace(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
 GUARDED = replace(

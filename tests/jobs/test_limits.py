@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from errors import ConfigError
-from service_limits import check_request, service_model
+from jobs.limits import check_request, service_model
+from runtime.errors import ConfigError
 
 
 def training(**changes: Any) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from aws import AwsError
-from errors import JobError
-from fake_aws import DONE, FakeAws, training
-from job_log import follow_log
+from jobs.aws import AwsError
+from jobs.logs import follow_log
+from runtime.errors import JobError
+from support.fake_aws import DONE, FakeAws, training
 
 
 def log_of(*streams: str, lines: list[list[str]]) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import submission
-from account_options import Place
-from aws import AwsError
-from errors import ConfigError, JobError
-from request_parts import Call
-from s3_files import Upload
-from submission import Plan, offer
+from jobs import plan as submission
+from jobs.aws import AwsError
+from jobs.common import Place
+from jobs.plan import Plan, offer
+from jobs.request_parts import Call
+from jobs.s3 import Upload
+from runtime.errors import ConfigError, JobError
 
 IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mask-classifier:abc"
 MODEL = Call("DescribeModel", {"ModelName": "faces-1"}, ("DeleteModel", {"ModelName": "faces-1"}))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from progress_line import ProgressLine
+from jobs.progress_line import ProgressLine
 
 
 class Terminal(io.StringIO):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from account_options import Place
-from request_parts import evaluation_uri, given, has_gpu, has_local_disk, image_uri, model_uri, seconds
-from service_limits import service_model
+from jobs.common import Place
+from jobs.limits import service_model
+from jobs.request_parts import evaluation_uri, given, has_gpu, has_local_disk, image_uri, model_uri, seconds
 
 PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from account_options import Place
-from aws import AwsError
 from config import MAY_DIFFER, TrainConfig
-from errors import JobError
-from fake_aws import FakeAws
-from resuming import check_resumable
+from jobs.aws import AwsError
+from jobs.common import Place
+from jobs.resuming import check_resumable
+from runtime.errors import JobError
+from support.fake_aws import FakeAws
 
 PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
 FOLDER = "s3://my-bucket/mask-classifier/checkpoints/faces-1/"

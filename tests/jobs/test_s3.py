@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
-from account_options import Connection
-from aws import Aws, AwsError
-from errors import DataError
-from images import is_image_file
-from s3_files import extract, fetch, fetch_folder, list_objects, plan_upload, send, split_uri
+from data.images import is_image_file
+from jobs.aws import Aws, AwsError
+from jobs.common import Connection
+from jobs.s3 import extract, fetch, fetch_folder, list_objects, plan_upload, send, split_uri
+from runtime.errors import DataError
 
 PARENT = "s3://my-bucket/data"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import staging
-from account_options import Place
-from errors import DataError
-from job_options import Training
-from s3_files import Upload
-from staging import needed_there, refuse_large, stage, training_channels
+from jobs import staging
+from jobs.common import Place
+from jobs.job_options import Training
+from jobs.s3 import Upload
+from jobs.staging import needed_there, refuse_large, stage, training_channels
+from runtime.errors import DataError
 
 PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
 

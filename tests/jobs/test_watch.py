@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-import job_watch
-from aws import AwsError
-from errors import JobError
-from fake_aws import DONE, FakeAws, training
-from job_watch import JobFailed, find, stop, wait
+from jobs import watch as job_watch
+from jobs.aws import AwsError
+from jobs.watch import JobFailed, find, stop, wait
+from runtime.errors import JobError
+from support.fake_aws import DONE, FakeAws, training
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def dry_run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import account_options
 import config
-import job_options
-import serve_config
 import transform
 from demo import contact_sheet
+from jobs import common as account_options
+from jobs import job_options
 from labels import MASKED_FACES
+from server import settings as serve_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 FIELDS = [
     field

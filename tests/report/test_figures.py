@@ -14,9 +14,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from figures import ARROW, compare, confusion, curves, grid_image, pictures, png, reliability, shorten
 from labels import MASKED_FACES, LabelScheme
 from metrics import calibration
+from report.figures import ARROW, compare, confusion, curves, grid_image, pictures, png, reliability, shorten
 
 ANIMALS = LabelScheme("animals", ("cat", "dog"))
 HOSTILE = ("$x$", "$\\frac{$", "a\nb\tc", "\uace0\uc591\uc774", "<b>&", "x" * 200)
@@ -177,10 +177,11 @@ def test_png_gives_the_same_bytes_for_the_same_figure() -> None:
 
 def test_figures_need_neither_pyplot_nor_torch() -> None:
     script = (
-        "import sys, numpy, figures; figures.png(figures.confusion(numpy.eye(2, dtype=int), 'ab', 'All')); "
+        "import sys, numpy; from report import figures; "
+        "figures.png(figures.confusion(numpy.eye(2, dtype=int), 'ab', 'All')); "
         "sys.exit(str({'matplotlib.pyplot', 'torch'} & set(sys.modules)) if "
         "{'matplotlib.pyplot', 'torch'} & set(sys.modules) else 0)"
     )
-    code = Path(__file__).parents[1] / "code"
+    code = Path(__file__).parents[2] / "code"
     done = subprocess.run([sys.executable, "-c", script], cwd=code, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

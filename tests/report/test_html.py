@@ -1,7 +1,7 @@
 """page.py: one file that needs nothing else, and in which no text becomes markup."""
 
-import page
-from figures import pictures, png
+from report import html as page
+from report.figures import pictures, png
 
 HOSTILE = "\"><script>alert(1)</script>&amp;'"
 ESCAPED = "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&#x27;"

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from labels import MASKED_FACES, LabelScheme
-from results import Results
+from report.results import Results
 
 ANIMALS = LabelScheme("animals", ("cat", "dog", "horse"))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 
 from labels import MASKED_FACES, LabelScheme
-from report import write_report
+from report.write import write_report
 
 HOSTILE = '"><script>alert(1)</script>'
 ANIMALS = LabelScheme("animals", ("cat", "dog", "horse"))

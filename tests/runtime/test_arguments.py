@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arguments import Value, folder, knob, parse
 from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
-from errors import ConfigError
+from runtime.arguments import Value, folder, knob, parse
+from runtime.errors import ConfigError
 
 Verb = tuple[type[Any], ...]
 TRAIN, INFERENCE = (TrainPaths, TrainConfig), (InferencePaths, InferenceConfig)

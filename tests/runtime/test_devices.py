@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-import devices
-from devices import HostCopy, select_device, select_dtype, use_cpus
-from errors import ConfigError
+from runtime import devices
+from runtime.devices import HostCopy, select_device, select_dtype, use_cpus
+from runtime.errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

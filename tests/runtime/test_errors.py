@@ -2,7 +2,7 @@
 
 import pytest
 
-from errors import (
+from runtime.errors import (
     CheckpointError,
     ConfigError,
     DataError,

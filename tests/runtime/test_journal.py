@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Journal
+from runtime.journal import Journal
 
 WHAT = {"model": "a", "pictures": [1, 2]}
 RECORDS = [{"probabilities": "AAAA", "errors": [None, ["cannot be read", "empty"]]}, [], "x" * 1000, None]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from errors import DeviceError
-from memory import Parts
+from runtime.errors import DeviceError
+from runtime.micro_batches import Parts
 
 
 def device_with(pictures: int, batch: int, calls: list[int]) -> object:

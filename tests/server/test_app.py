@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import service
 from config import InferenceConfig
-from decoding import stream
+from data.decoding import stream
 from inference import inference
 from labels import MASKED_FACES, LabelScheme
-from serve_config import ServeConfig
-from serving import Held, InProcess, Reply, picture, publish_model
-from test_bad_images import BOMBS
+from server import app as service
+from server.settings import ServeConfig
+from support.hostile_images import BOMBS
+from support.serving import Held, InProcess, Reply, picture, publish_model
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batching import Batcher, QueueFullError
-from errors import ImageError
-from images import Pixels
+from data.images import Pixels
+from runtime.errors import ImageError
+from server.batching import Batcher, QueueFullError
 
 
 class Model:

@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from bodies import decompress
-from replies import Problem
+from server.bodies import decompress
+from server.responses import Problem
 
 
 def test_a_gzip_bomb_is_not_unpacked_to_see_how_large_it_is() -> None:

@@ -16,12 +16,12 @@ import pytest
 import safetensors.torch
 import torch
 
-import classifier
-from classifier import Classifier
-from errors import DataError, ModelError
 from model import BaseModel
-from serve_config import ServeConfig
-from serving import publish_model
+from runtime.errors import DataError, ModelError
+from server import classifier
+from server.classifier import Classifier
+from server.settings import ServeConfig
+from support.serving import publish_model
 
 
 @pytest.fixture

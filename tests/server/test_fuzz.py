@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from serve_config import ServeConfig
-from serving import InProcess, Reply, Running, picture, publish_model, running
+from server.settings import ServeConfig
+from support.serving import InProcess, Reply, Running, picture, publish_model, running
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "10000"))
 PICTURES, HEADERS = REQUESTS * 9 // 10, REQUESTS // 20

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from starlette.responses import Response
 
-from deadline import DeadlineProtocol
+from server.http_timeouts import DeadlineProtocol
 
 RECEIVE_SECONDS = 0.3
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aws import AwsError
+from jobs.aws import AwsError
 
 ABSENT = AwsError("AWS answered: Could not find it", "ValidationException")
 

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from artifact import Description, publish
 from augmentation import BaseAugmentation
-from images import Preparation
+from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
-from serve_config import ServeConfig
-from service import Ready, Service
+from model_files import Description, publish
+from server.app import Ready, Service
+from server.settings import ServeConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SIZE = (32, 24)
 
 

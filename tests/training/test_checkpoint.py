@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpoint import KEEP, Checkpoints, State, surroundings
-from errors import CheckpointError
+from runtime.errors import CheckpointError
+from training.checkpoint import KEEP, Checkpoints, State, surroundings
 
 FINGERPRINT = {"lr": 0.1, "resize": (128, 96)}
 

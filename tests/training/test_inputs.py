@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from config import TrainConfig
-from data import read_data
-from errors import ConfigError, DataError
+from runtime.errors import ConfigError, DataError
+from training.inputs import read_data
 
 SMALL = TrainConfig(resize=(32, 24), val_ratio=0.34)
 Faces = Callable[..., Path]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from errors import TrainingError
-from position import Position
+from runtime.errors import TrainingError
+from training.state import Position
 
 
 def matrix(right: int, wrong: int) -> torch.Tensor:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import tracking
-from tracking import Tracker, increment_path, progress
+from training import tracking
+from training.tracking import Tracker, increment_path, progress
 
 
 def test_run_folders_count_exp_exp2_exp3(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from torch import nn
 
 from augmentation import create_augmentation
 from config import TrainConfig
-from data import Data, read_data
-from errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
-from images import SEED_MEAN, SEED_STD
-from learner import Learner, Predictions, build_learner
-from loader import Batch
+from data.batch_transforms import Mixer
+from data.images import SEED_MEAN, SEED_STD
+from data.loader import Batch
 from optimization import get_lr
-from transforms import Mixer
+from runtime.errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
+from training.inputs import Data, read_data
+from training.trainer import Learner, Predictions, build_learner
 
 CPU = torch.device("cpu")
 PLAIN = TrainConfig(

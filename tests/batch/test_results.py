@@ -8,24 +8,16 @@ from typing import Any
 
 import pytest
 
-import transform_results
-from answers import read_answers
-from aws import AwsError
-from errors import DataError
+from data.predictions import read_answers
+from data.tables import Table, write_answers
+from jobs import transform_results
+from jobs.aws import AwsError
+from jobs.transform_results import find_scheme, join
 from labels import MASKED_FACES, LabelScheme
-from table import Table, write_answers
-from transform_results import find_scheme, join
+from runtime.errors import DataError
+from support.transform_answers import answers
 
 PETS = {"name": "pets", "classes": ["cat", "dog"], "tasks": []}
-
-
-def answers(folder: Path, **predictions: Any) -> Path:
-    """Answers of a transform: NAME.out for each name."""
-    for name, prediction in predictions.items():
-        path = folder / f"{name.replace('__', '/')}.jpg.out"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"prediction": prediction, "probability": 0.9}) + "\n")
-    return folder
 
 
 def found(folder: Path) -> tuple[list[Path], Path]:

@@ -1,0 +1,107 @@
+"""Signals, and the CPUs and memory of the container."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime import process
+from runtime.process import cpu_count, free_memory_bytes
+
+CODE = Path(__file__).parents[2] / "code"
+
+CGROUP = "/sys/fs/cgroup/"
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "1000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+    ],
+)
+def test_as_many_cpus_are_used_as_the_container_may(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cpus: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(process, "_read", lambda path: files.get(path.removeprefix(CGROUP), ""))
+    assert cpu_count() == cpus
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 2000 * 1024),
+        ({"memory.max": "max\n", "memory.current": "5\n"}, 2000 * 1024),
+        ({"memory.max": "1000\n", "memory.current": "400\n"}, 600),
+        ({"memory.max": "1000\n", "memory.current": "900\n", "memory.stat": "anon 1\ninactive_file 500\n"}, 600),
+        ({"memory.max": "1000\n", "memory.current": "1200\n"}, 0),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n", "memory/memory.usage_in_bytes": "5\n"}, 2000 * 1024),
+        ({"memory/memory.limit_in_bytes": "1000\n", "memory/memory.usage_in_bytes": "400\n"}, 600),
+    ],
+)
+def test_as_much_memory_is_used_as_the_container_may(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], free: int
+) -> None:
+    meminfo = {"/proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 2000 kB\nHugePages_Total: 0\n"}
+    monkeypatch.setattr(process, "_read", lambda path: meminfo.get(path) or files.get(path.removeprefix(CGROUP), ""))
+    assert free_memory_bytes() == free
+
+
+def test_on_this_machine_there_is_a_cpu_and_some_memory() -> None:
+    assert 1 <= cpu_count() <= len(os.sched_getaffinity(0))
+    assert free_memory_bytes() > 0
+
+
+def test_memory_is_guessed_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_read", lambda path: "")
+    assert free_memory_bytes() == 1 << 30
+
+
+@pytest.mark.parametrize("verb", ["train", "inference"])
+def test_torch_is_told_to_spin_less_before_it_is_loaded(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "torch.py").write_text("import os; print(os.environ['GOMP_SPINCOUNT'], flush=True); os._exit(0)")
+    command = [sys.executable, CODE / f"{verb}.py"]
+    for environ, count in (({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        environ = os.environ | {"PYTHONPATH": str(tmp_path)} | environ
+        ended = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert ended.stdout == f"{count}\n", ended.stderr
+
+
+def test_a_verb_that_does_not_listen_ends_at_sigterm() -> None:
+    program = """
+import os, signal
+from runtime.failure import run
+run(lambda: (os.kill(os.getpid(), signal.SIGTERM), print("still here")))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=CODE, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGTERM, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_asks_for_an_end_and_a_second_one_forces_it(number: signal.Signals) -> None:
+    program = """
+import os, signal, sys
+from runtime.process import StopRequest
+stop = StopRequest()
+stop.listen()
+assert not stop.requested
+os.kill(os.getpid(), int(sys.argv[1]))
+print(stop.requested, flush=True)
+os.kill(os.getpid(), int(sys.argv[1]))
+print("still here", flush=True)
+"""
+    command = [sys.executable, "-c", program, str(int(number))]
+    ended = subprocess.run(command, cwd=CODE, capture_output=True, text=True, check=False)
+    assert ended.returncode == 128 + number
+    assert ended.stdout == "True\n"
+    assert ended.stderr == ""
