@@ -55,7 +55,7 @@ demo: .venv/job  ## draw a small data set, train, infer, evaluate: no Docker, no
 	@$(call host,$(DEMO)) $(BIN)/python code/inference.py
 	@$(call host,$(DEMO)) $(BIN)/python code/evaluation.py
 	@echo "report: $$(ls -td $(OUT)/output/data/demo*/report/report.html | head -n 1)"
-	@echo "next: make train DATA=$(DEMO) EPOCHS=40   (or DATA=your/own/photographs)"
+	@echo "next: make train DATA=$(DEMO) EPOCHS=40   (or DATA=your/own/images)"
 
 .PHONY: test
 test: .venv/dev  ## run the whole suite, lint and types
@@ -73,7 +73,7 @@ train evaluate: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## run the
 	@$(if $(filter docker,$(RUNTIME)),$(compose) run --rm $@$(if $(filter train,$@),$(GPU)) $(FLAGS),$(call host,$(DATA)) $(BIN)/python code/$(PROGRAM_$@).py $(FLAGS))
 
 .PHONY: infer
-infer: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## label DATA as SageMaker Batch Transform does: a server, a request for each picture, output.csv
+infer: check-data $(if $(filter host,$(RUNTIME)),.venv/job)  ## label DATA as SageMaker Batch Transform does: a server, a request for each image, output.csv
 	@$(call begin,$@)
 	@$(if $(filter docker,$(RUNTIME)),$(transform_in_docker),$(call host,$(DATA)) $(BIN)/python container/transform.py $(FLAGS))
 
@@ -100,7 +100,7 @@ check-data: data-given
 	@test -d "$(DATA)" || { echo "DATA is not a folder, expected train/, eval/ and gt/ in it: $(DATA)" >&2; exit 1; }
 
 data-given:
-	@test -n "$(DATA)" || { echo "DATA is not set: draw some with 'make demo' and pass DATA=$(DEMO), or DATA=your/own/photographs" >&2; exit 1; }
+	@test -n "$(DATA)" || { echo "DATA is not set: draw some with 'make demo' and pass DATA=$(DEMO), or DATA=your/own/images" >&2; exit 1; }
 
 # The folders that docker-compose.yml mounts, as the variables that the verbs read.
 host = SM_CHANNEL_TRAIN=$(1)/train SM_CHANNEL_EVAL=$(1)/eval SM_CHANNEL_MODEL=$(OUT)/model SM_GROUND_TRUTH_DIR=$(1)/gt \
@@ -154,7 +154,7 @@ tune: .venv/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0
 # ---- the project itself ----
 
 .PHONY: fuzz
-fuzz: .venv/dev  ## 100,000 damaged pictures, headers and connections against the server
+fuzz: .venv/dev  ## 100,000 damaged images, headers and connections against the server
 	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/server/test_fuzz.py
 
 .PHONY: bench

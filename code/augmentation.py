@@ -1,11 +1,11 @@
-"""What a picture undergoes: a deterministic half, `prepare`, and a random half for whole batches, `augment`.
+"""What an image undergoes: a deterministic half, `prepare`, and a random half for whole batches, `augment`.
 
 `prepare` (decode, crop, resize) is the same in training, validation, inference and serving, and its result is kept.
 `augment` runs in training only, on uint8 batches on the device, and ends normalised. Each sample has its own
 parameters, drawn by a generator on the CPU, so a batch is a function of the generator's seed, and CPU and GPU agree
 (but for the pixels of Gaussian noise, which each device draws itself).
 
-The seed's names are BaseAugmentation, CustomAugmentation and AddGaussianNoise. Called with one picture, an
+The original's names are BaseAugmentation, CustomAugmentation and AddGaussianNoise. Called with one image, an
 augmentation is an ordinary transform: it returns the normalised tensor (3, height, width).
 """
 
@@ -28,7 +28,7 @@ from data.batch_transforms import (
     recolor,
     warp,
 )
-from data.images import SEED_MEAN, SEED_STD, Pixels, Preparation, fit, prepare
+from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, Preparation, fit, prepare
 from runtime.devices import constant
 from runtime.errors import ConfigError, unknown_name
 
@@ -36,7 +36,7 @@ Triple = tuple[float, float, float]
 
 
 class AddGaussianNoise:
-    """Add independent Gaussian noise to every value of a normalised picture or batch (the seed's class)."""
+    """Add independent Gaussian noise to every value of a normalised image or batch (the original's class)."""
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         self.mean, self.std = mean, std
@@ -49,15 +49,15 @@ class AddGaussianNoise:
 
 
 class BaseAugmentation:
-    """Resize and normalise, nothing random (the seed's Resize, ToTensor, Normalize)."""
+    """Resize and normalise, nothing random (the original's Resize, ToTensor, Normalize)."""
 
     default_crop: tuple[int, int] | None = None
 
     def __init__(
         self,
         resize: tuple[int, int] = (128, 96),
-        mean: Triple = SEED_MEAN,
-        std: Triple = SEED_STD,
+        mean: Triple = ORIGINAL_MEAN,
+        std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
     ) -> None:
         self.preparation = Preparation(resize, crop or self.default_crop, mean, std)
@@ -68,7 +68,7 @@ class BaseAugmentation:
         return BaseAugmentation(preparation.size, preparation.mean, preparation.std, preparation.crop)
 
     def prepare(self, source: Path | bytes) -> Pixels:
-        """Decode, crop and resize one picture: (height, width, 3), uint8; raises ImageError."""
+        """Decode, crop and resize one image: (height, width, 3), uint8; raises ImageError."""
         return prepare(source, self.preparation)
 
     def normalize(self, pixels: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class BaseAugmentation:
         return self.normalize(pixels)
 
     def __call__(self, source: Image.Image | Path | bytes) -> Tensor:
-        """One picture, as in the seed: prepared, changed by torch's global randomness, normalised."""
+        """One image, as in the original: prepared, changed by torch's global randomness, normalised."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         pixels = fit(source, self.preparation) if isinstance(source, Image.Image) else self.prepare(source)
         batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)
@@ -99,10 +99,10 @@ class BaseAugmentation:
 
 
 class CustomAugmentation(BaseAugmentation):
-    """Centre crop, resize, colour jitter, normalise, Gaussian noise (the seed's class).
+    """Centre crop, resize, colour jitter, normalise, Gaussian noise (the original's class).
 
-    The seed's noise had std 1, as large as the signal; `noise=1.0` brings that back. Unlike torchvision's ColorJitter
-    the changes come in a fixed order, without rounding or clamping in between, and hue turns in YIQ instead of HSV.
+    The original's noise had std 1, as large as the signal; `noise=1.0` brings that back. Unlike in ColorJitter of
+    torchvision the changes come in a fixed order, without rounding or clamping in between, and hue turns in YIQ instead of HSV.
     """
 
     default_crop: tuple[int, int] | None = (320, 256)
@@ -110,8 +110,8 @@ class CustomAugmentation(BaseAugmentation):
     def __init__(
         self,
         resize: tuple[int, int] = (128, 96),
-        mean: Triple = SEED_MEAN,
-        std: Triple = SEED_STD,
+        mean: Triple = ORIGINAL_MEAN,
+        std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
         *,
         brightness: float = 0.1,
@@ -133,11 +133,11 @@ class CustomAugmentation(BaseAugmentation):
 
 
 class StrongAugmentation(CustomAugmentation):
-    """Flip, rotate, scale, shift, crop, colour jitter, noise, erasing: for training from scratch on few pictures.
+    """Flip, rotate, scale, shift, crop, colour jitter, noise, erasing: for training from scratch on few images.
 
-    `rotate` in degrees, `scale` and `shift` as shares of the picture; `area` is the share of it that may be cropped
+    `rotate` in degrees, `scale` and `shift` as shares of the image; `area` is the share of it that may be cropped
     away (0.92 is what torchvision's RandomResizedCrop does by default, 0 is none); `erase` is the chance of a patch
-    (Zhong et al., Random Erasing, 2017) of 2 to 20 percent of the picture.
+    (Zhong et al., Random Erasing, 2017) of 2 to 20 percent of the image.
     """
 
     default_crop = None
@@ -145,8 +145,8 @@ class StrongAugmentation(CustomAugmentation):
     def __init__(
         self,
         resize: tuple[int, int] = (128, 96),
-        mean: Triple = SEED_MEAN,
-        std: Triple = SEED_STD,
+        mean: Triple = ORIGINAL_MEAN,
+        std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
         *,
         flip: float = 0.5,

@@ -1,4 +1,4 @@
-"""Every knob and every folder of the verbs: name, default, meaning, legal values. No torch, no pandas.
+"""Every option and every folder of the verbs: name, default, meaning, legal values. No torch, no pandas.
 
 This file alone defines flags. The names that a registry knows stand here as literals, so that `--help` and a typo
 are answered before torch is imported; a test keeps both lists equal.
@@ -7,13 +7,13 @@ are answered before torch is imported; a test keeps both lists equal.
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.arguments import Value, folder, knob
+from runtime.arguments import Value, folder, option
 
 DATASETS = ("MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset")
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
 CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
 SCHEDULES = ("step", "cosine", "onecycle", "constant")
-# Knobs that may differ between a run and the one that goes on from its checkpoint: no bit depends on them.
+# Options that may differ between a run and the one that goes on from its checkpoint: no bit depends on them.
 MAY_DIFFER = (
     *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
     *("on_bad_image", "max_bad_ratio"),
@@ -25,7 +25,7 @@ OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"
 class TrainPaths:
     """Folders that training reads and writes."""
 
-    data_dir: Path = folder("SM_CHANNEL_TRAIN", "/opt/ml/input/data/train/images", "photographs to learn from")
+    data_dir: Path = folder("SM_CHANNEL_TRAIN", "/opt/ml/input/data/train/images", "images to learn from")
     model_dir: Path = folder("SM_MODEL_DIR", "./model", "where the finished model goes")
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "where run folders (exp, exp2, ...) go")
     checkpoint_dir: Path | None = folder(
@@ -37,7 +37,7 @@ class TrainPaths:
     store_dir: Path | None = folder(
         "SM_STORE_DIR",
         None,
-        "where decoded pictures are kept for the next job; default: nowhere",
+        "where decoded images are kept for the next job; default: nowhere",
         also="SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY",
     )
 
@@ -47,86 +47,92 @@ class TrainConfig:
     """How to train."""
 
     # the data
-    dataset: str = knob("MaskSplitByProfileDataset", "how the folder is read and split", choices=DATASETS)
-    val_ratio: float = knob(0.2, "share of the people kept for validation", above=0, below=1)
-    fold: str | None = knob(None, "validate on part k of n equal parts instead, such as 1/5")
-    seed: int = knob(42, "the same seed gives the same split, order, augmentation and weights", minimum=0, below=2**32)
-    on_bad_image: str = knob(
-        "error", "stop at a picture that cannot be read, or leave it out", choices=("error", "skip")
+    dataset: str = option("MaskSplitByProfileDataset", "how the folder is read and split", choices=DATASETS)
+    val_ratio: float = option(0.2, "share of the people kept for validation", above=0, below=1)
+    fold: str | None = option(None, "validate on part k of n equal parts instead, such as 1/5")
+    seed: int = option(
+        42, "the same seed gives the same split, order, augmentation and weights", minimum=0, below=2**32
     )
-    max_bad_ratio: float = knob(0.01, "with skip: stop if more than this share cannot be read", minimum=0, maximum=1)
-    # the picture
-    resize: tuple[int, int] = knob(
+    on_bad_image: str = option(
+        "error", "stop at an image that cannot be read, or leave it out", choices=("error", "skip")
+    )
+    max_bad_ratio: float = option(0.01, "with skip: stop if more than this share cannot be read", minimum=0, maximum=1)
+    # the image
+    resize: tuple[int, int] = option(
         (128, 96), "height and width that the model sees, in pixels", minimum=8, maximum=2048
     )
-    crop: tuple[int, int] | None = knob(None, "centre crop before resizing; default: the augmentation's own", minimum=8)
-    augmentation: str = knob("BaseAugmentation", "random changes to training pictures", choices=AUGMENTATIONS)
-    augmentation_args: dict[str, Value] = knob({}, "arguments of the augmentation, such as noise=0.05")
-    statistics: str = knob(
-        "seed",
-        "mean and std to normalise with; seed: those of the original pipeline's data",
-        choices=("seed", "imagenet", "dataset"),
+    crop: tuple[int, int] | None = option(
+        None, "centre crop before resizing; default: the augmentation's own", minimum=8
     )
-    mixup: float = knob(0.0, "mixup: alpha of the Beta distribution, 0 switches it off", minimum=0)
-    cutmix: float = knob(0.0, "CutMix: alpha of the Beta distribution, 0 switches it off", minimum=0)
-    cutmix_shape: str = knob("box", "what CutMix pastes: a box, or a vertical strip", choices=("box", "strip"))
+    augmentation: str = option("BaseAugmentation", "random changes to training images", choices=AUGMENTATIONS)
+    augmentation_args: dict[str, Value] = option({}, "arguments of the augmentation, such as noise=0.05")
+    statistics: str = option(
+        "original",
+        "mean and std to normalise with; original: those of the original pipeline's data",
+        choices=("original", "imagenet", "dataset"),
+        old_values={"seed": "original"},
+    )
+    mixup: float = option(0.0, "mixup: alpha of the Beta distribution, 0 switches it off", minimum=0)
+    cutmix: float = option(0.0, "CutMix: alpha of the Beta distribution, 0 switches it off", minimum=0)
+    cutmix_shape: str = option("box", "what CutMix pastes: a box, or a vertical strip", choices=("box", "strip"))
     # the model
-    model: str = knob("BaseModel", "BaseModel, MyModel, TinyModel or any classifier of torchvision, such as resnet18")
-    head: str = knob(
+    model: str = option("BaseModel", "BaseModel, MyModel, TinyModel or any classifier of torchvision, such as resnet18")
+    head: str = option(
         "joint", "one output per class, or per value of each task and summed", choices=("joint", "factored")
     )
-    pretrained: str = knob(
+    pretrained: str = option(
         "auto", "weights to start from: a file, none, download (needs a network), or auto (the `pretrained` channel)"
     )
-    ema_decay: float = knob(
+    ema_decay: float = option(
         0.0, "keep a moving average of the weights, such as 0.99; 0 switches it off", minimum=0, below=1
     )
     # the loss
-    criterion: str = knob("cross_entropy", "loss to minimise", choices=CRITERIA)
-    criterion_args: dict[str, Value] = knob({}, "arguments of the loss, such as gamma=1.5")
-    class_weights: str = knob("none", "weigh the loss by class", choices=("none", "balanced"))
-    sampler: str = knob(
-        "shuffle", "every picture once an epoch, or classes equally often", choices=("shuffle", "balanced")
+    criterion: str = option("cross_entropy", "loss to minimise", choices=CRITERIA)
+    criterion_args: dict[str, Value] = option({}, "arguments of the loss, such as gamma=1.5")
+    class_weights: str = option("none", "weigh the loss by class", choices=("none", "balanced"))
+    sampler: str = option(
+        "shuffle", "every image once an epoch, or classes equally often", choices=("shuffle", "balanced")
     )
     # the steps
-    epochs: int = knob(1, "passes over the training pictures", minimum=1)
-    batch_size: int = knob(64, "pictures per step", minimum=1)
-    valid_batch_size: int = knob(1000, "pictures per validation step", minimum=1)
-    accumulate: int = knob(
-        1, "split each batch into this many parts, to fit into memory; the f1 loss is then their mean", minimum=1
+    epochs: int = option(1, "passes over the training images", minimum=1)
+    batch_size: int = option(64, "images per step", minimum=1)
+    valid_batch_size: int = option(1000, "images per validation step", minimum=1)
+    parts: int = option(
+        1,
+        "micro-batches that each batch is split into, to fit into memory; the f1 loss is then their mean",
+        minimum=1,
+        old_names=("accumulate",),
     )
-    optimizer: str = knob("SGD", "optimizer of torch.optim", choices=OPTIMIZERS)
-    lr: float = knob(1e-3, "peak learning rate", above=0)
-    momentum: float = knob(0.9, "momentum of SGD and RMSprop", minimum=0, below=1)
-    weight_decay: float = knob(5e-4, "weight decay", minimum=0)
-    clip_norm: float = knob(0.0, "largest norm of the gradient, 0 for no limit", minimum=0)
-    schedule: str = knob("step", "how the learning rate falls", choices=SCHEDULES)
-    lr_decay_step: int = knob(20, "step schedule: halve the learning rate every so many epochs", minimum=1)
-    warmup_epochs: float = knob(0.0, "epochs over which the learning rate rises from zero", minimum=0)
-    precision: str = knob("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
+    optimizer: str = option("SGD", "optimizer of torch.optim", choices=OPTIMIZERS)
+    lr: float = option(1e-3, "peak learning rate", above=0)
+    momentum: float = option(0.9, "momentum of SGD and RMSprop", minimum=0, below=1)
+    weight_decay: float = option(5e-4, "weight decay", minimum=0)
+    clip_norm: float = option(0.0, "largest norm of the gradient, 0 for no limit", minimum=0)
+    schedule: str = option("step", "how the learning rate falls", choices=SCHEDULES)
+    lr_decay_step: int = option(20, "step schedule: halve the learning rate every so many epochs", minimum=1)
+    warmup_epochs: float = option(0.0, "epochs over which the learning rate rises from zero", minimum=0)
+    precision: str = option("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
     # the choice of the best, and when to stop
-    metric: str = knob("f1", "what the best epoch is best at", choices=("f1", "accuracy"))
-    patience: int = knob(0, "stop after so many epochs without a better one, 0 for never", minimum=0)
+    metric: str = option("f1", "what the best epoch is best at", choices=("f1", "accuracy"))
+    patience: int = option(0, "stop after so many epochs without a better one, 0 for never", minimum=0)
     # the run
-    name: str = knob("exp", "name of the run folder; exp2, exp3, ... if it exists")
-    log_interval: int = knob(20, "steps between two TensorBoard points", minimum=1)
-    resume: str = knob("auto", "go on from the newest checkpoint", choices=("auto", "never", "force"))
-    checkpoint_seconds: float = knob(300.0, "seconds between checkpoints within an epoch", minimum=0)
-    checkpoint_steps: int = knob(0, "steps between checkpoints within an epoch, 0 for the seconds alone", minimum=0)
-    device: str = knob("auto", "where to compute", choices=("auto", "cpu", "cuda"))
-    threads: int = knob(0, "threads that decode pictures, 0 for one per CPU", minimum=0, maximum=256)
-    store_memory: float = knob(
-        0.5, "share of the free memory that decoded pictures may take; more goes to a file", minimum=0, maximum=1
+    name: str = option("exp", "name of the run folder; exp2, exp3, ... if it exists")
+    log_interval: int = option(20, "steps between two TensorBoard points", minimum=1)
+    resume: str = option("auto", "go on from the newest checkpoint", choices=("auto", "never", "force"))
+    checkpoint_seconds: float = option(300.0, "seconds between checkpoints within an epoch", minimum=0)
+    checkpoint_steps: int = option(0, "steps between checkpoints within an epoch, 0 for the seconds alone", minimum=0)
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+    threads: int = option(0, "threads that decode images, 0 for one per CPU", minimum=0, maximum=256)
+    store_memory: float = option(
+        0.5, "share of the free memory that decoded images may take; more goes to a file", minimum=0, maximum=1
     )
-    deterministic: bool = knob(True, "the same bits in every run, for some speed on a GPU")
+    deterministic: bool = option(True, "the same bits in every run, for some speed on a GPU")
 
     def problems(self) -> list[str]:
-        """What is wrong with the knobs taken together, one sentence each."""
+        """What is wrong with the options taken together, one sentence each."""
         problems = []
-        if self.accumulate > self.batch_size:
-            problems.append(
-                f"--accumulate: {self.accumulate} parts of a batch of {self.batch_size} pictures would be empty"
-            )
+        if self.parts > self.batch_size:
+            problems.append(f"--parts: {self.parts} parts of a batch of {self.batch_size} images would be empty")
         if self.warmup_epochs > self.epochs:
             problems.append(f"--warmup-epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs of the run")
         if self.fold is not None and _fold(self.fold) is None:
@@ -152,32 +158,32 @@ def _fold(text: str) -> tuple[int, int] | None:
 class InferencePaths:
     """Folders that inference reads and writes."""
 
-    data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "pictures to label, with info.csv or without")
+    data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "images to label, with info.csv or without")
     model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder, its parent, or a model.tar.gz")
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "where output.csv goes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """How to label pictures."""
+    """How to label images."""
 
-    batch_size: int = knob(256, "pictures per step", minimum=1)
-    resize: tuple[int, int] | None = knob(
+    batch_size: int = option(256, "images per step", minimum=1)
+    resize: tuple[int, int] | None = option(
         None, "only for an old best.pth: height and width it was trained at", minimum=8
     )
-    model: str | None = knob(None, "only for an old best.pth: the class it was trained as (BaseModel)")
-    save_probabilities: bool = knob(False, "add one column per class with its probability")
-    status: bool = knob(False, "add a column that says which pictures could not be read")
-    on_bad_image: str = knob(
-        "skip", "stop at a picture that cannot be read, or give its row no answer", choices=("error", "skip")
+    model: str | None = option(None, "only for an old best.pth: the class it was trained as (BaseModel)")
+    save_probabilities: bool = option(False, "add one column per class with its probability")
+    status: bool = option(False, "add a column that says which images could not be read")
+    on_bad_image: str = option(
+        "skip", "stop at an image that cannot be read, or give its row no answer", choices=("error", "skip")
     )
-    precision: str = knob(
+    precision: str = option(
         "fp32",
         "number format of the forward pass; auto is faster, fp32 agrees everywhere",
         choices=("fp32", "bf16", "fp16", "auto"),
     )
-    device: str = knob("auto", "where to compute", choices=("auto", "cpu", "cuda"))
-    threads: int = knob(0, "threads that decode pictures, 0 for one per CPU", minimum=0, maximum=256)
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+    threads: int = option(0, "threads that decode images, 0 for one per CPU", minimum=0, maximum=256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,21 +204,23 @@ class EvaluationPaths:
 class EvaluationConfig:
     """How to compare labels with the truth."""
 
-    legacy_format: bool = knob(
+    legacy_format: bool = option(
         False, "print macro F1 as the original pipeline did: not times 100, yet with a percent sign"
     )
-    bootstrap: int = knob(1000, "resamples behind the standard deviations, 0 for none", minimum=0, maximum=100_000)
-    persons: str | None = knob(None, "csv file with ImageID and id, to resample people instead of pictures")
-    seed: int = knob(42, "seed of the resampling", minimum=0, below=2**32)
+    bootstrap: int = option(1000, "resamples behind the standard deviations, 0 for none", minimum=0, maximum=100_000)
+    persons: str | None = option(None, "csv file with ImageID and id, to resample people instead of images")
+    seed: int = option(42, "seed of the resampling", minimum=0, below=2**32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """Draw a data set of faces in the layout of the competition."""
 
-    output_dir: Path = knob(Path("./demo"), "folder to draw into: train/, eval/ and gt/")
-    people: int = knob(160, "people to train on", minimum=18, maximum=1_000_000)
-    eval_people: int = knob(0, "people to evaluate on; 0 for half as many as to train on", minimum=0, maximum=1_000_000)
-    proportions: str = knob("balanced", "how gender and age are spread", choices=("balanced", "competition"))
-    seed: int = knob(42, "the same seed draws the same pictures", minimum=0, below=2**32)
-    threads: int = knob(0, "processes that draw, 0 for one per CPU", minimum=0, maximum=256)
+    output_dir: Path = option(Path("./demo"), "folder to draw into: train/, eval/ and gt/")
+    people: int = option(160, "people to train on", minimum=18, maximum=1_000_000)
+    eval_people: int = option(
+        0, "people to evaluate on; 0 for half as many as to train on", minimum=0, maximum=1_000_000
+    )
+    proportions: str = option("balanced", "how gender and age are spread", choices=("balanced", "competition"))
+    seed: int = option(42, "the same seed draws the same images", minimum=0, below=2**32)
+    threads: int = option(0, "processes that draw, 0 for one per CPU", minimum=0, maximum=256)

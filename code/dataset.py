@@ -1,6 +1,6 @@
-"""The seed's data sets: what a sample is, and which belong to training. Streaming them is loader.py's business.
+"""The original's data sets: what a sample is, and which belong to training. Streaming them is loader.py's business.
 
-The names of the seed live on here: is_image_file, the augmentations, the label enums, and the three data sets. Each is
+The original's names live on here: is_image_file, the augmentations, the label enums, and the three data sets. Each is
 also an ordinary `torch.utils.data.Dataset` for whoever wants a DataLoader.
 """
 
@@ -24,7 +24,7 @@ from augmentation import (
     Triple,
     create_augmentation,
 )
-from data.images import SEED_MEAN, SEED_STD, Pixels, is_image_file, read_upright
+from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
 from data.samples import Samples, read_class_folders, read_profiles, split_samples
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.errors import ConfigError, unknown_name
@@ -49,7 +49,7 @@ __all__ = [
 
 
 class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
-    """Masked faces, split by picture: people leak from training into validation, which flatters every score."""
+    """Masked faces, split by image: people leak from training into validation, which flatters every score."""
 
     scheme: LabelScheme = MASKED_FACES
     leaks_people: ClassVar[bool] = True
@@ -58,14 +58,14 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
     def __init__(
         self,
         data_dir: str | Path,
-        mean: Triple = SEED_MEAN,
-        std: Triple = SEED_STD,
+        mean: Triple = ORIGINAL_MEAN,
+        std: Triple = ORIGINAL_STD,
         val_ratio: float = 0.2,
         *,
         seed: int = 42,
         fold: tuple[int, int] | None = None,
     ) -> None:
-        """Read the table and split it; no picture is opened. Raises DataError for what does not fit the layout."""
+        """Read the table and split it; no image is opened. Raises DataError for what does not fit the layout."""
         self.mean, self.std = mean, std
         self.transform: BaseAugmentation | None = None
         self.samples = self._read(Path(data_dir))
@@ -84,13 +84,13 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         return len(self.samples.table)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The changed and normalised picture (3, height, width), and its class."""
+        """The changed and normalised image (3, height, width), and its class."""
         if self.transform is None:
-            raise ConfigError("no transform was set, call set_transform(augmentation) before reading pictures")
+            raise ConfigError("no transform was set, call set_transform(augmentation) before reading images")
         return self.transform(self.samples.paths[index]), int(self.samples.labels[index])
 
     def read_image(self, index: int) -> Image.Image:
-        """The whole picture at its own size, upright and RGB; raises ImageError."""
+        """The whole image at its own size, upright and RGB; raises ImageError."""
         return read_upright(self.samples.paths[index])
 
     def split_dataset(self) -> tuple["SplitDataset", "SplitDataset"]:
@@ -98,9 +98,9 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         if self.transform is None:
             raise ConfigError("no transform was set, call set_transform(augmentation) before splitting")
         plain = BaseAugmentation.of(self.transform.preparation)
-        return SplitDataset(self, self.rows("train"), self.transform), SplitDataset(self, self.rows("val"), plain)
+        return SplitDataset(self, self.indices("train"), self.transform), SplitDataset(self, self.indices("val"), plain)
 
-    def rows(self, part: str) -> NDArray[np.int64]:
+    def indices(self, part: str) -> NDArray[np.int64]:
         """Rows of the table in "train" or "val"."""
         return np.flatnonzero(self.split == part)
 
@@ -117,7 +117,7 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
 
     @staticmethod
     def denormalize_image(image: Any, mean: Triple, std: Triple) -> Pixels:
-        """Undo the normalisation of one picture (height, width, 3) or a batch of them, to uint8."""
+        """Undo the normalisation of one image (height, width, 3) or a batch of them, to uint8."""
         return (((np.asarray(image) * std) + mean) * 255.0).round().clip(0, 255).astype(np.uint8)
 
     def _read(self, data_dir: Path) -> Samples:
@@ -132,7 +132,7 @@ class MaskSplitByProfileDataset(MaskBaseDataset):
 
 
 class ImageFolderDataset(MaskBaseDataset):
-    """Any pictures in one folder per class, split by picture and stratified by class."""
+    """Any images in one folder per class, split by image and stratified by class."""
 
     leaks_people = False
     _split_by = "path"
@@ -142,21 +142,21 @@ class ImageFolderDataset(MaskBaseDataset):
 
 
 class SplitDataset(Dataset[tuple[Tensor, int]]):
-    """Some rows of a data set with a transform of their own; the seed shared one, so validation was augmented."""
+    """Some rows of a data set with a transform of their own; the original shared one, so validation was augmented."""
 
-    def __init__(self, dataset: MaskBaseDataset, rows: NDArray[np.int64], transform: BaseAugmentation) -> None:
-        self.dataset, self.rows, self.transform = dataset, rows, transform
+    def __init__(self, dataset: MaskBaseDataset, indices: NDArray[np.int64], transform: BaseAugmentation) -> None:
+        self.dataset, self.indices, self.transform = dataset, indices, transform
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        row = int(self.rows[index])
+        row = int(self.indices[index])
         return self.transform(self.dataset.samples.paths[row]), int(self.dataset.samples.labels[row])
 
 
 class TestDataset(Dataset[Tensor]):
-    """Pictures without labels, by path: resized and normalised."""
+    """Images without labels, by path: resized and normalised."""
 
     __test__ = False  # not a test class, whatever its name begins with
 
@@ -164,8 +164,8 @@ class TestDataset(Dataset[Tensor]):
         self,
         img_paths: Sequence[str | Path],
         resize: tuple[int, int],
-        mean: Triple = SEED_MEAN,
-        std: Triple = SEED_STD,
+        mean: Triple = ORIGINAL_MEAN,
+        std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
     ) -> None:
         self.img_paths = [Path(path) for path in img_paths]
@@ -175,7 +175,7 @@ class TestDataset(Dataset[Tensor]):
         return len(self.img_paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """The normalised picture (3, height, width); raises ImageError, never a neighbour's picture."""
+        """The normalised image (3, height, width); raises ImageError, never a neighbour's image."""
         pixels = torch.from_numpy(self.transform.prepare(self.img_paths[index]).copy()).permute(2, 0, 1)
         return self.transform.normalize(pixels.unsqueeze(0)).squeeze(0)
 
@@ -196,16 +196,16 @@ def create_dataset(
     return _datasets[name](data_dir, val_ratio=val_ratio, seed=seed, fold=fold)
 
 
-def pixel_statistics(pixels: Pixels, rows: NDArray[np.int64]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation per channel on the 0..1 scale, over all pixels of some pictures of a store.
+def pixel_statistics(pixels: Pixels, indices: NDArray[np.int64]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation per channel on the 0..1 scale, over all pixels of some images of a store.
 
-    A channel that never changes gets one grey level as its deviation, since pictures are divided by it.
+    A channel that never changes gets one grey level as its deviation, since images are divided by it.
     """
     total, squares = np.zeros(3), np.zeros(3)
-    for row in rows:  # one picture at a time: float64 copies of a whole store would not fit
+    for row in indices:  # one image at a time: float64 copies of a whole store would not fit
         values = pixels[row].reshape(-1, 3) / 255.0
         total += values.mean(axis=0)
         squares += (values**2).mean(axis=0)
-    mean = total / len(rows)
-    std = np.sqrt(np.maximum(squares / len(rows) - mean**2, 255.0**-2))
+    mean = total / len(indices)
+    std = np.sqrt(np.maximum(squares / len(indices) - mean**2, 255.0**-2))
     return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))

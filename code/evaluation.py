@@ -2,10 +2,10 @@
 
     SM_GROUND_TRUTH_DIR=data/gt SM_OUTPUT_DATA_DIR=output python code/evaluation.py
 
-Prints the seed's JSON and one `key=value;` line, and writes evaluation.json beside output.csv: the metrics of
+Prints the original's JSON and one `key=value;` line, and writes evaluation.json beside output.csv: the metrics of
 SageMaker's model quality report for several classes, macro F1, and accuracy and macro F1 of every task.
 
-A row of output.csv with an empty `ans` (inference could not read the picture) is unanswered: wrong in accuracy and
+A row of output.csv with an empty `ans` (inference could not read the image) is unanswered: wrong in accuracy and
 recall, and an answer of no class, so it costs no class any precision. The confusion matrix then gains a column for it.
 """
 
@@ -44,14 +44,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
 
 
 def evaluation(gt_dir: str | Path, pred_dir: str | Path, *, legacy_format: bool = False) -> str:
-    """The seed's JSON for {gt_dir}/gt.csv and {pred_dir}/output.csv; raises DataError where they do not fit."""
+    """The original's JSON for {gt_dir}/gt.csv and {pred_dir}/output.csv; raises DataError where they do not fit."""
     return leaderboard(read_answers(Path(gt_dir), Path(pred_dir)), legacy_format=legacy_format)
 
 
 def leaderboard(answers: Answers, *, legacy_format: bool = False) -> str:
-    """The seed's JSON: {"accuracy": {"value", "rank", "decs"}, "f1": {...}}, values as percentages.
+    """The original's JSON: {"accuracy": {"value", "rank", "decs"}, "f1": {...}}, values as percentages.
 
-    `decs` and the flags are the seed's. So is `legacy_format`: macro F1 with a percent sign, yet not times 100.
+    `decs` and the flags are the original's. So is `legacy_format`: macro F1 with a percent sign, yet not times 100.
     """
     matrix = answers.matrix()
     f1 = macro_f1(matrix) * (1 if legacy_format else 100)
@@ -74,7 +74,7 @@ def summary(answers: Answers) -> str:
 def quality_report(answers: Answers, resamples: int, seed: int) -> dict[str, Any]:
     """evaluation.json: SageMaker's multiclass_classification_metrics, and under `details` what they rest on.
 
-    Standard deviations come from a bootstrap over persons where they are known, else over pictures; without one they
+    Standard deviations come from a bootstrap over persons where they are known, else over images; without one they
     are the text "NaN", as SageMaker writes it.
     """
     matrix = answers.matrix()
@@ -113,7 +113,7 @@ def _class_table(matrix: Matrix, scheme: LabelScheme) -> list[dict[str, Any]]:
 def statistics(matrix: Matrix, scheme: LabelScheme) -> dict[str, Floats]:
     """Every metric of evaluation.json from confusion matrices (..., classes, columns): name -> (...).
 
-    Weighted metrics are means over the classes, by support. The best constant classifier answers every picture with
+    Weighted metrics are means over the classes, by support. The best constant classifier answers every image with
     the commonest class: what a model must beat.
     """
     constant = _overall(_answered_with_commonest(matrix))
@@ -146,10 +146,10 @@ def _answered_with_commonest(matrix: Matrix) -> Matrix:
 def standard_deviations(answers: Answers, resamples: int, seed: int) -> dict[str, float]:
     """Of every metric, by the bootstrap (Efron and Tibshirani, 1993, chapter 6): name -> standard deviation.
 
-    Persons are drawn with replacement and bring all their pictures, because these are alike; pictures are drawn where
+    Persons are drawn with replacement and bring all their images, because these are alike; images are drawn where
     persons are not known. Empty where fewer than 2 of them, or of resamples, leave nothing to compare.
     """
-    unit = np.arange(len(answers.truths)) if answers.persons is None else answers.persons  # (pictures,)
+    unit = np.arange(len(answers.truths)) if answers.persons is None else answers.persons  # (images,)
     units = int(unit.max()) + 1
     if min(resamples, units) < 2:
         return {}

@@ -1,10 +1,10 @@
-"""Label pictures with a trained model.
+"""Label images with a trained model.
 
     SM_CHANNEL_EVAL=data/eval SM_CHANNEL_MODEL=model SM_OUTPUT_DATA_DIR=output python code/inference.py
 
-In: pictures, with info.csv beside `images/` or without; a model folder, its parent, or a model.tar.gz. Out: output.csv
-with one row for every row of info.csv, in its order. The model says itself how pictures are prepared and what its
-classes mean; a picture that cannot be read keeps its row, without an answer.
+In: images, with info.csv beside `images/` or without; a model folder, its parent, or a model.tar.gz. Out: output.csv
+with one row for every row of info.csv, in its order. The model says itself how images are prepared and what its
+classes mean; an image that cannot be read keeps its row, without an answer.
 """
 
 import base64
@@ -36,14 +36,14 @@ from augmentation import BaseAugmentation
 from data.decoding import stream
 from data.image_store import refuse_or_skip
 from data.images import Preparation
-from data.tables import Table, find_pictures, write_answers
+from data.tables import Table, find_images, write_answers
 from labels import MASKED_FACES
 from model_files import Description, load
-from runtime.devices import place, select_device, select_dtype, use_cpus
+from runtime.devices import select_device, select_dtype, to_device, use_cpus
 from runtime.errors import ConfigError, DataError, ImageError, ModelError
 from runtime.journal import Journal
-from runtime.micro_batches import Parts
-from training.checkpoint import surroundings
+from runtime.micro_batches import MicroBatches
+from training.checkpoint import runtime_versions
 from training.tracking import progress
 
 __all__ = ["inference", "load_model", "main", "predict"]
@@ -56,21 +56,21 @@ def main() -> None:
 
 
 def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Path, args: InferenceConfig) -> Path:
-    """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError and then leaves nothing.
+    """Label every image of `data_dir`; returns the path of output.csv. Raises a JobError and then leaves nothing.
 
     Each batch of answers is noted beside output.csv, so that a job that was killed goes on where it was when it is
     started again, and leaves the same bytes.
     """
-    table, files = find_pictures(Path(data_dir))
+    table, files = find_images(Path(data_dir))
     device = select_device(args.device)
     use_cpus()
     model, description = load_described(Path(model_dir), args)
-    model = place(model, device)
+    model = to_device(model, device)
 
     started = time.monotonic()
     dtype = select_dtype(args.precision, device)
     steps = -(-len(files) // args.batch_size)
-    identity = fingerprint(files, model, description, args) | surroundings(device)
+    identity = fingerprint(files, model, description, args) | runtime_versions(device)
     with Journal(Path(output_dir) / "output.csv.journal", identity) as journal:
         predicted = [Predicted.from_record(record) for record in journal.records]
         if predicted:
@@ -83,11 +83,11 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
             predicted.append(part)
 
         try:
-            bad = bad_pictures(predicted, args)
+            bad = bad_images(predicted, args)
         except DataError:
             journal.remove()
             raise
-        probabilities = np.concatenate([part.probabilities for part in predicted])  # (pictures, classes)
+        probabilities = np.concatenate([part.probabilities for part in predicted])  # (images, classes)
         output = write_answers(Path(output_dir), answered(table, probabilities, bad, args), description.scheme)
         journal.remove()
     for index in sorted(bad):
@@ -102,7 +102,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
 def load_model(
     saved_model: str | Path, num_classes: int | None = None, device: torch.device | str = "cpu"
 ) -> nn.Module:
-    """Load the model of a folder, archive or old best.pth onto a device, in evaluation mode (the seed's function).
+    """Load the model of a folder, archive or old best.pth onto a device, in evaluation mode (the original's function).
 
     Raises ModelError, also if it has not `num_classes` classes.
     """
@@ -131,7 +131,7 @@ def load_described(model_dir: Path, args: InferenceConfig) -> tuple[nn.Module, D
 
 @dataclass(frozen=True)
 class Predicted:
-    """A batch of answers: probabilities (batch, classes), and why a picture has none, or None."""
+    """A batch of answers: probabilities (batch, classes), and why an image has none, or None."""
 
     probabilities: NDArray[np.float32]
     errors: list[ImageError | None]
@@ -154,28 +154,28 @@ def fingerprint(
     files: Sequence[Path], model: nn.Module, description: Description, args: InferenceConfig
 ) -> dict[str, Any]:
     """What the answers depend on: the weights and what is said of them, each file by name, size and time, batches."""
-    weights, pictures = hashlib.sha256(), hashlib.sha256()
+    weights, images = hashlib.sha256(), hashlib.sha256()
     for tensor in model.state_dict().values():
         weights.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     for path in files:
         found = path.stat() if path.exists() else None
-        pictures.update(f"{path} {found and (found.st_size, found.st_mtime_ns)}\n".encode())
+        images.update(f"{path} {found and (found.st_size, found.st_mtime_ns)}\n".encode())
     return {
         "model": description.to_dict(),
         "weights": weights.hexdigest(),
-        "pictures": pictures.hexdigest(),
+        "pictures": images.hexdigest(),
         "batch_size": args.batch_size,
         "precision": args.precision,
     }
 
 
-def bad_pictures(predicted: Sequence[Predicted], args: InferenceConfig) -> dict[int, ImageError]:
-    """Which pictures have no answer, by row, and why; raises DataError where that is not to be passed over."""
+def bad_images(predicted: Sequence[Predicted], args: InferenceConfig) -> dict[int, ImageError]:
+    """Which images have no answer, by row, and why; raises DataError where that is not to be passed over."""
     errors = [error for part in predicted for error in part.errors]
     bad = {index: error for index, error in enumerate(errors) if error}
     refuse_or_skip(bad, len(errors), args.on_bad_image, 1.0)
     if len(bad) == len(errors):
-        raise DataError(f"none of the {len(errors)} pictures can be used: {bad[0]}")
+        raise DataError(f"none of the {len(errors)} images can be used: {bad[0]}")
     return bad
 
 
@@ -189,7 +189,7 @@ def predict(
 ) -> Iterator[Predicted]:
     """Run the model over prepared batches (batch, height, width, 3)."""
     normalize = BaseAugmentation.of(preparation).normalize
-    memory = Parts()
+    memory = MicroBatches()
 
     def logits(pixels: NDArray[np.uint8], parts: int) -> Tensor:
         """(batch, classes) from (batch, height, width, 3), so many parts one after the other."""
@@ -205,7 +205,7 @@ def predict(
 def answered(
     table: Table, probabilities: NDArray[np.float32], bad: dict[int, ImageError], args: InferenceConfig
 ) -> Table:
-    """The table with `ans`, and what was asked for besides; a picture without an answer has empty cells."""
+    """The table with `ans`, and what was asked for besides; an image without an answer has empty cells."""
 
     def readable(values: Iterable[object]) -> list[object]:
         return [None if index in bad else value for index, value in enumerate(values)]

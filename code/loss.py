@@ -1,4 +1,4 @@
-"""Losses by name, with the seed's classes. The number of classes is always that of the logits.
+"""Losses by name, with the original's classes. The number of classes is always that of the logits.
 
 All take logits (batch, classes) and class numbers (batch,), and compute in float32 whatever the logits' type.
 """
@@ -54,8 +54,8 @@ class FocalLoss(nn.Module):
 class LabelSmoothingLoss(nn.Module):
     """Cross entropy against 1 - smoothing for the true class and smoothing / (classes - 1) for every other.
 
-    This is the seed's formula. torch's CrossEntropyLoss(label_smoothing=s) also gives the true class its share, so it
-    equals this one with s (classes - 1) / classes. `weight` (classes,) weighs the terms as there.
+    This is the original's formula. torch's CrossEntropyLoss(label_smoothing=s) also gives the true class its share, so
+    it equals this one with s (classes - 1) / classes. `weight` (classes,) weighs the terms as there.
     """
 
     weight: Tensor | None
@@ -63,7 +63,7 @@ class LabelSmoothingLoss(nn.Module):
     def __init__(
         self, classes: int | None = None, smoothing: float = 0.1, dim: int = -1, weight: Tensor | None = None
     ) -> None:
-        """`classes`, as the seed has it, may be given and must then be that of the logits; `dim` is where they lie."""
+        """`classes`, as in the original, may be given and must then be that of the logits; `dim` is where they lie."""
         super().__init__()
         _require_number("smoothing", smoothing, 0 <= smoothing < 1, "at least 0 and below 1")
         _require_classes(classes)
@@ -81,10 +81,10 @@ class LabelSmoothingLoss(nn.Module):
 
 
 class F1Loss(nn.Module):
-    """1 - macro F1, with probabilities in the place of counts over the batch (the seed's class)."""
+    """1 - macro F1, with probabilities in the place of counts over the batch (the original's class)."""
 
     def __init__(self, classes: int | None = None, epsilon: float = 1e-7) -> None:
-        """`classes`, as the seed has it, may be given and must then be that of the logits."""
+        """`classes`, as the original has it, may be given and must then be that of the logits."""
         super().__init__()
         _require_number("epsilon", epsilon, 0 < epsilon < 0.5, "above 0 and below 0.5")
         _require_classes(classes)

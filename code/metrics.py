@@ -59,7 +59,7 @@ def f_score(matrix: Matrix, beta: float = 1.0) -> Floats:
 
 
 def macro_f1(matrix: Matrix) -> Floats:
-    """Mean F1 over the classes that occur in truth or answers, (...); the seed counted absent classes as 0."""
+    """Mean F1 over the classes that occur in truth or answers, (...); the original counted absent classes as 0."""
     _, support, answered = _counts(matrix)
     return _ratio(f_score(matrix).sum(-1), (support + answered > 0).sum(-1))
 
@@ -145,11 +145,11 @@ class Metric:
 
 
 METRICS = (
-    Metric("epoch", "d", "passes over the training pictures that are complete"),
-    Metric("train_loss", ".4g", "mean loss of the training steps, on augmented pictures"),
-    Metric("train_accuracy", ".4f", "accuracy of the training steps, on augmented pictures"),
-    Metric("val_loss", ".4g", "mean loss over all validation pictures"),
-    Metric("val_accuracy", ".4f", "share of validation pictures whose class is right"),
+    Metric("epoch", "d", "passes over the training images that are complete"),
+    Metric("train_loss", ".4g", "mean loss of the training steps, on augmented images"),
+    Metric("train_accuracy", ".4f", "accuracy of the training steps, on augmented images"),
+    Metric("val_loss", ".4g", "mean loss over all validation images"),
+    Metric("val_accuracy", ".4f", "share of validation images whose class is right"),
     Metric("val_f1", ".4f", "macro F1 over the classes"),
     *(
         Metric(f"val_{task.name}_{score}", ".4f", f"{meaning} of {task.name} alone")
@@ -157,7 +157,7 @@ METRICS = (
         for score, meaning in (("accuracy", "accuracy"), ("f1", "macro F1"))
     ),
     Metric("learning_rate", ".4g", "learning rate at the end of the epoch"),
-    Metric("images_per_second", ".1f", "training pictures per second"),
+    Metric("images_per_second", ".1f", "training images per second"),
 )
 
 _FORMATS = {metric.name: metric.format for metric in METRICS}

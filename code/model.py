@@ -1,8 +1,8 @@
-"""Networks by name: the seed's BaseModel, a small one for CPUs and few pictures, and every classifier of torchvision.
+"""Networks by name: the original's BaseModel, a small one for CPUs and few images, and every classifier of torchvision.
 
-A network maps normalised pictures (batch, 3, height, width) to logits (batch, classes). With a factored head it ends
+A network maps normalised images (batch, 3, height, width) to logits (batch, classes). With a factored head it ends
 in one output per value of each task and adds them up, logit[class] = mask[...] + gender[...] + age[...]: softmax then
-makes the tasks independent of each other, which needs far fewer pictures to learn.
+makes the tasks independent of each other, which needs far fewer images to learn.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class BaseModel(nn.Module):
-    """The seed's baseline: three convolutions without padding, average pool, one linear layer; 99,410 parameters."""
+    """The original's baseline: three convolutions without padding, average pool, a linear layer; 99,410 parameters."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class BaseModel(nn.Module):
 
 
 class TinyModel(nn.Module):
-    """A residual network of five strided stages that halves the picture at once: quick on a CPU, 1.2 M parameters.
+    """A residual network of five strided stages that halves the image at once: quick on a CPU, 1.2 M parameters.
 
     The last batch norm of each block starts at zero, so that a block starts as its shortcut (Goyal et al., Accurate,
     Large Minibatch SGD, 2017), and the shortcut pools before it projects (He et al., Bag of Tricks, 2019).
@@ -98,7 +98,7 @@ class MyModel(nn.Module):
     """A classifier of torchvision by name, without weights, with as many outputs as there are classes."""
 
     def __init__(self, num_classes: int, backbone: str = DEFAULT_BACKBONE, size: tuple[int, int] = (224, 224)) -> None:
-        """`size` is (height, width) of the pictures, which transformers with fixed positions need to know.
+        """`size` is (height, width) of the images, which transformers with fixed positions need to know.
 
         Raises ConfigError if the backbone is unknown or its positions cannot be laid over `size`.
         """
@@ -122,7 +122,7 @@ def _create_backbone(name: str, num_classes: int, size: tuple[int, int]) -> nn.M
         if size[0] != size[1] or size[0] % unit:
             side = -(-max(size) // unit) * unit
             raise ConfigError(
-                f"model {name!r} takes square pictures whose side is a multiple of {unit} pixels, got {_shown(size)};"
+                f"model {name!r} takes square images whose side is a multiple of {unit} pixels, got {_shown(size)};"
                 f" try --resize {side} {side}"
             )
         options |= {"input_size": size} if name == "maxvit_t" else {"image_size": size[0]}
@@ -182,7 +182,7 @@ def is_model(name: str) -> bool:
 def create_model(
     name: str, scheme: LabelScheme, *, head: str = "joint", size: tuple[int, int] = (128, 96)
 ) -> nn.Module:
-    """Build a network with random weights for pictures of `size` (height, width).
+    """Build a network with random weights for images of `size` (height, width).
 
     Raises ConfigError for an unknown name, a size that the network cannot take, or a factored head without tasks.
     """
@@ -203,12 +203,12 @@ def create_model(
 
 
 def _check_size(model: nn.Module, name: str, size: tuple[int, int]) -> None:
-    """Run one picture through on the meta device, where shapes are computed and nothing else."""
+    """Run one image through on the meta device, where shapes are computed and nothing else."""
     shapes = {key: tensor.to("meta") for key, tensor in (*model.named_parameters(), *model.named_buffers())}
     try:
         functional_call(model.eval(), shapes, torch.empty(1, 3, *size, device="meta"))
     except RuntimeError as error:
-        raise ConfigError(f"model {name!r} cannot take pictures of {_shown(size)}; try a larger --resize") from error
+        raise ConfigError(f"model {name!r} cannot take images of {_shown(size)}; try a larger --resize") from error
     model.train()
 
 

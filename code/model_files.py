@@ -2,7 +2,7 @@
 
 `model.json` says everything a verb needs: architecture, classes, preparation, metrics, versions and the sha256 of the
 weights. A folder is published weights first, description last, each written whole or not at all; a folder whose two
-files do not belong together is refused. Old `best.pth` state dicts of the seed load too, never with a pickle fallback.
+files do not belong together is refused. `best.pth` state dicts of the original load too, without a pickle fallback.
 """
 
 import hashlib
@@ -125,9 +125,9 @@ def _build(description: Description, source: Path) -> nn.Module:
 def _check_description(description: Description, folder: Path) -> None:
     """Raise ModelError for a preparation that no training run writes, or class names that cannot be sent."""
     preparation = description.preparation
-    sides = [*preparation.size, *(preparation.crop or (8, 8))]  # a crop larger than a picture is the picture
+    sides = [*preparation.size, *(preparation.crop or (8, 8))]  # a crop larger than an image is the image
     if not all(isinstance(side, int) and side >= 1 for side in sides) or len(sides) != 4 or max(sides[:2]) > MAX_SIDE:
-        raise ModelError(f"size {preparation.size} or crop {preparation.crop} is not that of a picture: {folder}")
+        raise ModelError(f"size {preparation.size} or crop {preparation.crop} is not that of an image: {folder}")
     if not _are_statistics(preparation):
         raise ModelError(f"mean {preparation.mean} or std {preparation.std} is not three numbers: {folder}")
     for name in description.scheme.classes:
@@ -207,7 +207,7 @@ def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Descripti
 
 
 def _read_legacy(path: Path) -> StateDict:
-    """A state dict as the seed saved it; only tensors are unpickled."""
+    """A state dict as the original saved it; only tensors are unpickled."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except JobError:

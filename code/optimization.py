@@ -62,7 +62,7 @@ def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, 
 
 
 def get_lr(optimizer: optim.Optimizer) -> float:
-    """The current learning rate (of the first group, as the seed has it)."""
+    """The current learning rate (of the first group, as the original has it)."""
     return float(optimizer.param_groups[0]["lr"])
 
 
@@ -96,7 +96,7 @@ def create_schedule(
     """A learning-rate schedule as a pure function of the steps done, so that resuming needs no state of it.
 
     - constant
-    - step: half as much every `lr_decay_step` epochs (the seed's StepLR with gamma 0.5)
+    - step: half as much every `lr_decay_step` epochs (the original's StepLR with gamma 0.5)
     - cosine: down to zero at the end (Loshchilov and Hutter, SGDR, 2017, without restarts)
     - onecycle: up from 1/25, down to 1/250,000 (Smith and Topin, Super-Convergence, 2018; torch's OneCycleLR with its
       defaults); the rising part is 30 percent of all steps, or `warmup_epochs` where these are given

@@ -31,7 +31,7 @@ def load_state(model: nn.Module, state: StateDict) -> None:
         if all(_is_head(name, expected) for name in wrong) and found[1:] == wanted[1:]:
             raise ModelError(f"the weights are for another number of classes: {found[0]} outputs, expected {wanted[0]}")
         raise ModelError(
-            f"the weights are of another width or picture size: {wrong[0]} is {tuple(found)}, expected {tuple(wanted)}"
+            f"the weights are of another width or image size: {wrong[0]} is {tuple(found)}, expected {tuple(wanted)}"
         )
     _copy(model, given)
 
@@ -106,7 +106,7 @@ def _bare(name: str) -> str:
 
 
 def _stretch_positions(model: nn.Module, state: dict[str, Tensor]) -> StateDict:
-    """The state with positions interpolated, if it is of a vision transformer that has seen another picture size."""
+    """The state with positions interpolated, if it is of a vision transformer that has seen another image size."""
     if "encoder.pos_embedding" not in state:
         return state
     from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings

@@ -2,7 +2,7 @@
 
     SM_CHANNEL_TRAIN=data/train SM_MODEL_DIR=model python code/train.py --epochs 30 --model resnet18
 
-In: a folder of photographs, one folder per person. Out: `model.safetensors` and `model.json` in SM_MODEL_DIR; the
+In: a folder of images, one folder per person. Out: `model.safetensors` and `model.json` in SM_MODEL_DIR; the
 settings, the split, metrics.jsonl, TensorBoard events and a report in SM_OUTPUT_DATA_DIR/exp; checkpoints in
 SM_CHECKPOINT_DIR. Everything random is a function of the seed and of where training stands, so a run that was stopped
 and goes on from its checkpoint ends as one that was not.
@@ -37,11 +37,11 @@ from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
 from runtime.devices import select_device, use_cpus
-from training.checkpoint import Checkpoints, surroundings
+from training.checkpoint import Checkpoints, runtime_versions
 from training.inputs import Data, read_data
-from training.state import Position
+from training.state import TrainState
 from training.tracking import Tracker, increment_path, progress
-from training.trainer import Learner, Predictions, build_learner
+from training.trainer import Predictions, Trainer, build_trainer
 
 __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", "train"]
 
@@ -72,7 +72,7 @@ def train(
     store_dir: str | Path | None = None,
     stop: StopRequest | None = None,
 ) -> dict[str, float]:
-    """Train on the photographs in `data_dir`, publish the best model in `model_dir`, return its validation scores.
+    """Train on the images in `data_dir`, publish the best model in `model_dir`, return its validation scores.
 
     `stop` listens to signals from the first step on; before that there is nothing to save, and they end the process.
     Raises a JobError, with nothing half-written, for whatever the user can mend.
@@ -82,27 +82,27 @@ def train(
     device = select_device(args.device)
     use_cpus()
 
-    # the data: one table, split by person; every picture prepared once, while the first epoch trains already
+    # the data: one table, split by person; every image prepared once, while the first epoch trains already
     data = read_data(Path(data_dir), args, Path(store_dir) if store_dir else None)
     train_loader, val_loader = data.loaders(args, device)
 
     # the network, or where it stood when the last run ended
-    learner = build_learner(args, data, device, len(train_loader), Path(pretrained_dir) if pretrained_dir else None)
+    trainer = build_trainer(args, data, device, len(train_loader), Path(pretrained_dir) if pretrained_dir else None)
     run_dir = increment_path(Path(output_dir) / args.name)
     checkpoints = Checkpoints(
         Path(checkpoint_dir or run_dir / "checkpoints"),
         data.fingerprint(args),
-        surroundings(device),
+        runtime_versions(device),
         every_seconds=args.checkpoint_seconds,
         every_steps=args.checkpoint_steps,
     )
-    position = Position(run_dir.name)
-    if (state := checkpoints.load(args.resume)) is not None:
-        position = Position.from_state(state["position"], device)
-        learner.load_state_dict(state["learner"])
-        run_dir = Path(output_dir) / position.run_name
-        print(f"resumed at epoch {position.epoch + 1}, after {position.steps_done} steps", flush=True)
-    run = Run(args, data, learner, position, checkpoints, Tracker(run_dir))
+    state = TrainState(run_dir.name)
+    if (saved := checkpoints.load(args.resume)) is not None:
+        state = TrainState.load_state_dict(saved["position"], device)
+        trainer.load_state_dict(saved["learner"])
+        run_dir = Path(output_dir) / state.run_name
+        print(f"resumed at epoch {state.epoch + 1}, after {state.steps_done} steps", flush=True)
+    run = Run(args, data, trainer, state, checkpoints, Tracker(run_dir))
     run.begin()
 
     # the epochs; from here on a signal saves first
@@ -137,19 +137,19 @@ class Run:
         self,
         args: TrainConfig,
         data: Data,
-        learner: Learner,
-        position: Position,
+        trainer: Trainer,
+        state: TrainState,
         checkpoints: Checkpoints,
         tracker: Tracker,
     ) -> None:
-        self.args, self.data, self.learner, self.position = args, data, learner, position
+        self.args, self.data, self.trainer, self.state = args, data, trainer, state
         self.checkpoints, self.tracker = checkpoints, tracker
 
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are done, or the last `--patience` of them brought nothing better."""
         patience = self.args.patience
-        return self.position.epoch >= self.args.epochs or 0 < patience <= self.position.epochs_since_best
+        return self.state.epoch >= self.args.epochs or 0 < patience <= self.state.epochs_since_best
 
     def begin(self) -> None:
         """Commit the first checkpoint, then write what the run folder says from its beginning.
@@ -162,7 +162,7 @@ class Run:
         with replacing(folder / "config.json") as file:
             file.write(json.dumps(asdict(self.args), indent=2) + "\n")
         self.data.write_split(folder / "split.csv")
-        self.tracker.write_history(self.position.history)  # a resumed run may have no epoch left, on another machine
+        self.tracker.write_history(self.state.history)  # a resumed run may have no epoch left, on another machine
 
     def train(self, train_loader: Loader, val_loader: Loader, stop: StopRequest) -> None:
         """Train to the end, or until a stop is requested; either way everything is committed then."""
@@ -177,17 +177,17 @@ class Run:
 
     def train_epoch(self, loader: Loader, stop: StopRequest) -> None:
         """Take the steps of this epoch that are still to be taken; raises Stopped between two of them."""
-        position, learner, started, first = self.position, self.learner, time.monotonic(), self.position.step
-        batches = progress(loader.epoch(position.epoch, first), len(loader), f"epoch {position.epoch + 1}", first)
+        state, trainer, started, first = self.state, self.trainer, time.monotonic(), self.state.step
+        batches = progress(loader.epoch(state.epoch, first), len(loader), f"epoch {state.epoch + 1}", first)
         for batch in stop.watch(batches):
-            loss, predicted = learner.step(batch, position.epoch, position.steps_done)
-            position.check_finite()  # of the steps before, so that a GPU has this one to work on meanwhile
-            position.add(loss, confusion_matrix(batch.labels, predicted, self.data.dataset.num_classes))
-            if position.steps_done % self.args.log_interval == 0:
+            loss, predicted = trainer.step(batch, state.epoch, state.steps_done)
+            state.check_finite()  # of the steps before, so that a GPU has this one to work on meanwhile
+            state.add(loss, confusion_matrix(batch.labels, predicted, self.data.dataset.num_classes))
+            if state.steps_done % self.args.log_interval == 0:
                 accuracy = float((batch.labels == predicted).float().mean())
-                values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(learner.optimizer)}
-                self.tracker.step(position.steps_done, values)
-            if self.checkpoints.is_due(position.steps_done):
+                values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(trainer.optimizer)}
+                self.tracker.step(state.steps_done, values)
+            if self.checkpoints.is_due(state.steps_done):
                 self.save()
         taken = min((len(loader) - first) * loader.batch_size, loader.samples_per_epoch)
         self.images_per_second = taken / (time.monotonic() - started)
@@ -197,37 +197,37 @@ class Run:
 
         Raises Stopped while it validates, which begins anew when the run is resumed: nothing has changed yet.
         """
-        position, started = self.position, time.monotonic()
-        position.check_finite()
-        predictions = self.learner.predict(stop.watch(loader.epoch(position.epoch)))
+        state, started = self.state, time.monotonic()
+        state.check_finite()
+        predictions = self.trainer.predict(stop.watch(loader.epoch(state.epoch)))
         found = scores(predictions.matrix(), self.data.dataset.scheme)
-        position.end_epoch(
-            {"learning_rate": get_lr(self.learner.optimizer), "val_loss": predictions.loss}
+        state.end_epoch(
+            {"learning_rate": get_lr(self.trainer.optimizer), "val_loss": predictions.loss}
             | {f"val_{name}": value for name, value in found.items()},
             score=found[self.args.metric],
-            weights=self.learner.evaluated.state_dict(),
+            weights=self.trainer.evaluated.state_dict(),
         )
         speed = {"images_per_second": self.images_per_second, "validation_seconds": time.monotonic() - started}
-        self.tracker.epoch(position.history, speed)
-        self._show_pictures(predictions, loader)
+        self.tracker.epoch(state.history, speed)
+        self._show_images(predictions, loader)
         self.save()
 
     def save(self) -> None:
         """Save a checkpoint of everything that later steps, and the files left at the end, depend on."""
-        self.position.check_finite()
-        state = {"position": self.position.to_state(), "learner": self.learner.state_dict()}
-        self.checkpoints.save(self.position.steps_done, self.position.epoch, state)
+        self.state.check_finite()
+        saved = {"position": self.state.state_dict(), "learner": self.trainer.state_dict()}
+        self.checkpoints.save(self.state.steps_done, self.state.epoch, saved)
 
     def best_scores(self) -> dict[str, float]:
         """The validation scores of the best epoch; empty before the first epoch ended."""
-        best = next((row for row in self.position.history if row["epoch"] == self.position.best_epoch), {})
+        best = next((row for row in self.state.history if row["epoch"] == self.state.best_epoch), {})
         return {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
 
     def publish(self, model_dir: Path) -> None:
         """Publish the best network so far; before the first epoch ended, the network as it is."""
-        position, args = self.position, self.args
-        if position.best_weights is not None:
-            load_state(self.learner.evaluated, position.best_weights)
+        state, args = self.state, self.args
+        if state.best_weights is not None:
+            load_state(self.trainer.evaluated, state.best_weights)
         description = Description(
             args.model,
             args.head,
@@ -236,35 +236,35 @@ class Run:
             self.best_scores(),
             asdict(args),
         )
-        publish(model_dir, self.learner.evaluated.state_dict(), description)
+        publish(model_dir, self.trainer.evaluated.state_dict(), description)
         done = "finished" if self.is_finished else "stopped, and can be resumed"
-        print(f"{done}: best epoch {position.best_epoch} of {position.epoch}; model: {model_dir}", flush=True)
+        print(f"{done}: best epoch {state.best_epoch} of {state.epoch}; model: {model_dir}", flush=True)
 
     def report(self, loader: Loader, folder: Path) -> None:
         """Write the report about the published network's validation answers."""
         dataset = self.data.dataset
-        predictions = self.learner.predict(loader.epoch(0))
+        predictions = self.trainer.predict(loader.epoch(0))
         page = write_report(
             folder,
-            title=f"{self.position.run_name}: {self.args.model}",
+            title=f"{self.state.run_name}: {self.args.model}",
             scheme=dataset.scheme,
-            history=self.position.history,
+            history=self.state.history,
             labels=predictions.labels,
             probabilities=predictions.probabilities,
-            names=[str(dataset.samples.table["path"].iat[row]) for row in loader.rows],
-            pixels=lambda index: self.data.store.pixels[loader.rows[index]],
+            names=[str(dataset.samples.table["path"].iat[row]) for row in loader.indices],
+            pixels=lambda index: self.data.store.pixels[loader.indices[index]],
             settings=asdict(self.args),
         )
         print(f"report: {page}", flush=True)
 
-    def _show_pictures(self, predictions: Predictions, loader: Loader) -> None:
-        """Put the seed's grid of validation pictures into TensorBoard, as many as make a grid."""
-        rows = loader.rows[:16]
-        guesses = predictions.probabilities[: len(rows)].argmax(1)
+    def _show_images(self, predictions: Predictions, loader: Loader) -> None:
+        """Put the original's grid of validation images into TensorBoard, as many as make a grid."""
+        indices = loader.indices[:16]
+        guesses = predictions.probabilities[: len(indices)].argmax(1)
         figure = grid_image(
-            self.data.store.pixels[rows], predictions.labels[: len(rows)], guesses, self.data.dataset.scheme
+            self.data.store.pixels[indices], predictions.labels[: len(indices)], guesses, self.data.dataset.scheme
         )
-        self.tracker.figure("results", figure, self.position.epoch)
+        self.tracker.figure("results", figure, self.state.epoch)
 
 
 if __name__ == "__main__":

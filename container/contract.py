@@ -132,7 +132,7 @@ def _folders(data_dir: Path) -> dict[str, Any]:
 def _check_channels(channels: Mapping[str, Any]) -> None:
     if channels and not {"train", "training"} & channels.keys():
         names = ", ".join(sorted(channels))
-        raise ConfigError(f"no channel is named 'train', only {names}; give that name to the pictures to train on")
+        raise ConfigError(f"no channel is named 'train', only {names}; give that name to the images to train on")
     for name, channel in channels.items():
         if not isinstance(channel, dict):
             raise ConfigError(

@@ -5,7 +5,7 @@
     push        push the image to ECR
     train       a training job; hyperparameters follow after --, as for code/train.py
     tune        a search for hyperparameters
-    transform   label pictures with a model (batch transform)
+    transform   label images with a model (batch transform)
     evaluate    compare labels with the truth (processing job); flags of code/evaluation.py follow after --
     deploy      a real-time endpoint; `remove` takes it down again
     register    a version in the model registry, with its evaluation

@@ -27,40 +27,40 @@ from tqdm import tqdm
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
 from batch.results import Answers, find_objects
-from data.tables import find_pictures, find_root, write_answers
+from data.tables import find_images, find_root, write_answers
 from labels import LabelScheme
-from runtime.arguments import folder, knob, parse
+from runtime.arguments import folder, option, parse
 from runtime.errors import DataError
 from runtime.failure import run
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformConfig:
-    """Label pictures through the server, as SageMaker Batch Transform does."""
+    """Label images through the server, as SageMaker Batch Transform does."""
 
-    data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "pictures to label, with info.csv or without")
+    data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "images to label, with info.csv or without")
     model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder to serve")
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "where output.csv and transform/NAME.out go")
-    url: str = knob("", "a server that runs already, such as http://127.0.0.1:8080, instead of one with --model-dir")
-    max_concurrent_transforms: int = knob(
+    url: str = option("", "a server that runs already, such as http://127.0.0.1:8080, instead of one with --model-dir")
+    max_concurrent_transforms: int = option(
         0, "requests in flight, 0 for what the server proposes", minimum=0, maximum=100
     )
-    max_payload_mb: int = knob(0, "largest picture in MB, 0 for what the server proposes", minimum=0, maximum=100)
-    timeout_seconds: int = knob(600, "longest wait for one answer", minimum=1, maximum=3600)
-    max_retries: int = knob(3, "how often to ask again after a 5xx or no answer", minimum=0, maximum=3)
+    max_payload_mb: int = option(0, "largest image in MB, 0 for what the server proposes", minimum=0, maximum=100)
+    timeout_seconds: int = option(600, "longest wait for one answer", minimum=1, maximum=3600)
+    max_retries: int = option(3, "how often to ask again after a 5xx or no answer", minimum=0, maximum=3)
 
 
 def main() -> None:
-    """The command: a server, a request for every picture, one table."""
+    """The command: a server, a request for every image, one table."""
     (config,) = parse("transform.py", sys.argv[1:], os.environ, TransformConfig)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what is open is closed on the way
     transform(config)
 
 
 def transform(config: TransformConfig) -> Path:
-    """Label every picture of `data_dir`; returns the path of output.csv. Raises a JobError, and then writes none."""
+    """Label every image of `data_dir`; returns the path of output.csv. Raises a JobError, and then writes none."""
     with serving(config) as endpoint:
-        table, _ = find_pictures(config.data_dir)
+        table, _ = find_images(config.data_dir)
         prefix = find_root(config.data_dir)
         endpoint.wait()
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)

@@ -41,8 +41,8 @@ def restore_global_state() -> Iterator[None]:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
 
 
-def picture(label: int, person: int, size: tuple[int, int] = (48, 64)) -> Image.Image:
-    """A picture (width, height) whose colours give its class away: mask above, gender in the middle, age below."""
+def draw_image(label: int, person: int, size: tuple[int, int] = (48, 64)) -> Image.Image:
+    """An image (width, height) whose colours give its class away: mask above, gender in the middle, age below."""
     mask, gender, age = label // 6, label // 3 % 2, label % 3
     pixels = np.random.default_rng([label, person]).integers(0, 40, (size[1], size[0], 3))
     third = size[1] // 3
@@ -58,13 +58,13 @@ def label_of(stem: str, gender: str, age: int) -> int:
 
 
 def draw_faces(root: Path, people: int, size: tuple[int, int]) -> Path:
-    """Make `people` profile folders with seven pictures each, in all six groups by turns; returns their folder."""
+    """Make `people` profile folders with seven images each, in all six groups by turns; returns their folder."""
     for person in range(people):
         gender, age = PEOPLE[person % len(PEOPLE)]
         profile = root / f"{person:06}_{gender}_Asian_{age}"
         profile.mkdir(parents=True)
         for stem in STEMS:
-            picture(label_of(stem, gender, age), person, size).save(profile / f"{stem}.jpg", quality=95)
+            draw_image(label_of(stem, gender, age), person, size).save(profile / f"{stem}.jpg", quality=95)
     return root
 
 
@@ -95,7 +95,7 @@ def eval_folder(tmp_path: Path) -> Callable[..., tuple[Path, list[int]]]:
         rows = ["ImageID,ans"]
         for index, label in enumerate(labels):
             name = f"{(index * 31) % count:040x}.jpg"
-            picture(label, 1000 + index).save(root / "images" / name, quality=95)
+            draw_image(label, 1000 + index).save(root / "images" / name, quality=95)
             rows.append(f"{name},0")
         (root / "info.csv").write_text("\n".join(rows) + "\n")
         return root, labels

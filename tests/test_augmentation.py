@@ -18,12 +18,12 @@ from augmentation import (
     StrongAugmentation,
     create_augmentation,
 )
-from data.images import SEED_MEAN, SEED_STD, Preparation, prepare
+from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Preparation, prepare
 from runtime.errors import ConfigError
 
 ALL = ["BaseAugmentation", "CustomAugmentation", "StrongAugmentation"]
 RANDOM = ALL[1:]
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8))
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -35,16 +35,16 @@ def batch(count: int = 8, height: int = 32, width: int = 24) -> Tensor:
 
 
 def create(name: str, /, crop: tuple[int, int] | None = None, **arguments: Any) -> BaseAugmentation:
-    return create_augmentation(name, (32, 24), SEED_MEAN, SEED_STD, crop, **arguments)
+    return create_augmentation(name, (32, 24), ORIGINAL_MEAN, ORIGINAL_STD, crop, **arguments)
 
 
 def normalized(pixels: Tensor) -> Tensor:
     """The trusted twin: torchvision's ToTensor and Normalize."""
     scaled = v2.ToDtype(torch.float32, scale=True)(pixels)
-    return v2.Normalize(SEED_MEAN, SEED_STD)(scaled)
+    return v2.Normalize(ORIGINAL_MEAN, ORIGINAL_STD)(scaled)
 
 
-def png(image: Image.Image = PICTURE) -> bytes:
+def png(image: Image.Image = IMAGE) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -55,8 +55,8 @@ def test_normalising_is_that_of_torchvision() -> None:
 
 
 def test_the_base_augmentation_only_resizes_and_normalises() -> None:
-    resized = torch.from_numpy(np.array(PICTURE.resize((24, 32), Image.Resampling.BILINEAR))).permute(2, 0, 1)
-    torch.testing.assert_close(create("BaseAugmentation")(PICTURE), normalized(resized), rtol=0, atol=1e-5)
+    resized = torch.from_numpy(np.array(IMAGE.resize((24, 32), Image.Resampling.BILINEAR))).permute(2, 0, 1)
+    torch.testing.assert_close(create("BaseAugmentation")(IMAGE), normalized(resized), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(name: str) -> No
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_each_picture_of_a_batch_is_changed_differently(name: str) -> None:
+def test_each_image_of_a_batch_is_changed_differently(name: str) -> None:
     same = batch(1).expand(8, -1, -1, -1)
     images = create(name, noise=0).augment(same, generator())
     assert len(images.flatten(1).unique(dim=0)) == 8
@@ -104,23 +104,23 @@ def test_augmenting_a_batch_neither_reads_nor_moves_the_global_random_state(name
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_one_picture_alone_follows_the_global_seed_as_in_the_seed_project(name: str) -> None:
+def test_one_image_alone_follows_the_global_seed_as_in_the_original(name: str) -> None:
     augmentation = create(name)
     found = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(augmentation(PICTURE))
+        found.append(augmentation(IMAGE))
     assert found[0].shape == (3, 32, 24)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
 
-def test_a_picture_a_file_and_bytes_are_prepared_alike(tmp_path: Any) -> None:
-    path = tmp_path / "picture.png"
+def test_an_image_a_file_and_bytes_are_prepared_alike(tmp_path: Any) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(png())
     augmentation = create("BaseAugmentation")
-    assert torch.equal(augmentation(PICTURE), augmentation(path))
-    assert torch.equal(augmentation(PICTURE), augmentation(png()))
+    assert torch.equal(augmentation(IMAGE), augmentation(path))
+    assert torch.equal(augmentation(IMAGE), augmentation(png()))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_crop_belongs_to_the_preparation_so_that_inference_repeats_it(
     name: str, given: tuple[int, int] | None, crop: tuple[int, int] | None
 ) -> None:
     augmentation = create(name, crop=given)
-    assert augmentation.preparation == Preparation((32, 24), crop, SEED_MEAN, SEED_STD)
+    assert augmentation.preparation == Preparation((32, 24), crop, ORIGINAL_MEAN, ORIGINAL_STD)
     assert np.array_equal(augmentation.prepare(png()), prepare(png(), augmentation.preparation))
 
 

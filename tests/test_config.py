@@ -1,4 +1,4 @@
-"""Every knob has a meaning, a default that it accepts, and names that really exist; help costs no torch."""
+"""Every option has a meaning, a default that it accepts, and names that really exist; help costs no torch."""
 
 import os
 import re
@@ -65,9 +65,9 @@ def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
         assert 0 <= create_schedule(name, steps_per_epoch=2, epochs=3)(5) <= 1
 
 
-def test_the_flags_and_defaults_of_the_seed_are_kept() -> None:
-    paths, knobs = parse("train.py", [], {}, TrainPaths, TrainConfig)
-    seed = {
+def test_the_flags_and_defaults_of_the_original_are_kept() -> None:
+    paths, options = parse("train.py", [], {}, TrainPaths, TrainConfig)
+    original = {
         "seed": 42,
         "epochs": 1,
         "augmentation": "BaseAugmentation",
@@ -83,7 +83,7 @@ def test_the_flags_and_defaults_of_the_seed_are_kept() -> None:
         "log_interval": 20,
         "name": "exp",
     }
-    assert {name: getattr(knobs, name) for name in seed} == seed
+    assert {name: getattr(options, name) for name in original} == original
     assert paths.data_dir == Path("/opt/ml/input/data/train/images")
     assert paths.model_dir == Path("model")
     (answers, _) = parse("inference.py", [], {}, InferencePaths, InferenceConfig)
@@ -121,9 +121,9 @@ def test_a_run_name_that_is_no_folder_is_a_sentence(name: str) -> None:
 
 
 def test_knobs_that_contradict_each_other_are_sentences() -> None:
-    problems = TrainConfig(accumulate=9, batch_size=4, warmup_epochs=3, epochs=2).problems()
-    assert [problem.split(":")[0] for problem in problems] == ["--accumulate", "--warmup-epochs"]
-    assert TrainConfig(accumulate=4, batch_size=4, warmup_epochs=2, epochs=2).problems() == []
+    problems = TrainConfig(parts=9, batch_size=4, warmup_epochs=3, epochs=2).problems()
+    assert [problem.split(":")[0] for problem in problems] == ["--parts", "--warmup-epochs"]
+    assert TrainConfig(parts=4, batch_size=4, warmup_epochs=2, epochs=2).problems() == []
     assert TrainConfig().fold_numbers is None
 
 

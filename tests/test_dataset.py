@@ -1,4 +1,4 @@
-"""The seed's data sets under the seed's names, without the seed's defects."""
+"""The original's data sets under the original's names, without the original's defects."""
 
 import importlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 import dataset as module
 from augmentation import BaseAugmentation, CustomAugmentation, StrongAugmentation
-from data.images import SEED_MEAN, SEED_STD
+from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from dataset import (
     AgeLabels,
     GenderLabels,
@@ -35,7 +35,7 @@ def people_of(data: MaskBaseDataset, part: str) -> set[str]:
     return set(data.samples.table.loc[data.split == part, "person"])
 
 
-def test_every_name_of_the_seed_can_be_imported_from_dataset() -> None:
+def test_every_name_of_the_original_can_be_imported_from_dataset() -> None:
     seed = "is_image_file BaseAugmentation AddGaussianNoise CustomAugmentation MaskLabels GenderLabels AgeLabels "
     seed += "MaskBaseDataset MaskSplitByProfileDataset TestDataset"
     for name in seed.split():
@@ -43,7 +43,7 @@ def test_every_name_of_the_seed_can_be_imported_from_dataset() -> None:
     assert all(hasattr(importlib.import_module("dataset"), name) for name in module.__all__)
 
 
-def test_a_dataset_answers_with_a_normalised_picture_and_its_class(faces: Faces) -> None:
+def test_a_dataset_answers_with_a_normalised_image_and_its_class(faces: Faces) -> None:
     data = MaskSplitByProfileDataset(faces())
     data.set_transform(BaseAugmentation(SIZE))
     image, label = data[8]
@@ -62,18 +62,18 @@ def test_two_data_sets_in_one_process_do_not_share_their_lists(faces: Faces) -> 
     assert (len(first), len(second)) == (42, 84)
 
 
-def test_by_profile_nobody_is_in_both_parts_and_every_picture_is_in_one(faces: Faces) -> None:
+def test_by_profile_nobody_is_in_both_parts_and_every_image_is_in_one(faces: Faces) -> None:
     data = MaskSplitByProfileDataset(faces(people=20))
     assert people_of(data, "train").isdisjoint(people_of(data, "val"))
     assert len(people_of(data, "val")) == 4
-    assert sorted([*data.rows("train"), *data.rows("val")]) == list(range(140))
+    assert sorted([*data.indices("train"), *data.indices("val")]) == list(range(140))
     assert not data.leaks_people
 
 
-def test_the_base_data_set_splits_pictures_and_says_that_people_leak(faces: Faces) -> None:
+def test_the_base_data_set_splits_images_and_says_that_people_leak(faces: Faces) -> None:
     data = MaskBaseDataset(faces(people=20))
     assert people_of(data, "train") & people_of(data, "val")
-    assert len(data.rows("val")) == 28
+    assert len(data.indices("val")) == 28
     assert data.leaks_people
 
 
@@ -94,13 +94,13 @@ def test_validation_is_never_augmented_and_training_is(faces: Faces) -> None:
     augmentation = StrongAugmentation(SIZE)
     data.set_transform(augmentation)
     train, val = data.split_dataset()
-    assert (len(train), len(val)) == (len(data.rows("train")), len(data.rows("val")))
+    assert (len(train), len(val)) == (len(data.indices("train")), len(data.indices("val")))
     plain = BaseAugmentation(SIZE)
-    for index, row in enumerate(data.rows("val")):
+    for index, row in enumerate(data.indices("val")):
         assert torch.equal(val[index][0], plain(data.samples.paths[row]))
         assert val[index][1] == data.samples.labels[row]
     assert not torch.equal(train[0][0], train[0][0])
-    assert train[0][1] == data.samples.labels[data.rows("train")[0]]
+    assert train[0][1] == data.samples.labels[data.indices("train")[0]]
 
 
 def test_validation_is_cropped_as_training_is(faces: Faces) -> None:
@@ -129,13 +129,15 @@ def test_classes_are_joined_and_taken_apart_as_in_the_seed() -> None:
 def test_denormalising_gives_the_pixels_back() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 12, 3), dtype=np.uint8)
     normalised = BaseAugmentation().normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    assert np.array_equal(MaskBaseDataset.denormalize_image(normalised, SEED_MEAN, SEED_STD), pixels)
-    assert np.array_equal(MaskBaseDataset.denormalize_image(normalised[0].numpy(), SEED_MEAN, SEED_STD), pixels[0])
-    beyond = MaskBaseDataset.denormalize_image(np.array([[[9.0, -9.0, 0.0]]]), SEED_MEAN, SEED_STD)
+    assert np.array_equal(MaskBaseDataset.denormalize_image(normalised, ORIGINAL_MEAN, ORIGINAL_STD), pixels)
+    assert np.array_equal(
+        MaskBaseDataset.denormalize_image(normalised[0].numpy(), ORIGINAL_MEAN, ORIGINAL_STD), pixels[0]
+    )
+    beyond = MaskBaseDataset.denormalize_image(np.array([[[9.0, -9.0, 0.0]]]), ORIGINAL_MEAN, ORIGINAL_STD)
     assert beyond.tolist() == [[[255, 0, 122]]]
 
 
-def test_a_picture_is_read_at_its_own_size_upright(faces: Faces) -> None:
+def test_an_image_is_read_at_its_own_size_upright(faces: Faces) -> None:
     data = MaskBaseDataset(faces(people=6))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -146,15 +148,15 @@ def test_a_picture_is_read_at_its_own_size_upright(faces: Faces) -> None:
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [3], [4, 0, 4]])
-def test_pixel_statistics_are_the_mean_and_deviation_over_all_pixels(rows: list[int]) -> None:
+def test_pixel_statistics_are_the_mean_and_deviation_over_all_pixels(indices: list[int]) -> None:
     pixels = np.random.default_rng(0).integers(0, [256, 128, 20], (5, 16, 12, 3)).astype(np.uint8)
-    mean, std = pixel_statistics(pixels, np.array(rows))
-    chosen = pixels[rows].reshape(-1, 3) / 255
+    mean, std = pixel_statistics(pixels, np.array(indices))
+    chosen = pixels[indices].reshape(-1, 3) / 255
     np.testing.assert_allclose(mean, chosen.mean(0), atol=1e-9)
     np.testing.assert_allclose(std, chosen.std(0), atol=1e-9)
 
 
-def test_pictures_of_one_colour_can_still_be_normalised() -> None:
+def test_images_of_one_colour_can_still_be_normalised() -> None:
     mean, std = pixel_statistics(np.full((2, 4, 4, 3), 77, np.uint8), np.arange(2))
     assert mean == pytest.approx((77 / 255,) * 3)
     assert std == pytest.approx((1 / 255,) * 3)
@@ -168,18 +170,18 @@ def test_the_test_data_set_prepares_as_training_does(faces: Faces) -> None:
     for index in (0, 20, 41):
         pixels = torch.from_numpy(training.prepare(data.samples.paths[index]).copy()).permute(2, 0, 1)
         assert torch.equal(test[index], training.normalize(pixels.unsqueeze(0))[0])
-        twin = v2.Normalize(SEED_MEAN, SEED_STD)(v2.ToDtype(torch.float32, scale=True)(pixels))
+        twin = v2.Normalize(ORIGINAL_MEAN, ORIGINAL_STD)(v2.ToDtype(torch.float32, scale=True)(pixels))
         torch.testing.assert_close(test[index], twin, rtol=0, atol=1e-5)
     assert next(iter(DataLoader(test, batch_size=4))).shape == (4, 3, *SIZE)
 
 
-def test_the_test_data_set_names_a_bad_picture(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
+def test_the_test_data_set_names_a_bad_image(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no image")
     with pytest.raises(ImageError, match=f"{tmp_path / 'a.jpg'}$"):
         TestDataset([tmp_path / "a.jpg"], SIZE)[0]
 
 
-def test_any_pictures_in_class_folders_make_a_data_set(faces: Faces, tmp_path: Path) -> None:
+def test_any_images_in_class_folders_make_a_data_set(faces: Faces, tmp_path: Path) -> None:
     faces(people=2, folder="classes/cat")
     faces(people=4, folder="classes/dog")
     data = create_dataset("ImageFolderDataset", tmp_path / "classes", val_ratio=0.5)
@@ -187,7 +189,7 @@ def test_any_pictures_in_class_folders_make_a_data_set(faces: Faces, tmp_path: P
     assert isinstance(data, ImageFolderDataset)
     assert data.scheme.classes == ("cat", "dog")
     assert not data.leaks_people
-    assert np.bincount(data.samples.labels[data.rows("val")]).tolist() == [7, 14]
+    assert np.bincount(data.samples.labels[data.indices("val")]).tolist() == [7, 14]
     assert data[0][0].shape == (3, *SIZE)
 
 

@@ -21,8 +21,8 @@ SCRIPT = Path(evaluation.__file__)
 Labels = NDArray[np.int64]
 
 
-def name_of(picture: int) -> str:
-    return f"{picture * 7919 % 100003:040x}.jpg"
+def name_of(image: int) -> str:
+    return f"{image * 7919 % 100003:040x}.jpg"
 
 
 def write_table(path: Path, rows: Mapping[str, Any], header: str = "ImageID,ans") -> Path:
@@ -56,10 +56,10 @@ def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
-def random_answers(pictures: int, seed: int = 0, right: float = 0.4) -> tuple[Labels, Labels]:
+def random_answers(images: int, seed: int = 0, right: float = 0.4) -> tuple[Labels, Labels]:
     generator = np.random.default_rng(seed)
-    truths, guesses = generator.integers(CLASSES, size=(2, pictures))
-    return truths, np.where(generator.random(pictures) < right, truths, guesses)
+    truths, guesses = generator.integers(CLASSES, size=(2, images))
+    return truths, np.where(generator.random(images) < right, truths, guesses)
 
 
 def values_of(report: dict[str, Any]) -> dict[str, float]:
@@ -72,11 +72,11 @@ def spread_of(report: dict[str, Any]) -> dict[str, Any]:
     return {name: metric["standard_deviation"] for name, metric in metrics.items() if name != "confusion_matrix"}
 
 
-# The seed's function
+# The original's function
 
 
 def test_rows_are_joined_by_id_and_never_by_position(case: Case) -> None:
-    """The seed gave 5.56 % to perfect answers in another order."""
+    """The original gave 5.56 % to perfect answers in another order."""
     case.write(range(CLASSES), range(CLASSES), seed=1)
     answers = json.loads(evaluation.evaluation(case.gt_dir, str(case.pred_dir)))
     assert answers["accuracy"]["value"] == answers["f1"]["value"] == "100.00%"
@@ -107,7 +107,7 @@ def test_evaluation_alone_writes_nothing(case: Case) -> None:
 # The verb
 
 
-def test_the_seeds_command_prints_the_json_and_a_line_and_leaves_a_report(case: Case) -> None:
+def test_the_originals_command_prints_the_json_and_a_line_and_leaves_a_report(case: Case) -> None:
     truths, answers = random_answers(300)
     case.write(truths, answers)
     environ = {"SM_GROUND_TRUTH_DIR": str(case.gt_dir), "SM_OUTPUT_DATA_DIR": str(case.pred_dir)}
@@ -238,10 +238,10 @@ def test_details_say_what_the_numbers_rest_on(case: Case) -> None:
     assert details["versions"]["numpy"] == np.__version__
 
 
-# Unanswered pictures
+# Unanswered images
 
 
-def test_an_unanswered_picture_is_wrong_and_costs_no_class_precision(
+def test_an_unanswered_image_is_wrong_and_costs_no_class_precision(
     case: Case, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truths, answers = random_answers(300)
@@ -273,12 +273,12 @@ def test_answers_that_are_all_empty_score_zero(case: Case) -> None:
 # The bootstrap
 
 
-def write_persons(case: Case, pictures: int, each: int) -> None:
-    persons = {name_of(index): f"{index // each:06}" for index in range(pictures)}
+def write_persons(case: Case, images: int, each: int) -> None:
+    persons = {name_of(index): f"{index // each:06}" for index in range(images)}
     write_table(case.gt_dir / "persons.csv", persons | {"of-training.jpg": "000999"}, "ImageID,id")
 
 
-def test_the_standard_deviation_over_pictures_is_the_binomial_one(case: Case) -> None:
+def test_the_standard_deviation_over_images_is_the_binomial_one(case: Case) -> None:
     truths, answers = random_answers(800)
     case.write(truths, answers)
     report = case.run("--bootstrap", "4000")
@@ -286,16 +286,16 @@ def test_the_standard_deviation_over_pictures_is_the_binomial_one(case: Case) ->
     assert spread_of(report)["accuracy"] == pytest.approx((accuracy * (1 - accuracy) / 800) ** 0.5, rel=0.05)
 
 
-def test_pictures_of_one_person_count_as_one_when_they_are_alike(case: Case) -> None:
-    """7 equal pictures of each of 100 persons say no more than 1 would: sqrt(7) times the deviation over pictures."""
+def test_images_of_one_person_count_as_one_when_they_are_alike(case: Case) -> None:
+    """7 equal images of each of 100 persons say no more than 1 would: sqrt(7) times the deviation over images."""
     truths, answers = (np.repeat(column, 7) for column in random_answers(100))
     case.write(truths, answers)
-    over_pictures = case.run("--bootstrap", "4000")
+    over_images = case.run("--bootstrap", "4000")
     write_persons(case, 700, 7)
     over_persons = case.run("--bootstrap", "4000")
     assert over_persons["details"]["resampled"] == "persons"
     assert over_persons["details"]["persons"] == 100
-    ratio = spread_of(over_persons)["accuracy"] / spread_of(over_pictures)["accuracy"]
+    ratio = spread_of(over_persons)["accuracy"] / spread_of(over_images)["accuracy"]
     assert ratio == pytest.approx(7**0.5, rel=0.07)
 
 
@@ -307,7 +307,7 @@ def test_every_standard_deviation_is_that_of_a_plain_loop(case: Case) -> None:
     generator = np.random.default_rng(3)
     f1, age = [], []
     for _ in range(50):
-        drawn = [person * 7 + picture for person in generator.integers(30, size=30) for picture in range(7)]
+        drawn = [person * 7 + image for person in generator.integers(30, size=30) for image in range(7)]
         f1.append(sklearn_metrics.f1_score(truths[drawn], answers[drawn], average="macro"))
         age.append(sklearn_metrics.accuracy_score(truths[drawn] % 3, answers[drawn] % 3))
     assert spread["macro_f1"] == pytest.approx(np.std(f1, ddof=1))
@@ -328,8 +328,8 @@ def test_the_seed_alone_decides_the_standard_deviation(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("pictures", "resamples"), [(20, "0"), (20, "1"), (1, "100")])
-def test_without_a_bootstrap_the_standard_deviation_is_the_text_nan(case: Case, pictures: int, resamples: str) -> None:
-    case.write(*random_answers(pictures))
+def test_without_a_bootstrap_the_standard_deviation_is_the_text_nan(case: Case, images: int, resamples: str) -> None:
+    case.write(*random_answers(images))
     report = case.run("--bootstrap", resamples)
     assert set(spread_of(report).values()) == {"NaN"}
     assert report["details"]["resampled"] is None
@@ -355,10 +355,10 @@ def test_a_named_persons_file_overrules_what_lies_beside_gt_csv(case: Case, tmp_
     assert case.run()["details"]["persons"] == 2
 
 
-def test_a_picture_without_a_person_is_refused(case: Case) -> None:
+def test_an_image_without_a_person_is_refused(case: Case) -> None:
     case.write([0, 1, 2], [0, 1, 2])
     write_table(case.gt_dir / "persons.csv", {name_of(0): "a", name_of(1): ""}, "ImageID,id")
-    with pytest.raises(DataError, match=rf"names no person for 2 pictures \({name_of(1)}, {name_of(2)}\)"):
+    with pytest.raises(DataError, match=rf"names no person for 2 images \({name_of(1)}, {name_of(2)}\)"):
         case.run()
     with pytest.raises(DataError, match=r"there is no who\.csv, expected columns ImageID and person or id"):
         case.run("--persons", "who.csv")
@@ -448,20 +448,20 @@ def breaking(name: str) -> Callable[[Case], object]:
         ("no output.csv", "there is no output.csv, expected columns ImageID and ans: {out}/output.csv"),
         ("empty folder", "SM_GROUND_TRUTH_DIR is empty, expected gt.csv: {gt}"),
         ("empty file", "gt.csv starts with '', expected ImageID and ans: {gt}/gt.csv"),
-        ("only a header", "output.csv has no rows, expected one for each picture: {out}/output.csv"),
+        ("only a header", "output.csv has no rows, expected one for each image: {out}/output.csv"),
         ("other columns", "output.csv starts with 'image,label', expected ImageID and ans: {out}/output.csv"),
         ("no ans", "gt.csv starts with 'ImageID,label', expected ImageID and ans: {gt}/gt.csv"),
         (
             "missing",
-            f"output.csv has no row for 2 pictures ({name_of(1)}, {name_of(2)}), "
+            f"output.csv has no row for 2 images ({name_of(1)}, {name_of(2)}), "
             "expected all that gt.csv lists: {out}/output.csv",
         ),
         (
             "unknown",
-            "output.csv has rows for 4 pictures (0.jpg, 1.jpg, 2.jpg, ...), "
+            "output.csv has rows for 4 images (0.jpg, 1.jpg, 2.jpg, ...), "
             "expected only what gt.csv lists: {out}/output.csv",
         ),
-        ("twice", "output.csv has several rows for 1 picture (a.jpg), expected one for each: {out}/output.csv"),
+        ("twice", "output.csv has several rows for 1 image (a.jpg), expected one for each: {out}/output.csv"),
         ("cut off", "row 2 of output.csv does not fill the 2 columns of its header: {out}/output.csv"),
         ("too wide", "row 1 of output.csv does not fill the 2 columns of its header: {out}/output.csv"),
         ("no id", "row 1 of output.csv does not fill the 2 columns of its header: {out}/output.csv"),

@@ -1,4 +1,4 @@
-"""Every row gets its own answer or none, in the order asked for, and the model alone decides how pictures are read."""
+"""Every row gets its own answer or none, in the order asked for, and the model alone decides how images are read."""
 
 import errno
 import os
@@ -81,7 +81,7 @@ def test_pixels_are_prepared_as_training_prepares_them(
     assert (table["ans"] == expected.argmax(1)).all()
 
 
-def test_a_bad_picture_keeps_its_row_and_never_gets_a_neighbours_answer(
+def test_a_bad_image_keeps_its_row_and_never_gets_a_neighbours_answer(
     eval_folder: EvalFolder, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, _ = eval_folder(10)
@@ -102,31 +102,31 @@ def test_a_bad_picture_keeps_its_row_and_never_gets_a_neighbours_answer(
     assert all(names[index] in said for index in (2, 5, 7))
 
 
-def test_a_bad_picture_can_stop_everything(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
+def test_a_bad_image_can_stop_everything(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
     data, _ = eval_folder(4)
     next((data / "images").iterdir()).write_bytes(b"junk")
-    with pytest.raises(DataError, match="1 of 4 pictures"):
+    with pytest.raises(DataError, match="1 of 4 images"):
         inference(data, model_dir, tmp_path / "output", replace(QUICK, on_bad_image="error"))
     assert list((tmp_path / "output").iterdir()) == []
 
 
-def test_a_folder_without_any_usable_picture_is_an_error(
+def test_a_folder_without_any_usable_image_is_an_error(
     eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
 ) -> None:
     data, _ = eval_folder(3)
     for path in (data / "images").iterdir():
         path.write_bytes(b"junk")
-    with pytest.raises(DataError, match="none of the 3 pictures"):
+    with pytest.raises(DataError, match="none of the 3 images"):
         inference(data, model_dir, tmp_path / "output", QUICK)
     assert list((tmp_path / "output").iterdir()) == []
 
 
-def test_without_info_csv_every_picture_of_the_folder_is_labelled(
+def test_without_info_csv_every_image_of_the_folder_is_labelled(
     eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
 ) -> None:
     data, _ = eval_folder(5)
     (data / "info.csv").unlink()
-    (data / "notes.txt").write_text("no picture")
+    (data / "notes.txt").write_text("no image")
     table = answers(inference(data, model_dir, tmp_path / "output", QUICK))
     assert list(table["ImageID"]) == sorted(f"images/{path.name}" for path in (data / "images").iterdir())
 
@@ -180,8 +180,8 @@ def test_a_job_that_was_stopped_goes_on_and_leaves_the_same_bytes(
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["output.csv"]
 
 
-@pytest.mark.parametrize("change", ["model", "picture", "batch_size"])
-def test_answers_of_another_model_other_pictures_or_other_batches_are_not_taken_over(
+@pytest.mark.parametrize("change", ["model", "image", "batch_size"])
+def test_answers_of_another_model_other_images_or_other_batches_are_not_taken_over(
     eval_folder: EvalFolder,
     model_dir: Path,
     tmp_path: Path,
@@ -197,7 +197,7 @@ def test_answers_of_another_model_other_pictures_or_other_batches_are_not_taken_
     if change == "model":
         description = load(model_dir)[1]
         publish(model_dir, description.build().state_dict(), description)
-    elif change == "picture":
+    elif change == "image":
         victim = data / "images" / answers(data / "info.csv")["ImageID"][0]
         victim.write_bytes(victim.read_bytes() + b"0")
     config = replace(QUICK, batch_size=4 if change == "batch_size" else 8)
@@ -259,7 +259,7 @@ def test_without_memory_for_a_batch_the_answers_are_the_same_from_halves(
     monkeypatch.setattr(TinyModel, "forward", small)
     assert inference(data, model_dir, tmp_path / "output", QUICK).read_bytes() == whole
     said = capsys.readouterr().err.splitlines()
-    assert [line.split("with ")[1][:10] for line in said if "no memory" in line] == ["4 pictures", "2 pictures"]
+    assert [line.split("with ")[1][:10] for line in said if "no memory" in line] == ["4 images", "2 images"]
 
 
 def test_load_model_checks_the_number_of_classes(model_dir: Path) -> None:
@@ -268,7 +268,7 @@ def test_load_model_checks_the_number_of_classes(model_dir: Path) -> None:
         load_model(model_dir, 3)
 
 
-def test_the_command_of_the_seed_runs_verbatim_and_reads_an_archive(
+def test_the_command_of_the_original_runs_verbatim_and_reads_an_archive(
     eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
 ) -> None:
     data, _ = eval_folder(6)

@@ -1,4 +1,4 @@
-"""Class numbers mean the same as in the seed, and go there and back."""
+"""Class numbers mean the same as in the original, and go there and back."""
 
 from itertools import product
 

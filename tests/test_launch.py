@@ -37,7 +37,7 @@ class Started(Exception):
 
 @pytest.fixture
 def opt_ml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A training job's tree with one picture, in the place of /opt/ml; sagemaker_training reads it anew."""
+    """A training job's tree with one image, in the place of /opt/ml; sagemaker_training reads it anew."""
     base = tmp_path / "opt_ml"
     (base / "input" / "config").mkdir(parents=True)
     (base / "input" / "data" / "train").mkdir(parents=True)

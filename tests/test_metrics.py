@@ -118,7 +118,7 @@ def test_every_class_is_scored_as_by_scikit_learn(
 
 
 def test_classes_that_do_not_occur_cost_nothing() -> None:
-    """The seed gave 0.5 to perfect answers when only 9 of 18 classes occurred."""
+    """The original gave 0.5 to perfect answers when only 9 of 18 classes occurred."""
     labels = np.arange(9)
     assert metrics.scores(count(labels, labels), MASKED_FACES)["f1"] == 1.0
 

@@ -1,4 +1,4 @@
-"""Networks: the seed's to the last weight, a small one, all of torchvision, and a head made of tasks."""
+"""Networks: the original's to the last weight, a small one, all of torchvision, and a head made of tasks."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def seed_model(num_classes: int) -> nn.Sequential:
-    """The seed's network, written out."""
+    """The original's network, written out."""
     return nn.Sequential(
         *(nn.Conv2d(3, 32, kernel_size=7, stride=1), nn.ReLU()),
         *(nn.Conv2d(32, 64, kernel_size=3, stride=1), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Dropout(0.25)),
@@ -74,7 +74,7 @@ def test_base_model_has_the_parameters_and_keys_of_the_seed() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-def test_base_model_computes_what_the_seed_computes(training: bool) -> None:
+def test_base_model_computes_what_the_original_computes(training: bool) -> None:
     model, twin = BaseModel(18).train(training), seed_model(18).train(training)
     twin.load_state_dict(dict(zip(twin.state_dict(), model.state_dict().values(), strict=True)))
     images = torch.randn(3, 3, 64, 48)
@@ -90,7 +90,7 @@ def test_tiny_model_is_small() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (31, 17), (128, 96)])
-def test_tiny_model_takes_pictures_of_any_size(size: tuple[int, int]) -> None:
+def test_tiny_model_takes_images_of_any_size(size: tuple[int, int]) -> None:
     model = create_model("TinyModel", MASKED_FACES, size=size)
     assert model(torch.randn(2, 3, *size)).shape == (2, 18)
 
@@ -116,7 +116,7 @@ def test_tiny_model_learns_a_batch_by_heart() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_of_torchvision_gives_one_logit_per_class(family: str) -> None:
     size = (224, 224) if family in SQUARE_ONLY else (128, 96)
-    model = create_model(FAMILIES[family], MASKED_FACES, size=size)  # lets one picture through, on the meta device
+    model = create_model(FAMILIES[family], MASKED_FACES, size=size)  # lets one image through, on the meta device
     assert isinstance(model, MyModel)
     assert model.training
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
@@ -168,9 +168,9 @@ def test_an_unknown_model_names_the_nearest(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "size"), [("BaseModel", (8, 8)), ("alexnet", (32, 32)), ("vgg11", (16, 128)), ("inception_v3", (64, 64))]
 )
-def test_pictures_too_small_for_a_model_are_refused(name: str, size: tuple[int, int]) -> None:
+def test_images_too_small_for_a_model_are_refused(name: str, size: tuple[int, int]) -> None:
     shown = f"{size[0]} x {size[1]} pixels"
-    with pytest.raises(ConfigError, match=f"^model '{name}' cannot take pictures of {shown}; try a larger --resize$"):
+    with pytest.raises(ConfigError, match=f"^model '{name}' cannot take images of {shown}; try a larger --resize$"):
         create_model(name, MASKED_FACES, size=size)
 
 
@@ -184,16 +184,14 @@ def test_pictures_too_small_for_a_model_are_refused(name: str, size: tuple[int, 
         ("maxvit_t", (256, 256), 224, 448),
     ],
 )
-def test_models_for_square_pictures_name_a_size_they_take(
-    name: str, size: tuple[int, int], unit: int, side: int
-) -> None:
-    sentence = f"square pictures whose side is a multiple of {unit} pixels, got {size[0]} x {size[1]} pixels; "
+def test_models_for_square_images_name_a_size_they_take(name: str, size: tuple[int, int], unit: int, side: int) -> None:
+    sentence = f"square images whose side is a multiple of {unit} pixels, got {size[0]} x {size[1]} pixels; "
     with pytest.raises(ConfigError, match=f"^model '{name}' takes {sentence}try --resize {side} {side}$"):
         create_model(name, MASKED_FACES, size=size)
 
 
 @pytest.mark.parametrize(("name", "side"), [("vit_b_32", 64), ("maxvit_t", 448)])
-def test_models_for_square_pictures_take_the_sizes_they_name(name: str, side: int) -> None:
+def test_models_for_square_images_take_the_sizes_they_name(name: str, side: int) -> None:
     assert create_model(name, MASKED_FACES, size=(side, side)).training
 
 
@@ -248,7 +246,7 @@ def test_networks_of_ours_do_not_pay_for_torchvision() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_an_old_state_dict_of_the_seed_loads(prefix: str) -> None:
+def test_an_old_state_dict_of_the_original_loads(prefix: str) -> None:
     model, old = BaseModel(18), BaseModel(18).state_dict()
     load_state(model, {prefix + key: tensor for key, tensor in old.items()})
     assert all(torch.equal(tensor, old[key]) for key, tensor in model.state_dict().items())

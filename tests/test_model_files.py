@@ -115,7 +115,7 @@ def test_weights_that_are_not_finite_are_refused_whoever_wrote_them(published: P
         load(published)
 
 
-def test_a_crop_larger_than_any_picture_is_no_mistake(tmp_path: Path) -> None:
+def test_a_crop_larger_than_any_image_is_no_mistake(tmp_path: Path) -> None:
     described = replace(DESCRIBED, preparation=Preparation((64, 48), (5000, 5000)))
     publish(tmp_path / "wide", described.build().state_dict(), described)
     assert load(tmp_path / "wide")[1] == described
@@ -215,7 +215,7 @@ def test_a_doubled_member_and_a_broken_archive_are_refused(published: Path, tmp_
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_an_old_best_pth_of_the_seed_loads(tmp_path: Path, prefix: str) -> None:
+def test_an_old_best_pth_of_the_original_loads(tmp_path: Path, prefix: str) -> None:
     expected = BaseModel(18)
     (tmp_path / "exp").mkdir()
     torch.save({prefix + name: value for name, value in expected.state_dict().items()}, tmp_path / "exp" / LEGACY)

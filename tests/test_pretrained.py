@@ -65,14 +65,12 @@ def test_weights_for_another_number_of_classes_are_named_so() -> None:
     assert fits(model, before, but="none"), "nothing is half loaded"
 
 
-def test_weights_of_another_width_or_picture_size_are_named_so() -> None:
-    with pytest.raises(
-        ModelError, match=r"of another width or picture size: stem.0.weight is \(16, 3, 3, 3\), expected"
-    ):
+def test_weights_of_another_width_or_image_size_are_named_so() -> None:
+    with pytest.raises(ModelError, match=r"of another width or image size: stem.0.weight is \(16, 3, 3, 3\), expected"):
         load_state(TinyModel(18), TinyModel(18, width=16).state_dict())
     small, large = (create_model("vit_b_32", THREE, size=(side, side)) for side in (32, 64))
     with pytest.raises(
-        ModelError, match=r"picture size: backbone.encoder.pos_embedding is \(1, 5, 768\), expected \(1, 2"
+        ModelError, match=r"image size: backbone.encoder.pos_embedding is \(1, 5, 768\), expected \(1, 2"
     ):
         load_state(small, large.state_dict())
 
@@ -165,7 +163,7 @@ def test_old_densenet_names_are_understood(tmp_path: Path) -> None:
     assert fits(model, state, "backbone.", but="classifier.")
 
 
-def test_positions_of_a_vision_transformer_are_stretched_to_the_picture(tmp_path: Path) -> None:
+def test_positions_of_a_vision_transformer_are_stretched_to_the_image(tmp_path: Path) -> None:
     state = imagenet("vit_b_32")  # 7 x 7 patches
     state["encoder.pos_embedding"] = torch.arange(50.0).view(1, 50, 1).expand(1, 50, 768).contiguous()
     torch.save(state, tmp_path / "vit.pth")

@@ -1,4 +1,4 @@
-"""What a run ends with depends on its data and its seed, and on nothing about how pictures come to the model."""
+"""What a run ends with depends on its data and its seed, and on nothing about how images come to the model."""
 
 import os
 import signal
@@ -39,12 +39,12 @@ Weights = dict[str, torch.Tensor]
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "write_report", lambda folder, **parts: folder / "report.html")
-    monkeypatch.setattr(Run, "_show_pictures", lambda run, predictions, loader: None)
+    monkeypatch.setattr(Run, "_show_images", lambda run, predictions, loader: None)
 
 
 @pytest.fixture
 def run(faces: Faces, tmp_path: Path) -> Callable[..., tuple[Weights, bytes]]:
-    """Train on the same pictures under other circumstances; returns the weights and metrics.jsonl."""
+    """Train on the same images under other circumstances; returns the weights and metrics.jsonl."""
     folder = faces(12)
 
     def run(store_dir: Path | None = None, **changes: object) -> tuple[Weights, bytes]:
@@ -63,7 +63,7 @@ def assert_same(first: tuple[Weights, bytes], second: tuple[Weights, bytes]) -> 
         assert torch.equal(tensor, second[0][name]), name
 
 
-def test_training_ends_with_the_same_bits_however_its_pictures_were_decoded_and_kept(
+def test_training_ends_with_the_same_bits_however_its_images_were_decoded_and_kept(
     run: Callable[..., tuple[Weights, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run()
@@ -76,15 +76,15 @@ def test_training_ends_with_the_same_bits_however_its_pictures_were_decoded_and_
     assert_same(expected, run(store_dir=tmp_path / "store"))
 
 
-def test_training_begins_before_the_last_picture_is_decoded(
+def test_training_begins_before_the_last_image_is_decoded(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete = []
-    step = verb.Learner.step
+    step = verb.Trainer.step
 
-    def spy(learner: verb.Learner, *arguments: object) -> object:
+    def spy(trainer: verb.Trainer, *arguments: object) -> object:
         complete.append(found[0].store._decoding.complete)
-        return step(learner, *arguments)  # type: ignore[arg-type]
+        return step(trainer, *arguments)  # type: ignore[arg-type]
 
     found: list[Data] = []
 
@@ -93,25 +93,25 @@ def test_training_begins_before_the_last_picture_is_decoded(
         return found[0]
 
     monkeypatch.setattr(verb, "read_data", read)
-    monkeypatch.setattr(verb.Learner, "step", spy)
+    monkeypatch.setattr(verb.Trainer, "step", spy)
     config = replace(QUICK, epochs=1, batch_size=2)
     train(faces(36, size=(480, 640)), tmp_path / "model", config, output_dir=tmp_path)
     assert not complete[0]
 
 
-def test_a_picture_that_only_the_end_of_the_first_epoch_would_need_is_not_passed_over(
+def test_an_image_that_only_the_end_of_the_first_epoch_would_need_is_not_passed_over(
     faces: Faces, tmp_path: Path
 ) -> None:
     root = faces(12)
     for path in sorted(root.rglob("*.jpg"))[-7:]:
         path.write_bytes(b"text")
     config = replace(QUICK, epochs=1, batch_size=50)
-    with pytest.raises(module.DataError, match="7 of 84 pictures cannot be used"):
+    with pytest.raises(module.DataError, match="7 of 84 images cannot be used"):
         train(root, tmp_path / "model", config, output_dir=tmp_path)
     assert not (tmp_path / "model").exists()
 
 
-def test_ten_thousand_pictures_that_do_not_fit_into_their_share_of_memory_train(
+def test_ten_thousand_images_that_do_not_fit_into_their_share_of_memory_train(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same few files under many names: what is tested is the room that their pixels take."""
@@ -124,13 +124,13 @@ def test_ten_thousand_pictures_that_do_not_fit_into_their_share_of_memory_train(
         for path in profile.iterdir():
             os.link(path, copy / path.name)
     config = replace(QUICK, epochs=1, batch_size=500, augmentation="BaseAugmentation")
-    monkeypatch.setattr(store, "free_memory_bytes", lambda: 40_000_000)  # half of it is less than 10,003 pictures
+    monkeypatch.setattr(store, "free_memory_bytes", lambda: 40_000_000)  # half of it is less than 10,003 images
     assert isinstance(read_data(root, config).store.pixels, np.memmap)
     found = train(root, tmp_path / "model", config, output_dir=tmp_path)
     assert found["mask_accuracy"] > 0.5
 
 
-def test_a_signal_that_comes_while_pictures_are_decoded_ends_the_job_at_once(faces: Faces, tmp_path: Path) -> None:
+def test_a_signal_that_comes_while_images_are_decoded_ends_the_job_at_once(faces: Faces, tmp_path: Path) -> None:
     faces()
     program = (
         "import os, sys; sys.path.insert(0, sys.argv.pop()); from data import decoding\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from support.serving import Reply, Running, picture, publish_model, running, server_command
+from support.serving import Reply, Running, encoded_image, publish_model, running, server_command
 
-GOOD = picture(1)
+GOOD = encoded_image(1)
 RECEIVE_SECONDS = 1.0
 
 
@@ -405,11 +405,11 @@ import json, sys
 looked_up = []
 sys.addaudithook(lambda event, details: looked_up.append(details) if event == "pickle.find_class" else None)
 sys.path[:0] = json.loads(sys.argv[1])
-from support.serving import InProcess, picture
+from support.serving import InProcess, encoded_image
 from server.settings import ServeConfig
 from pathlib import Path
 with InProcess(ServeConfig(model_dir=Path(sys.argv[2]), device="cpu")) as server:
-    assert server.until_ready().post(picture(1)).status == 200
+    assert server.until_ready().post(encoded_image(1)).status == 200
 assert not looked_up, looked_up
 import pickle
 pickle.loads(pickle.dumps(Path("x")))

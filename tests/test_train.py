@@ -20,7 +20,7 @@ from model_files import load
 from runtime.errors import CheckpointError, DataError, TrainingError
 from runtime.process import StopRequest
 from train import Run, seed_everything, train
-from training.trainer import Learner
+from training.trainer import Trainer
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = TrainConfig(
@@ -48,7 +48,7 @@ class StopAfter(StopRequest):
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than training here; one test, and those of write.py, look at the report."""
     monkeypatch.setattr(verb, "write_report", lambda folder, **parts: folder / "report.html")
-    monkeypatch.setattr(Run, "_show_pictures", lambda run, predictions, loader: None)
+    monkeypatch.setattr(Run, "_show_images", lambda run, predictions, loader: None)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -147,13 +147,13 @@ def test_early_stopping_ends_a_run_that_gets_no_better(faces: Faces, tmp_path: P
 def test_a_loss_that_is_not_finite_stops_the_run_and_publishes_nothing(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Learner.step
+    step = Trainer.step
 
-    def poisoned(self: Learner, batch: object, epoch: int, steps_done: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def poisoned(self: Trainer, batch: object, epoch: int, steps_done: int) -> tuple[torch.Tensor, torch.Tensor]:
         loss, predicted = step(self, batch, epoch, steps_done)  # type: ignore[arg-type]
         return (loss * float("nan") if steps_done == 1 else loss), predicted
 
-    monkeypatch.setattr(Learner, "step", poisoned)
+    monkeypatch.setattr(Trainer, "step", poisoned)
     with pytest.raises(TrainingError, match="at step 2, in epoch 1"):
         train(faces(), tmp_path / "model", QUICK, output_dir=tmp_path / "output")
     assert not (tmp_path / "model").exists()
@@ -165,7 +165,7 @@ def test_a_run_without_memory_for_its_batches_ends_as_one_that_planned_for_it(
 ) -> None:
     data, forward = faces(), BaseModel.forward
     config = replace(QUICK, model="BaseModel", valid_batch_size=4)
-    train(data, tmp_path / "planned", replace(config, accumulate=4), output_dir=tmp_path / "output")
+    train(data, tmp_path / "planned", replace(config, parts=4), output_dir=tmp_path / "output")
 
     def limited(self: BaseModel, images: torch.Tensor) -> torch.Tensor:
         if len(images) > 4:
@@ -175,7 +175,7 @@ def test_a_run_without_memory_for_its_batches_ends_as_one_that_planned_for_it(
     monkeypatch.setattr(BaseModel, "forward", limited)
     places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     train(data, tmp_path / "surprised", config, stop=StopAfter(3), **places)
-    assert capsys.readouterr().err.count("no memory") == 2, "16 pictures, 8, 4; and not again"
+    assert capsys.readouterr().err.count("no memory") == 2, "16 images, 8, 4; and not again"
     train(data, tmp_path / "surprised", config, **places)
     assert "no memory" not in capsys.readouterr().err, "the resumed run knows"
     assert same(weights(tmp_path / "planned"), weights(tmp_path / "surprised"))
@@ -190,11 +190,11 @@ def test_a_learning_rate_far_too_high_ends_in_a_sentence(faces: Faces, tmp_path:
 
 
 @pytest.mark.usefixtures("without_report")
-def test_bad_pictures_stop_the_run_or_are_left_out(faces: Faces, tmp_path: Path) -> None:
+def test_bad_images_stop_the_run_or_are_left_out(faces: Faces, tmp_path: Path) -> None:
     data = faces(24)
     victim = next(data.iterdir()) / "mask1.jpg"
     victim.write_bytes(victim.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"1 of 168 pictures cannot be used.*mask1\.jpg"):
+    with pytest.raises(DataError, match=r"1 of 168 images cannot be used.*mask1\.jpg"):
         train(data, tmp_path / "model", QUICK, output_dir=tmp_path / "output")
     config = replace(QUICK, on_bad_image="skip", epochs=1)
     train(data, tmp_path / "model", config, output_dir=tmp_path / "output")
@@ -203,20 +203,20 @@ def test_bad_pictures_stop_the_run_or_are_left_out(faces: Faces, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("without_report")
-def test_every_picture_of_a_small_validation_set_counts(faces: Faces, tmp_path: Path) -> None:
+def test_every_image_of_a_small_validation_set_counts(faces: Faces, tmp_path: Path) -> None:
     train(faces(6), tmp_path / "model", replace(QUICK, val_ratio=0.34, epochs=1), output_dir=tmp_path / "output")
     table = pd.read_csv(tmp_path / "output/exp/split.csv")
     assert (table["split"] == "val").sum() == 14
 
 
 @pytest.mark.usefixtures("without_report")
-def test_other_folders_of_pictures_train_too(faces: Faces, tmp_path: Path) -> None:
+def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None:
     profiles = faces(12)
-    for index, picture in enumerate(sorted(profiles.rglob("*.jpg"))):
-        kind = "covered" if picture.stem.startswith("mask") else "bare"
+    for index, image in enumerate(sorted(profiles.rglob("*.jpg"))):
+        kind = "covered" if image.stem.startswith("mask") else "bare"
         target = tmp_path / "animals" / kind / f"{index}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
-        picture.rename(target)
+        image.rename(target)
     config = replace(QUICK, dataset="ImageFolderDataset", val_ratio=0.2)
     train(tmp_path / "animals", tmp_path / "model", config, output_dir=tmp_path / "output")
     assert load(tmp_path / "model")[1].scheme.classes == ("bare", "covered")
@@ -226,7 +226,7 @@ def test_other_folders_of_pictures_train_too(faces: Faces, tmp_path: Path) -> No
     "changes",
     [
         {"criterion": "focal", "criterion_args": {"gamma": 1.5}, "class_weights": "balanced", "sampler": "balanced"},
-        {"criterion": "f1", "clip_norm": 1.0, "accumulate": 4, "schedule": "cosine", "warmup_epochs": 0.5},
+        {"criterion": "f1", "clip_norm": 1.0, "parts": 4, "schedule": "cosine", "warmup_epochs": 0.5},
         {"criterion": "label_smoothing", "statistics": "dataset", "precision": "bf16", "metric": "accuracy"},
         {"dataset": "MaskBaseDataset", "statistics": "imagenet", "schedule": "constant", "fold": "2/3"},
         {"mixup": 0.2, "cutmix": 1.0, "cutmix_shape": "strip", "optimizer": "RMSprop", "deterministic": False},
@@ -264,7 +264,7 @@ def test_kernels_whose_sums_come_in_any_order_are_left_out(deterministic: bool) 
         seed_everything(7)
 
 
-def test_the_names_of_the_seed_are_here() -> None:
+def test_the_names_of_the_original_are_here() -> None:
     for name in ("seed_everything", "get_lr", "grid_image", "increment_path", "train"):
         assert callable(getattr(verb, name))
 
@@ -278,7 +278,7 @@ def command(arguments: list[str], **environ: str) -> subprocess.CompletedProcess
 SMALL = ["--epochs", "1", "--batch_size", "16", "--resize", "32", "24", "--val_ratio", "0.5"]
 
 
-def test_the_command_of_the_seed_runs_verbatim(faces: Faces, tmp_path: Path) -> None:
+def test_the_command_of_the_original_runs_verbatim(faces: Faces, tmp_path: Path) -> None:
     faces()
     done = command(
         SMALL,

@@ -26,14 +26,14 @@ from config import InferenceConfig
 from inference import inference
 from labels import LabelScheme
 from runtime.errors import DataError
-from support.serving import ROOT, picture, publish_model
+from support.serving import ROOT, encoded_image, publish_model
 from transform import TransformConfig, transform
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
 
 
 class Container:
-    """Somebody's container: answers a picture with its size as the class, and remembers what it was asked."""
+    """Somebody's container: answers an image with its size as the class, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.proposal: dict[str, Any] | None = {"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 6}
@@ -263,7 +263,7 @@ def test_only_what_has_changed_is_sent_again(config: TransformConfig, container:
     assert container.sizes == {3: 1, 5: 1, 6: 1}
 
 
-def test_a_picture_without_a_class_is_asked_for_again(config: TransformConfig, container: Container) -> None:
+def test_an_image_without_a_class_is_asked_for_again(config: TransformConfig, container: Container) -> None:
     answer = container.answer
     bad = {"prediction": None, "error": {"code": "x", "message": "it is none"}}
     container.answer = lambda size: bad if size == 3 else answer(size)
@@ -303,7 +303,7 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     data, _ = eval_folder(24)
     table = pd.read_csv(data / "info.csv", dtype=str).assign(camera="007", note='a, "b"', empty="")
     names = list(table["ImageID"])
-    (data / "images" / names[3]).write_bytes(b"no picture")
+    (data / "images" / names[3]).write_bytes(b"no image")
     (data / "images" / names[5]).unlink()
     (data / "images" / "deep").mkdir()
     (data / "images" / names[7]).rename(data / "images" / "deep" / names[7])
@@ -319,8 +319,8 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     assert len(outs(config)) == 24
     assert json.loads(outs(config)["more.txt.out"])["error"]["code"] == "undecodable_image"
     said = capfd.readouterr()
-    assert f"no answer: cannot be read as a picture (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in said.err
-    assert f"no answer: there is no such picture: {data / 'images' / names[5]}" in said.err
+    assert f"no answer: cannot be read as an image (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in said.err
+    assert f"no answer: there is no such image: {data / 'images' / names[5]}" in said.err
     assert "images_per_second=" in said.out
 
 
@@ -342,11 +342,11 @@ def test_on_a_terminal_without_info_csv_and_as_a_command(eval_folder: EvalFolder
     assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
 
 
-def test_without_a_single_picture_that_can_be_used_there_is_no_table(
+def test_without_a_single_image_that_can_be_used_there_is_no_table(
     config: TransformConfig, container: Container
 ) -> None:
     container.answer = lambda size: {"prediction": None, "error": {"code": "x", "message": "it is none"}}
-    with pytest.raises(DataError, match=r"none of the 9 pictures can be used: it is none: deep/er/9\.jpg"):
+    with pytest.raises(DataError, match=r"none of the 9 images can be used: it is none: deep/er/9\.jpg"):
         transform(config)
     assert not (config.output_dir / "output.csv").exists()
 
@@ -410,8 +410,8 @@ def test_sigterm_ends_the_job_and_its_server(eval_folder: EvalFolder, tmp_path: 
     assert len(outs(config)) < 500
 
 
-def test_a_picture_of_any_kind_is_posted_as_it_lies(config: TransformConfig, container: Container) -> None:
-    body = picture(1, "PNG")
+def test_an_image_of_any_kind_is_posted_as_it_lies(config: TransformConfig, container: Container) -> None:
+    body = encoded_image(1, "PNG")
     (config.data_dir / "images" / "1.jpg").write_bytes(body)
     transform(config)
     assert container.sizes[len(body)] == 1

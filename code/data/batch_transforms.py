@@ -2,7 +2,7 @@
 
 The generator lives on the CPU and a handful of numbers per sample travel to the device, so every device makes the same
 change. Colour is one matrix per sample and geometry one sampling grid, so each costs one pass over the batch. On a CPU
-the batch goes through eight pictures at a time, which stay in the cache from one pass to the next.
+the batch goes through eight images at a time, which stay in the cache from one pass to the next.
 """
 
 import math
@@ -22,7 +22,7 @@ from runtime.process import cpu_count
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision convert to grey
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-_BLOCK = 8  # pictures
+_BLOCK = 8  # images
 _NORMAL = torch.special.ndtri((torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)).float().numpy()
 
 
@@ -95,7 +95,7 @@ def color_matrix(
     """One random colour change per sample, as a matrix (batch, 3, 3) and a bias (batch, 3) on the 0..1 scale.
 
     All four of ColorJitter's changes are affine in the colour of a pixel, so together they are one matrix: brightness
-    scales, contrast pulls to the mean grey of the picture, saturation to the grey of the pixel, hue turns around grey.
+    scales, contrast pulls to the mean grey of the image, saturation to the grey of the pixel, hue turns around grey.
     """
     count, device = len(pixels), pixels.device
     bright, contrasts, saturate = (
@@ -137,7 +137,7 @@ def affine_matrix(
     """One random flip, rotation, zoom, shift and crop per sample: (count, 2, 3), from output to input places in -1..1.
 
     What is rotated, zoomed and shifted is then cropped to a random part of at least `1 - crop` of its area, whose ratio
-    of width to height is 3/4 to 4/3 of the picture's own, and brought to full size (torchvision's RandomResizedCrop,
+    of width to height is 3/4 to 4/3 of the image's own, and brought to full size (torchvision's RandomResizedCrop,
     but a part that would stick out is narrowed instead of drawn again).
     """
     height, width = size
@@ -183,7 +183,7 @@ def warp(pixels: Tensor, matrix: Tensor) -> Tensor:
 
 
 def random_erase(images: Tensor, chance: float, generator: torch.Generator) -> Tensor:
-    """Blank a patch of 2 to 20 percent of some pictures of a normalised batch with the mean colour, in place."""
+    """Blank a patch of 2 to 20 percent of some images of a normalised batch with the mean colour, in place."""
     count, _, height, width = images.shape
     hit = torch.rand(count, generator=generator) < chance
     area = uniform(count, 0.02, 0.2, generator)
@@ -238,7 +238,7 @@ def _beta(alpha: float, generator: torch.Generator) -> float:
 
 
 def _patch(height: int, width: int, area: float, shape: str, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """A patch of about `area` of the picture around a random centre, cut off at the edges: top, left, bottom, right."""
+    """A patch of about `area` of the image around a random centre, cut off at the edges: top, left, bottom, right."""
     down, across = torch.rand(2, generator=generator).tolist()
     if shape == "strip":
         left = round(across * (width - round(area * width)))

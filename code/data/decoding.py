@@ -1,4 +1,4 @@
-"""Threads that decode pictures into the rows of an array, in the order in which training asks for them. No torch.
+"""Threads that decode images into the rows of an array, in the order in which training asks for them. No torch.
 
 Pillow releases the interpreter while it decodes, so threads are enough: no worker processes, no /dev/shm. What a row
 holds depends on its file and the preparation only, never on the number of threads or on the order.
@@ -18,22 +18,22 @@ from data.images import Pixels, Preparation, prepare
 from runtime.errors import ImageError
 from runtime.process import cpu_count
 
-Rows = NDArray[np.int64]
-Outcome = ImageError | None  # why a row is black instead of a picture
+Indices = NDArray[np.int64]
+Outcome = ImageError | None  # why a row is black instead of an image
 
-_PATIENCE_SECONDS = 3.0  # no picture that is let through takes as long
+_PATIENCE_SECONDS = 3.0  # no image that is let through takes as long
 
 
 class Decoding:
     """The rows of `pixels` (n, height, width, 3) that are still to be filled, and the threads that fill them."""
 
     def __init__(
-        self, paths: Sequence[Path], preparation: Preparation, pixels: Pixels, rows: Iterable[int], threads: int = 0
+        self, paths: Sequence[Path], preparation: Preparation, pixels: Pixels, indices: Iterable[int], threads: int = 0
     ) -> None:
         """Start to decode `rows`; all others are taken to be filled. `threads` 0 is one for every CPU."""
         self.paths, self.preparation, self.pixels = paths, preparation, pixels
         self.bad: dict[int, ImageError] = {}  # by row; what stands there is black
-        self._queue = deque(rows)
+        self._queue = deque(indices)
         self._done = np.ones(len(paths), bool)
         self._done[list(self._queue)] = False
         self._changed = threading.Condition()
@@ -47,16 +47,16 @@ class Decoding:
     def complete(self) -> bool:
         return self._filled(None)
 
-    def prefer(self, rows: Iterable[int]) -> None:
+    def prefer(self, indices: Iterable[int]) -> None:
         """Decode these rows next, in this order, then the others."""
         with self._changed:
             waiting = set(self._queue)
-            self._queue = deque(dict.fromkeys([*(row for row in rows if row in waiting), *self._queue]))
+            self._queue = deque(dict.fromkeys([*(row for row in indices if row in waiting), *self._queue]))
 
-    def wait(self, rows: Rows | None = None, *, until_bad: bool = False) -> None:
-        """Wait until these rows, or all, are filled, or until a bad picture was met anywhere, if `until_bad`."""
+    def wait(self, indices: Indices | None = None, *, until_bad: bool = False) -> None:
+        """Wait until these rows, or all, are filled, or until a bad image was met anywhere, if `until_bad`."""
         with self._changed:
-            while not (self._failure or (until_bad and self.bad) or self._filled(rows)):
+            while not (self._failure or (until_bad and self.bad) or self._filled(indices)):
                 self._changed.wait()
         if self._failure:
             raise self._failure
@@ -69,8 +69,8 @@ class Decoding:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _filled(self, rows: Rows | None) -> bool:
-        return bool((self._done if rows is None else self._done[rows]).all())
+    def _filled(self, indices: Indices | None) -> bool:
+        return bool((self._done if indices is None else self._done[indices]).all())
 
     def _work(self) -> None:
         while (row := self._take()) is not None:
@@ -95,7 +95,7 @@ class Decoding:
 
 
 def prepare_into(row: Pixels, path: Path, preparation: Preparation) -> Outcome:
-    """Fill one row (height, width, 3) with a picture; black, and why, if it cannot be used."""
+    """Fill one row (height, width, 3) with an image; black, and why, if it cannot be used."""
     try:
         row[:] = prepare(path, preparation)
     except ImageError as error:
@@ -109,7 +109,7 @@ def stream(
 ) -> Iterator[tuple[Pixels, list[Outcome]]]:
     """Prepare files batch by batch, in order, one batch ahead of the caller: for a single pass that keeps nothing.
 
-    Yields pixels (batch, height, width, 3) and, for each, why it is black instead of a picture, or None.
+    Yields pixels (batch, height, width, 3) and, for each, why it is black instead of an image, or None.
     """
     pool = ThreadPoolExecutor(threads or cpu_count(), "decode")
     started: deque[tuple[Pixels, list[Future[Outcome]]]] = deque()

@@ -1,16 +1,16 @@
 """Small files that are built to keep a decoder busy for minutes: told by their structure, before anything is decoded.
 
-How many pixels a picture may have, images.py says. Here is what else takes Pillow and libjpeg long: scans that go over
+How many pixels an image may have, images.py says. Here is what else takes Pillow and libjpeg long: scans that go over
 all pixels again, metadata in thousands of pieces, headers that are read byte by byte, and the decoders that are written
-in Python. For an ordinary picture each check takes some microseconds. No torch.
+in Python. For an ordinary image each check takes some microseconds. No torch.
 """
 
 import re
 from dataclasses import dataclass
 
-MAX_SEGMENTS = 1000  # of a JPEG before its first scan; a photograph has about ten
+MAX_SEGMENTS = 1000  # of a JPEG before its first scan; an image has about ten
 MAX_SCANS = 1000  # of a JPEG; a progressive one has about ten
-MAX_SCANNED_PIXELS = 1_000_000_000  # scans x pixels: twenty times the largest picture
+MAX_SCANNED_PIXELS = 1_000_000_000  # scans x pixels: twenty times the largest image
 CHUNK_BYTES = 1024  # of a PNG, on average, beyond the first thousand chunks; encoders write 8 kB and more
 MAX_PPM_HEADER = 4096  # bytes
 
@@ -39,7 +39,7 @@ def find_bomb(data: bytes) -> str | None:
 
 
 def find_scan_bomb(data: bytes, pixels: int) -> str | None:
-    """Why it would take too long to decode a picture of so many pixels, if it is a JPEG, or None."""
+    """Why it would take too long to decode an image of so many pixels, if it is a JPEG, or None."""
     if not data.startswith(_JPEG):
         return None
     most = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(1, pixels))
@@ -78,7 +78,7 @@ class _Header:
 
 
 def _count_scans(data: bytes, place: int, most: int) -> int:
-    """The scans of a JPEG from the first on; stops above `most`, and where the picture ends.
+    """The scans of a JPEG from the first on; stops above `most`, and where the image ends.
 
     A scan has a few tables before it; where there are more than ten to each, all is taken for scans.
     """

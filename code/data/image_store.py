@@ -1,4 +1,4 @@
-"""The image store: every picture of a data set prepared once, as one uint8 array (n, height, width, 3).
+"""The image store: every image of a data set prepared once, as one uint8 array (n, height, width, 3).
 
 It fills itself in the background, and whoever needs rows waits for these only. The array is RAM where it fits into the
 budget, else an unlinked scratch file mapped into memory, which the kernel pages as needed; or a file that is kept for
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.decoding import Decoding, Rows
+from data.decoding import Decoding, Indices
 from data.images import Pixels, Preparation
-from data.store_cache import KeptStore
+from data.store_cache import StoreCache
 from runtime.errors import DataError, ImageError
 from runtime.process import free_memory_bytes
 
@@ -25,7 +25,7 @@ _GPU_SHARE = 0.4  # of the free memory of a GPU that the store may take
 
 
 class ImageStore:
-    """Prepared pictures by position: `store.pixels[3]` is the fourth file, (height, width, 3), after `store.wait`."""
+    """Prepared images by position: `store.pixels[3]` is the fourth file, (height, width, 3), after `store.wait`."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class ImageStore:
         *,
         threads: int = 0,
         memory_share: float = 0.5,
-        kept: KeptStore | None = None,
+        kept: StoreCache | None = None,
         on_bad_image: str = "error",
         max_bad_ratio: float = 0.01,
     ) -> None:
@@ -53,8 +53,8 @@ class ImageStore:
             self.pixels: Pixels = found[0]
         else:
             self.pixels = _reserve(shape, memory_share) if created is None else created
-        rows = () if found else range(len(self.paths))
-        self._decoding = Decoding(self.paths, preparation, self.pixels, rows, threads)
+        indices = () if found else range(len(self.paths))
+        self._decoding = Decoding(self.paths, preparation, self.pixels, indices, threads)
         self._decoding.bad |= found[1] if found else {}
         self._resident: Tensor | None = None
         weakref.finalize(self, _give_up, self._decoding, kept)  # also when the process ends: no thread may outlive it
@@ -64,20 +64,20 @@ class ImageStore:
         """What cannot be used, by position, as far as it is known; all of it after `wait()`. These rows are black."""
         return self._decoding.bad
 
-    def prefer(self, rows: Iterable[int]) -> None:
+    def prefer(self, indices: Iterable[int]) -> None:
         """Decode these rows next, in this order."""
         if not self._decoding.complete:
-            self._decoding.prefer(rows)
+            self._decoding.prefer(indices)
 
-    def wait(self, rows: Rows | None = None) -> None:
-        """Wait until these rows, or all, are there; raises DataError for pictures that must not be left out.
+    def wait(self, indices: Indices | None = None) -> None:
+        """Wait until these rows, or all, are there; raises DataError for images that must not be left out.
 
         Under `error` that is the first bad one that turns up anywhere, so that none goes unnoticed; the sentence is
-        about all of them. Under `skip` it takes all pictures to know whether there are too many bad ones.
+        about all of them. Under `skip` it takes all images to know whether there are too many bad ones.
         """
         policy, max_ratio = self.policy
-        self._decoding.wait(rows, until_bad=policy == "error")
-        if rows is None or (policy == "error" and self.bad):
+        self._decoding.wait(indices, until_bad=policy == "error")
+        if indices is None or (policy == "error" and self.bad):
             self._decoding.wait()
             refuse_or_skip(self.bad, len(self.paths), policy, max_ratio)
             if self._uncommitted:
@@ -95,7 +95,7 @@ class ImageStore:
         return self._resident
 
 
-def _give_up(decoding: Decoding, kept: KeptStore | None) -> None:
+def _give_up(decoding: Decoding, kept: StoreCache | None) -> None:
     decoding.close()
     if kept:
         kept.discard()
@@ -112,7 +112,7 @@ def _reserve(shape: tuple[int, ...], memory_share: float) -> Pixels:
             return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as error:
         raise DataError(
-            f"no room for {size} bytes of decoded pictures ({error.strerror}); raise --store-memory, or point TMPDIR "
+            f"no room for {size} bytes of decoded images ({error.strerror}); raise --store-memory, or point TMPDIR "
             f"at a larger disk: {tempfile.gettempdir()}"
         ) from None
 
@@ -124,10 +124,8 @@ def refuse_or_skip(bad: dict[int, ImageError], total: int, policy: str, max_rati
     listed = "; ".join(str(bad[index]) for index in sorted(bad)[:3])
     listed += f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
     if policy == "error":
-        raise DataError(
-            f"{len(bad)} of {total} pictures cannot be used, mend them or pass --on-bad-image skip: {listed}"
-        )
+        raise DataError(f"{len(bad)} of {total} images cannot be used, mend them or pass --on-bad-image skip: {listed}")
     if len(bad) / total > max_ratio:
         raise DataError(
-            f"{len(bad)} of {total} pictures cannot be used, more than --max-bad-ratio {max_ratio:g} allows: {listed}"
+            f"{len(bad)} of {total} images cannot be used, more than --max-bad-ratio {max_ratio:g} allows: {listed}"
         )

@@ -1,8 +1,8 @@
-"""One picture: from bytes to the pixels that the model sees. Deterministic, and the same in every verb. No torch.
+"""One image: from bytes to the pixels that the model sees. Deterministic, and the same in every verb. No torch.
 
 Decoding, EXIF rotation, RGB, centre crop and resize happen here and nowhere else, so training, validation, inference
 and serving cannot disagree. JPEGs are decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that still
-holds every target pixel; that and the resize are one pass over the picture.
+holds every target pixel; that and the resize are one pass over the image.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from data.image_limits import find_bomb, find_scan_bomb
 from runtime.errors import ImageError
 
 # Per channel, red green blue, of pixels scaled to 0..1.
-SEED_MEAN, SEED_STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
+ORIGINAL_MEAN, ORIGINAL_STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # every further decoder is attack surface
@@ -30,7 +30,7 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
 
 _ORIENTATION_TAG = 0x0112
-_TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored picture upright
+_TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,19 +40,19 @@ _TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored picture up
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_LEFT_WAS_LAST, _TOP_WAS_LAST = (2, 3, 6, 7), (3, 4, 7, 8)  # edges that were right or bottom of the stored picture
+_LEFT_WAS_LAST, _TOP_WAS_LAST = (2, 3, 6, 7), (3, 4, 7, 8)  # edges that were right or bottom of the stored image
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What every picture undergoes before the model: centre crop, resize (height, width), then mean and std."""
+    """What every image undergoes before the model: centre crop, resize (height, width), then mean and std."""
 
     size: tuple[int, int] = (128, 96)
     crop: tuple[int, int] | None = None
-    mean: tuple[float, float, float] = SEED_MEAN
-    std: tuple[float, float, float] = SEED_STD
+    mean: tuple[float, float, float] = ORIGINAL_MEAN
+    std: tuple[float, float, float] = ORIGINAL_STD
 
     def to_dict(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -63,33 +63,33 @@ class Preparation:
 
 
 def is_image_file(filename: str) -> bool:
-    """Whether a file name ends like a picture, in any case (the seed's rule)."""
+    """Whether a file name ends like an image, in any case (the original's rule)."""
     return filename.lower().endswith(EXTENSIONS)
 
 
 def prepare(source: Path | bytes, preparation: Preparation) -> Pixels:
-    """Decode, crop and resize one picture to (height, width, 3), uint8.
+    """Decode, crop and resize one image to (height, width, 3), uint8.
 
-    Raises ImageError for what cannot be used: not a picture, cut off, empty, more than 50 megapixels. Of an animated
-    picture the first frame counts.
+    Raises ImageError for what cannot be used: not an image, cut off, empty, more than 50 megapixels. Of an animated
+    image the first frame counts.
     """
     with _opened(source) as image:
         return fit(image, preparation)
 
 
 def read_upright(source: Path | bytes) -> Image.Image:
-    """The whole picture at its own size, upright and RGB; raises ImageError as `prepare` does."""
+    """The whole image at its own size, upright and RGB; raises ImageError as `prepare` does."""
     with _opened(source) as image:
         return _upright(image, _orientation(image))
 
 
 @contextlib.contextmanager
 def _opened(source: Path | bytes) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong with it in the block is an ImageError."""
-    name = str(source) if isinstance(source, Path) else "the picture"
+    """Open an image; whatever goes wrong with it in the block is an ImageError."""
+    name = str(source) if isinstance(source, Path) else "the image"
     data = _read(source) if isinstance(source, Path) else source
     if not data:
-        raise ImageError(f"an empty file is not a picture: {name}", "empty")
+        raise ImageError(f"an empty file is not an image: {name}", "empty")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{len(data)} bytes are more than the {MAX_BYTES} allowed: {name}", "too_large")
     if reason := find_bomb(data):
@@ -105,7 +105,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise whatever comes up: OSError, SyntaxError, ValueError, struct.error ...
-        raise ImageError(f"cannot be read as a picture ({_reason(error)}): {name}") from None
+        raise ImageError(f"cannot be read as an image ({_reason(error)}): {name}") from None
 
 
 def _read(path: Path) -> bytes:
@@ -138,7 +138,7 @@ def fit(image: Image.Image, preparation: Preparation) -> Pixels:
     crop_height, crop_width = preparation.crop or (height, width)
     crop_height, crop_width = min(crop_height, height), min(crop_width, width)
 
-    # The size the whole picture needs so that its crop still has every target pixel.
+    # The size the whole image needs so that its crop still has every target pixel.
     needed = -(-width * target_width // crop_width), -(-height * target_height // crop_height)
     image.draft("RGB", _turn(needed, orientation))
     drafted = _turn(image.size, orientation)
@@ -153,7 +153,7 @@ def fit(image: Image.Image, preparation: Preparation) -> Pixels:
 
 
 def _draft_scale(size: tuple[int, int], drafted: tuple[int, int]) -> int:
-    """By how much libjpeg reduced the picture: it rounds up, so 385 pixels at 1/4 are 97, of which 96.25 count."""
+    """By how much libjpeg reduced the image: it rounds up, so 385 pixels at 1/4 are 97, of which 96.25 count."""
     return next(scale for scale in (1, 2, 4, 8) if (-(-size[0] // scale), -(-size[1] // scale)) == drafted)
 
 
@@ -171,7 +171,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turn(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height of the upright picture from those of the stored one, and back."""
+    """Width and height of the upright image from those of the stored one, and back."""
     return (size[1], size[0]) if orientation in _SIDEWAYS else size
 
 

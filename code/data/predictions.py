@@ -24,12 +24,12 @@ Rows = dict[str, dict[str, str]]  # ImageID -> column -> text
 
 @dataclass(frozen=True)
 class Answers:
-    """The truth and the answer for every picture, as class numbers in the order of gt.csv, and whose picture it is."""
+    """The truth and the answer for every image, as class numbers in the order of gt.csv, and whose image it is."""
 
     scheme: LabelScheme
-    truths: Numbers  # (pictures,)
-    answers: Numbers  # (pictures,), num_classes where there is no answer
-    persons: Numbers | None = None  # (pictures,) counted from 0, None if gt.csv does not say
+    truths: Numbers  # (images,)
+    answers: Numbers  # (images,), num_classes where there is no answer
+    persons: Numbers | None = None  # (images,) counted from 0, None if gt.csv does not say
 
     @property
     def unanswered(self) -> int:
@@ -37,12 +37,12 @@ class Answers:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the confusion matrix: (classes, classes), and one more column if a picture has no answer."""
+        """Of the confusion matrix: (classes, classes), and one more column if an image has no answer."""
         return self.scheme.num_classes, self.scheme.num_classes + (self.unanswered > 0)
 
     @property
     def cells(self) -> Numbers:
-        """Where each picture counts in the flat confusion matrix, (pictures,)."""
+        """Where each image counts in the flat confusion matrix, (images,)."""
         return self.truths * self.shape[1] + self.answers
 
     def matrix(self) -> Matrix:
@@ -51,7 +51,7 @@ class Answers:
 
 
 def read_answers(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> Answers:
-    """Join {gt_dir}/gt.csv and {pred_dir}/output.csv on ImageID; raises DataError unless both name the same pictures.
+    """Join {gt_dir}/gt.csv and {pred_dir}/output.csv on ImageID; raises DataError unless both name the same images.
 
     Classes are those of masked faces, or of a scheme.json (LabelScheme.to_dict) that inference left beside its
     answers. Persons come from the csv file `persons`, from a column `person` or `id` of gt.csv, or from
@@ -61,7 +61,7 @@ def read_answers(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> An
     existing_folder(pred_dir, "SM_OUTPUT_DATA_DIR", f"{ANSWERS} of inference.py")
     truths = _read_rows(gt_dir / TRUTHS, "ans")
     answers = _read_rows(pred_dir / ANSWERS, "ans")
-    _check_same_pictures(truths, answers, pred_dir / ANSWERS)
+    _check_same_images(truths, answers, pred_dir / ANSWERS)
     scheme = _read_scheme(pred_dir / SCHEME)
     truth = _read_classes([row["ans"] for row in truths.values()], scheme, gt_dir / TRUTHS)
     answer = _read_classes([answers[key]["ans"] for key in truths], scheme, pred_dir / ANSWERS, inferred=True)
@@ -69,7 +69,7 @@ def read_answers(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> An
 
 
 def _read_rows(path: Path, *columns: str) -> Rows:
-    """A table by ImageID, with one of `columns` at least; raises DataError where a picture has several rows."""
+    """A table by ImageID, with one of `columns` at least; raises DataError where an image has several rows."""
     table = read_table(path, *columns)
     times = Counter(table.names)
     if repeated := [key for key in times if times[key] > 1]:
@@ -77,7 +77,7 @@ def _read_rows(path: Path, *columns: str) -> Rows:
     return {row["ImageID"]: row for row in table.rows}
 
 
-def _check_same_pictures(truths: Rows, answers: Rows, path: Path) -> None:
+def _check_same_images(truths: Rows, answers: Rows, path: Path) -> None:
     if missing := [key for key in truths if key not in answers]:
         raise DataError(f"{ANSWERS} has no row for {_some(missing)}, expected all that {TRUTHS} lists: {path}")
     if unknown := [key for key in answers if key not in truths]:
@@ -85,9 +85,9 @@ def _check_same_pictures(truths: Rows, answers: Rows, path: Path) -> None:
 
 
 def _some(keys: Sequence[str]) -> str:
-    """How many pictures, and the first three by name."""
-    pictures = "1 picture" if len(keys) == 1 else f"{len(keys)} pictures"
-    return f"{pictures} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+    """How many images, and the first three by name."""
+    images = "1 image" if len(keys) == 1 else f"{len(keys)} images"
+    return f"{images} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
 
 
 def _read_scheme(path: Path) -> LabelScheme:
@@ -117,7 +117,7 @@ def _read_classes(texts: Sequence[str], scheme: LabelScheme, path: Path, *, infe
 
 
 def _read_persons(truths: Rows, gt_dir: Path, file: str | None) -> Numbers | None:
-    """Whose picture each is, counted from 0; None if nothing says so."""
+    """Whose image each is, counted from 0; None if nothing says so."""
     rows, path = truths, gt_dir / TRUTHS
     if file or not any(column in next(iter(truths.values())) for column in PERSON_COLUMNS):
         path = Path(file) if file else gt_dir / PERSONS

@@ -1,4 +1,4 @@
-"""A data set as one table: which picture, whose, which class; and its split into training and validation. No torch.
+"""A data set as one table: which image, whose, which class; and its split into training and validation. No torch.
 
 Columns: `path` (relative to the root, with forward slashes), `person` (an opaque id), `label` (class number), and one
 column per task of the scheme. Rows are sorted by path, so the same files give the same table on every machine.
@@ -43,7 +43,7 @@ class Samples:
         return self.table["label"].to_numpy(np.int64)
 
     def fingerprint(self) -> str:
-        """sha256 over the path, label and size of every picture: another data set has another one.
+        """sha256 over the path, label and size of every image: another data set has another one.
 
         Contents are not read, and times do not count: SageMaker copies the data anew for each job.
         """
@@ -57,7 +57,7 @@ def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
     """Read profile folders `<id>_<gender>_<race>_<age>` with mask1..mask5, incorrect_mask and normal in each.
 
     `channel` is the folder that holds them, or one or two levels above it. Raises DataError for a folder name that is
-    not a profile, for an unknown gender or age, and where there is no picture at all.
+    not a profile, for an unknown gender or age, and where there is no image at all.
     """
     existing_folder(channel, variable, f"profile folders such as {_PROFILE}")
     root = _find_profiles(channel, variable)
@@ -74,15 +74,15 @@ def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
             label = MASKED_FACES.encode(mask, gender, age)
             rows.append((f"{folder.name}/{name}", person, label, int(mask), int(gender), int(age)))
     if not rows:
-        raise DataError(f"no pictures in the profile folders of {variable}, expected {_PROFILE}: {root}")
+        raise DataError(f"no images in the profile folders of {variable}, expected {_PROFILE}: {root}")
     table = _tabulate(rows, ("path", "person", "label", "mask", "gender", "age"), root)
     return Samples(root, table, MASKED_FACES, ignored)
 
 
 def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
-    """Read one folder per class, as torchvision's ImageFolder does; every picture is its own person.
+    """Read one folder per class, as torchvision's ImageFolder does; every image is its own person.
 
-    Raises DataError for a folder without pictures.
+    Raises DataError for a folder without images.
     """
     existing_folder(channel, variable, "one folder per class")
     classes = _folders(channel)
@@ -91,11 +91,11 @@ def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sam
     for label, folder in enumerate(classes):
         files = [path.relative_to(channel) for path in sorted(folder.rglob("*")) if path.is_file()]
         files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
-        pictures = [path.as_posix() for path in files if is_image_file(path.name)]
-        if not pictures:
-            raise DataError(f"no pictures for class {folder.name!r}, expected at least one: {folder}")
-        ignored += len(files) - len(pictures)
-        rows += [(picture, picture, label) for picture in pictures]
+        images = [path.as_posix() for path in files if is_image_file(path.name)]
+        if not images:
+            raise DataError(f"no images for class {folder.name!r}, expected at least one: {folder}")
+        ignored += len(files) - len(images)
+        rows += [(image, image, label) for image in images]
     return Samples(channel, _tabulate(rows, ("path", "person", "label"), channel), scheme, ignored)
 
 

@@ -1,4 +1,4 @@
-"""Prepared pictures kept in a folder, so that the next job on the same data starts warm. The rules:
+"""Prepared images kept in a folder, so that the next job on the same data starts warm. The rules:
 
 1. A kept store is two files: `KEY.pixels`, the array as it lies in memory, and `KEY.json`, its manifest.
 2. KEY is a digest of everything the array depends on: path and content of every file, size and crop of the
@@ -40,7 +40,7 @@ _SUFFIX = ".pixels.tmp"
 _CHUNK = 1 << 24
 
 
-class KeptStore:
+class StoreCache:
     """One data set in one preparation, in a folder."""
 
     def __init__(self, folder: Path, root: Path, paths: Sequence[Path], preparation: Preparation) -> None:
@@ -51,7 +51,7 @@ class KeptStore:
         self._temporary: IO[bytes] | None = None
 
     def load(self) -> tuple[Pixels, dict[int, ImageError]] | None:
-        """The array, mapped read-only, and why some rows hold no picture; None if there is none that holds."""
+        """The array, mapped read-only, and why some rows hold no image; None if there is none that holds."""
         try:
             manifest = json.loads(self.manifest.read_text())
             pixels: Pixels = np.memmap(self.array, np.uint8, "r", shape=self.shape)
@@ -61,7 +61,7 @@ class KeptStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            print(f"warning: kept pictures are damaged ({error}), decoding anew: {self.array}", file=sys.stderr)
+            print(f"warning: kept images are damaged ({error}), decoding anew: {self.array}", file=sys.stderr)
             return None
         with contextlib.suppress(OSError):  # a folder that is read-only; else the newest are those used last
             os.utime(self.manifest)
@@ -105,7 +105,7 @@ class KeptStore:
             self._temporary = None
 
     def _warn(self, error: OSError) -> None:
-        print(f"warning: the pictures could not be kept ({error.strerror}): {self.array}", file=sys.stderr)
+        print(f"warning: the images could not be kept ({error.strerror}): {self.array}", file=sys.stderr)
 
     def _reason(self, row: int, error: ImageError) -> tuple[str, str]:
         return str(error).removesuffix(f": {self.paths[row]}"), error.code

@@ -1,4 +1,4 @@
-"""Tables with one row for each picture: info.csv and gt.csv in, output.csv out. All text. No torch, no pandas.
+"""Tables with one row for each image: info.csv and gt.csv in, output.csv out. All text. No torch, no pandas.
 
 Inference, batch transform, and the answers fetched from SageMaker leave the same bytes because all of them come here.
 """
@@ -16,7 +16,7 @@ from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 from runtime.files import existing_folder, replacing
 
-PICTURES, ANSWERS, SCHEME = "info.csv", "output.csv", "scheme.json"
+INFO_CSV, ANSWERS, SCHEME = "info.csv", "output.csv", "scheme.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_table(path: Path, *columns: str) -> Table:
     if len(set(found)) < len(found):
         raise DataError(f"{path.name} starts with {','.join(found)!r}, expected each name once: {path}")
     if not cells:
-        raise DataError(f"{path.name} has no rows, expected one for each picture: {path}")
+        raise DataError(f"{path.name} has no rows, expected one for each image: {path}")
     rows = [dict(zip_longest(found, row[: len(found)], fillvalue="")) for row in cells]
     for number, (row, read) in enumerate(zip(rows, cells, strict=True), start=1):
         if not row["ImageID"] or len(read) > len(found) or (columns and len(read) < len(found)):
@@ -68,24 +68,24 @@ def read_table(path: Path, *columns: str) -> Table:
     return Table(found, rows)
 
 
-def find_pictures(data_dir: Path) -> tuple[Table, list[Path]]:
-    """The rows of info.csv and the file of each; without info.csv, every picture below the folder, sorted."""
-    existing_folder(data_dir, "SM_CHANNEL_EVAL", f"{PICTURES} and images/, or pictures")
-    if (data_dir / PICTURES).exists():
-        table = read_table(data_dir / PICTURES)
+def find_images(data_dir: Path) -> tuple[Table, list[Path]]:
+    """The rows of info.csv and the file of each; without info.csv, every image below the folder, sorted."""
+    existing_folder(data_dir, "SM_CHANNEL_EVAL", f"{INFO_CSV} and images/, or images")
+    if (data_dir / INFO_CSV).exists():
+        table = read_table(data_dir / INFO_CSV)
     else:
         found = [path.relative_to(data_dir) for path in sorted(data_dir.rglob("*")) if path.is_file()]
         names = [path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)]
         table = Table(("ImageID",), [{"ImageID": name} for name in names if is_image_file(name)])
     if not table.rows:
-        raise DataError(f"no pictures to label, expected rows in {PICTURES} or picture files: {data_dir}")
+        raise DataError(f"no images to label, expected rows in {INFO_CSV} or image files: {data_dir}")
     root = find_root(data_dir)
     return table, [root / name for name in table.names]
 
 
 def find_root(data_dir: Path) -> Path:
     """The folder that ImageIDs start from: images/ where it lies beside info.csv, as in the competition."""
-    has_folder = (data_dir / PICTURES).exists() and (data_dir / "images").is_dir()
+    has_folder = (data_dir / INFO_CSV).exists() and (data_dir / "images").is_dir()
     return data_dir / "images" if has_folder else data_dir
 
 

@@ -1,4 +1,4 @@
-"""The figures of a run: curves, confusion matrix, reliability diagram, captioned pictures. No torch.
+"""The figures of a run: curves, confusion matrix, reliability diagram, captioned images. No torch.
 
 Every function returns a matplotlib Figure with its own Agg canvas; pyplot and its global state are never touched.
 The colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart; lines
@@ -57,8 +57,8 @@ _DETAILED_CLASSES = 6  # up to here a cell of the confusion matrix has room for 
 _NAMED_CLASSES = 30  # up to here every class has its name, and every cell its count
 _SHORT_NAME = 14  # characters that fit below a column
 _LONG_NAME = 36
-_CAPTION = 30  # characters that fit above a picture in a grid
-_PICTURE_INCHES = 1.6  # width of a picture in a grid
+_CAPTION = 30  # characters that fit above an image in a grid
+_IMAGE_INCHES = 1.6  # width of an image in a grid
 
 
 @rc_context(_STYLE)
@@ -156,7 +156,7 @@ def _write_cells(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float
 
 @rc_context(_STYLE)
 def reliability(result: Calibration) -> Figure:
-    """Accuracy by confidence (the diagonal is what it should be), and how many pictures have that confidence."""
+    """Accuracy by confidence (the diagonal is what it should be), and how many images have that confidence."""
     figure = _figure(5.6, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = 1 / len(result.samples)
@@ -181,24 +181,24 @@ def reliability(result: Calibration) -> Figure:
 
 
 @rc_context(_STYLE)
-def pictures(
+def image_grid(
     images: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int, colors: Sequence[str] | None = None
 ) -> Figure:
-    """Pictures (height, width, 3) in rows of `columns`, each below its caption of one or more lines."""
+    """Images (height, width, 3) in rows of `columns`, each below its caption of one or more lines."""
     aspect = max((image.shape[0] / image.shape[1] for image in images), default=1.0)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
-    tile_height = _PICTURE_INCHES * aspect + 0.13 * lines + 0.15
-    width, height = columns * (_PICTURE_INCHES + 0.1), max(1, math.ceil(len(images) / columns)) * tile_height
+    tile_height = _IMAGE_INCHES * aspect + 0.13 * lines + 0.15
+    width, height = columns * (_IMAGE_INCHES + 0.1), max(1, math.ceil(len(images) / columns)) * tile_height
     figure = _figure(width, height, layout=None)
-    # one canvas measured in inches: laying out an axes per picture takes ten times as long
+    # one canvas measured in inches: laying out an axes per image takes ten times as long
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     tiles = zip(images, captions, colors or [INK] * len(images), strict=True)
     for position, (image, caption, color) in enumerate(tiles):
         row, column = divmod(position, columns)
-        left, bottom = column * (_PICTURE_INCHES + 0.1) + 0.05, (row + 1) * tile_height - 0.05
-        top = bottom - _PICTURE_INCHES * image.shape[0] / image.shape[1]
-        axes.imshow(image, aspect="auto", interpolation="bilinear", extent=(left, left + _PICTURE_INCHES, bottom, top))
+        left, bottom = column * (_IMAGE_INCHES + 0.1) + 0.05, (row + 1) * tile_height - 0.05
+        top = bottom - _IMAGE_INCHES * image.shape[0] / image.shape[1]
+        axes.imshow(image, aspect="auto", interpolation="bilinear", extent=(left, left + _IMAGE_INCHES, bottom, top))
         text = "\n".join(shorten(line, _CAPTION) for line in caption.splitlines())
         axes.text(left, top - 0.05, text, fontsize=7, color=color, verticalalignment="bottom")
     axes.set(xlim=(0, width), ylim=(height, 0))  # imshow moves them
@@ -213,7 +213,7 @@ def grid_image(
     *,
     n: int = 16,
 ) -> Figure:
-    """The seed's grid: up to `n` pictures of (samples, height, width, 3), titled with truth and prediction per task.
+    """The original's grid: up to `n` images of (samples, height, width, 3), titled with truth and prediction per task.
 
     What is wrong has an arrow from truth to prediction and another colour.
     """
@@ -221,7 +221,7 @@ def grid_image(
     pairs = [(int(truth), int(answer)) for truth, answer in zip(labels, predictions, strict=True)][:shown]
     captions = ["\n".join(compare(scheme, truth, answer)) for truth, answer in pairs]
     colors = [INK if truth == answer else RUST for truth, answer in pairs]
-    return pictures(list(images[:shown]), captions, max(1, math.ceil(math.sqrt(shown))), colors)
+    return image_grid(list(images[:shown]), captions, max(1, math.ceil(math.sqrt(shown))), colors)
 
 
 def compare(scheme: LabelScheme, truth: int, answer: int, only_wrong: bool = False) -> list[str]:

@@ -1,6 +1,6 @@
-"""One self-contained HTML page: text, tables and pictures in a single file that opens from disk. No torch.
+"""One self-contained HTML page: text, tables and images in a single file that opens from disk. No torch.
 
-Pictures are data: URIs, there is no script, and a policy in the head forbids the page to load anything. It follows
+Images are data: URIs, there is no script, and a policy in the head forbids the page to load anything. It follows
 the reader's dark mode and fits a phone. Every text is escaped here, so that callers pass what they have.
 """
 
@@ -126,10 +126,10 @@ def settings_list(settings: Sequence[tuple[str, str]]) -> str:
     return f'<div class="settings">\n{rows}\n</div>'
 
 
-def gallery(pictures: Sequence[tuple[bytes, Sequence[str], Sequence[str]]]) -> str:
-    """Pictures as JPEG files, each with the lines that matter in bold, and remarks below."""
+def gallery(images: Sequence[tuple[bytes, Sequence[str], Sequence[str]]]) -> str:
+    """Images as JPEG files, each with the lines that matter in bold, and remarks below."""
     figures = []
-    for jpeg, lines, remarks in pictures:
+    for jpeg, lines, remarks in images:
         bold = "".join(f"<b>{_text(line)}</b>" for line in lines)
         below = "".join(f"<span>{_text(remark)}</span>" for remark in remarks)
         image = f'<img alt="{_text(", ".join(lines))}" src="{_data_uri(jpeg, "image/jpeg")}">'

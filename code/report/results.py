@@ -1,4 +1,4 @@
-"""The numbers behind a report: what follows from the answers to labelled pictures. No torch."""
+"""The numbers behind a report: what follows from the answers to labelled images. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _MOST_CONFUSIONS = 10
 
 @dataclass(frozen=True)
 class Results:
-    """Answers to labelled pictures, and what follows from them: labels (n,), probabilities (n, classes)."""
+    """Answers to labelled images, and what follows from them: labels (n,), probabilities (n, classes)."""
 
     scheme: LabelScheme
     history: Sequence[Mapping[str, float]]
@@ -65,7 +65,7 @@ class Results:
 
     @cached_property
     def confusions(self) -> list[tuple[str, str, int, float]]:
-        """The most frequent mistakes: true class, predicted class, pictures, share of the true class."""
+        """The most frequent mistakes: true class, predicted class, images, share of the true class."""
         wrong = self.matrix - np.diag(np.diagonal(self.matrix))
         support = self.matrix.sum(axis=1)
         found = []
@@ -78,9 +78,9 @@ class Results:
 
     @cached_property
     def groups(self) -> list[dict[str, Any]]:
-        """Scores by who is in the picture: every combination of the tasks after the first, such as gender and age.
+        """Scores by who is in the image: every combination of the tasks after the first, such as gender and age.
 
-        Macro F1 is the mean over the classes of the group, counting false answers from all pictures.
+        Macro F1 is the mean over the classes of the group, counting false answers from all images.
         """
         tasks = self.scheme.tasks[1:]
         count = prod(len(task.classes) for task in tasks) if tasks else 0

@@ -1,6 +1,6 @@
 """The report about a trained model: figures, metrics.json, and one HTML page for a person to read. No torch.
 
-Files in the report folder; the page holds copies of the pictures and needs none of the others:
+Files in the report folder; the page holds copies of the images and needs none of the others:
 
     report.html    everything on one self-contained page
     metrics.json   the same numbers for a machine
@@ -26,7 +26,7 @@ from runtime.files import replacing
 
 __all__ = ["grid_image", "write_report"]
 
-_PICTURE_SIDE = 192  # pixels of the longer side, on the page
+_IMAGE_SIDE = 192  # pixels of the longer side, on the page
 
 
 def write_report(
@@ -44,7 +44,7 @@ def write_report(
     """Write the report about validation answers into `folder`; returns the path of its page.
 
     `history` has one row per epoch as in metrics.jsonl; `labels` (n,), `probabilities` (n, classes) and the file
-    `names` (n) are those of the validation pictures; `pixels(index)` is one of them, (height, width, 3).
+    `names` (n) are those of the validation images; `pixels(index)` is one of them, (height, width, 3).
     `settings` are shown, and `settings["metric"]` says what the best epoch is best at, macro F1 if it is absent.
     """
     results = Results(scheme, history, labels, probabilities, str(settings.get("metric", "f1")))
@@ -77,7 +77,7 @@ def _charts(results: Results) -> dict[str, bytes]:
 
 def _mistakes_figure(results: Results, images: Sequence[NDArray[np.uint8]]) -> bytes:
     captions = ["\n".join([*lines, remark]) for lines, remark in _captions(results)]
-    return figures.png(figures.pictures(images, captions, columns=6), dots_per_inch=100)
+    return figures.png(figures.image_grid(images, captions, columns=6), dots_per_inch=100)
 
 
 def _captions(results: Results) -> list[tuple[list[str], str]]:
@@ -93,7 +93,7 @@ def _captions(results: Results) -> list[tuple[list[str], str]]:
 def _subtitle(results: Results) -> str:
     wrong = int((results.predictions != results.labels).sum())
     network = "the best epoch" if results.history else "an epoch that was cut short"
-    return f"{len(results.labels):,} validation pictures, {wrong:,} with a wrong answer, by the network of {network}"
+    return f"{len(results.labels):,} validation images, {wrong:,} with a wrong answer, by the network of {network}"
 
 
 def _numbers(results: Results) -> list[tuple[str, str]]:
@@ -136,8 +136,8 @@ def _confusion(results: Results, charts: Mapping[str, bytes]) -> str:
             page.side_by_side([page.chart(charts[f"confusion_{name}"], f"confusion of {name}") for name in by_task])
         )
     if results.confusions:
-        parts.append(page.paragraph("The most frequent confusions; share is of the pictures of the true class."))
-        parts.append(page.table(("True", "Predicted", "Pictures", "Share"), results.confusions))
+        parts.append(page.paragraph("The most frequent confusions; share is of the images of the true class."))
+        parts.append(page.table(("True", "Predicted", "Images", "Share"), results.confusions))
     return "\n".join(parts)
 
 
@@ -145,7 +145,7 @@ def _calibration(charts: Mapping[str, bytes]) -> str:
     text = (
         "How far a confidence can be taken at its word: of the answers given with 80% confidence, 80% should be right. "
         "Where a bar stays below the dashed line the network is overconfident. The expected calibration error is the "
-        "mean gap between the two, weighted by pictures."
+        "mean gap between the two, weighted by images."
     )
     return page.side_by_side([page.chart(charts["calibration"], "accuracy by confidence"), page.paragraph(text)])
 
@@ -155,10 +155,10 @@ def _groups(results: Results) -> str:
     worst, best = (", ".join(group["group"].values()) for group in (ranked[0], ranked[-1]))
     text = (
         f"Served worst: {worst} (accuracy {ranked[0]['accuracy']:.3f}); served best: {best} "
-        f"({ranked[-1]['accuracy']:.3f}). A group of few pictures says little."
+        f"({ranked[-1]['accuracy']:.3f}). A group of few images says little."
     )
     tasks = results.scheme.tasks
-    header = [task.name.capitalize() for task in tasks[1:]] + ["Pictures", "Accuracy", "Macro F1"]
+    header = [task.name.capitalize() for task in tasks[1:]] + ["Images", "Accuracy", "Macro F1"]
     rows: list[list[page.Cell]] = [
         [*group["group"].values(), group["pictures"], group["accuracy"], group["f1"], *group["task_accuracy"].values()]
         for group in ranked
@@ -172,13 +172,13 @@ def _classes(results: Results) -> str:
         [str(label), name, int(scored.support[label]), *(float(column[label]) for column in scored[:3])]
         for label, name in enumerate(results.scheme.classes)
     ]
-    table = page.table(("", "Class", "Pictures", "Precision", "Recall", "F1"), rows)
+    table = page.table(("", "Class", "Images", "Precision", "Recall", "F1"), rows)
     return table if len(rows) <= 30 else page.folded(f"all {len(rows)} classes", table)
 
 
 def _mistakes(results: Results, images: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> str:
     if not images:
-        return page.paragraph("No mistakes: every validation picture has the right answer.")
+        return page.paragraph("No mistakes: every validation image has the right answer.")
     text = "The wrong answers the network was most sure of, from truth to answer. Some may be mistakes of the labels."
     shown = [
         (_jpeg(image), [line.replace(f" {ARROW}", f"\n{ARROW}") for line in lines], (remark, names[index]))
@@ -189,7 +189,7 @@ def _mistakes(results: Results, images: Sequence[NDArray[np.uint8]], names: Sequ
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
     image = Image.fromarray(pixels)
-    image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -2,8 +2,8 @@
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        epochs: int = knob(1, "passes over the training set", minimum=1)
-        data_dir: Path = folder("SM_CHANNEL_TRAIN", "/opt/ml/input/data/train", "photographs to learn from")
+        epochs: int = option(1, "passes over the training set", minimum=1)
+        data_dir: Path = folder("SM_CHANNEL_TRAIN", "/opt/ml/input/data/train", "images to learn from")
 
     config, = parse("train.py", argv, os.environ, Config)
 
@@ -34,7 +34,7 @@ Value = bool | int | float | str
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
-def knob(
+def option(
     default: Any,
     help: str,
     *,
@@ -43,10 +43,22 @@ def knob(
     above: float | None = None,
     maximum: float | None = None,
     below: float | None = None,
+    old_names: Sequence[str] = (),
+    old_values: Mapping[str, str] | None = None,
 ) -> Any:
-    """A field of a configuration: its default, one line of help, and what it accepts."""
+    """Return a field of a configuration: its default, one line of help, and what it accepts.
+
+    `old_names` and `old_values` are what the option and its choices were called in earlier versions. They are accepted
+    without a word, and `upgrade` translates them in settings that were stored.
+    """
     limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
-    metadata = {"help": help, "choices": tuple(choices), "limits": {k: v for k, v in limits.items() if v is not None}}
+    metadata = {
+        "help": help,
+        "choices": tuple(choices),
+        "limits": {name: limit for name, limit in limits.items() if limit is not None},
+        "old_names": tuple(old_names),
+        "old_values": dict(old_values or {}),
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -97,12 +109,32 @@ def _read_fields(
         if texts is None or (len(texts) == 1 and not unquote(texts[0])):
             continue
         try:
-            value = convert(texts, hints[field.name])
+            value = _today(field, convert(texts, hints[field.name]))
             check(value, field.metadata["choices"], field.metadata["limits"])
             values[field.name] = value
         except ValueError as error:
             problems.append(f"{source}: {error}")
     return values, problems
+
+
+def _today(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return what a value is called now."""
+    return field.metadata.get("old_values", {}).get(value, value) if isinstance(value, str) else value
+
+
+def upgrade(stored: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
+    """Return stored settings (JSON) under the names and values of today.
+
+    An option that did not exist when they were stored gets its default, which is what the job did then.
+    """
+    settings = dict(stored)
+    for field in dataclasses.fields(cls):
+        for name in field.metadata.get("old_names", ()):
+            if name in settings:
+                settings[field.name] = settings.pop(name)
+        settings.setdefault(field.name, json.loads(json.dumps(_default(field), default=str)))
+        settings[field.name] = _today(field, settings[field.name])
+    return settings
 
 
 def convert(texts: Sequence[str], hint: Any) -> Any:
@@ -237,10 +269,9 @@ def _build_parser(prog: str, classes: Sequence[type[Any]]) -> argparse.ArgumentP
         group = parser.add_argument_group((cls.__doc__ or cls.__name__).splitlines()[0].rstrip("."))
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
-            dashed = f"--{field.name.replace('_', '-')}"
-            names = [dashed] if "_" not in field.name else [dashed, f"--{field.name}"]
+            names = (field.name, *field.metadata.get("old_names", ()))
             group.add_argument(
-                *names,
+                *(spelling for name in names for spelling in _spellings(name)),
                 dest=field.name,
                 nargs="*" if hints[field.name] is bool else "+",
                 action=_Words,
@@ -248,6 +279,11 @@ def _build_parser(prog: str, classes: Sequence[type[Any]]) -> argparse.ArgumentP
                 help=_help(field).replace("%", "%%"),
             )
     return parser
+
+
+def _spellings(name: str) -> list[str]:
+    """`--batch-size` and, as SageMaker passes hyperparameters, `--batch_size`."""
+    return list(dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}")))
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -266,6 +302,10 @@ class _Words(argparse.Action):
         setattr(namespace, self.dest, list(values) or ["true"])
 
 
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
 def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
     if field.metadata["choices"]:
         return "{" + ",".join(field.metadata["choices"]) + "}"
@@ -280,7 +320,7 @@ def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
 
 
 def _help(field: dataclasses.Field[Any]) -> str:
-    default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    default = _default(field)
     parts = [f"default {show(default)}"] if default not in (None, {}, "") else []
     if "variable" in field.metadata:
         parts.insert(0, " or ".join(filter(None, (field.metadata["variable"], field.metadata["also"]))))

@@ -35,8 +35,8 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
 
 
-def place(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, its convolutions channels-last, which is how pictures lie in the store."""
+def to_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, its convolutions channels-last, which is how images lie in the store."""
     placed: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return placed
 

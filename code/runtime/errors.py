@@ -3,7 +3,7 @@
     JobError                  a sentence for the user, no traceback      exit code 1
     ├── ConfigError           a flag or hyperparameter                   exit code 2, as argparse
     ├── DataError             a file, a folder, a label
-    │   └── ImageError        one picture that cannot be used
+    │   └── ImageError        one image that cannot be used
     ├── ModelError            weights that are absent, damaged, or for another model
     ├── CheckpointError       a saved state that does not fit this run
     ├── DeviceError           the device cannot do it, for want of memory
@@ -36,7 +36,7 @@ class DataError(JobError):
 
 
 class ImageError(DataError):
-    """One picture cannot be used; `code` names the reason for machines (`undecodable_image`, `too_large`, `empty`)."""
+    """One image cannot be used; `code` names the reason for machines (`undecodable_image`, `too_large`, `empty`)."""
 
     def __init__(self, message: str, code: str = "undecodable_image") -> None:
         super().__init__(message)

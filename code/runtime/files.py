@@ -37,7 +37,7 @@ def replacing(path: Path, mode: str = "w", *, tidy: bool = True) -> Iterator[IO[
     """
     make_folder(path.parent)
     if tidy:
-        remove_strays(path.parent, {path.name})
+        remove_temporary_files(path.parent, {path.name})
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
@@ -55,7 +55,7 @@ def replacing(path: Path, mode: str = "w", *, tidy: bool = True) -> Iterator[IO[
         raise
 
 
-def remove_strays(folder: Path, names: Collection[str]) -> None:
+def remove_temporary_files(folder: Path, names: Collection[str]) -> None:
     """Remove what killed writers left of files of these names."""
     for stray in folder.glob(".*.*.tmp"):
         if stray.name[1:].rsplit(".", 2)[0] in names:

@@ -53,7 +53,7 @@ def cpu_count() -> int:
 def spin_less() -> None:
     """Before torch is loaded: let its threads wait for each other by spinning for less than the usual millisecond.
 
-    On CPUs that also decode pictures, that is half of the time.
+    On CPUs that also decode images, that is half of the time.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -47,7 +47,7 @@ class Checkpoints:
         self,
         folder: Path,
         fingerprint: Mapping[str, Any],
-        surroundings: Mapping[str, Any] | None = None,
+        runtime_versions: Mapping[str, Any] | None = None,
         *,
         every_seconds: float = float("inf"),
         every_steps: int = 0,
@@ -57,7 +57,7 @@ class Checkpoints:
         """
         self.folder = folder
         self.fingerprint: dict[str, Any] = json.loads(json.dumps(dict(fingerprint)))
-        self.surroundings: dict[str, Any] = json.loads(json.dumps(dict(surroundings or {})))
+        self.runtime_versions: dict[str, Any] = json.loads(json.dumps(dict(runtime_versions or {})))
         self.every_seconds, self.every_steps = every_seconds, every_steps
         self._holding: list[str] = []  # names of those that were read or committed here, oldest first
         self._saved_at = time.monotonic()
@@ -83,7 +83,12 @@ class Checkpoints:
         # A checksum of torch's own would take longer than the copy, and sha256 says more.
         with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
             torch.save(state, self._frozen)
-        manifest = {"step": step, "epoch": epoch, "fingerprint": self.fingerprint, "surroundings": self.surroundings}
+        manifest = {
+            "step": step,
+            "epoch": epoch,
+            "fingerprint": self.fingerprint,
+            "surroundings": self.runtime_versions,
+        }
         pause_seconds = time.monotonic() - started
         self._pending = self._writer.submit(self._commit, name, manifest, self._frozen.tell(), pause_seconds)
 
@@ -130,7 +135,7 @@ class Checkpoints:
                 continue
             if resume == "auto":
                 self._refuse_other(manifest["fingerprint"])
-            if differences := _differences(manifest["surroundings"], self.surroundings):
+            if differences := _differences(manifest["surroundings"], self.runtime_versions):
                 print(f"warning: resumed, but not to the very same bits ({differences}): {path}", file=sys.stderr)
             self._holding = [path.stem]
             state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -155,7 +160,7 @@ class Checkpoints:
             )
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
+def runtime_versions(device: torch.device) -> dict[str, Any]:
     """What the bits of a run depend on besides its settings and data: versions, and the processor with its threads."""
     versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np, PIL)}
     if device.type == "cuda":

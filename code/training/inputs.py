@@ -1,8 +1,8 @@
-"""The data of a training run: samples, split, every picture prepared once, and how pictures are changed.
+"""The data of a training run: samples, split, every image prepared once, and how images are changed.
 
-Decoding goes on while the first epoch trains, unless something depends on all pictures before the first step: under
+Decoding goes on while the first epoch trains, unless something depends on all images before the first step: under
 `--on-bad-image skip` the split and the number of steps depend on who is left out, and `--statistics dataset` on every
-pixel. Under `error` nothing does: a picture that cannot be used ends the run before its first epoch is over, and
+pixel. Under `error` nothing does: an image that cannot be used ends the run before its first epoch is over, and
 nothing is published.
 """
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from augmentation import BaseAugmentation, Triple, create_augmentation
 from config import MAY_DIFFER, TrainConfig
 from data.image_store import ImageStore
-from data.images import IMAGENET_MEAN, IMAGENET_STD, SEED_MEAN, SEED_STD
+from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Loader
-from data.store_cache import KeptStore
+from data.store_cache import StoreCache
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from runtime.errors import DataError
 from runtime.files import replacing
@@ -30,11 +30,11 @@ from training.tracking import progress
 
 @dataclass
 class Data:
-    """Samples, their prepared pixels, who is in which part, and how pictures are changed."""
+    """Samples, their prepared pixels, who is in which part, and how images are changed."""
 
     dataset: MaskBaseDataset
     store: ImageStore
-    rows: dict[str, NDArray[np.int64]]
+    indices: dict[str, NDArray[np.int64]]
     bad: list[int]
     augmentation: BaseAugmentation
 
@@ -45,13 +45,13 @@ class Data:
             Loader(
                 self.store,
                 labels,
-                self.rows["train"],
+                self.indices["train"],
                 batch_size=args.batch_size,
                 device=device,
                 seed=args.seed,
                 order=args.sampler,
             ),
-            Loader(self.store, labels, self.rows["val"], batch_size=args.valid_batch_size, device=device),
+            Loader(self.store, labels, self.indices["val"], batch_size=args.valid_batch_size, device=device),
         )
 
     def write_split(self, path: Path) -> None:
@@ -67,44 +67,44 @@ class Data:
 
     def fingerprint(self, args: TrainConfig) -> dict[str, Any]:
         """What the result depends on; a checkpoint with another one is not continued."""
-        knobs = {name: value for name, value in asdict(args).items() if name not in MAY_DIFFER}
-        return knobs | {"data": self.dataset.samples.fingerprint(), "unusable pictures": self.bad}
+        options = {name: value for name, value in asdict(args).items() if name not in MAY_DIFFER}
+        return options | {"data": self.dataset.samples.fingerprint(), "unusable pictures": self.bad}
 
 
 def read_data(data_dir: Path, args: TrainConfig, store_dir: Path | None = None) -> Data:
-    """Read the table, split it, and start to decode every picture once; a `store_dir` keeps them for the next job."""
+    """Read the table, split it, and start to decode every image once; a `store_dir` keeps them for the next job."""
     dataset = create_dataset(args.dataset, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
     if dataset.leaks_people:
         print(
-            "warning: MaskBaseDataset splits by picture, so people are in both parts; its scores flatter",
+            "warning: MaskBaseDataset splits by image, so people are in both parts; its scores flatter",
             file=sys.stderr,
         )
-    statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (SEED_MEAN, SEED_STD))
+    statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
     augmentation = _augmentation(args, statistics)
     store = _fill_store(dataset, augmentation, args, store_dir)
     bad = sorted(store.bad) if args.on_bad_image == "skip" else []
 
-    rows = {part: np.setdiff1d(dataset.rows(part), bad) for part in ("train", "val")}
-    if not len(rows["train"]) or not len(rows["val"]):
-        raise DataError(f"no usable pictures left to train on or to validate with: {data_dir}")
+    indices = {part: np.setdiff1d(dataset.indices(part), bad) for part in ("train", "val")}
+    if not len(indices["train"]) or not len(indices["val"]):
+        raise DataError(f"no usable images left to train on or to validate with: {data_dir}")
     if args.statistics == "dataset":
-        augmentation = _augmentation(args, pixel_statistics(store.pixels, rows["train"]))
-    people = dataset.samples.table["person"].nunique()  # of class folders, every picture is its own
+        augmentation = _augmentation(args, pixel_statistics(store.pixels, indices["train"]))
+    people = dataset.samples.table["person"].nunique()  # of class folders, every image is its own
     whose = f"{people} people, " if people < len(dataset.samples.table) else ""
     print(
-        f"data: {len(rows['train'])} pictures to train on, {len(rows['val'])} to validate with, {whose}"
+        f"data: {len(indices['train'])} images to train on, {len(indices['val'])} to validate with, {whose}"
         f"{dataset.num_classes} classes, {len(bad)} left out, {dataset.samples.ignored_files} other files passed over",
         flush=True,
     )
-    return Data(dataset, store, rows, bad, augmentation)
+    return Data(dataset, store, indices, bad, augmentation)
 
 
 def _fill_store(
     dataset: MaskBaseDataset, augmentation: BaseAugmentation, args: TrainConfig, store_dir: Path | None
 ) -> ImageStore:
-    """The store, filling, or full where something depends on every picture."""
+    """The store, filling, or full where something depends on every image."""
     paths, preparation = dataset.samples.paths, augmentation.preparation
-    kept = KeptStore(store_dir, dataset.samples.root, paths, preparation) if store_dir else None
+    kept = StoreCache(store_dir, dataset.samples.root, paths, preparation) if store_dir else None
     store = ImageStore(
         paths,
         preparation,

@@ -12,7 +12,7 @@ from runtime.errors import TrainingError
 
 
 @dataclass
-class Position:
+class TrainState:
     """Epochs done, steps done in this epoch and in all, sums over this epoch, history, and the best so far."""
 
     run_name: str
@@ -68,11 +68,11 @@ class Position:
             self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
         self.step, self.loss_sum, self.matrix = 0, None, None
 
-    def to_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Self:
+    def load_state_dict(cls, state: Mapping[str, Any], device: torch.device) -> Self:
         """The same, with its sums on a device."""
         sums = {name: state[name].to(device) for name in ("loss_sum", "matrix") if state[name] is not None}
         return cls(**{**state, **sums})

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def increment_path(path: str | Path, exist_ok: bool = False) -> Path:
-    """The path itself if it is free (or `exist_ok`), else with the next number: exp, exp2, exp3 (the seed's rule)."""
+    """Return the path if it is free (or `exist_ok`), else with the next number: exp, exp2 (the original's rule)."""
     path = Path(path)
     if exist_ok or not path.exists():
         return path
@@ -83,7 +83,7 @@ class Tracker:
             file.writelines(json.dumps(dict(row)) + "\n" for row in history)
 
     def figure(self, name: str, figure: Any, epoch: int) -> None:
-        """A matplotlib figure, such as the seed's grid of pictures."""
+        """A matplotlib figure, such as the original's grid of images."""
         figure.canvas.draw()
         width, height = figure.canvas.get_width_height()
         import numpy as np

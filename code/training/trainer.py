@@ -20,15 +20,15 @@ from data.loader import Batch, derive_seed, generator
 from loss import balanced_class_weights, create_criterion
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
-from runtime.devices import place, select_dtype
+from runtime.devices import select_dtype, to_device
 from runtime.errors import CheckpointError, ConfigError, DataError, TrainingError
-from runtime.micro_batches import Parts
+from runtime.micro_batches import MicroBatches
 from training.inputs import Data
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says about labelled pictures: mean loss, true labels (n,), probabilities (n, classes)."""
+    """What a network says about labelled images: mean loss, true labels (n,), probabilities (n, classes)."""
 
     loss: float
     labels: NDArray[np.int64]
@@ -43,7 +43,7 @@ class Predictions:
 
 
 @dataclass
-class Learner:
+class Trainer:
     """A network in training; all randomness of a step is a function of (seed, epoch, step), so none of it is state."""
 
     model: nn.Module
@@ -62,7 +62,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-        self.parts = {"training": Parts(self.accumulate), "validation": Parts()}
+        self.parts = {"training": MicroBatches(self.accumulate), "validation": MicroBatches()}
 
     @property
     def evaluated(self) -> nn.Module:
@@ -95,7 +95,7 @@ class Learner:
         for part in torch.arange(len(images), device=self.device).chunk(parts):
             logits = self._forward(images[part])
             loss = self._loss(logits, labels, part)
-            if share < 1:  # against two labels each, as pictures were mixed
+            if share < 1:  # against two labels each, as images were mixed
                 loss = share * loss + (1 - share) * self._loss(logits, labels[partners], part)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -106,7 +106,7 @@ class Learner:
         """What the rows `part` of a batch add to its mean loss (), from their logits and the labels of all (batch,).
 
         Where the mean divides by the classes' weights, a part counts as much as the weights in it. The F1 loss alone is
-        no mean over pictures: there it is the mean of the parts.
+        no mean over images: there it is the mean of the parts.
         """
         weight = getattr(self.criterion, "weight", None)  # (classes,)
         counts = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight[labels]
@@ -122,7 +122,7 @@ class Learner:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ConfigError(
-                "batch norm needs more than one picture at a time; raise --batch-size or lower --accumulate"
+                "batch norm needs more than one image at a time; raise --batch-size or lower --parts"
             ) from None
         return logits
 
@@ -137,7 +137,7 @@ class Learner:
 
     @torch.inference_mode()
     def predict(self, batches: Iterable[Batch]) -> Predictions:
-        """Predict every picture once, not changed at random; raises TrainingError if the loss is not finite."""
+        """Predict every image once, not changed at random; raises TrainingError if the loss is not finite."""
         self.evaluated.eval()
         outputs, labels = [], []
         for batch in batches:
@@ -150,7 +150,7 @@ class Learner:
         return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())
 
     def _logits(self, pixels: Tensor, parts: int) -> Tensor:
-        """Logits (batch, classes) of pictures that are not changed at random, so many parts one after the other."""
+        """Logits (batch, classes) of images that are not changed at random, so many parts one after the other."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             logits = [self.evaluated(self.augmentation.normalize(part)) for part in pixels.chunk(parts)]
         return torch.cat(logits).float()
@@ -194,15 +194,15 @@ class Learner:
             self.parts[name].count = max(count, self.parts[name].count)
 
 
-def build_learner(
+def build_trainer(
     args: TrainConfig, data: Data, device: torch.device, steps_per_epoch: int, pretrained_dir: Path | None = None
-) -> Learner:
+) -> Trainer:
     """Put together what the configuration names: network, loss, optimizer, schedule, mixing, average."""
     scheme = data.dataset.scheme
     model = create_model(args.model, scheme, head=args.head, size=args.resize)
     start_from_pretrained(model, args, pretrained_dir)
-    model = place(model, device)
-    return Learner(
+    model = to_device(model, device)
+    return Trainer(
         model=model,
         criterion=_criterion(args, data).to(device),
         optimizer=create_optimizer(
@@ -223,7 +223,7 @@ def build_learner(
         seed=args.seed,
         peak_lr=args.lr,
         clip_norm=args.clip_norm,
-        accumulate=args.accumulate,
+        accumulate=args.parts,
     )
 
 
@@ -232,12 +232,12 @@ def _criterion(args: TrainConfig, data: Data) -> nn.Module:
     if args.class_weights == "none":
         return plain
     labels = data.dataset.samples.labels
-    weights = balanced_class_weights(labels[data.rows["train"]], data.dataset.num_classes)
+    weights = balanced_class_weights(labels[data.indices["train"]], data.dataset.num_classes)
     weighted = create_criterion(args.criterion, weight=weights, **args.criterion_args)
-    if not weights[labels[data.rows["val"]]].any():
+    if not weights[labels[data.indices["val"]]].any():
         raise DataError(
-            "--class-weights balanced: no validation picture is of a class that is trained on, so all weigh nothing; "
-            "pass --class-weights none, or give pictures of more people"
+            "--class-weights balanced: no validation image is of a class that is trained on, so all weigh nothing; "
+            "pass --class-weights none, or give images of more people"
         )
     return weighted
 

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.tables import PICTURES, Table
+from data.tables import INFO_CSV, Table
 from runtime.errors import DataError
 from runtime.files import replacing
 
@@ -15,7 +15,7 @@ STAMP = ".transform.json"
 def find_objects(prefix: Path) -> list[str]:
     """Every file below a folder as S3 would list it, by name; but for the table that the answers are joined to."""
     names = [path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()]
-    return sorted(name for name in names if name != PICTURES)
+    return sorted(name for name in names if name != INFO_CSV)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Answers:
         return [name for name in names if not self._is_answered(prefix / name, name)]
 
     def _is_answered(self, source: Path, name: str) -> bool:
-        """Whether there is an answer to the object as it is now; a picture without a class is asked for again."""
+        """Whether there is an answer to the object as it is now; an image without a class is asked for again."""
         path = self.path(name)
         if not path.exists() or path.stat().st_mtime_ns != source.stat().st_mtime_ns:
             return False
@@ -61,20 +61,20 @@ class Answers:
         return record if isinstance(record, dict) and "prediction" in record else None
 
     def join(self, table: Table) -> tuple[Table, dict[str, str]]:
-        """The table with a column `ans`, and why a picture has none; raises DataError if no picture has one."""
+        """The table with a column `ans`, and why an image has none; raises DataError if no image has one."""
         records = {name: self.read(name) or {} for name in table.names}
         reasons = {name: _reason(record) for name, record in records.items() if record.get("prediction") is None}
         if len(reasons) == len(records):
             name, reason = next(iter(reasons.items()))
-            raise DataError(f"none of the {len(table.rows)} pictures can be used: {reason}: {name}")
+            raise DataError(f"none of the {len(table.rows)} images can be used: {reason}: {name}")
         return table.with_columns({"ans": (records[name].get("prediction") for name in table.names)}), reasons
 
 
 def _reason(record: dict[str, object]) -> str:
     error = record.get("error")
     if isinstance(error, dict) and "message" in error:
-        return str(error["message"]).removesuffix(": the picture")
-    return "there is no such picture"
+        return str(error["message"]).removesuffix(": the image")
+    return "there is no such image"
 
 
 def _read_json(path: Path) -> object:

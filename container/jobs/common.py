@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.checks import bucket_problems, is_s3_folder, pair_problems, prefix_problems
 from runtime.arguments import folder as from_environment
-from runtime.arguments import knob
+from runtime.arguments import option
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
 
@@ -17,7 +17,7 @@ _KEY = re.compile(r"arn:aws[a-z-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
 class Connection:
     """Who asks, and where."""
 
-    profile: str | None = knob(None, "profile of ~/.aws/config")
+    profile: str | None = option(None, "profile of ~/.aws/config")
     region: str | None = from_environment("AWS_REGION", None, "region, such as ap-northeast-2; else the profile's")
 
 
@@ -27,10 +27,10 @@ class Place:
 
     role: str | None = from_environment("SAGEMAKER_ROLE", None, "ARN of the role that the job takes on")
     bucket: str | None = from_environment("SAGEMAKER_BUCKET", None, "S3 bucket of data, checkpoints and results")
-    prefix: str = knob("mask-classifier", "folder in the bucket under which everything lies")
-    repository: str = knob("mask-classifier", "ECR repository of the image")
-    image: str | None = knob(None, "image to run; default: the repository's image of this git commit")
-    tags: str = knob("", "name=value,... for everything that is created")
+    prefix: str = option("mask-classifier", "folder in the bucket under which everything lies")
+    repository: str = option("mask-classifier", "ECR repository of the image")
+    image: str | None = option(None, "image to run; default: the repository's image of this git commit")
+    tags: str = option("", "name=value,... for everything that is created")
 
     def problems(self) -> list[str]:
         """What is missing or malformed, one sentence each."""
@@ -68,10 +68,10 @@ class Place:
 class JobPlace(Place):
     """Where files and images lie, and what the job may touch."""
 
-    kms_key: str | None = knob(None, "KMS key that encrypts volumes and results")
-    subnets: str = knob("", "run in a VPC: its subnets, comma separated")
-    security_groups: str = knob("", "run in a VPC: the security groups, comma separated")
-    network_isolation: bool = knob(True, "no network inside the container")
+    kms_key: str | None = option(None, "KMS key that encrypts volumes and results")
+    subnets: str = option("", "run in a VPC: its subnets, comma separated")
+    security_groups: str = option("", "run in a VPC: the security groups, comma separated")
+    network_isolation: bool = option(True, "no network inside the container")
 
     def problems(self) -> list[str]:
         """What is missing or malformed, one sentence each."""
@@ -83,41 +83,41 @@ class JobPlace(Place):
 class Rehearsal:
     """Dry run."""
 
-    dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
+    dry_run: bool = option(False, "print the exact requests as JSON, send nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
     """Cost and waiting."""
 
-    price_per_hour: float | None = knob(None, "price of one machine hour, to be told what it can cost", minimum=0)
-    wait: bool = knob(False, "stay until it has ended, or an endpoint is up")
-    poll_seconds: float = knob(15.0, "seconds between two questions to AWS", minimum=0)
+    price_per_hour: float | None = option(None, "price of one machine hour, to be told what it can cost", minimum=0)
+    wait: bool = option(False, "stay until it has ended, or an endpoint is up")
+    poll_seconds: float = option(15.0, "seconds between two questions to AWS", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Push:
     """The image, from this machine to ECR."""
 
-    local_image: str = knob("mask-classifier", "image as Docker knows it here")
-    repository: str = knob("mask-classifier", "ECR repository; made if it is absent")
-    tag: str | None = knob(None, "tag in the repository; default: the git commit")
-    kms_key: str | None = knob(None, "KMS key that encrypts a new repository")
+    local_image: str = option("mask-classifier", "image as Docker knows it here")
+    repository: str = option("mask-classifier", "ECR repository; made if it is absent")
+    tag: str | None = option(None, "tag in the repository; default: the git commit")
+    kms_key: str | None = option(None, "KMS key that encrypts a new repository")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """The bucket, the role and the policy, once per account."""
 
-    account: str | None = knob(None, "account number; default: ask AWS")
+    account: str | None = option(None, "account number; default: ask AWS")
     bucket: str | None = from_environment("SAGEMAKER_BUCKET", None, "S3 bucket; made if it is absent")
-    role_name: str = knob("mask-classifier-sagemaker", "role that jobs take on; made if it is absent")
-    prefix: str = knob("mask-classifier", "folder in the bucket that jobs may use")
-    repository: str = knob("mask-classifier", "ECR repository that jobs may pull from")
-    data: str = knob("", "S3 folder outside the prefix that jobs may read, s3://bucket/prefix")
-    kms_key: str | None = knob(None, "ARN of a KMS key that jobs may use")
-    vpc: bool = knob(False, "let jobs run in a VPC")
-    dry_run: bool = knob(False, "print the exact requests as JSON, send nothing")
+    role_name: str = option("mask-classifier-sagemaker", "role that jobs take on; made if it is absent")
+    prefix: str = option("mask-classifier", "folder in the bucket that jobs may use")
+    repository: str = option("mask-classifier", "ECR repository that jobs may pull from")
+    data: str = option("", "S3 folder outside the prefix that jobs may read, s3://bucket/prefix")
+    kms_key: str | None = option(None, "ARN of a KMS key that jobs may use")
+    vpc: bool = option(False, "let jobs run in a VPC")
+    dry_run: bool = option(False, "print the exact requests as JSON, send nothing")
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
@@ -139,7 +139,7 @@ class Setup:
 class Submitted:
     """What was submitted."""
 
-    job: str = knob("", "its name; may stand first, without the flag")
+    job: str = option("", "its name; may stand first, without the flag")
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
@@ -150,12 +150,12 @@ class Submitted:
 class Patience:
     """How to wait."""
 
-    poll_seconds: float = knob(15.0, "seconds between two questions to AWS", minimum=0)
+    poll_seconds: float = option(15.0, "seconds between two questions to AWS", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
     """What a job left."""
 
-    to: Path = knob(Path("./download"), "folder to write to")
-    info: Path | None = knob(None, "of a transform: info.csv with the rows that output.csv shall have, in its order")
+    to: Path = option(Path("./download"), "folder to write to")
+    info: Path | None = option(None, "of a transform: info.csv with the rows that output.csv shall have, in its order")

@@ -109,7 +109,7 @@ def transform(flags: Words, verb_flags: Words, environ: Environ) -> None:
         needed_uris=(artifact, *needed_there([data], uploads)),
         machines=_machines(options.instance_type, options.instance_count),
         waste=_waste(options.instance_type),
-        longest="until every picture has its answer: a transform has no time limit of its own",
+        longest="until every image has its answer: a transform has no time limit of its own",
         results=place.uri("transform", job) + "/",
     )
     _submit(aws, plan, rehearsal, submission)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jobs.checks import data_problems, model_problems, name_problems, pair_problems, pairs
-from runtime.arguments import knob
+from runtime.arguments import option
 
 TRANSFORM_PAYLOAD_MB = 100  # SageMaker's limit for concurrency x payload of a batch transform
 
@@ -12,18 +12,20 @@ TRANSFORM_PAYLOAD_MB = 100  # SageMaker's limit for concurrency x payload of a b
 class Training:
     """The training job; its hyperparameters follow after `--`, as for code/train.py."""
 
-    name: str = knob("mask-classifier", "name of the job; the time is added")
-    data: str = knob("", "photographs: a folder, which is uploaded, or s3://bucket/prefix")
-    pretrained_data: str = knob("", "weights to start from (the `pretrained` channel): a folder or s3://bucket/prefix")
-    resume_from: str = knob("", "go on from the checkpoints of this training job, with its data and hyperparameters")
-    instance_type: str = knob("ml.g5.xlarge", "machine to train on")
-    volume_gb: int = knob(50, "disk for data and scratch files, in GB", minimum=1, maximum=16384)
-    max_hours: float = knob(12.0, "longest time to train", above=0, maximum=28 * 24)
-    spot: bool = knob(True, "use spare capacity: cheaper, may be interrupted, goes on from its checkpoint")
-    max_wait_hours: float | None = knob(None, "spot: longest time with waiting; default: twice --max-hours", above=0)
-    warm_pool_minutes: int = knob(0, "keep the machine this long for the next job", minimum=0, maximum=60)
-    input_mode: str = knob("File", "copy the data first, or read it while training", choices=("File", "FastFile"))
-    environment: str = knob("", "name=value,... set in the container")
+    name: str = option("mask-classifier", "name of the job; the time is added")
+    data: str = option("", "images: a folder, which is uploaded, or s3://bucket/prefix")
+    pretrained_data: str = option(
+        "", "weights to start from (the `pretrained` channel): a folder or s3://bucket/prefix"
+    )
+    resume_from: str = option("", "go on from the checkpoints of this training job, with its data and hyperparameters")
+    instance_type: str = option("ml.g5.xlarge", "machine to train on")
+    volume_gb: int = option(50, "disk for data and scratch files, in GB", minimum=1, maximum=16384)
+    max_hours: float = option(12.0, "longest time to train", above=0, maximum=28 * 24)
+    spot: bool = option(True, "use spare capacity: cheaper, may be interrupted, goes on from its checkpoint")
+    max_wait_hours: float | None = option(None, "spot: longest time with waiting; default: twice --max-hours", above=0)
+    warm_pool_minutes: int = option(0, "keep the machine this long for the next job", minimum=0, maximum=60)
+    input_mode: str = option("File", "copy the data first, or read it while training", choices=("File", "FastFile"))
+    environment: str = option("", "name=value,... set in the container")
 
     def problems(self) -> list[str]:
         """What is wrong with the flags taken together, one sentence each."""
@@ -52,12 +54,12 @@ class Training:
 class Tuning:
     """The search for hyperparameters."""
 
-    search: str = knob("", "what to try, such as lr=0.001:0.1:log,batch_size=32:128,optimizer=SGD:AdamW")
-    objective: str = knob("val:f1", "validation metric that training logs: a loss is brought down, any other up")
-    strategy: str = knob("Bayesian", "how to choose what to try next", choices=("Bayesian", "Random", "Hyperband"))
-    max_jobs: int = knob(20, "training jobs in all", minimum=1, maximum=750)
-    max_parallel_jobs: int = knob(2, "training jobs at a time", minimum=1, maximum=100)
-    early_stopping: bool = knob(True, "stop jobs that fall behind; Hyperband does so in its own way")
+    search: str = option("", "what to try, such as lr=0.001:0.1:log,batch_size=32:128,optimizer=SGD:AdamW")
+    objective: str = option("val:f1", "validation metric that training logs: a loss is brought down, any other up")
+    strategy: str = option("Bayesian", "how to choose what to try next", choices=("Bayesian", "Random", "Hyperband"))
+    max_jobs: int = option(20, "training jobs in all", minimum=1, maximum=750)
+    max_parallel_jobs: int = option(2, "training jobs at a time", minimum=1, maximum=100)
+    early_stopping: bool = option(True, "stop jobs that fall behind; Hyperband does so in its own way")
 
     def problems(self) -> list[str]:
         """What is missing or does not fit, one sentence each."""
@@ -73,20 +75,22 @@ class Tuning:
 class Transform:
     """The batch transform."""
 
-    name: str = knob("mask-classifier", "name of the job; the time is added")
-    model: str = knob("", "what to label with: a training job, or s3://bucket/key/model.tar.gz")
-    data: str = knob("", "pictures to label: a folder, whose pictures are uploaded, or s3://bucket/prefix")
-    instance_type: str = knob("ml.g5.xlarge", "machine to label on")
-    instance_count: int = knob(1, "how many of them", minimum=1, maximum=100)
-    concurrency: int = knob(16, "pictures on the way to one machine at a time", minimum=1)
-    max_payload_mb: int = knob(6, "largest picture, in MB", minimum=1, maximum=TRANSFORM_PAYLOAD_MB)
-    timeout_seconds: int = knob(600, "longest wait for one answer", minimum=1, maximum=3600)
-    max_retries: int = knob(3, "how often to ask again", minimum=0, maximum=3)
-    accept: str = knob("application/json", "form of the answers", choices=("application/json", "application/jsonlines"))
-    ami_version: str = knob(
+    name: str = option("mask-classifier", "name of the job; the time is added")
+    model: str = option("", "what to label with: a training job, or s3://bucket/key/model.tar.gz")
+    data: str = option("", "images to label: a folder, whose images are uploaded, or s3://bucket/prefix")
+    instance_type: str = option("ml.g5.xlarge", "machine to label on")
+    instance_count: int = option(1, "how many of them", minimum=1, maximum=100)
+    concurrency: int = option(16, "images on the way to one machine at a time", minimum=1)
+    max_payload_mb: int = option(6, "largest image, in MB", minimum=1, maximum=TRANSFORM_PAYLOAD_MB)
+    timeout_seconds: int = option(600, "longest wait for one answer", minimum=1, maximum=3600)
+    max_retries: int = option(3, "how often to ask again", minimum=0, maximum=3)
+    accept: str = option(
+        "application/json", "form of the answers", choices=("application/json", "application/jsonlines")
+    )
+    ami_version: str = option(
         "al2-ami-sagemaker-batch-gpu-535", "system of a GPU machine; its driver decides which CUDA can be used"
     )
-    environment: str = knob("", "name=value,... set in the container, at most 16")
+    environment: str = option("", "name=value,... set in the container, at most 16")
 
     def problems(self) -> list[str]:
         """What is missing or does not fit, one sentence each."""
@@ -103,12 +107,12 @@ class Transform:
 class Evaluation:
     """The processing job that compares labels with the truth; flags of code/evaluation.py follow after `--`."""
 
-    name: str = knob("mask-classifier", "name of the job; the time is added")
-    predictions: str = knob("", "where output.csv is: a folder, which is uploaded, or s3://bucket/prefix")
-    ground_truth: str = knob("", "where gt.csv is: a folder, which is uploaded, or s3://bucket/prefix")
-    instance_type: str = knob("ml.m5.large", "machine to compute on; no GPU is needed")
-    max_hours: float = knob(1.0, "longest time to run", above=0, maximum=5 * 24)
-    volume_gb: int = knob(30, "disk, in GB", minimum=1, maximum=16384)
+    name: str = option("mask-classifier", "name of the job; the time is added")
+    predictions: str = option("", "where output.csv is: a folder, which is uploaded, or s3://bucket/prefix")
+    ground_truth: str = option("", "where gt.csv is: a folder, which is uploaded, or s3://bucket/prefix")
+    instance_type: str = option("ml.m5.large", "machine to compute on; no GPU is needed")
+    max_hours: float = option(1.0, "longest time to run", above=0, maximum=5 * 24)
+    volume_gb: int = option(30, "disk, in GB", minimum=1, maximum=16384)
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
@@ -123,13 +127,13 @@ class Evaluation:
 class Deployment:
     """The real-time endpoint."""
 
-    name: str = knob("mask-classifier", "name of the endpoint; the time is added")
-    model: str = knob("", "what to answer with: a training job, or s3://bucket/key/model.tar.gz")
-    instance_type: str = knob("ml.g5.xlarge", "machine to answer on")
-    instance_count: int = knob(1, "how many of them", minimum=1, maximum=100)
-    ami_version: str = knob("al2023-ami-sagemaker-inference-gpu-4-1", "system of a GPU machine, with its driver")
-    startup_seconds: int = knob(600, "longest time until the model answers", minimum=60, maximum=3600)
-    environment: str = knob("", "name=value,... set in the container")
+    name: str = option("mask-classifier", "name of the endpoint; the time is added")
+    model: str = option("", "what to answer with: a training job, or s3://bucket/key/model.tar.gz")
+    instance_type: str = option("ml.g5.xlarge", "machine to answer on")
+    instance_count: int = option(1, "how many of them", minimum=1, maximum=100)
+    ami_version: str = option("al2023-ami-sagemaker-inference-gpu-4-1", "system of a GPU machine, with its driver")
+    startup_seconds: int = option(600, "longest time until the model answers", minimum=60, maximum=3600)
+    environment: str = option("", "name=value,... set in the container")
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""
@@ -141,10 +145,10 @@ class Deployment:
 class Registration:
     """The entry in the model registry."""
 
-    group: str = knob("mask-classifier", "model package group; made if it is absent")
-    model: str = knob("", "what to register: a training job, or s3://bucket/key/model.tar.gz")
-    evaluation: str = knob("", "how good it is: an evaluation job, or s3://bucket/key/evaluation.json")
-    approve: bool = knob(False, "approve it at once; otherwise a person does")
+    group: str = option("mask-classifier", "model package group; made if it is absent")
+    model: str = option("", "what to register: a training job, or s3://bucket/key/model.tar.gz")
+    evaluation: str = option("", "how good it is: an evaluation job, or s3://bucket/key/evaluation.json")
+    approve: bool = option(False, "approve it at once; otherwise a person does")
 
     def problems(self) -> list[str]:
         """What is missing, one sentence each."""

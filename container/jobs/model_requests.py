@@ -26,7 +26,7 @@ def model(job: str, place: JobPlace, image: str, artifact: str, environment: str
 
 
 def transform_job(job: str, place: JobPlace, options: Transform, data: str) -> Call:
-    """CreateTransformJob: every object under `data` is one picture and gets one answer.
+    """CreateTransformJob: every object under `data` is one image and gets one answer.
 
     BatchStrategy is always given: what the container proposes is spelled differently by the service and by the SDK's
     local mode. TransformAmiVersion, because the default driver of GPU hosts (470) is too old for CUDA 12.

@@ -5,7 +5,7 @@ Where things lie under s3://BUCKET/PREFIX/:
     data/FOLDER-DIGEST/                     what was uploaded
     checkpoints/JOB/                        of the training job, and of those that go on from it
     training/JOB/output/model.tar.gz        the model; output.tar.gz beside it: report, metrics, split
-    transform/JOB/PICTURE.out               one answer for each picture
+    transform/JOB/IMAGE.out               one answer for each image
     evaluation/JOB/evaluation.json          metrics of an evaluation
 """
 

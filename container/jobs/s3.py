@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from jobs.aws import TRANSFER_THREADS, Aws, explained
 from runtime.errors import DataError
-from runtime.files import existing_folder, remove_strays, replacing
+from runtime.files import existing_folder, remove_temporary_files, replacing
 from runtime.process import cpu_count
 
 _PARENT = attrgetter("parent")
@@ -112,7 +112,7 @@ def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
     wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
     paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
     for parent, siblings in groupby(sorted(paths, key=_PARENT), _PARENT):
-        remove_strays(parent, {path.name for path in siblings})
+        remove_temporary_files(parent, {path.name for path in siblings})
     aws.client("s3")  # made before the threads: boto3 clients are made one at a time
     with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
         list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path, tidy=False), wanted, paths))

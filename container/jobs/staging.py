@@ -59,12 +59,12 @@ def needed_there(uris: Iterable[str], uploads: Sequence[Upload]) -> tuple[str, .
 
 
 def refuse_large(uploads: Sequence[Upload], max_payload_mb: int) -> None:
-    """Raise DataError for a picture that SageMaker would not send to the container."""
+    """Raise DataError for an image that SageMaker would not send to the container."""
     for upload in uploads:
         for name in upload.names:
             size = (upload.root / name).stat().st_size
             if size > max_payload_mb * 2**20:
                 raise DataError(
-                    f"a picture has {size / 2**20:.1f} MB, more than --max-payload-mb {max_payload_mb}; raise it, and "
+                    f"an image has {size / 2**20:.1f} MB, more than --max-payload-mb {max_payload_mb}; raise it, and "
                     f"lower --concurrency: {upload.root / name}"
                 )

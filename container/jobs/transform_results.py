@@ -14,13 +14,13 @@ from jobs.s3 import fetch
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 
-ANSWER = ".out"  # what SageMaker puts behind the name of a picture
+ANSWER = ".out"  # what SageMaker puts behind the name of an image
 
 
 def join(answers: Iterable[Path], root: Path, info: Path | None) -> Table:
     """The answers of one transform, NAME.out each below `root`, as a table with the columns ImageID and ans.
 
-    With an info.csv: its rows, order and other columns. Without: every answer, sorted by name. A picture that has no
+    With an info.csv: its rows, order and other columns. Without: every answer, sorted by name. An image that has no
     answer, or an error as its answer, has an empty `ans`, as inference.py writes it, and is named on stderr. Raises
     DataError if an answer is none of this image.
     """
@@ -32,7 +32,7 @@ def join(answers: Iterable[Path], root: Path, info: Path | None) -> Table:
     predictions = {name: _read(found[name])["prediction"] if name in found else None for name in table.names}
     if missing := [name for name, prediction in predictions.items() if prediction is None]:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        print(f"{len(missing)} of {len(table.rows)} pictures have no answer: {names}", file=sys.stderr)
+        print(f"{len(missing)} of {len(table.rows)} images have no answer: {names}", file=sys.stderr)
     return table.with_columns({"ans": (predictions[name] for name in table.names)})
 
 

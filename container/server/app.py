@@ -1,8 +1,8 @@
 """The three routes, and the model behind them; one instance serves one process.
 
     GET  /ping                    200 when the model is loaded and warm, 503 before and while the server ends
-    POST /invocations             a picture in, a class out
-    GET  /execution-parameters    how batch transform should send its pictures
+    POST /invocations             an image in, a class out
+    GET  /execution-parameters    how batch transform should send its images
 
 What comes back, responses.py says; what may come in, bodies.py.
 """
@@ -31,7 +31,7 @@ from server.settings import BATCH_TRANSFORM_MB, ServeConfig
 if TYPE_CHECKING:
     from server.classifier import Classifier
 
-STATUS_OF_PICTURE = {"empty": 400, "too_large": 413}  # else 422
+STATUS_OF_IMAGE = {"empty": 400, "too_large": 413}  # else 422
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Service:
         except ClientDisconnect:
             return Response()  # that nobody reads
         except ImageError as error:
-            if not self.config.bad_pictures_get_rows:
-                raise Problem(STATUS_OF_PICTURE.get(error.code, 422), error.code, str(error)) from None
+            if not self.config.bad_images_get_rows:
+                raise Problem(STATUS_OF_IMAGE.get(error.code, 422), error.code, str(error)) from None
             reply = ready.writer.error(error.code, str(error), wanted)
         if self.is_ending:
             reply.headers["connection"] = "close"
@@ -118,8 +118,8 @@ class Service:
         await loading
         if self.ready:
             self.ready.batcher.close()
-            pictures, batches = self.ready.batcher.pictures, self.ready.batcher.batches
-            print(f"ended; pictures={pictures}; batches={batches}; mean_batch={pictures / max(1, batches):.1f}")
+            images, batches = self.ready.batcher.images, self.ready.batcher.batches
+            print(f"ended; pictures={images}; batches={batches}; mean_batch={images / max(1, batches):.1f}")
 
     async def _load(self) -> None:
         started = time.monotonic()

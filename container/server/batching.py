@@ -1,6 +1,6 @@
 """Concurrent requests join into one model call.
 
-Pictures are prepared in a few threads; the moment the model is free, one thread takes all that is ready, at most
+Images are prepared in a few threads; the moment the model is free, one thread takes all that is ready, at most
 `batch_size`, and calls it once. Nobody ever sleeps for more to come: a client alone waits for nothing, and batches grow
 by themselves under load. The queue is bounded, a device has one model call at a time.
 """
@@ -22,11 +22,11 @@ Future = asyncio.Future[Probabilities]
 
 
 class QueueFullError(Exception):
-    """As many pictures are waiting as may wait."""
+    """As many images are waiting as may wait."""
 
 
 class Batcher:
-    """Answers pictures one by one, computes them batch by batch. Belongs to the event loop that made it."""
+    """Answers images one by one, computes them batch by batch. Belongs to the event loop that made it."""
 
     def __init__(
         self, predict: Callable[[Pixels], Probabilities], *, batch_size: int, max_waiting: int, threads: int
@@ -34,8 +34,8 @@ class Batcher:
         """`predict` maps pixels (batch, height, width, 3) to probabilities (batch, classes)."""
         self.predict = predict
         self.batch_size, self.max_waiting = batch_size, max_waiting
-        self.waiting = 0  # pictures that have no answer yet
-        self.pictures = self.batches = 0  # computed so far
+        self.waiting = 0  # images that have no answer yet
+        self.images = self.batches = 0  # computed so far
         self._loop = asyncio.get_running_loop()
         self._ready: SimpleQueue[tuple[Pixels, Future] | None] = SimpleQueue()
         self._decoders = ThreadPoolExecutor(threads, "decode")
@@ -47,7 +47,7 @@ class Batcher:
         return self.waiting >= self.max_waiting
 
     async def submit(self, prepare: Callable[[], Pixels]) -> Probabilities:
-        """The probabilities (classes,) of the picture that `prepare` returns; what it raises is raised here.
+        """The probabilities (classes,) of the image that `prepare` returns; what it raises is raised here.
 
         Raises QueueFullError at once if too many wait.
         """
@@ -83,7 +83,7 @@ class Batcher:
                 results = self.predict(np.stack([pixels for pixels, _ in batch]))
             except Exception as error:  # the server outlives it, and each of these requests hears of it
                 results = [error] * len(batch)
-            self.pictures, self.batches = self.pictures + len(batch), self.batches + 1
+            self.images, self.batches = self.images + len(batch), self.batches + 1
             self._loop.call_soon_threadsafe(_deliver, answers, results)
 
     def _take(self, most: int) -> list[tuple[Pixels, Future]]:

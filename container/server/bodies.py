@@ -14,7 +14,7 @@ _GZIP = 16 + zlib.MAX_WBITS  # zlib's way to ask for a gzip header
 
 
 def check_types(request: Request) -> None:
-    """Raise Problem 415 unless the body may be a picture; which kind it is, its first bytes say, not its label."""
+    """Raise Problem 415 unless the body may be an image; which kind it is, its first bytes say, not its label."""
     given = request.headers.get("content-type", "")
     name = given.split(";")[0].strip().lower()
     if name and not name.startswith("image/") and name not in MEDIA_TYPES:

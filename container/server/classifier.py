@@ -1,4 +1,4 @@
-"""The model behind the server: loaded from a folder that may be hostile, called with batches of prepared pictures.
+"""The model behind the server: loaded from a folder that may be hostile, called with batches of prepared images.
 
 Only `model.safetensors` and `model.json` are read: no pickle, no archive, no link. Whatever does not fit is a
 ModelError before the server says that it is ready.
@@ -15,7 +15,7 @@ from torch import nn
 from augmentation import BaseAugmentation
 from data.images import Pixels
 from model_files import DESCRIPTION, MAX_BYTES, WEIGHTS, Description, find, load
-from runtime.devices import place, select_device, select_dtype
+from runtime.devices import select_device, select_dtype, to_device
 from runtime.errors import JobError, ModelError
 from runtime.files import existing_folder
 from runtime.process import cpu_count
@@ -36,7 +36,7 @@ class Classifier:
         model, description, self.digest = read_model(config.model_dir)
         self.scheme, self.preparation = description.scheme, description.preparation
         self.name = f"{description.architecture}, {self.scheme.num_classes} classes"
-        self._model = place(model, self.device)
+        self._model = to_device(model, self.device)
         self._augmentation = BaseAugmentation.of(self.preparation)
         self._warm_up(config)
 
@@ -57,7 +57,7 @@ class Classifier:
         for size in sorted({1, config.batch_size}):
             probabilities = self(np.zeros((size, *self.preparation.size, 3), np.uint8))
             if probabilities.shape != (size, self.scheme.num_classes) or not np.isfinite(probabilities).all():
-                raise ModelError(f"the model answers a black picture with numbers that are none: {config.model_dir}")
+                raise ModelError(f"the model answers a black image with numbers that are none: {config.model_dir}")
 
 
 def read_model(folder: Path) -> tuple[nn.Module, Description, str]:

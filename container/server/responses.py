@@ -101,7 +101,7 @@ class Writer:
         ]
 
     def answer(self, probabilities: NDArray[np.float32], wanted: Format) -> Response:
-        """The answer for one picture, from its probabilities (classes,)."""
+        """The answer for one image, from its probabilities (classes,)."""
         label = int(probabilities.argmax())
         record: dict[str, Any] = {**self._classes[label], "probability": round(float(probabilities[label]), DIGITS)}
         if wanted.media_type == CSV:
@@ -112,7 +112,7 @@ class Writer:
         return _text(record, wanted)
 
     def error(self, code: str, message: str, wanted: Format) -> Response:
-        """The answer for a picture that has none: status 200, because the request itself was well."""
+        """The answer for an image that has none: status 200, because the request itself was well."""
         if wanted.media_type != CSV:
             return _text(_error(code, message), wanted)
         blanks = [""] * (len(self._classes[0]) + 1)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.arguments import folder, knob
+from runtime.arguments import folder, option
 
 BATCH_TRANSFORM_MB = 100  # SageMaker: MaxConcurrentTransforms x MaxPayloadInMB is at most this
 REQUESTS_PER_CPU = 8  # in flight: enough for batches that pay, while others are decoded
 
 
 def setting(variable: str, help: str, **accepted: Any) -> Mapping[str, Any]:
-    """What describes a field that an environment variable fills; `accepted` as for `knob`."""
-    return {**knob(None, help, **accepted).metadata, "variable": variable, "also": ""}
+    """What describes a field that an environment variable fills; `accepted` as for `option`."""
+    return {**option(None, help, **accepted).metadata, "variable": variable, "also": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class ServeConfig:
         default="row",
         metadata=setting(
             "BAD_INPUT",
-            "in batch transform, a bad picture gets a row that says so, or fails the job",
+            "in batch transform, a bad image gets a row that says so, or fails the job",
             choices=("row", "fail"),
         ),
     )
@@ -59,7 +59,7 @@ class ServeConfig:
         default="auto", metadata=setting("SERVE_DEVICE", "where to compute", choices=("auto", "cpu", "cuda"))
     )
     batch_size: int = field(
-        default=32, metadata=setting("SERVE_BATCH_SIZE", "most pictures in one model call", minimum=1, maximum=4096)
+        default=32, metadata=setting("SERVE_BATCH_SIZE", "most images in one model call", minimum=1, maximum=4096)
     )
     max_waiting: int = field(
         default=128,
@@ -83,7 +83,7 @@ class ServeConfig:
         return self.payload_mb << 20
 
     @property
-    def bad_pictures_get_rows(self) -> bool:
+    def bad_images_get_rows(self) -> bool:
         """On SageMaker one object that fails, after its retries, fails the whole transform job."""
         return self.batch and self.bad_input == "row"
 

@@ -42,9 +42,9 @@ def main(root: Path, port: int) -> None:
 
 
 def invoke(session: LocalSession, request: Mapping[str, str]) -> None:
-    """Send the picture that `Body` names, and print the answer."""
-    picture = Path(request["Body"]).read_bytes()
-    answer = session.sagemaker_runtime_client.invoke_endpoint(**{**request, "Body": picture})
+    """Send the image that `Body` names, and print the answer."""
+    image = Path(request["Body"]).read_bytes()
+    answer = session.sagemaker_runtime_client.invoke_endpoint(**{**request, "Body": image})
     print("answer:", answer["Body"].read().decode())
 
 

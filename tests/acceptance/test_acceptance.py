@@ -240,21 +240,21 @@ def test_a_transform_answers_every_object_as_the_infer_verb_does(
     run = cloud.carry_out(requests)
     assert run.exit_code == 0, run.log
     answers = sorted(cloud.path(request["TransformOutput"]["S3OutputPath"]).rglob("*.out"))
-    pictures = sorted(path.name for path in (faces / "eval" / "images").iterdir())
-    assert [path.name.removesuffix(".out") for path in answers] == pictures
+    images = sorted(path.name for path in (faces / "eval" / "images").iterdir())
+    assert [path.name.removesuffix(".out") for path in answers] == images
     table = join(answers, answers[0].parent, faces / "eval" / "info.csv")
     output = write_answers(tmp_path, table, None)
     assert rows(output) == rows(labelled / "output.csv")
 
 
-def test_an_endpoint_answers_a_picture_and_is_removed(
+def test_an_endpoint_answers_an_image_and_is_removed(
     cloud: Cloud, faces: Path, trained: Trained, labelled: Path
 ) -> None:
     name, label = next(iter(rows(labelled / "output.csv").items()))
     requests = cloud.plan("deploy", "--model", trained.job)
     endpoint = requests["CreateEndpoint"]["EndpointName"]
-    picture = {"EndpointName": endpoint, "Body": str(faces / "eval" / "images" / name), "ContentType": "image/jpeg"}
-    run = cloud.carry_out(requests | {"InvokeEndpoint": picture, "DeleteEndpoint": {"EndpointName": endpoint}})
+    image = {"EndpointName": endpoint, "Body": str(faces / "eval" / "images" / name), "ContentType": "image/jpeg"}
+    run = cloud.carry_out(requests | {"InvokeEndpoint": image, "DeleteEndpoint": {"EndpointName": endpoint}})
     assert run.exit_code == 0, run.log
     (answer,) = re.findall(r"^answer: (.*)$", run.log, re.MULTILINE)
     assert json.loads(answer)["prediction"] == int(label)

@@ -44,16 +44,16 @@ def test_without_info_csv_every_answer_is_a_row_sorted_by_name(tmp_path: Path) -
     assert cells(join(*found(folder), None)) == ["ImageID,ans", "b.jpg,1", "sub/a.jpg,2"]
 
 
-def test_a_picture_without_an_answer_keeps_its_row_and_is_named(
+def test_an_image_without_an_answer_keeps_its_row_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = answers(tmp_path / "answers", a=None, b=4)
     table = info(tmp_path / "info.csv", "ImageID,ans\na.jpg,0\nb.jpg,0\nlost.jpg,0\n")
     assert cells(join(*found(folder), table)) == ["ImageID,ans", "a.jpg,", "b.jpg,4", "lost.jpg,"]
-    assert capsys.readouterr().err == "2 of 3 pictures have no answer: a.jpg, lost.jpg\n"
+    assert capsys.readouterr().err == "2 of 3 images have no answer: a.jpg, lost.jpg\n"
 
 
-def test_an_answer_to_info_csv_is_no_picture_and_hides_no_other(tmp_path: Path) -> None:
+def test_an_answer_to_info_csv_is_no_image_and_hides_no_other(tmp_path: Path) -> None:
     folder = answers(tmp_path / "answers", images__a=3)
     (folder / "info.csv.out").write_text('{"error": {"code": "undecodable_image"}, "prediction": null}')
     table = info(tmp_path / "info.csv", "ImageID,ans\na.jpg,0\n")

@@ -2,14 +2,14 @@
 
     PYTHONPATH=code:container python tests/benchmarks/bench_serve.py --clients 32 --rounds 5
 
-    plain      starlette, a picture at a time in the thread pool: Pillow, torchvision's transforms, the model, float32
+    plain      starlette, an image at a time in the thread pool: Pillow, torchvision's transforms, the model, float32
     serve      container/serve.py as it comes, float32
     serve16    the same with SERVE_PRECISION=bf16
     ceiling    decode and model in one process without HTTP, the same threads, the best batch size and order
     ceiling16  the same in bf16
-    litserve   LitServe, batches of 32, where it is installed; it takes no raw bodies, so its pictures travel as base64
+    litserve   LitServe, batches of 32, where it is installed; it takes no raw bodies, so its images travel as base64
 
-Every leg runs the same weights on the same pictures, one JPEG for each request. The legs take turns, the medians over
+Every leg runs the same weights on the same images, one JPEG for each request. The legs take turns, the medians over
 the rounds are compared, and only ratios are worth quoting: the load generator shares the CPUs.
 """
 
@@ -45,13 +45,13 @@ from runtime.process import cpu_count
 from server.settings import ServeConfig
 
 ROOT = Path(__file__).parents[2]
-WIDTH, HEIGHT = 384, 512  # of the pictures, as in the competition
+WIDTH, HEIGHT = 384, 512  # of the images, as in the competition
 BATCHES = (16, 32, 64)
 LIMIT_SECONDS = 120
 
 
-def pictures(count: int = 16) -> list[bytes]:
-    """JPEGs of about the size of a photograph of that many pixels, 45 kB."""
+def drawn_images(count: int = 16) -> list[bytes]:
+    """JPEGs of about the size of an image of that many pixels, 45 kB."""
     found = []
     for seed in range(count):
         random = np.random.default_rng(seed)
@@ -105,11 +105,11 @@ def plain(model_dir: Path, port: int) -> None:
 
 
 def ceiling(model_dir: Path, precision: str, seconds: float) -> None:
-    """Pictures per second without HTTP: all threads prepare a batch while the one before is in the model, or after."""
+    """Images per second without HTTP: all threads prepare a batch while the one before is in the model, or after."""
     from server.classifier import Classifier
 
     ready = Classifier(ServeConfig(model_dir=model_dir, device="cpu", precision=precision))
-    files, best = pictures(), 0.0
+    files, best = drawn_images(), 0.0
     rounds = [(size, ahead) for size in BATCHES for ahead in (True, False)]
     with ThreadPoolExecutor(ready.cpus) as pool:
         for size, ahead in rounds:
@@ -233,7 +233,7 @@ def measure_ceiling(model_dir: Path, precision: str, seconds: float) -> float:
 
 def compare(options: argparse.Namespace) -> None:
     """Run all legs by turns and print what came out."""
-    files = pictures()
+    files = drawn_images()
     raw = [request(body, "image/jpeg") for body in files]
     packed = [
         request(json.dumps({"image": base64.b64encode(body).decode()}).encode(), "application/json") for body in files
@@ -267,7 +267,7 @@ def report(
     alone: dict[str, list[Load]],
     ceilings: dict[str, list[float]],
 ) -> None:
-    size = sum(map(len, pictures())) / 16_000
+    size = sum(map(len, drawn_images())) / 16_000
     print(
         f"{options.model}, 128 x 96, JPEGs of {size:.0f} kB, {options.clients} clients, {cpu_count()} CPUs, "
         f"torch {torch.__version__}, {options.rounds} rounds; medians"

@@ -1,4 +1,4 @@
-"""Legs of a benchmark that take turns, what they cost, and the pictures that they go through."""
+"""Legs of a benchmark that take turns, what they cost, and the images that they go through."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 
-def draw_pictures(folder: Path, people: int, names: int) -> Path:
-    """Profile folders with seven JPEGs of 384 x 512 each, 45 kB as photographs of that size are.
+def draw_images(folder: Path, people: int, names: int) -> Path:
+    """Profile folders with seven JPEGs of 384 x 512 each, 45 kB as images of that size are.
 
     Files of the first `people` are linked under `names` names: what is measured is how often, not what, is decoded.
     """
@@ -48,7 +48,7 @@ class Rate:
 
 
 class Bench:
-    """Legs that take turns; each returns how many pictures it went through."""
+    """Legs that take turns; each returns how many images it went through."""
 
     def __init__(self, device: torch.device, rounds: int) -> None:
         self.device, self.rounds = device, rounds

@@ -16,7 +16,7 @@ from server.settings import ServeConfig
 
 
 class Api(litserve.LitAPI):
-    """Pictures as base64 in JSON, because LitServe takes no raw bodies."""
+    """Images as base64 in JSON, because LitServe takes no raw bodies."""
 
     def setup(self, device: str) -> None:
         self.classifier = Classifier(ServeConfig(model_dir=Path(sys.argv[1]), device="cpu"))

@@ -1,7 +1,7 @@
-"""The yardstick: the pipeline that the seed's README describes, written anew as everybody writes it.
+"""The yardstick: the pipeline that the original README describes, written anew as everybody writes it.
 
-PIL opens and decodes the whole picture, torchvision's transforms work on one picture at a time, and a DataLoader with
-worker processes makes batches. In its favour, workers stay alive between epochs, which the seed's did not.
+PIL opens and decodes the whole image, torchvision's transforms work on one image at a time, and a DataLoader with
+worker processes makes batches. In its favour, workers stay alive between epochs, which the original's did not.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from data.images import SEED_MEAN, SEED_STD
+from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 
 
 class AddGaussianNoise:
@@ -26,7 +26,11 @@ class AddGaussianNoise:
 
 def base_transform(size: tuple[int, int]) -> transforms.Compose:
     return transforms.Compose(
-        [transforms.Resize(size, Image.BILINEAR), transforms.ToTensor(), transforms.Normalize(SEED_MEAN, SEED_STD)]
+        [
+            transforms.Resize(size, Image.BILINEAR),
+            transforms.ToTensor(),
+            transforms.Normalize(ORIGINAL_MEAN, ORIGINAL_STD),
+        ]
     )
 
 
@@ -37,7 +41,7 @@ def custom_transform(size: tuple[int, int]) -> transforms.Compose:
             transforms.Resize(size, Image.BILINEAR),
             transforms.ColorJitter(0.1, 0.1, 0.1, 0.1),
             transforms.ToTensor(),
-            transforms.Normalize(SEED_MEAN, SEED_STD),
+            transforms.Normalize(ORIGINAL_MEAN, ORIGINAL_STD),
             AddGaussianNoise(0.0, 0.1),
         ]
     )

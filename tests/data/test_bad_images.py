@@ -1,4 +1,4 @@
-"""A file that is no picture, a damaged one, a bomb: one sentence and a reason for machines, and nothing else."""
+"""A file that is no image, a damaged one, a bomb: one sentence and a reason for machines, and nothing else."""
 
 import warnings
 import zlib
@@ -38,18 +38,18 @@ GOOD = encoded("JPEG")
     [
         (b"this is a text file\n" * 50, "none of JPEG, PNG, WEBP, BMP, PPM"),
         (GOOD[: len(GOOD) // 2], "truncated"),
-        (GOOD[:30], "cannot be read as a picture"),
-        (encoded("PNG")[:-40], "cannot be read as a picture"),
+        (GOOD[:30], "cannot be read as an image"),
+        (encoded("PNG")[:-40], "cannot be read as an image"),
         (encoded("GIF"), "none of JPEG"),
         (encoded("TIFF"), "none of JPEG"),
-        (png(8, 8, b"")[:40], "cannot be read as a picture"),
+        (png(8, 8, b"")[:40], "cannot be read as an image"),
         (
             header(b"\x89PNG\r\n\x1a\n", (b"zTXt", b"key\0\0" + zlib.compress(bytes(10**7)))),
-            "cannot be read as a picture",
+            "cannot be read as an image",
         ),
     ],
 )
-def test_what_is_no_whole_picture_is_one_sentence(data: bytes, reason: str, tmp_path: Path) -> None:
+def test_what_is_no_whole_image_is_one_sentence(data: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "mask1.jpg"
     path.write_bytes(data)
     with pytest.raises(ImageError, match=reason) as caught:
@@ -66,8 +66,8 @@ def test_empty_absent_and_overlong_files_have_their_own_sentences(
     empty.touch()
     monkeypatch.setattr(images, "MAX_BYTES", 100)
     for source, sentence, code in [
-        (empty, "an empty file is not a picture", "empty"),
-        (b"", "an empty file is not a picture: the picture", "empty"),
+        (empty, "an empty file is not an image", "empty"),
+        (b"", "an empty file is not an image: the image", "empty"),
         (tmp_path / "absent.jpg", "cannot be opened (No such file or directory)", "missing"),
         (tmp_path, "cannot be opened (Is a directory)", "missing"),
         (bytes(101), "101 bytes are more than the 100 allowed", "too_large"),
@@ -78,7 +78,7 @@ def test_empty_absent_and_overlong_files_have_their_own_sentences(
         assert caught.value.code == code
 
 
-def test_running_out_of_memory_is_not_blamed_on_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(image: ImageFile.ImageFile) -> None:
         raise MemoryError
 
@@ -87,7 +87,7 @@ def test_running_out_of_memory_is_not_blamed_on_the_picture(monkeypatch: pytest.
         prepare(GOOD, SMALL)
 
 
-def test_damaged_files_are_pictures_or_image_errors_and_nothing_else() -> None:
+def test_damaged_files_are_images_or_image_errors_and_nothing_else() -> None:
     random = np.random.default_rng(0)
     originals = [GOOD, encoded("PNG"), encoded("WEBP"), encoded("PNG", NOISE.quantize(16))]
     refused = 0

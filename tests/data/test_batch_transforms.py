@@ -39,7 +39,7 @@ def extreme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def blocks(count: int = 3, low: int = 80, high: int = 160) -> Tensor:
-    """Pictures (count, 3, 32, 24) of 4 x 4 blocks, far enough from black and white that nothing is clipped."""
+    """Images (count, 3, 32, 24) of 4 x 4 blocks, far enough from black and white that nothing is clipped."""
     small = torch.randint(low, high, (count, 3, 8, 6), generator=generator(1), dtype=torch.uint8)
     return small.repeat_interleave(4, 2).repeat_interleave(4, 3)
 
@@ -120,7 +120,7 @@ def test_a_motion_is_that_of_torchvision(extreme: float, spreads: dict[str, floa
         shear=[0.0, 0.0],
         interpolation=InterpolationMode.BILINEAR,
     )
-    inner = (..., slice(26, 38), slice(20, 28))  # what lies outside the picture is mirrored here and black there
+    inner = (..., slice(26, 38), slice(20, 28))  # what lies outside the image is mirrored here and black there
     torch.testing.assert_close(moved(pixels, **spreads)[inner], expected[inner], rtol=0, atol=0.05)
 
 
@@ -138,7 +138,7 @@ def test_a_random_crop_is_that_of_torchvision(left: float, top: float, monkeypat
     torch.testing.assert_close(moved(pixels)[inner], expected[inner], rtol=0, atol=0.05)
 
 
-def test_a_crop_keeps_its_share_of_the_picture_and_nearly_its_shape() -> None:
+def test_a_crop_keeps_its_share_of_the_image_and_nearly_its_shape() -> None:
     matrix = affine_matrix(4000, (32, 24), **(NO_MOTION | {"crop": 0.92}), generator=generator())
     wide, tall = matrix[:, 0, 0], matrix[:, 1, 1]
     assert (wide * tall).min() > 0.079
@@ -154,7 +154,7 @@ def test_a_flip_comes_on_top_of_the_other_motions() -> None:
     torch.testing.assert_close(moved(pixels, flip=1.0, **spreads), moved(pixels, **spreads).flip(3), rtol=0, atol=1e-2)
 
 
-def test_what_comes_from_outside_the_picture_is_mirrored_and_never_black() -> None:
+def test_what_comes_from_outside_the_image_is_mirrored_and_never_black() -> None:
     bright = torch.full((8, 3, 16, 12), 200, dtype=torch.uint8)
     found = moved(bright, rotate=180.0, scale=0.9, shift=1.0)
     torch.testing.assert_close(found, bright.float())
@@ -168,7 +168,7 @@ def test_every_sample_of_a_batch_is_changed_by_numbers_of_its_own() -> None:
         assert len(parameters.flatten(1).unique(dim=0)) == 64
 
 
-def test_half_the_pictures_are_flipped_at_a_half_chance() -> None:
+def test_half_the_images_are_flipped_at_a_half_chance() -> None:
     matrix = affine_matrix(4000, (32, 24), **(NO_MOTION | {"flip": 0.5}), generator=generator())
     assert 1850 < (matrix[:, 0, 0] < 0).sum() < 2150
 
@@ -186,7 +186,7 @@ def test_erasing_blanks_one_patch_of_two_to_twenty_percent_and_keeps_everything_
     assert len(share.unique()) > 50
 
 
-def test_erasing_hits_as_many_pictures_as_its_chance_says() -> None:
+def test_erasing_hits_as_many_images_as_its_chance_says() -> None:
     images = torch.ones((2000, 3, 20, 20))
     assert torch.equal(random_erase(images, 0.0, generator()), images)
     hit = (random_erase(images.clone(), 0.25, generator()) == 0).flatten(1).any(1).sum()
@@ -220,7 +220,7 @@ def test_noise_does_not_depend_on_how_many_threads_draw_it(cpus: int, monkeypatc
 
 
 @pytest.mark.parametrize("size", [(32, 24), (15, 13)])
-def test_pictures_in_blocks_are_what_they_are_alone(size: tuple[int, int]) -> None:
+def test_images_in_blocks_are_what_they_are_alone(size: tuple[int, int]) -> None:
     pixels = torch.randint(0, 256, (20, 3, *size), generator=generator(), dtype=torch.uint8)
     matrix, bias = torch.rand((20, 3, 3), generator=generator()), torch.rand((20, 3), generator=generator())
     found = in_blocks(recolor, pixels, matrix, bias)
@@ -233,7 +233,7 @@ def test_pictures_in_blocks_are_what_they_are_alone(size: tuple[int, int]) -> No
 
 
 def constant(count: int = 16, height: int = 20, width: int = 15) -> Tensor:
-    """Picture number n is filled with n."""
+    """Image number n is filled with n."""
     return torch.arange(count).float().view(-1, 1, 1, 1).expand(count, 3, height, width)
 
 
@@ -251,7 +251,7 @@ def test_the_share_of_cutmix_is_the_area_that_is_really_left(shape: str) -> None
             assert torch.equal(own, own[:, :, :1].expand_as(own))  # a column is pasted wholly or not at all
 
 
-def test_mixup_blends_every_picture_with_its_partner_by_the_share() -> None:
+def test_mixup_blends_every_image_with_its_partner_by_the_share() -> None:
     images = torch.rand((16, 3, 4, 4), generator=generator())
     mixed, partners, share = Mixer(mixup=0.4)(images, generator())
     assert torch.equal(partners.sort().values, torch.arange(16))
@@ -268,7 +268,7 @@ def test_shares_are_beta_distributed(alpha: float) -> None:
 
 
 def test_mixing_is_that_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Theirs pairs a picture with the one before it, ours with a partner drawn at random."""
+    """Theirs pairs an image with the one before it, ours with a partner drawn at random."""
     images = torch.rand((16, 3, 20, 15), generator=generator())
     monkeypatch.setattr(transforms, "_patch", lambda *_: (4, 3, 14, 9))
     box = {"box": (3, 4, 9, 14)}  # left, top, right, bottom
@@ -281,7 +281,7 @@ def test_mixing_is_that_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
             torch.testing.assert_close(mixed[index], expected)
 
 
-def test_without_mixing_every_picture_is_its_own() -> None:
+def test_without_mixing_every_image_is_its_own() -> None:
     images = constant()
     mixed, partners, share = Mixer()(images, generator())
     assert mixed is images

@@ -1,4 +1,4 @@
-"""Threads change when a picture is decoded and never what stands in its row; a stream gives answers in order."""
+"""Threads change when an image is decoded and never what stands in its row; a stream gives answers in order."""
 
 import threading
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def decoded(paths: list[Path], threads: int = 2) -> Pixels:
 
 
 class Gate:
-    """Lets `prepare` through one picture at a time, and writes down which."""
+    """Lets `prepare` through one image at a time, and writes down which."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[Path] = []
@@ -101,7 +101,7 @@ def test_closing_gives_up_the_rest_and_leaves_no_thread(paths: list[Path], monke
     assert len(gate.seen) < 42
 
 
-def test_every_bad_picture_is_reported_by_row_and_is_black(paths: list[Path]) -> None:
+def test_every_bad_image_is_reported_by_row_and_is_black(paths: list[Path]) -> None:
     good = decoded(paths)
     paths[3].write_bytes(b"")
     paths[17].write_bytes(b"text")
@@ -115,7 +115,7 @@ def test_every_bad_picture_is_reported_by_row_and_is_black(paths: list[Path]) ->
     assert np.array_equal(pixels[others], good[others])
 
 
-def test_a_bad_picture_ends_the_wait_of_whoever_cannot_use_one(
+def test_a_bad_image_ends_the_wait_of_whoever_cannot_use_one(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths[0].write_bytes(b"text")

@@ -1,4 +1,4 @@
-"""A small file cannot keep a decoder busy, and no ordinary picture is taken for such a file."""
+"""A small file cannot keep a decoder busy, and no ordinary image is taken for such a file."""
 
 import io
 import struct
@@ -65,7 +65,7 @@ def with_markers_in_scans(marker: int) -> bytes:
 
 
 def mpo(count: int) -> bytes:
-    """A JPEG that says it is the first of two pictures, as some cameras write."""
+    """A JPEG that says it is the first of two images, as some cameras write."""
     entries = struct.pack(">III", 0x020003 | 0x20000000, 0, 0) + struct.pack(">HH", 0, 0)
     directory = struct.pack(">HHI4s", 0xB000, 7, 4, b"0100") + struct.pack(">HHII", 0xB001, 4, 1, 2)
     directory += struct.pack(">HHII", 0xB002, 7, 32, 8 + 2 + 3 * 12 + 4)
@@ -78,7 +78,7 @@ PROFILE = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(1 << 20)))
 BOMBS = {
     "scans": with_scans(MAX_SCANS),
     "scans behind a marker": with_markers_in_scans(0x01),
-    "scans of a first picture": mpo(MAX_SCANS),
+    "scans of a first image": mpo(MAX_SCANS),
     "tables between scans": with_scans(1)[:-2] + segment(0xFE) * 12 * MAX_SCANS + b"\xff\xda" * MAX_SCANS,
     "segments within one that is none": with_segments(segment(0xF0, segment(0xE1, b"Exif\0\0") * (MAX_SEGMENTS + 1))),
     "colour profiles": png(PROFILE * 2),
@@ -118,7 +118,7 @@ ORDINARY: dict[str, Callable[[], bytes]] = {
     "grey": lambda: encoded("JPEG", NOISE.convert("L")),
     "CMYK": lambda: encoded("JPEG", NOISE.convert("CMYK")),
     "with Exif and a profile": lambda: encoded("JPEG", exif=b"Exif\0\0" + bytes(60_000), icc_profile=bytes(500_000)),
-    "first of two pictures": lambda: mpo(9),
+    "first of two images": lambda: mpo(9),
     "with restart markers": lambda: encoded("JPEG", restart_marker_blocks=1),
     "with some more scans": lambda: with_scans(20),
     "with a video behind it": lambda: encoded("JPEG", progressive=True) + b"\xff\xda\0\x02" * 5000,
@@ -138,20 +138,20 @@ ORDINARY: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_an_ordinary_picture_is_no_bomb(name: str) -> None:
+def test_an_ordinary_image_is_no_bomb(name: str) -> None:
     data = ORDINARY[name]()
     assert find_bomb(data) is None
     assert prepare(data, SMALL).shape == (16, 12, 3)
 
 
-@pytest.mark.parametrize("data", [b"PK\3\4" + bytes(60), b"Please log in\n", b"Python is no picture\n", b"P", b"PDF"])
-def test_what_is_no_picture_is_called_none_whatever_it_begins_with(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"PK\3\4" + bytes(60), b"Please log in\n", b"Python is no image\n", b"P", b"PDF"])
+def test_what_is_no_image_is_called_none_whatever_it_begins_with(data: bytes) -> None:
     with pytest.raises(ImageError, match="none of JPEG, PNG") as caught:
         prepare(data, SMALL)
     assert caught.value.code == "undecodable_image"
 
 
-def test_the_larger_a_picture_the_fewer_scans_it_may_have() -> None:
+def test_the_larger_an_image_the_fewer_scans_it_may_have() -> None:
     data = with_scans(30)
     assert find_scan_bomb(data, 64 * 96) is None
     assert find_scan_bomb(data, MAX_PIXELS) == "more than 20 scans"

@@ -1,4 +1,4 @@
-"""The store holds each picture in its own slot, wherever it lies, and a bad picture never goes unnoticed."""
+"""The store holds each image in its own slot, wherever it lies, and a bad image never goes unnoticed."""
 
 import errno
 import os
@@ -65,36 +65,36 @@ def test_the_scratch_file_has_no_name_and_lies_where_tmpdir_says(
     assert str(scratch) in Path("/proc/self/maps").read_text()
 
 
-def test_a_disk_without_room_for_the_pictures_is_one_sentence_before_the_first_is_read(
+def test_a_disk_without_room_for_the_images_is_one_sentence_before_the_first_is_read(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DataError, match=r"^no room for 96768 bytes of decoded pictures \(No space left on device\); "):
+    with pytest.raises(DataError, match=r"^no room for 96768 bytes of decoded images \(No space left on device\); "):
         ImageStore(paths, PREPARATION, memory_share=0.0)
 
 
-def test_under_error_a_bad_picture_anywhere_is_said_to_whoever_waits_for_any(paths: list[Path]) -> None:
+def test_under_error_a_bad_image_anywhere_is_said_to_whoever_waits_for_any(paths: list[Path]) -> None:
     for row in (41, 3, 17, 20):
         paths[row].write_bytes(b"text")
     store = ImageStore(paths, PREPARATION)
-    for rows in (None, np.array([3]), np.array([5])):
-        with pytest.raises(DataError, match=r"^4 of 42 pictures cannot be used, mend them") as caught:
-            store.wait(rows)
+    for indices in (None, np.array([3]), np.array([5])):
+        with pytest.raises(DataError, match=r"^4 of 42 images cannot be used, mend them") as caught:
+            store.wait(indices)
         named = [str(caught.value).find(str(paths[row])) for row in (3, 17, 20, 41)]
         assert -1 < named[0] < named[1] < named[2], "the first three, by position"
         assert named[3] == -1
 
 
-def test_under_skip_bad_pictures_are_known_once_all_are_there(paths: list[Path]) -> None:
+def test_under_skip_bad_images_are_known_once_all_are_there(paths: list[Path]) -> None:
     paths[3].write_bytes(b"")
     store = ImageStore(paths, PREPARATION, on_bad_image="skip", max_bad_ratio=1 / 42)
     store.wait()
     assert list(store.bad) == [3]
     store = ImageStore(paths, PREPARATION, on_bad_image="skip", max_bad_ratio=0.02)
-    with pytest.raises(DataError, match=r"1 of 42 pictures cannot be used, more than --max-bad-ratio 0\.02 allows"):
+    with pytest.raises(DataError, match=r"1 of 42 images cannot be used, more than --max-bad-ratio 0\.02 allows"):
         store.wait()
 
 
@@ -132,7 +132,7 @@ def bad(count: int) -> dict[int, ImageError]:
     return {index: ImageError(f"cut off: {index}.jpg") for index in reversed(range(count))}
 
 
-def test_without_bad_pictures_every_policy_is_content() -> None:
+def test_without_bad_images_every_policy_is_content() -> None:
     refuse_or_skip({}, 100, "error", 0.0)
     refuse_or_skip({}, 100, "skip", 0.0)
 
@@ -141,13 +141,13 @@ def test_the_error_policy_names_the_first_three_and_counts_the_rest() -> None:
     with pytest.raises(DataError) as caught:
         refuse_or_skip(bad(5), 100, "error", 1.0)
     assert str(caught.value) == (
-        "5 of 100 pictures cannot be used, mend them or pass --on-bad-image skip: "
+        "5 of 100 images cannot be used, mend them or pass --on-bad-image skip: "
         "cut off: 0.jpg; cut off: 1.jpg; cut off: 2.jpg; and 2 more"
     )
 
 
 @pytest.mark.parametrize(("count", "total", "ratio"), [(1, 100, 0.01), (29, 100, 0.29), (7, 100, 0.07), (3, 3, 1.0)])
-def test_up_to_the_share_that_is_allowed_pictures_are_left_out(count: int, total: int, ratio: float) -> None:
+def test_up_to_the_share_that_is_allowed_images_are_left_out(count: int, total: int, ratio: float) -> None:
     refuse_or_skip(bad(count), total, "skip", ratio)
-    with pytest.raises(DataError, match=re.escape(f"{count + 1} of {total} pictures cannot be used, more than")):
+    with pytest.raises(DataError, match=re.escape(f"{count + 1} of {total} images cannot be used, more than")):
         refuse_or_skip(bad(count + 1), total, "skip", ratio)

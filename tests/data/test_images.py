@@ -19,7 +19,7 @@ from data.images import Preparation, fit, is_image_file, prepare, read_upright
 
 SMALL = Preparation((16, 12))
 ORIENTATION = 0x0112
-STORED = {  # how an upright picture must be stored so that its orientation tag turns it back
+STORED = {  # how an upright image must be stored so that its orientation tag turns it back
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -115,9 +115,7 @@ def test_draft_never_scales_below_the_target_and_always_as_far_as_it_may(monkeyp
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("crop", [None, (400, 250)])
 @pytest.mark.parametrize("size", [(384, 512), (385, 515)])
-def test_a_rotated_photograph_is_seen_upright(
-    orientation: int, crop: tuple[int, int] | None, size: tuple[int, int]
-) -> None:
+def test_a_rotated_image_is_seen_upright(orientation: int, crop: tuple[int, int] | None, size: tuple[int, int]) -> None:
     upright, preparation = smooth(*size), Preparation((64, 48), crop)
     turn = STORED[orientation]
     exif = Image.Exif()
@@ -144,12 +142,12 @@ def gray16() -> tuple[bytes, Image.Image]:
 
 
 @functools.cache
-def unusual_pictures() -> dict[str, tuple[bytes, Image.Image]]:
-    """Files that are no plain RGB, and the picture that each must look like."""
-    picture = noise()
-    palette, gray, cmyk = picture.quantize(16), picture.convert("L"), picture.convert("CMYK")
+def unusual_images() -> dict[str, tuple[bytes, Image.Image]]:
+    """Files that are no plain RGB, and the image that each must look like."""
+    image = noise()
+    palette, gray, cmyk = image.quantize(16), image.convert("L"), image.convert("CMYK")
     alpha = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 48), dtype=np.uint8))
-    transparent = picture.copy()
+    transparent = image.copy()
     transparent.putalpha(alpha)
     frames = {"save_all": True, "append_images": [noise(seed=2)]}
     deep = b"P5 48 64 65535\n" + np.full((64, 48), 0x12FF, ">u2").tobytes()
@@ -157,29 +155,29 @@ def unusual_pictures() -> dict[str, tuple[bytes, Image.Image]]:
         "palette": (encoded(palette), palette),
         "palette with one transparent colour": (encoded(palette, transparency=3), palette),
         "palette with alpha per colour": (encoded(palette, transparency=bytes(range(16))), palette),
-        "RGBA": (encoded(transparent), picture),
-        "RGBA WEBP": (encoded(transparent, "WEBP", lossless=True, exact=True), picture),
-        "RGB with a transparent colour": (encoded(picture, transparency=(1, 2, 3)), picture),
+        "RGBA": (encoded(transparent), image),
+        "RGBA WEBP": (encoded(transparent, "WEBP", lossless=True, exact=True), image),
+        "RGB with a transparent colour": (encoded(image, transparency=(1, 2, 3)), image),
         "LA": (encoded(Image.merge("LA", (gray, alpha))), gray),
         "gray": (encoded(gray), gray),
         "gray with a transparent level": (encoded(gray, transparency=7), gray),
-        "one bit": (encoded(picture.convert("1")), picture.convert("1")),
+        "one bit": (encoded(image.convert("1")), image.convert("1")),
         "16-bit gray": gray16(),
         "16-bit PGM": (deep, Image.new("L", (48, 64), 0x12)),
-        "PNG that moves": (encoded(picture, "PNG", **frames), picture),
-        "WEBP that moves": (encoded(picture, "WEBP", lossless=True, **frames), picture),
+        "PNG that moves": (encoded(image, "PNG", **frames), image),
+        "WEBP that moves": (encoded(image, "WEBP", lossless=True, **frames), image),
         "gray JPEG": (data := encoded(gray, "JPEG"), Image.open(io.BytesIO(data))),
         "CMYK JPEG": (data := encoded(cmyk, "JPEG"), Image.open(io.BytesIO(data))),
-        "two pictures in one JPEG": (
-            encoded(picture, "MPO", **frames),
-            Image.open(io.BytesIO(encoded(picture, "JPEG"))),
+        "two images in one JPEG": (
+            encoded(image, "MPO", **frames),
+            Image.open(io.BytesIO(encoded(image, "JPEG"))),
         ),
     }
 
 
-@pytest.mark.parametrize("name", unusual_pictures())
+@pytest.mark.parametrize("name", unusual_images())
 def test_whatever_a_file_holds_becomes_three_channels_of_its_first_frame(name: str) -> None:
-    data, expected = unusual_pictures()[name]
+    data, expected = unusual_images()[name]
     pixels = prepare(data, Preparation((64, 48)))
     assert np.array_equal(pixels, np.asarray(expected.convert("RGB")))
     assert prepare(data, Preparation((17, 23), (32, 32))).shape == (17, 23, 3)
@@ -191,7 +189,7 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
     assert np.array_equal(prepare(path, SMALL), prepare(path.read_bytes(), SMALL))
 
 
-def test_a_picture_in_memory_is_fitted_as_a_file_is() -> None:
+def test_an_image_in_memory_is_fitted_as_a_file_is() -> None:
     assert np.array_equal(fit(noise(), SMALL), prepare(encoded(noise()), SMALL))
 
 
@@ -217,10 +215,10 @@ def test_a_preparation_survives_the_model_file() -> None:
 @pytest.mark.parametrize(
     "name", ["a.jpg", "a.JPG", "a.jpeg", "a.JPEG", "a.png", "a.ppm", "a.bmp", "a.webp", "b.c.WebP"]
 )
-def test_a_picture_is_known_by_its_ending_in_any_case(name: str) -> None:
+def test_an_image_is_known_by_its_ending_in_any_case(name: str) -> None:
     assert is_image_file(name)
 
 
 @pytest.mark.parametrize("name", ["", "jpg", "a.txt", "a.jpg.part", "a.gif", "Thumbs.db"])
-def test_what_ends_otherwise_is_no_picture(name: str) -> None:
+def test_what_ends_otherwise_is_no_image(name: str) -> None:
     assert not is_image_file(name)

@@ -25,11 +25,11 @@ class Full:
         self.preferred: list[int] = []
         self.waited: list[list[int] | None] = []
 
-    def prefer(self, rows: NDArray[np.int64]) -> None:
-        self.preferred = rows.tolist()
+    def prefer(self, indices: NDArray[np.int64]) -> None:
+        self.preferred = indices.tolist()
 
-    def wait(self, rows: NDArray[np.int64] | None = None) -> None:
-        self.waited.append(None if rows is None else rows.tolist())
+    def wait(self, indices: NDArray[np.int64] | None = None) -> None:
+        self.waited.append(None if indices is None else indices.tolist())
 
     def on_gpu(self, device: torch.device) -> torch.Tensor | None:
         return None if device.type == "cpu" else torch.from_numpy(self.pixels).to(device)
@@ -39,13 +39,15 @@ PIXELS = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1) + np.zeros((1, 4, 
 LABELS = np.arange(100, dtype=np.int64) % 18
 
 
-def loader(order: str = "shuffle", batch_size: int = 8, rows: NDArray[np.int64] | None = None, seed: int = 1) -> Loader:
-    chosen = np.arange(10, 60) if rows is None else rows
+def loader(
+    order: str = "shuffle", batch_size: int = 8, indices: NDArray[np.int64] | None = None, seed: int = 1
+) -> Loader:
+    chosen = np.arange(10, 60) if indices is None else indices
     return Loader(Full(PIXELS), LABELS, chosen, batch_size=batch_size, device=CPU, seed=seed, order=order)
 
 
 def rows_of(batches: list[Batch]) -> list[int]:
-    return [int(row) for batch in batches for row in batch.rows]
+    return [int(row) for batch in batches for row in batch.indices]
 
 
 def test_a_batch_holds_pixels_and_labels_of_its_rows_channels_first() -> None:
@@ -53,25 +55,25 @@ def test_a_batch_holds_pixels_and_labels_of_its_rows_channels_first() -> None:
         assert batch.pixels.shape == (8, 3, 4, 3)
         assert batch.pixels.dtype == torch.uint8
         assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
-        assert batch.pixels[:, 0, 0, 0].tolist() == batch.rows.tolist()
-        assert batch.labels.tolist() == LABELS[batch.rows].tolist()
+        assert batch.pixels[:, 0, 0, 0].tolist() == batch.indices.tolist()
+        assert batch.labels.tolist() == LABELS[batch.indices].tolist()
 
 
 def test_a_memory_mapped_store_gives_the_same_batches(tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "store", np.uint8, "w+", shape=PIXELS.shape)
     mapped[:] = PIXELS
-    rows = np.arange(10, 60)
-    other = Loader(Full(mapped), LABELS, rows, batch_size=8, device=CPU, seed=1, order="shuffle")
+    indices = np.arange(10, 60)
+    other = Loader(Full(mapped), LABELS, indices, batch_size=8, device=CPU, seed=1, order="shuffle")
     for first, second in zip(loader().epoch(3), other.epoch(3), strict=True):
         assert torch.equal(first.pixels, second.pixels)
 
 
 @given(st.integers(1, 60), st.integers(1, 80))
 def test_validation_sees_every_sample_once_and_in_order_with_the_last_partial_batch(size: int, batch_size: int) -> None:
-    rows = np.arange(100)[::-1][:size].copy()
-    sequential = loader("sequential", batch_size, rows)
+    indices = np.arange(100)[::-1][:size].copy()
+    sequential = loader("sequential", batch_size, indices)
     batches = list(sequential.epoch(0))
-    assert rows_of(batches) == rows.tolist()
+    assert rows_of(batches) == indices.tolist()
     assert len(batches) == len(sequential) == -(-size // batch_size)
     assert sequential.samples_per_epoch == size
 
@@ -83,7 +85,7 @@ def test_training_sees_no_sample_twice_and_only_full_batches_unless_there_is_but
     shuffled = loader("shuffle", batch_size, np.arange(size))
     batches = list(shuffled.epoch(0))
     assert len(batches) == len(shuffled) == max(1, size // batch_size)
-    assert {len(batch.rows) for batch in batches} == {min(size, batch_size)}
+    assert {len(batch.indices) for batch in batches} == {min(size, batch_size)}
     assert len(set(rows_of(batches))) == len(rows_of(batches)) == shuffled.samples_per_epoch
 
 
@@ -102,7 +104,7 @@ def test_resuming_at_a_step_gives_the_batches_that_were_left(order: str, start: 
     rest = list(loader(order).epoch(2, start))
     assert [batch.step for batch in rest] == list(range(len(whole)))[start:]
     for first, second in zip(whole[start:], rest, strict=True):
-        assert np.array_equal(first.rows, second.rows)
+        assert np.array_equal(first.indices, second.indices)
         assert torch.equal(first.pixels, second.pixels)
         assert torch.equal(first.labels, second.labels)
 
@@ -116,15 +118,15 @@ def test_balanced_sampling_draws_all_classes_equally_often() -> None:
     expected = len(drawn) / 3
     assert len(drawn) == 5000
     assert ((counts - expected) ** 2 / expected).sum() < 13.8  # chi-square, 2 degrees of freedom, 1 in 1,000
-    rare = np.concatenate([batch.rows for batch in balanced.epoch(0)])
+    rare = np.concatenate([batch.indices for batch in balanced.epoch(0)])
     assert len(set(rare[rare >= 990])) == 10
 
 
 def test_balanced_sampling_draws_only_its_own_rows_and_skips_absent_classes() -> None:
-    rows = np.array([3, 4, 5, 21, 39])  # classes 3, 4, 5, 3, 3
-    drawn = rows_of(list(loader("balanced", 5, rows).epoch(0)))
+    indices = np.array([3, 4, 5, 21, 39])  # classes 3, 4, 5, 3, 3
+    drawn = rows_of(list(loader("balanced", 5, indices).epoch(0)))
     assert len(drawn) == 5
-    assert set(drawn) <= set(rows.tolist())
+    assert set(drawn) <= set(indices.tolist())
 
 
 def test_without_rows_there_is_no_batch() -> None:
@@ -157,9 +159,9 @@ def test_a_derived_seed_depends_on_every_part_and_fits_torch() -> None:
 
 def test_the_store_is_asked_for_rows_in_the_order_of_the_batches_and_in_the_end_for_all() -> None:
     shuffled = loader("shuffle")
-    rows = rows_of(list(shuffled.epoch(1, 2)))
-    assert shuffled.store.preferred[: len(rows)] == rows
-    assert [row for waited in shuffled.store.waited[:-1] for row in waited or []] == rows
+    indices = rows_of(list(shuffled.epoch(1, 2)))
+    assert shuffled.store.preferred[: len(indices)] == indices
+    assert [row for waited in shuffled.store.waited[:-1] for row in waited or []] == indices
     assert shuffled.store.waited[-1] is None
 
 
@@ -175,8 +177,8 @@ def test_a_batch_is_gathered_while_the_one_before_is_worked_on_and_no_earlier() 
 
 
 def test_what_is_wrong_with_the_store_reaches_whoever_asks_for_batches() -> None:
-    def refuse(rows: NDArray[np.int64] | None = None) -> None:
-        raise DataError("3 of 100 pictures cannot be used")
+    def refuse(indices: NDArray[np.int64] | None = None) -> None:
+        raise DataError("3 of 100 images cannot be used")
 
     broken = loader("shuffle")
     broken.store.wait = refuse
@@ -203,8 +205,8 @@ def test_the_next_batch_is_gathered_while_this_one_is_used() -> None:
     store = loading.store
     wait = store.wait
 
-    def noting(rows: NDArray[np.int64] | None = None) -> None:
-        wait(rows)
+    def noting(indices: NDArray[np.int64] | None = None) -> None:
+        wait(indices)
         if len(store.waited) == 2:  # type: ignore[attr-defined]
             second.set()
 

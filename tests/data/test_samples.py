@@ -31,13 +31,13 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def people(groups: dict[tuple[int, int], int], pictures: int = 1) -> Samples:
+def people(groups: dict[tuple[int, int], int], images: int = 1) -> Samples:
     """A table of so many people per (gender, age), without files; how the mask is worn differs from one to the next."""
     rows = [
-        (f"{gender}-{age}-{number}/{picture}.jpg", f"{gender}-{age}-{number}", number % 3, gender, age)
+        (f"{gender}-{age}-{number}/{image}.jpg", f"{gender}-{age}-{number}", number % 3, gender, age)
         for (gender, age), count in groups.items()
         for number in range(count)
-        for picture in range(pictures)
+        for image in range(images)
     ]
     table = pd.DataFrame(rows, columns=["path", "person", "mask", "gender", "age"])
     table["label"] = table["mask"] * 6 + table["gender"] * 3 + table["age"]
@@ -112,8 +112,8 @@ def test_a_folder_that_is_no_profile_is_one_sentence(tmp_path: Path, name: str) 
     [
         ([], "SM_CHANNEL_TRAIN is empty, expected profile folders"),
         (["a/b.jpg"], "no profile folders under SM_CHANNEL_TRAIN, expected <id>_"),
-        (["000001_male_Asian_23/"], "no pictures in the profile folders of SM_CHANNEL_TRAIN"),
-        (["000001_male_Asian_23/mask9.jpg"], "no pictures in the profile folders of SM_CHANNEL_TRAIN"),
+        (["000001_male_Asian_23/"], "no images in the profile folders of SM_CHANNEL_TRAIN"),
+        (["000001_male_Asian_23/mask9.jpg"], "no images in the profile folders of SM_CHANNEL_TRAIN"),
         ([f"old/{GOOD}", f"new/{GOOD}"], r"SM_CHANNEL_TRAIN holds several data sets \(new, old\), expected one"),
     ],
 )
@@ -147,7 +147,7 @@ def test_the_order_of_a_directory_changes_nothing(tmp_path: Path, monkeypatch: p
     assert split_samples(found, 0.2, 42).equals(split_samples(expected, 0.2, 42))
 
 
-def test_another_picture_of_the_same_name_is_another_data_set(tmp_path: Path) -> None:
+def test_another_image_of_the_same_name_is_another_data_set(tmp_path: Path) -> None:
     first, other = (touch(tmp_path / name, GOOD) for name in ("first", "other"))
     path = read_profiles(other).paths[0]
     path.write_bytes(path.read_bytes() + b"0")
@@ -189,7 +189,7 @@ def test_one_folder_per_class_is_read_as_torchvision_does(tmp_path: Path) -> Non
     ("names", "sentence"),
     [
         ([], "SM_CHANNEL_TRAIN is empty, expected one folder per class"),
-        (["cat/1.jpg", "dog/notes.txt"], "no pictures for class 'dog', expected at least one"),
+        (["cat/1.jpg", "dog/notes.txt"], "no images for class 'dog', expected at least one"),
         (["cat/1.jpg"], "has 1 classes; at least 2 are needed"),
         (["cat/1.jpg", "dog/\udce1.jpg"], "is not UTF-8, rename the file or folder"),
     ],
@@ -250,7 +250,7 @@ def test_the_same_seed_gives_the_same_split_whatever_else_happens() -> None:
     assert not split_samples(samples, 0.2, 43).equals(expected)
 
 
-def test_neither_columns_nor_order_nor_more_pictures_move_anyone() -> None:
+def test_neither_columns_nor_order_nor_more_images_move_anyone() -> None:
     samples = people({(0, 0): 20, (1, 2): 20})
     expected = dict(zip(samples.table["person"], split_samples(samples, 0.2, 42), strict=True))
     more = people({(0, 0): 20, (1, 2): 20}, pictures=3).table.sample(frac=1, random_state=0).assign(note="new")
@@ -258,7 +258,7 @@ def test_neither_columns_nor_order_nor_more_pictures_move_anyone() -> None:
     assert dict(zip(more["person"], found, strict=True)) == expected
 
 
-def test_by_path_every_picture_goes_its_own_way_stratified_by_class() -> None:
+def test_by_path_every_image_goes_its_own_way_stratified_by_class() -> None:
     samples = people({(0, 0): 30, (1, 2): 30}, pictures=5)
     table = samples.table.assign(split=split_samples(samples, 0.2, 42, by="path"))
     assert (table.groupby("person")["split"].nunique() == 2).any()

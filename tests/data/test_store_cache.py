@@ -18,7 +18,7 @@ from data import store_cache as module
 from data.image_store import ImageStore
 from data.images import Pixels, Preparation
 from data.samples import Samples, read_profiles
-from data.store_cache import KEEP, KeptStore
+from data.store_cache import KEEP, StoreCache
 from runtime.errors import DataError
 
 CODE = Path(__file__).parents[2] / "code"
@@ -36,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def kept(folder: Path, samples: Samples, preparation: Preparation = PREPARATION) -> KeptStore:
-    return KeptStore(folder, samples.root, samples.paths, preparation)
+def kept(folder: Path, samples: Samples, preparation: Preparation = PREPARATION) -> StoreCache:
+    return StoreCache(folder, samples.root, samples.paths, preparation)
 
 
 def job(folder: Path, samples: Samples, **options: object) -> ImageStore:
@@ -70,7 +70,7 @@ def test_a_second_job_decodes_nothing_and_has_the_same_bits(
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
 
-def test_the_same_pictures_elsewhere_and_copied_anew_are_the_same_data(folder: Path, samples: Samples) -> None:
+def test_the_same_images_elsewhere_and_copied_anew_are_the_same_data(folder: Path, samples: Samples) -> None:
     job(folder, samples)
     elsewhere = samples.root.parent / "elsewhere"
     samples.root.rename(elsewhere)
@@ -144,7 +144,7 @@ def test_a_damaged_one_is_named_not_used_and_made_anew(
     job(folder, samples)
     damage(next(folder.glob(f"*{suffix}")), change)
     assert np.array_equal(job(folder, samples).pixels, fresh(samples))
-    assert "kept pictures are damaged" in capsys.readouterr().err
+    assert "kept images are damaged" in capsys.readouterr().err
     assert is_warm(folder, samples)
     assert capsys.readouterr().err == ""
 
@@ -210,7 +210,7 @@ def test_the_stores_used_last_stay_and_a_job_keeps_what_it_has_open(folder: Path
 
 
 def test_of_many_stores_the_one_that_was_used_longest_ago_goes(folder: Path, samples: Samples) -> None:
-    def one(height: int) -> KeptStore:
+    def one(height: int) -> StoreCache:
         return kept(folder, samples, Preparation((height, 8)))
 
     def use(height: int) -> None:
@@ -231,7 +231,7 @@ def test_nothing_can_write_into_a_warm_store(folder: Path, samples: Samples) -> 
     assert not found[0].flags.writeable
 
 
-def test_unusable_pictures_stay_unusable_in_a_warm_store(folder: Path, samples: Samples, tmp_path: Path) -> None:
+def test_unusable_images_stay_unusable_in_a_warm_store(folder: Path, samples: Samples, tmp_path: Path) -> None:
     samples.paths[3].write_bytes(b"")
     samples.paths[17].write_bytes(b"text")
     cold = job(folder, samples, on_bad_image="skip", max_bad_ratio=0.1)
@@ -241,11 +241,11 @@ def test_unusable_pictures_stay_unusable_in_a_warm_store(folder: Path, samples: 
     warm = job(folder, moved, on_bad_image="skip", max_bad_ratio=0.1)
     assert {row: error.code for row, error in warm.bad.items()} == {3: "empty", 17: "undecodable_image"}
     assert str(warm.bad[3]) == str(cold.bad[3]).replace(str(samples.root), str(elsewhere))
-    with pytest.raises(DataError, match="2 of 42 pictures cannot be used, mend them"):
+    with pytest.raises(DataError, match="2 of 42 images cannot be used, mend them"):
         job(folder, moved)
 
 
-def test_pictures_that_end_a_run_are_not_kept(folder: Path, samples: Samples) -> None:
+def test_images_that_end_a_run_are_not_kept(folder: Path, samples: Samples) -> None:
     samples.paths[3].write_bytes(b"")
     with pytest.raises(DataError, match="1 of 42"):
         job(folder, samples)
@@ -260,7 +260,7 @@ def test_a_folder_without_room_is_a_warning_and_nothing_is_left_in_it(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     store = job(folder, samples)
-    assert "warning: the pictures could not be kept (No space left on device): " in capsys.readouterr().err
+    assert "warning: the images could not be kept (No space left on device): " in capsys.readouterr().err
     assert np.array_equal(store.pixels, fresh(samples))
     assert list(folder.iterdir()) == []
 
@@ -278,7 +278,7 @@ def test_a_folder_that_may_not_be_entered_is_a_warning(
     monkeypatch.setattr(Path, "read_text", refuse)
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert np.array_equal(job(folder, samples).pixels, fresh(samples))
-    assert "warning: the pictures could not be kept (Permission denied)" in capsys.readouterr().err
+    assert "warning: the images could not be kept (Permission denied)" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_a_warning(
@@ -286,7 +286,7 @@ def test_a_folder_that_cannot_be_made_is_a_warning(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     store = job(tmp_path / "file" / "store", samples)
-    assert "warning: the pictures could not be kept (Not a directory): " in capsys.readouterr().err
+    assert "warning: the images could not be kept (Not a directory): " in capsys.readouterr().err
     assert np.array_equal(store.pixels, fresh(samples))
 
 
@@ -315,7 +315,7 @@ def test_a_folder_that_fails_at_the_end_is_a_warning_and_the_run_goes_on(
 
     monkeypatch.setattr(os, "fsync", full)
     store = job(folder, samples)
-    assert "warning: the pictures could not be kept (Input/output error)" in capsys.readouterr().err
+    assert "warning: the images could not be kept (Input/output error)" in capsys.readouterr().err
     assert np.array_equal(store.pixels, fresh(samples))
     assert list(folder.iterdir()) == []
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.tables import Table, find_pictures, find_root, read_table, write_answers
+from data.tables import Table, find_images, find_root, read_table, write_answers
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 
@@ -61,9 +61,9 @@ def test_a_column_needs_a_value_for_every_row() -> None:
     [
         ("", "info.csv starts with '', expected ImageID: {info}"),
         ("name,ans\na.jpg,0\n", "info.csv starts with 'name,ans', expected ImageID: {info}"),
-        ("ImageID,ans\n", "info.csv has no rows, expected one for each picture: {info}"),
+        ("ImageID,ans\n", "info.csv has no rows, expected one for each image: {info}"),
         ("ImageID,a,a\na.jpg,0,1\n", "info.csv starts with 'ImageID,a,a', expected each name once: {info}"),
-        ("ImageID,ans\n \n,\n", "info.csv has no rows, expected one for each picture: {info}"),
+        ("ImageID,ans\n \n,\n", "info.csv has no rows, expected one for each image: {info}"),
         ("ImageID,ans\na.jpg,0,1\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
         ("ImageID,ans\n \n,0\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
         ('ImageID\n"a.jpg"x\n', "info.csv cannot be read as csv in UTF-8 (',' expected after '\"'): {info}"),
@@ -72,7 +72,7 @@ def test_a_column_needs_a_value_for_every_row() -> None:
 def test_a_table_that_is_not_whole_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = info(tmp_path, text)
     with pytest.raises(DataError) as error:
-        find_pictures(tmp_path)
+        find_images(tmp_path)
     assert str(error.value) == sentence.format(info=path)
 
 
@@ -87,25 +87,25 @@ def test_columns_that_are_needed_are_named(tmp_path: Path) -> None:
         read_table(info(tmp_path, b"\xff\xfe\x00"))
 
 
-def test_pictures_lie_beside_info_csv_or_in_its_images_folder(tmp_path: Path) -> None:
+def test_images_lie_beside_info_csv_or_in_its_images_folder(tmp_path: Path) -> None:
     info(tmp_path, "ImageID\nb.jpg\na.jpg\nb.jpg\n")
-    assert find_pictures(tmp_path)[1] == [tmp_path / name for name in ("b.jpg", "a.jpg", "b.jpg")]
+    assert find_images(tmp_path)[1] == [tmp_path / name for name in ("b.jpg", "a.jpg", "b.jpg")]
     (tmp_path / "images").mkdir()
     assert find_root(tmp_path) == tmp_path / "images"
-    assert find_pictures(tmp_path)[1] == [tmp_path / "images" / name for name in ("b.jpg", "a.jpg", "b.jpg")]
+    assert find_images(tmp_path)[1] == [tmp_path / "images" / name for name in ("b.jpg", "a.jpg", "b.jpg")]
 
 
-def test_without_info_csv_every_visible_picture_is_a_row(tmp_path: Path) -> None:
+def test_without_info_csv_every_visible_image_is_a_row(tmp_path: Path) -> None:
     for name in ("images/b.PNG", "images/a.jpg", "c.webp", ".hidden.jpg", ".trash/d.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    table, files = find_pictures(tmp_path)
+    table, files = find_images(tmp_path)
     assert table.names == ["c.webp", "images/a.jpg", "images/b.PNG"]
     assert files == [tmp_path / name for name in table.names]
     for path in files:
         path.unlink()
-    with pytest.raises(DataError, match=r"no pictures to label, expected rows in info.csv or picture files"):
-        find_pictures(tmp_path)
+    with pytest.raises(DataError, match=r"no images to label, expected rows in info.csv or image files"):
+        find_images(tmp_path)
 
 
 @pytest.mark.parametrize("scheme", [None, MASKED_FACES])

@@ -28,14 +28,14 @@ def happening(watcher: INotify, process: subprocess.Popen[str], seconds: float =
         yield from watcher.read(timeout=100)
 
 
-def test_sigterm_while_pictures_are_decoded_ends_before_the_last_of_them(module_faces: Path, tmp_path: Path) -> None:
+def test_sigterm_while_images_are_decoded_ends_before_the_last_of_them(module_faces: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4000, 4000)).save(tmp_path / "large.png")  # a tenth of a second to decode, at least
-    pictures = sorted(module_faces.rglob("*.jpg"))
-    for picture in pictures:
-        large = tmp_path / "data" / picture.parent.name / f"{picture.stem}.png"
+    images = sorted(module_faces.rglob("*.jpg"))
+    for image in images:
+        large = tmp_path / "data" / image.parent.name / f"{image.stem}.png"
         large.parent.mkdir(parents=True, exist_ok=True)
         os.link(tmp_path / "large.png", large)
-    waiting = f"{FLAGS[0]} --on-bad-image skip"  # no step before the last picture, however late the signal comes
+    waiting = f"{FLAGS[0]} --on-bad-image skip"  # no step before the last image, however late the signal comes
     job, opened = Job(tmp_path / "job", tmp_path / "data", waiting), set()
     with INotify() as watcher:
         folders = {watcher.add_watch(folder, flags.OPEN): folder for folder in (tmp_path / "data").iterdir()}
@@ -47,7 +47,7 @@ def test_sigterm_while_pictures_are_decoded_ends_before_the_last_of_them(module_
                     break
             assert process.wait(MOST_SECONDS) == 128 + signal.SIGTERM, "no step was taken"
         opened |= {folders[event.wd] / event.name for event in watcher.read(timeout=0) if event.name}
-    assert 0 < len(opened) < len(pictures)
+    assert 0 < len(opened) < len(images)
     assert not list((tmp_path / "job/model").iterdir())
 
 

@@ -133,7 +133,7 @@ def test_an_empty_channel_is_named(job: Job, tmp_path: Path) -> None:
     assert not any((job.base / "model").iterdir())
 
 
-def test_a_corrupt_picture_is_named(job: Job, faces: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_is_named(job: Job, faces: Path, tmp_path: Path) -> None:
     shutil.copytree(faces / "train", tmp_path / "train")
     victim = sorted((tmp_path / "train" / "images").glob("*/mask1.*"))[0]
     victim.write_bytes(victim.read_bytes()[:100])

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from support.containers import HARDENED, IMAGE, ROOT, docker, wait_for_log
-from support.serving import Reply, picture, publish_model
+from support.serving import Reply, encoded_image, publish_model
 
 pytestmark = pytest.mark.image
 
-GOOD = picture(1, size=(384, 512))
+GOOD = encoded_image(1, size=(384, 512))
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +102,12 @@ def test_the_image_serves_as_sagemaker_asks(model_dir: Path, user: str, options:
             headers = {"content_type": content_type} if content_type else {}
             assert server.post(GOOD, **headers).json()["prediction"] in range(18)
         assert server.post(b"").status == 400
-        assert server.post(b"no picture").status == 422
+        assert server.post(b"no image").status == 422
         assert server.post(bytes((6 << 20) + 1)).status == 413
         assert server.post(b"{}", content_type="application/json").status == 415
 
         with ThreadPoolExecutor(64) as clients:
-            replies = list(clients.map(server.post, [picture(seed, size=(384, 512)) for seed in range(64)] * 4))
+            replies = list(clients.map(server.post, [encoded_image(seed, size=(384, 512)) for seed in range(64)] * 4))
         assert {reply.status for reply in replies} == {200}
         assert docker("stop", "--time=30", server.name).returncode == 0
         assert server.exit_code == 0
@@ -191,8 +191,8 @@ def test_make_infer_writes_what_inference_writes_and_leaves_no_container(
     subprocess.run([sys.executable, ROOT / "code" / "inference.py"], env=environ, check=True, timeout=300)
     labelled = out / "output" / "data"
     assert (labelled / "output.csv").read_bytes() == (tmp_path / "inferred" / "output.csv").read_bytes()
-    pictures = {path.name for path in (faces / "eval" / "images").iterdir()}
-    assert {path.name.removesuffix(".out") for path in (labelled / "transform").glob("*.out")} == pictures
+    images = {path.name for path in (faces / "eval" / "images").iterdir()}
+    assert {path.name.removesuffix(".out") for path in (labelled / "transform").glob("*.out")} == images
     assert containers_left(out) == []
 
 

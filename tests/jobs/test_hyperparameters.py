@@ -44,7 +44,7 @@ def test_only_what_was_given_is_sent_as_strings() -> None:
         (["--epoch", "3"], "unknown argument '--epoch' .did you mean '--epochs'"),
         (["--epochs", "many"], "--epochs: 'many' is not a whole number"),
         (["--criterion", "focl"], "did you mean 'focal'"),
-        (["--accumulate", "99"], "99 parts of a batch of 64"),
+        (["--parts", "99"], "99 parts of a batch of 64"),
         (["--data-dir", "x"], "unknown argument '--data-dir'"),
     ],
 )

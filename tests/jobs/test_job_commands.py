@@ -166,7 +166,7 @@ def test_a_search_brings_a_loss_down_and_any_other_metric_up(
     assert config["HyperParameterTuningJobObjective"] == {"Type": kind, "MetricName": objective}
 
 
-def test_a_transform_labels_the_pictures_of_a_folder_and_nothing_else(
+def test_a_transform_labels_the_images_of_a_folder_and_nothing_else(
     dry_run: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "images").mkdir()
@@ -182,11 +182,11 @@ def test_a_transform_labels_the_pictures_of_a_folder_and_nothing_else(
     assert "a transform has no time limit of its own" in said
 
 
-def test_a_picture_larger_than_the_payload_is_named_before_the_upload(
+def test_an_image_larger_than_the_payload_is_named_before_the_upload(
     dry_run: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "large.jpg").write_bytes(bytes(3 * 2**20 + 1))
-    with pytest.raises(DataError, match=r"a picture has 3.0 MB, more than --max-payload-mb 3; raise it, and lower"):
+    with pytest.raises(DataError, match=r"an image has 3.0 MB, more than --max-payload-mb 3; raise it, and lower"):
         dry_run("transform", "--data", str(tmp_path), "--model", "faces-1", "--max-payload-mb", "3")
 
 
@@ -216,7 +216,7 @@ def test_labels_that_do_not_belong_to_the_truth_are_refused_before_the_upload(
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(f"ImageID,ans\n{row}\n")
     folders = ("--predictions", str(tmp_path / "predictions"), "--ground-truth", str(tmp_path / "truth"))
-    with pytest.raises(DataError, match=r"output\.csv has no row for 1 picture \(b\.jpg\)"):
+    with pytest.raises(DataError, match=r"output\.csv has no row for 1 image \(b\.jpg\)"):
         dry_run("evaluate", *folders)
 
 

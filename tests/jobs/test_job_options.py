@@ -49,6 +49,6 @@ def test_a_spot_job_may_wait_as_long_as_it_trains_but_never_longer_than_28_days(
     assert Training(data="x", max_hours=5, max_wait_hours=6).wait_hours == 6
 
 
-def test_16_pictures_of_6_mb_or_50_of_2_mb_are_on_the_way_at_most() -> None:
+def test_16_images_of_6_mb_or_50_of_2_mb_are_on_the_way_at_most() -> None:
     for flags in (("--concurrency", "16"), ("--concurrency", "50", "--max-payload-mb", "2")):
         parse("submit.py", (*DATA, *MODEL, *flags), {}, Transform)

@@ -49,7 +49,7 @@ def test_a_gpu_machine_gets_a_driver_for_cuda_12_and_a_cpu_machine_none() -> Non
         assert ("InferenceAmiVersion" in config["ProductionVariants"][0]) is wanted
 
 
-def test_one_picture_travels_in_one_request() -> None:
+def test_one_image_travels_in_one_request() -> None:
     request = transform(concurrency=50, max_payload_mb=2)
     assert request["BatchStrategy"] == "SingleRecord"
     assert request["TransformInput"]["SplitType"] == "None"

@@ -28,7 +28,7 @@ def aws() -> Iterator[Aws]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with two pictures, a table, and litter that belongs to other systems."""
+    """A folder with two images, a table, and litter that belongs to other systems."""
     root = tmp_path / "my faces"
     for name in ("a/1.jpg", "b/2.JPG", "info.csv", ".DS_Store", ".git/config"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def test_there_must_be_something_to_upload(tmp_path: Path, name: str, sentence: 
         plan_upload(tmp_path / name, "data", PARENT)
 
 
-def test_a_folder_without_pictures_is_refused_where_pictures_are_wanted(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused_where_images_are_wanted(tmp_path: Path) -> None:
     (tmp_path / "info.csv").write_text("")
     with pytest.raises(DataError, match="--data holds no file that belongs there"):
         plan_upload(tmp_path, "data", PARENT, is_image_file)

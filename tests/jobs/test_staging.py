@@ -46,9 +46,9 @@ def test_data_larger_than_the_disk_is_refused_unless_it_is_read_while_training(
         assert training_channels(PLACE, fitting, "") == ({"train": large.uri}, (large,))
 
 
-def test_a_picture_larger_than_the_payload_is_named(tmp_path: Path) -> None:
+def test_an_image_larger_than_the_payload_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(bytes(2**20 + 1))
     _, uploads = stage(PLACE, "data", str(tmp_path))
     refuse_large(uploads, 2)
-    with pytest.raises(DataError, match=r"a picture has 1.0 MB, more than --max-payload-mb 1; .*a\.jpg"):
+    with pytest.raises(DataError, match=r"an image has 1.0 MB, more than --max-payload-mb 1; .*a\.jpg"):
         refuse_large(uploads, 1)

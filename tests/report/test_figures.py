@@ -16,7 +16,7 @@ from PIL import Image
 
 from labels import MASKED_FACES, LabelScheme
 from metrics import calibration
-from report.figures import ARROW, compare, confusion, curves, grid_image, pictures, png, reliability, shorten
+from report.figures import ARROW, compare, confusion, curves, grid_image, image_grid, png, reliability, shorten
 
 ANIMALS = LabelScheme("animals", ("cat", "dog"))
 HOSTILE = ("$x$", "$\\frac{$", "a\nb\tc", "\uace0\uc591\uc774", "<b>&", "x" * 200)
@@ -113,7 +113,7 @@ def test_reliability_draws_accuracy_and_number_of_every_bin() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 16, 20])
-def test_grid_image_takes_any_number_of_pictures(count: int) -> None:
+def test_grid_image_takes_any_number_of_images(count: int) -> None:
     labels = np.arange(count) % 18
     figure = grid_image(noise(count), labels, labels, MASKED_FACES)
     assert len(figure.axes[0].images) == len(figure.axes[0].texts) == min(count, 16)
@@ -138,7 +138,7 @@ def test_grid_image_without_tasks_titles_the_classes() -> None:
 
 def test_grid_image_shows_the_pixels_upright_and_in_their_place() -> None:
     images = np.zeros((4, 32, 24, 3), np.uint8)
-    images[2, :16] = (255, 0, 0)  # the upper half of the third picture, which is below and left
+    images[2, :16] = (255, 0, 0)  # the upper half of the third image, which is below and left
     figure = grid_image(images, [0] * 4, [0] * 4, ANIMALS)
     figure.canvas.draw()
     assert isinstance(figure.canvas, FigureCanvasAgg)
@@ -159,7 +159,7 @@ def test_no_class_name_can_break_a_figure(classes: int) -> None:
     """Not even `$\\frac{$`, which is broken mathematics, or letters that the font lacks: warnings are errors here."""
     names = (HOSTILE * 2)[-classes:]
     png(confusion(np.eye(classes, dtype=np.int64), names, "$x"))
-    png(pictures(list(noise(classes)), names, columns=2))
+    png(image_grid(list(noise(classes)), names, columns=2))
 
 
 def test_shorten_keeps_short_names_and_makes_any_other_one_line() -> None:

@@ -1,14 +1,14 @@
 """page.py: one file that needs nothing else, and in which no text becomes markup."""
 
 from report import html as page
-from report.figures import pictures, png
+from report.figures import image_grid, png
 
 HOSTILE = "\"><script>alert(1)</script>&amp;'"
 ESCAPED = "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&#x27;"
 
 
 def test_every_text_is_escaped() -> None:
-    chart = png(pictures([], [], columns=1))
+    chart = png(image_grid([], [], columns=1))
     for part in (
         page.document(HOSTILE, HOSTILE, [(HOSTILE, HOSTILE)], [page.Section("Heading", "")]),
         page.paragraph(HOSTILE),
@@ -30,8 +30,8 @@ def test_a_page_may_load_nothing_and_follows_dark_mode_and_phones() -> None:
 
 
 def test_a_table_writes_shares_with_a_bar_and_aligns_numbers() -> None:
-    text = page.table(("Class", "Pictures", "F1"), [("cat", 1234, 0.5)])
-    assert '<th>Class</th><th class="number">Pictures</th><th class="number">F1</th>' in text
+    text = page.table(("Class", "Images", "F1"), [("cat", 1234, 0.5)])
+    assert '<th>Class</th><th class="number">Images</th><th class="number">F1</th>' in text
     assert '<td>cat</td><td class="number">1,234</td>' in text
     assert 'style="--share: 50.0%">0.500</td>' in text
 
@@ -43,6 +43,6 @@ def test_links_lead_to_the_sections() -> None:
 
 
 def test_a_large_chart_scrolls_and_a_small_one_shrinks_on_a_phone() -> None:
-    small, large = (png(pictures([], [], columns=columns)) for columns in (1, 6))
+    small, large = (png(image_grid([], [], columns=columns)) for columns in (1, 6))
     assert 'class="wide"' in page.chart(small, "")
     assert 'class="wide large"' in page.chart(large, "")

@@ -12,12 +12,12 @@ from report.results import Results
 ANIMALS = LabelScheme("animals", ("cat", "dog", "horse"))
 
 
-def answers(scheme: LabelScheme, pictures: int = 600, metric: str = "f1") -> Results:
+def answers(scheme: LabelScheme, images: int = 600, metric: str = "f1") -> Results:
     """Labels, and probabilities that lean towards them."""
     random = np.random.default_rng(0)
-    labels = random.integers(0, scheme.num_classes, pictures)
-    logits = random.normal(0, 1, (pictures, scheme.num_classes))
-    logits[np.arange(pictures), labels] += 2
+    labels = random.integers(0, scheme.num_classes, images)
+    logits = random.normal(0, 1, (images, scheme.num_classes))
+    logits[np.arange(images), labels] += 2
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     history = [
         {"epoch": 1, "val_f1": 0.1, "val_accuracy": 0.5},
@@ -47,7 +47,7 @@ def test_metrics_agree_with_scikit_learn_and_are_strict_json() -> None:
     assert (record["pictures"], record["epochs"]) == (600, 3)
 
 
-def test_groups_have_the_scores_of_the_pictures_of_their_people() -> None:
+def test_groups_have_the_scores_of_the_images_of_their_people() -> None:
     results = answers(MASKED_FACES)
     truth, said = results.labels, results.predictions
     assert len(results.groups) == 6
@@ -64,7 +64,7 @@ def test_groups_have_the_scores_of_the_pictures_of_their_people() -> None:
         assert group["f1"] == pytest.approx(expected)
 
 
-def test_a_group_without_pictures_is_left_out() -> None:
+def test_a_group_without_images_is_left_out() -> None:
     young = answers(MASKED_FACES).probabilities
     results = Results(MASKED_FACES, [], np.zeros(len(young), np.int64), young, "f1")
     assert [group["group"] for group in results.groups] == [{"gender": "male", "age": "under 30"}]

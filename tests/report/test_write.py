@@ -46,12 +46,12 @@ def history(epochs: int, scheme: LabelScheme) -> list[dict[str, float]]:
     return [{"epoch": epoch} | dict.fromkeys(names, epoch / (epoch + 1)) for epoch in range(1, epochs + 1)]
 
 
-def answers(classes: int, pictures: int, lead: float = 2.0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Labels (pictures,), and probabilities (pictures, classes) that lean towards them."""
+def answers(classes: int, images: int, lead: float = 2.0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Labels (images,), and probabilities (images, classes) that lean towards them."""
     random = np.random.default_rng(0)
-    labels = random.integers(0, classes, pictures)
-    logits = random.normal(0, 1, (pictures, classes))
-    logits[np.arange(pictures), labels] += lead
+    labels = random.integers(0, classes, images)
+    logits = random.normal(0, 1, (images, classes))
+    logits[np.arange(images), labels] += lead
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return labels, probabilities.astype(np.float32)
 
@@ -66,7 +66,7 @@ def write(
     size: tuple[int, int] = (128, 96),
     settings: Mapping[str, object] | None = None,
 ) -> Path:
-    """Write a report about 300 pictures of noise (height, width), and check that it names its page."""
+    """Write a report about 300 images of noise (height, width), and check that it names its page."""
     labels, probabilities = answers(scheme.num_classes, 300, lead)
     path = write_report(
         folder,
@@ -87,7 +87,7 @@ def read(folder: Path) -> Elements:
     return Elements((folder / "report.html").read_text())
 
 
-def pictures_of(page: Elements) -> list[bytes]:
+def images_of(page: Elements) -> list[bytes]:
     return [base64.b64decode(source.split(",")[1]) for source in page.values("src")]
 
 
@@ -105,7 +105,7 @@ def perfect(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a run that was stopped in its first epoch, on large pictures, with the worst of names."""
+    """The report of a run that was stopped in its first epoch, on large images, with the worst of names."""
     scheme = LabelScheme("hostile", (HOSTILE, "<img src=x>"))
     settings = {HOSTILE: {"<b>": Path("<i>")}}
     folder = tmp_path_factory.mktemp("stopped")
@@ -134,14 +134,14 @@ def test_the_page_needs_no_other_file_and_no_network(home: Path) -> None:
 
 
 def test_the_page_holds_every_chart_and_24_readable_mistakes(home: Path) -> None:
-    embedded = pictures_of(read(home))
+    embedded = images_of(read(home))
     assert embedded[: len(CHARTS)] == [(home / f"{name}.png").read_bytes() for name in CHARTS]
     assert len(embedded) == len(CHARTS) + 24
     for data in embedded[len(CHARTS) :]:
         assert Image.open(io.BytesIO(data)).size == (96, 128)
 
 
-def test_the_page_stays_small_even_with_pictures_of_noise(home: Path) -> None:
+def test_the_page_stays_small_even_with_images_of_noise(home: Path) -> None:
     assert (home / "report.html").stat().st_size < 1_500_000
 
 
@@ -154,7 +154,7 @@ def test_metrics_and_page_agree_with_scikit_learn(home: Path) -> None:
     assert record["scores"]["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
     shown = read(home).text
     assert f"Macro F1{macro_f1:.3f}" in shown.replace("\n", "")
-    assert f"300 validation pictures, {(labels != predictions).sum()} with a wrong answer" in shown
+    assert f"300 validation images, {(labels != predictions).sum()} with a wrong answer" in shown
 
 
 def test_the_page_names_the_worst_mistake_and_who_is_served_worst(home: Path) -> None:
@@ -186,8 +186,8 @@ def test_no_name_or_setting_becomes_markup(stopped: Path) -> None:
     assert "{'<b>': PosixPath('<i>')}" in page.text
 
 
-def test_large_pictures_are_scaled_down_for_the_page(stopped: Path) -> None:
-    assert Image.open(io.BytesIO(pictures_of(read(stopped))[-1])).size == (144, 192)
+def test_large_images_are_scaled_down_for_the_page(stopped: Path) -> None:
+    assert Image.open(io.BytesIO(images_of(read(stopped))[-1])).size == (144, 192)
 
 
 def test_a_run_stopped_in_its_first_epoch_has_a_report_without_curves(stopped: Path) -> None:
@@ -205,8 +205,8 @@ def test_a_plain_scheme_has_no_tasks_and_no_groups(perfect: Path) -> None:
 
 
 def test_without_mistakes_the_page_says_so(perfect: Path) -> None:
-    assert "No mistakes: every validation picture has the right answer." in read(perfect).text
-    assert "300 validation pictures, 0 with a wrong answer, by the network of the best epoch" in read(perfect).text
+    assert "No mistakes: every validation image has the right answer." in read(perfect).text
+    assert "300 validation images, 0 with a wrong answer, by the network of the best epoch" in read(perfect).text
     assert not (perfect / "mistakes.png").exists()
 
 

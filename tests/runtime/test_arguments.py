@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
-from runtime.arguments import Value, folder, knob, parse
+from runtime.arguments import Value, folder, option, parse, upgrade
 from runtime.errors import ConfigError
 
 Verb = tuple[type[Any], ...]
@@ -24,14 +24,14 @@ class Example:
 
     data_dir: Path = folder("SM_CHANNEL_EXAMPLE", "/data", "where from", also="SM_CHANNEL_OTHER")
     cache_dir: Path | None = folder("SM_CACHE", None, "where to")
-    batch_size: int = knob(64, "pictures per step", minimum=1)
-    lr: float = knob(0.1, "learning rate", above=0, below=10)
-    resize: tuple[int, int] = knob((128, 96), "height and width", minimum=8)
-    crop: tuple[int, int] | None = knob(None, "crop", minimum=8)
-    fast: bool = knob(False, "be quick, 100% sure")
-    name: str = knob("exp", "name")
-    mode: str = knob("auto", "mode", choices=("auto", "never"))
-    criterion_args: dict[str, Value] = knob({}, "arguments")
+    batch_size: int = option(64, "images per step", minimum=1)
+    lr: float = option(0.1, "learning rate", above=0, below=10)
+    resize: tuple[int, int] = option((128, 96), "height and width", minimum=8)
+    crop: tuple[int, int] | None = option(None, "crop", minimum=8)
+    fast: bool = option(False, "be quick, 100% sure")
+    name: str = option("exp", "name")
+    mode: str = option("auto", "mode", choices=("auto", "never"))
+    criterion_args: dict[str, Value] = option({}, "arguments")
 
 
 def read(*argv: str, environ: Mapping[str, str] | None = None) -> Any:
@@ -190,8 +190,8 @@ def test_a_bad_variable_is_named_instead_of_a_flag() -> None:
 
 def test_knobs_that_do_not_fit_together_are_mistakes_too() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse("train.py", ["--accumulate", "9", "--batch-size", "4", "--name", ".x"], {}, *TRAIN)
-    assert "--accumulate: 9 parts of a batch of 4 pictures would be empty; --name: '.x' is not" in str(caught.value)
+        parse("train.py", ["--parts", "9", "--batch-size", "4", "--name", ".x"], {}, *TRAIN)
+    assert "--parts: 9 parts of a batch of 4 images would be empty; --name: '.x' is not" in str(caught.value)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -243,3 +243,30 @@ def test_whatever_is_typed_the_answer_is_values_or_one_sentence(classes: Verb, d
 def test_whatever_the_value_of_a_knob_a_refusal_names_the_flag(text: str, field: Field[Any]) -> None:
     flag = f"--{field.name.replace('_', '-')}"
     assert outcome([f"{flag}={text}"], TRAIN).startswith(("values", f"sentence: {flag}: "))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed:
+    """What was called otherwise before."""
+
+    parts: int = option(1, "micro-batches", old_names=("accumulate",))
+    statistics: str = option(
+        "original", "mean and std", choices=("original", "dataset"), old_values={"seed": "original"}
+    )
+    size: tuple[int, int] = option((4, 3), "not there before")
+
+
+def test_what_options_and_values_were_called_before_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse("example.py", ["--accumulate", "4", "--statistics", "seed"], {}, Renamed) == (Renamed(parts=4),)
+    assert parse("example.py", ["--parts=4"], {}, Renamed) == (Renamed(parts=4),)
+    with pytest.raises(SystemExit):
+        parse("example.py", ["--help"], {}, Renamed)
+    shown = capsys.readouterr().out
+    assert "--parts N" in shown
+    assert "accumulate" not in shown
+
+
+def test_stored_settings_are_read_under_the_names_of_today_and_what_they_do_not_know_has_its_default() -> None:
+    stored = {"accumulate": 4, "statistics": "seed", "epochs": 3}
+    assert upgrade(stored, Renamed) == {"parts": 4, "statistics": "original", "size": [4, 3], "epochs": 3}
+    assert upgrade({"parts": 2, "statistics": "dataset", "size": [1, 1]}, Renamed)["parts"] == 2

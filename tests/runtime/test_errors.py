@@ -22,7 +22,7 @@ def test_whoever_catches_job_errors_catches_every_mistake_of_the_user(kind: type
     assert kind.exit_code == (2 if kind is ConfigError else 1)
 
 
-def test_a_bad_picture_is_bad_data_and_carries_a_reason_for_machines() -> None:
+def test_a_bad_image_is_bad_data_and_carries_a_reason_for_machines() -> None:
     assert issubclass(ImageError, DataError)
     assert ImageError("cut off").code == "undecodable_image"
     assert ImageError("too many pixels", "too_large").code == "too_large"

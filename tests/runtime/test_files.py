@@ -18,9 +18,9 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_three_sentences(tmp_pat
     found = existing_folder(tmp_path, "SM_CHANNEL_TRAIN", "pictures")
     assert found == tmp_path
     for name, sentence in {
-        "absent": "SM_CHANNEL_TRAIN does not exist, expected pictures",
-        "file": "SM_CHANNEL_TRAIN is a file, expected a folder with pictures",
-        "empty": "SM_CHANNEL_TRAIN is empty, expected pictures",
+        "absent": "SM_CHANNEL_TRAIN does not exist, expected images",
+        "file": "SM_CHANNEL_TRAIN is a file, expected a folder with images",
+        "empty": "SM_CHANNEL_TRAIN is empty, expected images",
     }.items():
         with pytest.raises(DataError, match=f"^{sentence}: {tmp_path / name}$"):
             existing_folder(tmp_path / name, "SM_CHANNEL_TRAIN", "pictures")

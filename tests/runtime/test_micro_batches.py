@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from runtime.errors import DeviceError
-from runtime.micro_batches import Parts
+from runtime.micro_batches import MicroBatches
 
 
-def device_with(pictures: int, batch: int, calls: list[int]) -> object:
+def device_with(images: int, batch: int, calls: list[int]) -> object:
     def work(parts: int) -> str:
         calls.append(parts)
-        if -(-batch // parts) > pictures:
+        if -(-batch // parts) > images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nGPU 0 has ...")
         return "done"
 
@@ -22,29 +22,29 @@ def device_with(pictures: int, batch: int, calls: list[int]) -> object:
     [(64, 64, [1]), (32, 64, [1, 2]), (5, 64, [1, 2, 4, 8, 16]), (1, 6, [1, 2, 4, 6]), (2, 7, [1, 2, 4])],
 )
 def test_parts_double_until_they_fit(
-    pictures: int, batch: int, expected: list[int], capsys: pytest.CaptureFixture[str]
+    images: int, batch: int, expected: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[int] = []
-    parts = Parts()
-    assert parts.run(device_with(pictures, batch, calls), batch) == "done"  # type: ignore[arg-type]
+    parts = MicroBatches()
+    assert parts.run(device_with(images, batch, calls), batch) == "done"  # type: ignore[arg-type]
     assert calls == expected
     said = capsys.readouterr().err.splitlines()
     assert len(said) == len(expected) - 1, "each halving is said once"
     calls.clear()
-    parts.run(device_with(pictures, batch, calls), batch)  # type: ignore[arg-type]
+    parts.run(device_with(images, batch, calls), batch)  # type: ignore[arg-type]
     assert calls == expected[-1:], "and it stays"
 
 
 def test_what_is_held_in_vain_is_given_back_before_each_new_try(monkeypatch: pytest.MonkeyPatch) -> None:
     given_back: list[int] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
-    Parts().run(device_with(5, 20, []), 20)  # type: ignore[arg-type]
+    MicroBatches().run(device_with(5, 20, []), 20)  # type: ignore[arg-type]
     assert len(given_back) == 2
 
 
-def test_a_single_picture_that_does_not_fit_is_a_sentence() -> None:
-    with pytest.raises(DeviceError, match=r"single picture \(CUDA out of memory\. Tried to allocate 20 MiB\.\)"):
-        Parts().run(device_with(0, 8, []), 8)  # type: ignore[arg-type]
+def test_a_single_image_that_does_not_fit_is_a_sentence() -> None:
+    with pytest.raises(DeviceError, match=r"single image \(CUDA out of memory\. Tried to allocate 20 MiB\.\)"):
+        MicroBatches().run(device_with(0, 8, []), 8)  # type: ignore[arg-type]
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
@@ -52,7 +52,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        Parts().run(work, 8)
+        MicroBatches().run(work, 8)
 
 
 def test_what_a_failed_attempt_held_is_let_go_before_the_next() -> None:
@@ -73,4 +73,4 @@ def test_what_a_failed_attempt_held_is_let_go_before_the_next() -> None:
         del held
         return already
 
-    assert Parts().run(work, 8) == 0
+    assert MicroBatches().run(work, 8) == 0

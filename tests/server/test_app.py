@@ -1,4 +1,4 @@
-"""A picture gets its class in the form that was asked for; anything else gets a sentence, and never a 5xx."""
+"""An image gets its class in the form that was asked for; anything else gets a sentence, and never a 5xx."""
 
 import base64
 import csv
@@ -25,7 +25,7 @@ from labels import MASKED_FACES, LabelScheme
 from server import app as service
 from server.settings import ServeConfig
 from support.hostile_images import BOMBS
-from support.serving import Held, InProcess, Reply, picture, publish_model
+from support.serving import Held, InProcess, Reply, encoded_image, publish_model
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
 
@@ -64,31 +64,31 @@ def csv_row(reply: Reply) -> list[str]:
 
 @pytest.mark.parametrize("content_type", [None, "", "application/octet-stream", "application/x-image", "image/png"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
-def test_a_picture_is_known_by_its_bytes_not_by_its_label(
+def test_an_image_is_known_by_its_bytes_not_by_its_label(
     server: InProcess, kind: str, content_type: str | None
 ) -> None:
     headers = {} if content_type is None else {"content_type": content_type}
-    reply = server.post(picture(1, kind), **headers)
+    reply = server.post(encoded_image(1, kind), **headers)
     assert reply.status == 200
     assert reply.json()["prediction"] in range(18)
 
 
 @pytest.mark.parametrize("content_type", ["IMAGE/JPEG", "image/jpeg; q=1", "image/webp", "image/bmp"])
 def test_content_types_are_read_as_http_means_them(server: InProcess, content_type: str) -> None:
-    assert server.post(picture(1), content_type=content_type).status == 200
+    assert server.post(encoded_image(1), content_type=content_type).status == 200
 
 
-def test_a_gzipped_picture_is_the_same_picture(server: InProcess) -> None:
-    packed = server.post(gzip.compress(picture(2)), content_encoding="gzip")
+def test_a_gzipped_image_is_the_same_image(server: InProcess) -> None:
+    packed = server.post(gzip.compress(encoded_image(2)), content_encoding="gzip")
     assert packed.status == 200
-    assert packed.body == server.post(picture(2)).body
+    assert packed.body == server.post(encoded_image(2)).body
 
 
 # what comes out
 
 
 def test_the_answer_names_class_and_attributes(server: InProcess) -> None:
-    reply = server.post(picture(3))
+    reply = server.post(encoded_image(3))
     assert reply.headers["content-type"] == "application/json"
     answer = reply.json()
     assert list(answer) == ["prediction", "label", "mask", "gender", "age", "probability"]
@@ -100,7 +100,7 @@ def test_the_answer_names_class_and_attributes(server: InProcess) -> None:
 
 @pytest.mark.parametrize("accept", ["application/json;verbose", "application/json; verbose=true", "*/*;verbose"])
 def test_verbose_adds_every_probability_and_what_it_is_of(server: InProcess, accept: str) -> None:
-    answer = server.post(picture(3), accept=accept).json()
+    answer = server.post(encoded_image(3), accept=accept).json()
     assert answer["labels"] == list(MASKED_FACES.classes)
     assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-4)
     assert answer["probabilities"][answer["prediction"]] == answer["probability"] == max(answer["probabilities"])
@@ -120,28 +120,28 @@ def test_verbose_adds_every_probability_and_what_it_is_of(server: InProcess, acc
     ],
 )
 def test_the_client_chooses_the_form(server: InProcess, accept: str, media_type: str) -> None:
-    reply = server.post(picture(3), accept=accept)
+    reply = server.post(encoded_image(3), accept=accept)
     assert (reply.status, reply.headers["content-type"]) == (200, media_type)
 
 
 def test_json_lines_and_csv_are_one_line_each_and_say_the_same(server: InProcess) -> None:
-    answer = server.post(picture(3), accept="application/json;verbose").json()
+    answer = server.post(encoded_image(3), accept="application/json;verbose").json()
     probabilities = [str(value) for value in answer.pop("probabilities")]
     del answer["labels"]
-    lines = server.post(picture(3), accept="application/jsonlines").text
+    lines = server.post(encoded_image(3), accept="application/jsonlines").text
     assert lines.endswith("}\n")
     assert json.loads(lines) == answer
     cells = [*(str(value) for value in answer.values()), ""]
-    assert csv_row(server.post(picture(3), accept="text/csv")) == cells
-    assert csv_row(server.post(picture(3), accept="text/csv;verbose")) == cells + probabilities
+    assert csv_row(server.post(encoded_image(3), accept="text/csv")) == cells
+    assert csv_row(server.post(encoded_image(3), accept="text/csv;verbose")) == cells + probabilities
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM"])
 @pytest.mark.parametrize(
     "media_type", ["image/jpg", "image/x-portable-pixmap", "IMAGE/PNG; q=1", "application/x-image"]
 )
-def test_the_bytes_say_what_a_picture_is(server: InProcess, kind: str, media_type: str) -> None:
-    assert server.post(picture(3, kind), content_type=media_type).status == 200
+def test_the_bytes_say_what_an_image_is(server: InProcess, kind: str, media_type: str) -> None:
+    assert server.post(encoded_image(3, kind), content_type=media_type).status == 200
 
 
 # what does not fit
@@ -154,13 +154,13 @@ def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
         yield bytes(1 << 16)
 
 
-GOOD = picture(1)
+GOOD = encoded_image(1)
 REFUSED: dict[str, tuple[int, str, Any, dict[str, str]]] = {
     "nothing": (400, "empty", b"", {}),
-    "text": (422, "undecodable_image", b"not a picture", {}),
-    "half a picture": (422, "undecodable_image", GOOD[: len(GOOD) // 2], {}),
+    "text": (422, "undecodable_image", b"not an image", {}),
+    "half an image": (422, "undecodable_image", GOOD[: len(GOOD) // 2], {}),
     "base64": (422, "undecodable_image", base64.b64encode(GOOD), {}),
-    "a kind that is not read": (422, "undecodable_image", picture(1, "GIF"), {"content_type": "image/jpeg"}),
+    "a kind that is not read": (422, "undecodable_image", encoded_image(1, "GIF"), {"content_type": "image/jpeg"}),
     "json": (415, "unsupported_media_type", b"{}", {"content_type": "application/json"}),
     "a form": (415, "unsupported_media_type", GOOD, {"content_type": "multipart/form-data; boundary=x"}),
     "a strange type": (415, "unsupported_media_type", GOOD, {"content_type": "\t/" + "x" * 9999}),
@@ -192,7 +192,7 @@ def test_a_bomb_is_refused_in_no_time(server: InProcess, name: str) -> None:
 
 
 def test_a_body_at_the_limit_is_a_body(server: InProcess) -> None:
-    body = picture(1, "BMP")
+    body = encoded_image(1, "BMP")
     assert server.post(body + bytes((1 << 20) - len(body))).status == 200
 
 
@@ -227,8 +227,8 @@ def test_an_unsupported_encoding_is_told_which_one_is(server: InProcess) -> None
 # batch transform
 
 
-@pytest.mark.parametrize("name", ["nothing", "text", "half a picture", "a kind that is not read"])
-def test_in_batch_transform_a_bad_picture_gets_a_row_that_says_so(batch_server: InProcess, name: str) -> None:
+@pytest.mark.parametrize("name", ["nothing", "text", "half an image", "a kind that is not read"])
+def test_in_batch_transform_a_bad_image_gets_a_row_that_says_so(batch_server: InProcess, name: str) -> None:
     _, code, body, headers = REFUSED[name]
     reply = batch_server.post(body, **headers)
     assert (reply.status, reply.error) == (200, code)
@@ -238,16 +238,16 @@ def test_in_batch_transform_a_bad_picture_gets_a_row_that_says_so(batch_server: 
     assert cells[6].startswith(f"{code}: ")
 
 
-def test_in_batch_transform_what_is_no_fault_of_a_picture_is_an_error_still(batch_server: InProcess) -> None:
+def test_in_batch_transform_what_is_no_fault_of_an_image_is_an_error_still(batch_server: InProcess) -> None:
     for name in ("json", "no gzip", "one byte too many", "xml wanted"):
         status, code, body, headers = REFUSED[name]
         reply = batch_server.post(body, **headers)
         assert (reply.status, reply.error) == (status, code)
 
 
-def test_a_bad_picture_can_fail_the_transform_job(config: ServeConfig) -> None:
+def test_a_bad_image_can_fail_the_transform_job(config: ServeConfig) -> None:
     with InProcess(replace(config, batch=True, bad_input="fail")) as server:
-        assert server.until_ready().post(b"no picture").status == 422
+        assert server.until_ready().post(b"no image").status == 422
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_execution_parameters_are_asked_for_by_get(server: InProcess, config: Se
 # the same answers as inference
 
 
-def test_answers_are_those_of_inference_in_whatever_batch_a_picture_travels(
+def test_answers_are_those_of_inference_in_whatever_batch_an_image_travels(
     eval_folder: EvalFolder, config: ServeConfig, tmp_path: Path
 ) -> None:
     data, _ = eval_folder(60)
@@ -349,7 +349,7 @@ def test_overload_is_refused_at_once_and_over_when_it_is_over(config: ServeConfi
 
 
 def test_all_bodies_together_have_a_limit_too(config: ServeConfig) -> None:
-    body = picture(1, "BMP", (256, 256))
+    body = encoded_image(1, "BMP", (256, 256))
     with InProcess(config) as server, ThreadPoolExecutor(2) as pool:
         intake = server.until_ready().service.intake
         intake.budget = 2 * len(body)

@@ -1,4 +1,4 @@
-"""Concurrent pictures travel together, alone ones at once, and each gets its own answer."""
+"""Concurrent images travel together, alone ones at once, and each gets its own answer."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from server.batching import Batcher, QueueFullError
 
 
 class Model:
-    """Answers a picture with its own first value; calls wait for the gate if it is shut."""
+    """Answers an image with its own first value; calls wait for the gate if it is shut."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -35,7 +35,7 @@ class Model:
             self.is_running.release()
 
 
-def a_picture(value: int) -> Callable[[], Pixels]:
+def an_image(value: int) -> Callable[[], Pixels]:
     return lambda: np.full((2, 2, 3), value, np.uint8)
 
 
@@ -63,11 +63,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def behind_a_running_call(batcher: Batcher, model: Model, count: int) -> list[asyncio.Task[Any]]:
-    """One call that runs, and so many pictures that are prepared and wait for the next."""
+    """One call that runs, and so many images that are prepared and wait for the next."""
     model.gate.clear()
-    tasks = [asyncio.create_task(batcher.submit(a_picture(0)))]
+    tasks = [asyncio.create_task(batcher.submit(an_image(0)))]
     await until(lambda: model.batches == [1])
-    tasks += [asyncio.create_task(batcher.submit(a_picture(value))) for value in range(1, count + 1)]
+    tasks += [asyncio.create_task(batcher.submit(an_image(value))) for value in range(1, count + 1)]
     await until(lambda: batcher._ready.qsize() == count)
     return tasks
 
@@ -80,7 +80,7 @@ def test_what_waits_when_the_model_is_free_goes_in_one_call() -> None:
 
     batcher, model = run(scenario)
     assert model.batches == [1, 5]
-    assert (batcher.pictures, batcher.batches, batcher.waiting) == (6, 2, 0)
+    assert (batcher.images, batcher.batches, batcher.waiting) == (6, 2, 0)
 
 
 def test_a_call_never_holds_more_than_its_size() -> None:
@@ -95,15 +95,15 @@ def test_a_call_never_holds_more_than_its_size() -> None:
 def test_a_client_alone_waits_for_nobody() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         for value in range(20):
-            assert await batcher.submit(a_picture(value)) == [value]
+            assert await batcher.submit(an_image(value)) == [value]
 
     assert run(scenario)[1].batches == [1] * 20
 
 
-def test_everybody_gets_the_answer_to_their_own_picture() -> None:
+def test_everybody_gets_the_answer_to_their_own_image() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         values = np.random.default_rng(0).integers(0, 256, 400).tolist()
-        rows = await asyncio.gather(*(batcher.submit(a_picture(value)) for value in values))
+        rows = await asyncio.gather(*(batcher.submit(an_image(value)) for value in values))
         assert [int(row[0]) for row in rows] == values
 
     run(scenario, max_waiting=400)
@@ -114,21 +114,21 @@ def test_a_full_queue_refuses_at_once_and_takes_more_when_there_is_room() -> Non
         tasks = await behind_a_running_call(batcher, model, 2)
         assert batcher.is_full
         with pytest.raises(QueueFullError):
-            await batcher.submit(a_picture(9))
+            await batcher.submit(an_image(9))
         model.gate.set()
         await asyncio.gather(*tasks)
-        assert await batcher.submit(a_picture(9)) == [9]
+        assert await batcher.submit(an_image(9)) == [9]
 
     assert run(scenario, max_waiting=3)[1].batches == [1, 2, 1]
 
 
-def test_a_picture_that_cannot_be_read_concerns_only_its_sender() -> None:
+def test_an_image_that_cannot_be_read_concerns_only_its_sender() -> None:
     def unreadable() -> Pixels:
-        raise ImageError("no picture")
+        raise ImageError("no image")
 
     async def scenario(batcher: Batcher, model: Model) -> None:
         good, bad = await asyncio.gather(
-            batcher.submit(a_picture(4)), batcher.submit(unreadable), return_exceptions=True
+            batcher.submit(an_image(4)), batcher.submit(unreadable), return_exceptions=True
         )
         assert good == [4]
         assert isinstance(bad, ImageError)
@@ -144,7 +144,7 @@ def test_a_model_call_that_fails_is_heard_of_by_all_in_it_and_is_not_the_end() -
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["no memory"] * 4
         model.failure = None
-        assert await batcher.submit(a_picture(5)) == [5]
+        assert await batcher.submit(an_image(5)) == [5]
 
     run(scenario)
 
@@ -175,13 +175,13 @@ def test_ending_ends_the_threads_and_only_after_the_last_call() -> None:
     assert {thread for thread in threading.enumerate() if "model" in thread.name or "decode" in thread.name} <= before
 
 
-def test_a_picture_that_is_still_decoded_at_the_end_is_answered() -> None:
+def test_an_image_that_is_still_decoded_at_the_end_is_answered() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         gate = threading.Event()
 
         def slow() -> Pixels:
             assert gate.wait(10)
-            return a_picture(7)()
+            return an_image(7)()
 
         task = asyncio.create_task(batcher.submit(slow))
         await asyncio.sleep(0)
@@ -194,7 +194,7 @@ def test_a_picture_that_is_still_decoded_at_the_end_is_answered() -> None:
     run(scenario)
 
 
-def test_the_end_comes_also_behind_pictures_that_fill_a_batch() -> None:
+def test_the_end_comes_also_behind_images_that_fill_a_batch() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         tasks = await behind_a_running_call(batcher, model, 3)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))

@@ -132,7 +132,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "answers that are no numbers": (
         lambda folder: forge_tensors(folder, lambda tensors: tensors["fc.weight"].fill_(3e38)),
-        "answers a black picture with numbers that are none",
+        "answers a black image with numbers that are none",
     ),
     "another shape": (
         lambda folder: forge_tensors(folder, lambda tensors: tensors.update({"fc.bias": torch.zeros(3)})),
@@ -161,10 +161,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no text": (lambda folder: (folder / "model.json").write_bytes(b"\xff\xfe\x00"), "model.json is not JSON"),
     "another JSON": (lambda folder: (folder / "model.json").write_text("[]"), "is damaged or belongs to another"),
     "deep JSON": (lambda folder: (folder / "model.json").write_text("[" * 10**6), "is not JSON"),
-    "a size in words": (lambda folder: edit_preparation(folder, size="large"), "not that of a picture"),
+    "a size in words": (lambda folder: edit_preparation(folder, size="large"), "not that of an image"),
     "a size that takes the memory": (lambda folder: edit_preparation(folder, size=[10**6, 10**6]), "not that of a"),
-    "a size below zero": (lambda folder: edit_preparation(folder, size=[-32, -24]), "not that of a picture"),
-    "a crop of nothing": (lambda folder: edit_preparation(folder, crop=[0, 0]), "not that of a picture"),
+    "a size below zero": (lambda folder: edit_preparation(folder, size=[-32, -24]), "not that of an image"),
+    "a crop of nothing": (lambda folder: edit_preparation(folder, crop=[0, 0]), "not that of an image"),
     "a deviation of zero": (lambda folder: edit_preparation(folder, std=[0, 1, 1]), "is not three numbers"),
     "two means": (lambda folder: edit_preparation(folder, mean=[0, 1]), "is not three numbers"),
     "a mean that is none": (lambda folder: edit_preparation(folder, mean=["0", 1, 1]), "cannot be built"),
@@ -196,12 +196,12 @@ def test_a_run_folder_is_found_and_the_digest_tells_models_apart(tmp_path: Path)
 
 def test_the_largest_batch_has_run_before_the_first_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    place = classifier.place
+    to_device = classifier.to_device
     monkeypatch.setattr(
         classifier,
         "place",
         lambda model, device: (
-            place(model, device).register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+            to_device(model, device).register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
             and model
         ),
     )

@@ -1,4 +1,4 @@
-"""Whatever is sent, the server answers with a picture's class or a sentence: no 5xx, no traceback, no growing memory.
+"""Whatever is sent, the server answers with an image's class or a sentence: no 5xx, no traceback, no growing memory.
 
 FUZZ_REQUESTS=100000 pytest tests/test_serve_fuzz.py       `make fuzz`; 10,000 without
 """
@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.settings import ServeConfig
-from support.serving import InProcess, Reply, Running, picture, publish_model, running
+from support.serving import InProcess, Reply, Running, encoded_image, publish_model, running
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "10000"))
-PICTURES, HEADERS = REQUESTS * 9 // 10, REQUESTS // 20
-SOCKETS = REQUESTS - PICTURES - HEADERS
+IMAGES, HEADERS = REQUESTS * 9 // 10, REQUESTS // 20
+SOCKETS = REQUESTS - IMAGES - HEADERS
 AT_ONCE = 32
 WARM_UP = 0.4  # of the requests, before memory is compared
 GROWTH = 1.05
@@ -56,12 +56,16 @@ def seeds() -> list[bytes]:
     """One file of every kind that is read, and of some that are not."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    found = [picture(1), picture(2, "JPEG", progressive=True, quality=95), picture(3, "JPEG", exif=exif)]
-    found += [picture(4, kind) for kind in ("PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "ICO")]
-    found += [picture(5, "WEBP", lossless=True), picture(6, "JPEG", size=(640, 480))]
+    found = [
+        encoded_image(1),
+        encoded_image(2, "JPEG", progressive=True, quality=95),
+        encoded_image(3, "JPEG", exif=exif),
+    ]
+    found += [encoded_image(4, kind) for kind in ("PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "ICO")]
+    found += [encoded_image(5, "WEBP", lossless=True), encoded_image(6, "JPEG", size=(640, 480))]
     for mode in ("CMYK", "L", "P", "1"):
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(picture(7))).convert(mode).save(buffer, "JPEG" if mode in ("CMYK", "L") else "PNG")
+        Image.open(io.BytesIO(encoded_image(7))).convert(mode).save(buffer, "JPEG" if mode in ("CMYK", "L") else "PNG")
         found.append(buffer.getvalue())
     return found
 
@@ -73,8 +77,8 @@ def mutated(data: bytes, other: bytes, random: np.random.Generator) -> bytes:
         at = int(random.integers(0, len(changed) + 1) * random.random() ** 2)  # the headers most of all
         match int(random.integers(0, 6)):
             case 0 | 1:
-                for place in random.integers(0, len(changed), int(random.integers(1, 9))) if changed else ():
-                    changed[place] = int(random.integers(0, 256))
+                for to_device in random.integers(0, len(changed), int(random.integers(1, 9))) if changed else ():
+                    changed[to_device] = int(random.integers(0, 256))
             case 2:
                 changed[at : at + 4] = random.bytes(4)
             case 3:
@@ -91,7 +95,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_no_picture_however_damaged_is_a_server_error(server: InProcess) -> None:
+def test_no_image_however_damaged_is_a_server_error(server: InProcess) -> None:
     random, files = np.random.default_rng(0), seeds()
     types = [b"image/jpeg", b"image/png", b"application/octet-stream", b"application/x-image", b"", b"text/plain"]
     encodings = [b"identity"] * 30 + [b"gzip", b"br"]
@@ -112,13 +116,13 @@ def test_no_picture_however_damaged_is_a_server_error(server: InProcess) -> None
         for start in range(0, count, AT_ONCE):
             statuses.update(await asyncio.gather(*(send() for _ in range(min(AT_ONCE, count - start)))))
 
-    warm_up = int(PICTURES * WARM_UP)
+    warm_up = int(IMAGES * WARM_UP)
     asyncio.run_coroutine_threadsafe(many(warm_up), server._loop).result()
     before = resident_bytes()
-    asyncio.run_coroutine_threadsafe(many(PICTURES - warm_up), server._loop).result()
+    asyncio.run_coroutine_threadsafe(many(IMAGES - warm_up), server._loop).result()
     assert resident_bytes() < GROWTH * before
     assert statuses.keys() >= {200, 415, 422}
-    assert statuses.total() == PICTURES
+    assert statuses.total() == IMAGES
 
 
 NAMES = st.sampled_from(
@@ -133,7 +137,7 @@ VALUES = st.one_of(
     ),
     st.text(st.characters(max_codepoint=255), max_size=40),
 )
-BODIES = st.one_of(st.binary(max_size=300), st.binary(max_size=50).map(lambda tail: picture(1) + tail))
+BODIES = st.one_of(st.binary(max_size=300), st.binary(max_size=50).map(lambda tail: encoded_image(1) + tail))
 
 
 @settings(
@@ -204,5 +208,5 @@ def test_no_bytes_on_a_connection_are_a_server_error(model_dir: Path) -> None:
 
 
 def test_the_parts_make_up_the_whole() -> None:
-    counts: list[Any] = [PICTURES, HEADERS, SOCKETS]
+    counts: list[Any] = [IMAGES, HEADERS, SOCKETS]
     assert sum(counts) == REQUESTS

@@ -1,4 +1,4 @@
-"""`python code/train.py` on a few drawn pictures, watched so that it can be hit at a chosen moment.
+"""`python code/train.py` on a few drawn images, watched so that it can be hit at a chosen moment.
 
 Nothing waits for the clock: a moment is a file operation that the kernel reports from the checkpoints folder (inotify).
 Only while the program starts there is nothing to watch; then it is a share of the time that an undisturbed start takes,

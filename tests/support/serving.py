@@ -1,4 +1,4 @@
-"""What the tests of the server share: a small model, pictures, the server in this process and as its own process."""
+"""What the tests of the server share: a small model, images, the server in this process and as its own process."""
 
 import asyncio
 import contextlib
@@ -31,12 +31,12 @@ SIZE = (32, 24)
 
 
 def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 3) -> Path:
-    """A tiny untrained model that finds different classes in different pictures."""
+    """A tiny untrained model that finds different classes in different images."""
     torch.manual_seed(seed)
     description = Description("TinyModel", "joint", scheme, Preparation(SIZE))
     model = description.build().eval()
     augmentation = BaseAugmentation.of(description.preparation)
-    pixels = np.stack([augmentation.prepare(picture(seed)) for seed in range(20)])
+    pixels = np.stack([augmentation.prepare(encoded_image(seed)) for seed in range(20)])
     with torch.no_grad():
         logits = model(augmentation.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
         scale = 2 / logits.std(0)
@@ -46,7 +46,7 @@ def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 
     return folder
 
 
-def picture(seed: int, kind: str = "JPEG", size: tuple[int, int] = (48, 64), **options: Any) -> bytes:
+def encoded_image(seed: int, kind: str = "JPEG", size: tuple[int, int] = (48, 64), **options: Any) -> bytes:
     """A file of a given kind: coarse random colours, (width, height)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 3, 3), dtype=np.uint8)
     buffer = io.BytesIO()

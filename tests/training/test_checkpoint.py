@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from runtime.errors import CheckpointError
-from training.checkpoint import KEEP, Checkpoints, State, surroundings
+from training.checkpoint import KEEP, Checkpoints, State, runtime_versions
 
 FINGERPRINT = {"lr": 0.1, "resize": (128, 96)}
 
@@ -162,7 +162,7 @@ def test_one_that_was_due_by_the_clock_is_not_due_again_at_once(checkpoints: Che
 
 def test_the_surroundings_are_all_that_bits_depend_on_besides() -> None:
     names = {"torch", "torchvision", "numpy", "PIL", "processor", "threads"}
-    assert surroundings(torch.device("cpu")).keys() == names
+    assert runtime_versions(torch.device("cpu")).keys() == names
 
 
 def test_the_cost_of_each_is_said(checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +265,7 @@ def test_a_checkpoint_from_before_the_first_step_stands_in_nobodys_way(checkpoin
 def test_other_versions_or_another_processor_are_said_but_not_refused(
     checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = surroundings(torch.device("cpu"))
+    here = runtime_versions(torch.device("cpu"))
     assert here["torch"] == torch.__version__
     assert here["threads"] == torch.get_num_threads()
     there = Checkpoints(checkpoints.folder, FINGERPRINT, here | {"torch": "2.9.0", "threads": 96})

@@ -13,12 +13,12 @@ from torch import nn
 from augmentation import create_augmentation
 from config import TrainConfig
 from data.batch_transforms import Mixer
-from data.images import SEED_MEAN, SEED_STD
+from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Batch
 from optimization import get_lr
 from runtime.errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
 from training.inputs import Data, read_data
-from training.trainer import Learner, Predictions, build_learner
+from training.trainer import Predictions, Trainer, build_trainer
 
 CPU = torch.device("cpu")
 PLAIN = TrainConfig(
@@ -38,11 +38,11 @@ def data(faces: Callable[..., Path]) -> Data:
     return read_data(faces(6), PLAIN)
 
 
-def learner_of(data: Data, **changes: object) -> Learner:
+def learner_of(data: Data, **changes: object) -> Trainer:
     torch.manual_seed(1)
     config = replace(PLAIN, **changes)  # type: ignore[arg-type]
-    augmentation = create_augmentation(config.augmentation, config.resize, SEED_MEAN, SEED_STD)
-    return build_learner(config, replace(data, augmentation=augmentation), CPU, 2)
+    augmentation = create_augmentation(config.augmentation, config.resize, ORIGINAL_MEAN, ORIGINAL_STD)
+    return build_trainer(config, replace(data, augmentation=augmentation), CPU, 2)
 
 
 def first_batch(data: Data) -> Batch:
@@ -50,10 +50,10 @@ def first_batch(data: Data) -> Batch:
 
 
 def test_a_step_is_that_of_plain_torch(data: Data) -> None:
-    learner, twin, batch = learner_of(data), learner_of(data), first_batch(data)
-    for part in (learner.model, twin.model):
+    trainer, twin, batch = learner_of(data), learner_of(data), first_batch(data)
+    for part in (trainer.model, twin.model):
         part.dropout.p = 0.0  # type: ignore[union-attr, assignment]
-    loss, predicted = learner.step(batch, epoch=0, steps_done=0)
+    loss, predicted = trainer.step(batch, epoch=0, steps_done=0)
 
     optimizer = torch.optim.SGD(twin.model.parameters(), lr=0.1, momentum=0.9)
     logits = twin.model.train()(twin.augmentation.normalize(batch.pixels))
@@ -62,7 +62,7 @@ def test_a_step_is_that_of_plain_torch(data: Data) -> None:
     optimizer.step()
     torch.testing.assert_close(loss, expected.detach())
     assert torch.equal(predicted, logits.argmax(1))
-    for mine, theirs in zip(learner.model.parameters(), twin.model.parameters(), strict=True):
+    for mine, theirs in zip(trainer.model.parameters(), twin.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
 
 
@@ -82,73 +82,73 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch(
 ) -> None:
     data = read_data(faces(18), PLAIN)  # enough for every class to be in both parts
     changes = {"model": "BaseModel", "criterion": criterion, "class_weights": class_weights, "mixup": mixup}
-    whole, parts = learner_of(data, **changes), learner_of(data, accumulate=4, **changes)
+    whole, parts = learner_of(data, **changes), learner_of(data, parts=4, **changes)
     losses = []
-    for learner in (whole, parts):
-        learner.model.dropout1.p = learner.model.dropout2.p = 0.0  # type: ignore[union-attr, assignment]
-        losses.append(float(learner.step(first_batch(data), epoch=0, steps_done=0)[0]))
+    for trainer in (whole, parts):
+        trainer.model.dropout1.p = trainer.model.dropout2.p = 0.0  # type: ignore[union-attr, assignment]
+        losses.append(float(trainer.step(first_batch(data), epoch=0, steps_done=0)[0]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for mine, theirs in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_clipping_bounds_the_gradient(data: Data) -> None:
-    learner = learner_of(data, clip_norm=1e-3, momentum=0.0)
-    before = [parameter.detach().clone() for parameter in learner.model.parameters()]
-    learner.step(first_batch(data), epoch=0, steps_done=0)
+    trainer = learner_of(data, clip_norm=1e-3, momentum=0.0)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    trainer.step(first_batch(data), epoch=0, steps_done=0)
     moved = torch.cat(
-        [(b - a.detach()).flatten() for b, a in zip(before, learner.model.parameters(), strict=True)]
+        [(b - a.detach()).flatten() for b, a in zip(before, trainer.model.parameters(), strict=True)]
     ).norm()
     assert float(moved) == pytest.approx(0.1 * 1e-3, rel=1e-2)
 
 
-def test_mixed_pictures_have_the_labels_of_both_each_with_its_share(data: Data) -> None:
-    learner, batch = learner_of(data, model="BaseModel"), first_batch(data)
+def test_mixed_images_have_the_labels_of_both_each_with_its_share(data: Data) -> None:
+    trainer, batch = learner_of(data, model="BaseModel"), first_batch(data)
     seen: list[tuple[list[int], float]] = []
-    learner.criterion.register_forward_hook(
+    trainer.criterion.register_forward_hook(
         lambda _, given, loss: seen.append((given[1].tolist(), float(loss.detach())))
     )
     partners = torch.arange(len(batch.labels)).roll(1)
-    learner.mixer = lambda images, draw: (images, partners, 0.75)  # type: ignore[assignment]
-    loss, _ = learner.step(batch, epoch=0, steps_done=0)
+    trainer.mixer = lambda images, draw: (images, partners, 0.75)  # type: ignore[assignment]
+    loss, _ = trainer.step(batch, epoch=0, steps_done=0)
     assert [labels for labels, _ in seen] == [batch.labels.tolist(), batch.labels[partners].tolist()]
     assert float(loss) == pytest.approx(0.75 * seen[0][1] + 0.25 * seen[1][1])
 
 
 def test_each_step_has_the_learning_rate_that_the_schedule_says(data: Data) -> None:
-    learner, batch = learner_of(data, momentum=0.0), first_batch(data)
-    learner.schedule = {0: 0.0, 1: 0.5}.__getitem__
-    before = [parameter.detach().clone() for parameter in learner.model.parameters()]
-    learner.step(batch, epoch=0, steps_done=0)
-    assert all(map(torch.equal, before, learner.model.parameters()))
-    learner.step(batch, epoch=0, steps_done=1)
-    assert not all(map(torch.equal, before, learner.model.parameters()))
-    assert get_lr(learner.optimizer) == 0.05
+    trainer, batch = learner_of(data, momentum=0.0), first_batch(data)
+    trainer.schedule = {0: 0.0, 1: 0.5}.__getitem__
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    trainer.step(batch, epoch=0, steps_done=0)
+    assert all(map(torch.equal, before, trainer.model.parameters()))
+    trainer.step(batch, epoch=0, steps_done=1)
+    assert not all(map(torch.equal, before, trainer.model.parameters()))
+    assert get_lr(trainer.optimizer) == 0.05
 
 
 def test_a_step_trains_also_after_a_validation(data: Data) -> None:
-    learner, modes = learner_of(data), []
-    learner.predict(data.loaders(PLAIN, CPU)[1].epoch(0))
-    learner.model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
-    learner.step(first_batch(data), epoch=0, steps_done=0)
+    trainer, modes = learner_of(data), []
+    trainer.predict(data.loaders(PLAIN, CPU)[1].epoch(0))
+    trainer.model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
+    trainer.step(first_batch(data), epoch=0, steps_done=0)
     assert modes == [True]
 
 
 def test_every_flag_of_the_steps_reaches_what_it_is_for(data: Data) -> None:
-    learner = learner_of(
+    trainer = learner_of(
         data,
-        **{"optimizer": "RMSprop", "weight_decay": 0.25, "momentum": 0.125, "precision": "bf16", "accumulate": 3},
+        **{"optimizer": "RMSprop", "weight_decay": 0.25, "momentum": 0.125, "precision": "bf16", "parts": 3},
         **{"schedule": "step", "warmup_epochs": 1.0, "lr_decay_step": 2, "epochs": 8, "clip_norm": 0.5},
         **{"mixup": 0.1, "cutmix": 0.2, "cutmix_shape": "strip", "ema_decay": 0.75},
     )
-    matrices, vectors = learner.optimizer.param_groups
+    matrices, vectors = trainer.optimizer.param_groups
     assert (matrices["weight_decay"], vectors["weight_decay"], matrices["momentum"]) == (0.25, 0.0, 0.125)
-    assert learner.dtype is torch.bfloat16
-    assert [learner.schedule(step) for step in (0, 1, 3, 4, 8)] == [0.5, 1.0, 1.0, 0.5, 0.25]
-    assert learner.mixer == Mixer(0.1, 0.2, "strip")
-    assert (learner.clip_norm, learner.parts["training"].count) == (0.5, 3)
-    assert learner.average
-    assert learner.average.decay == 0.75
+    assert trainer.dtype is torch.bfloat16
+    assert [trainer.schedule(step) for step in (0, 1, 3, 4, 8)] == [0.5, 1.0, 1.0, 0.5, 0.25]
+    assert trainer.mixer == Mixer(0.1, 0.2, "strip")
+    assert (trainer.clip_norm, trainer.parts["training"].count) == (0.5, 3)
+    assert trainer.average
+    assert trainer.average.decay == 0.75
 
 
 @pytest.mark.parametrize("what", ["augmentation", "dropout"])
@@ -157,10 +157,10 @@ def test_every_seed_epoch_and_step_draws_anew(data: Data, what: str) -> None:
     changes = {"augmentation": "StrongAugmentation"} if what == "augmentation" else {"model": "BaseModel"}
 
     def loss(seed: int, epoch: int, step: int) -> float:
-        learner = learner_of(data, seed=seed, **changes)
+        trainer = learner_of(data, seed=seed, **changes)
         if what == "augmentation":
-            learner.model.dropout.p = 0.0  # type: ignore[union-attr, assignment]
-        return float(learner.step(Batch(step, batch.pixels, batch.labels, batch.rows), epoch, 0)[0])
+            trainer.model.dropout.p = 0.0  # type: ignore[union-attr, assignment]
+        return float(trainer.step(Batch(step, batch.pixels, batch.labels, batch.indices), epoch, 0)[0])
 
     losses = [loss(*at) for at in ((1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1))]
     assert len(set(losses)) == 4
@@ -169,26 +169,26 @@ def test_every_seed_epoch_and_step_draws_anew(data: Data, what: str) -> None:
 def test_a_step_consumes_no_global_randomness_and_repeats_itself(data: Data) -> None:
     losses = []
     for noise in (1, 2):
-        learner = learner_of(data, augmentation="StrongAugmentation", mixup=0.5)
+        trainer = learner_of(data, augmentation="StrongAugmentation", mixup=0.5)
         torch.manual_seed(noise)
         np.random.seed(noise)
-        losses.append(float(learner.step(first_batch(data), epoch=3, steps_done=7)[0]))
+        losses.append(float(trainer.step(first_batch(data), epoch=3, steps_done=7)[0]))
     assert losses[0] == losses[1]
 
 
 def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None:
     states = []
     for validate in (False, True):
-        learner = learner_of(
+        trainer = learner_of(
             data, augmentation="CustomAugmentation", mixup=0.5, ema_decay=0.9, optimizer="AdamW", lr=1e-3
         )
         training, validation = data.loaders(PLAIN, CPU)
         for epoch in range(2):
             for batch in training.epoch(epoch):
-                learner.step(batch, epoch, steps_done=epoch * 2 + batch.step)
+                trainer.step(batch, epoch, steps_done=epoch * 2 + batch.step)
                 if validate:
-                    learner.predict(validation.epoch(epoch))
-        states.append([*learner.model.state_dict().values(), *learner.evaluated.state_dict().values()])
+                    trainer.predict(validation.epoch(epoch))
+        states.append([*trainer.model.state_dict().values(), *trainer.evaluated.state_dict().values()])
     assert all(torch.equal(alone, validated) for alone, validated in zip(*states, strict=True))
 
 
@@ -197,29 +197,29 @@ def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None
 def test_a_step_does_not_wait_for_the_gpu(faces: Callable[..., Path], changes: dict[str, object]) -> None:
     config = replace(PLAIN, augmentation="StrongAugmentation", precision="bf16", **changes)  # type: ignore[arg-type]
     data, gpu = read_data(faces(18), config), torch.device("cuda")
-    learner = build_learner(config, data, gpu, 2)
+    trainer = build_trainer(config, data, gpu, 2)
     batch = next(iter(data.loaders(config, gpu)[0].epoch(0)))
-    learner.step(batch, epoch=0, steps_done=0)
+    trainer.step(batch, epoch=0, steps_done=0)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        learner.step(batch, epoch=0, steps_done=1)
+        trainer.step(batch, epoch=0, steps_done=1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def without_memory_for_more_than(pictures: int, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let the network run out of memory, half-way, with more pictures; returns a list that gets the sizes tried."""
+def without_memory_for_more_than(images: int, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the network run out of memory, half-way, with more images; returns a list that gets the sizes tried."""
     tried: list[int] = []
-    forward = learner.model.forward
+    forward = trainer.model.forward
 
     def limited(images: torch.Tensor) -> torch.Tensor:
         tried.append(len(images))
         logits = forward(images)
-        if len(images) > pictures:
+        if len(images) > images:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return logits  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(learner.model, "forward", limited)
+    monkeypatch.setattr(trainer.model, "forward", limited)
     return tried
 
 
@@ -227,11 +227,11 @@ def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
     data: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"model": "BaseModel", "optimizer": "AdamW", "lr": 1e-3, "mixup": 0.5}
-    planned, surprised = learner_of(data, accumulate=4, **changes), learner_of(data, **changes)
+    planned, surprised = learner_of(data, parts=4, **changes), learner_of(data, **changes)
     tried = without_memory_for_more_than(4, surprised, monkeypatch)
     batch = first_batch(data)
     for steps_done in range(2):
-        results = [learner.step(batch, epoch=0, steps_done=steps_done) for learner in (planned, surprised)]
+        results = [trainer.step(batch, epoch=0, steps_done=steps_done) for trainer in (planned, surprised)]
         assert torch.equal(results[0][0], results[1][0])
     assert tried == [14, 7, 4, 4, 4, 2, 4, 4, 4, 2], "the whole, a half, then quarters, and no more trying"
     for mine, theirs in zip(surprised.model.parameters(), planned.model.parameters(), strict=True):
@@ -242,7 +242,7 @@ def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
 def test_what_was_added_up_before_memory_ran_out_does_not_count_twice(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned, surprised = (learner_of(data, model="BaseModel", accumulate=parts) for parts in (4, 2))
+    planned, surprised = (learner_of(data, model="BaseModel", parts=parts) for parts in (4, 2))
     forward, sizes = surprised.model.forward, []
 
     def out_of_memory_once(images: torch.Tensor) -> torch.Tensor:
@@ -252,49 +252,49 @@ def test_what_was_added_up_before_memory_ran_out_does_not_count_twice(
         return forward(images)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(surprised.model, "forward", out_of_memory_once)
-    for learner in (planned, surprised):
-        learner.step(first_batch(data), epoch=0, steps_done=0)
+    for trainer in (planned, surprised):
+        trainer.step(first_batch(data), epoch=0, steps_done=0)
     assert sizes == [7, 7, 4, 4, 4, 2]
     assert all(map(torch.equal, planned.model.parameters(), surprised.model.parameters()))
 
 
 def test_without_memory_validation_gives_the_same_answers(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = learner_of(data, model="BaseModel")
+    trainer = learner_of(data, model="BaseModel")
     validation = data.loaders(PLAIN, CPU)[1]
-    whole = learner.predict(validation.epoch(0))
-    without_memory_for_more_than(4, learner, monkeypatch)
-    halved = learner.predict(validation.epoch(0))
+    whole = trainer.predict(validation.epoch(0))
+    without_memory_for_more_than(4, trainer, monkeypatch)
+    halved = trainer.predict(validation.epoch(0))
     np.testing.assert_allclose(halved.probabilities, whole.probabilities, rtol=1e-5)
     assert halved.loss == pytest.approx(whole.loss)
 
 
 def test_a_resumed_run_splits_batches_as_before(data: Data) -> None:
-    learner = learner_of(data)
-    learner.parts["training"].count = 4
+    trainer = learner_of(data)
+    trainer.parts["training"].count = 4
     resumed = learner_of(data)
-    resumed.load_state_dict(learner.state_dict())
+    resumed.load_state_dict(trainer.state_dict())
     assert {name: parts.count for name, parts in resumed.parts.items()} == {"training": 4, "validation": 1}
 
 
 def test_the_average_is_what_is_validated(data: Data) -> None:
-    learner, plain = learner_of(data, ema_decay=0.5), learner_of(data)
+    trainer, plain = learner_of(data, ema_decay=0.5), learner_of(data)
     assert plain.evaluated is plain.model
-    averages = [learner.evaluated.state_dict()["fc.weight"].clone()]
+    averages = [trainer.evaluated.state_dict()["fc.weight"].clone()]
     for steps_done in (0, 1):
-        learner.step(first_batch(data), epoch=0, steps_done=steps_done)
-        averages.append(learner.evaluated.state_dict()["fc.weight"].clone())
+        trainer.step(first_batch(data), epoch=0, steps_done=steps_done)
+        averages.append(trainer.evaluated.state_dict()["fc.weight"].clone())
     assert not torch.equal(averages[0], averages[1])
     assert not torch.equal(averages[1], averages[2])
-    assert not torch.equal(averages[2], learner.model.state_dict()["fc.weight"]), (
+    assert not torch.equal(averages[2], trainer.model.state_dict()["fc.weight"]), (
         "the first copies, the second averages"
     )
 
 
-def test_predictions_count_every_picture_and_compare_with_torch(data: Data) -> None:
-    learner = learner_of(data)
+def test_predictions_count_every_image_and_compare_with_torch(data: Data) -> None:
+    trainer = learner_of(data)
     _, validation = data.loaders(replace(PLAIN, valid_batch_size=5), CPU)
-    predictions = learner.predict(validation.epoch(0))
-    assert len(predictions.labels) == len(data.rows["val"]) == 14
+    predictions = trainer.predict(validation.epoch(0))
+    assert len(predictions.labels) == len(data.indices["val"]) == 14
     logits = torch.from_numpy(predictions.probabilities).log()
     expected = nn.functional.cross_entropy(logits, torch.from_numpy(predictions.labels))
     assert predictions.loss == pytest.approx(float(expected), rel=1e-4)
@@ -302,32 +302,32 @@ def test_predictions_count_every_picture_and_compare_with_torch(data: Data) -> N
 
 
 def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
-    learner = learner_of(data)
+    trainer = learner_of(data)
     with torch.no_grad():
-        next(learner.model.parameters()).fill_(float("nan"))
+        next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="validation loss is not finite"):
-        learner.predict(data.loaders(PLAIN, CPU)[1].epoch(0))
+        trainer.predict(data.loaders(PLAIN, CPU)[1].epoch(0))
 
 
 def test_the_state_of_a_learner_comes_back(data: Data) -> None:
-    learner = learner_of(data, ema_decay=0.9)
-    learner.step(first_batch(data), epoch=0, steps_done=0)
+    trainer = learner_of(data, ema_decay=0.9)
+    trainer.step(first_batch(data), epoch=0, steps_done=0)
     again = learner_of(data, ema_decay=0.9, seed=5)
-    again.load_state_dict(copy.deepcopy(learner.state_dict()))
+    again.load_state_dict(copy.deepcopy(trainer.state_dict()))
     again = replace(again, seed=42)
-    for one in (learner, again):
+    for one in (trainer, again):
         one.step(first_batch(data), epoch=0, steps_done=1)
-    for mine, theirs in ((learner.model, again.model), (learner.evaluated, again.evaluated)):
+    for mine, theirs in ((trainer.model, again.model), (trainer.evaluated, again.evaluated)):
         found = theirs.state_dict()
         assert all(torch.equal(tensor, found[name]) for name, tensor in mine.state_dict().items())
 
 
 def test_a_run_that_goes_on_knows_the_learning_rate_of_the_last_step(data: Data) -> None:
-    learner, again = (learner_of(data, schedule="onecycle") for _ in range(2))
-    learner.step(first_batch(data), epoch=0, steps_done=0)
-    assert get_lr(learner.optimizer) != get_lr(again.optimizer)
-    again.load_state_dict(learner.state_dict())
-    assert get_lr(again.optimizer) == get_lr(learner.optimizer)
+    trainer, again = (learner_of(data, schedule="onecycle") for _ in range(2))
+    trainer.step(first_batch(data), epoch=0, steps_done=0)
+    assert get_lr(trainer.optimizer) != get_lr(again.optimizer)
+    again.load_state_dict(trainer.state_dict())
+    assert get_lr(again.optimizer) == get_lr(trainer.optimizer)
 
 
 @pytest.mark.parametrize(
@@ -366,8 +366,8 @@ def test_another_network_cannot_be_forced(data: Data, changes: dict[str, object]
 def test_a_run_goes_on_where_numbers_have_another_format(
     data: Data, before: torch.dtype | None, after: torch.dtype | None
 ) -> None:
-    learner, resumed = replace(learner_of(data), dtype=before), replace(learner_of(data), dtype=after)
-    resumed.load_state_dict(learner.state_dict())
+    trainer, resumed = replace(learner_of(data), dtype=before), replace(learner_of(data), dtype=after)
+    resumed.load_state_dict(trainer.state_dict())
     assert resumed.scaler.is_enabled() == (after is not None)
     assert float(resumed.scaler.get_scale()) > 0  # type: ignore[no-untyped-call]
 
@@ -388,10 +388,10 @@ def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Dat
         (str(tmp_path / "TinyModel.pth"), None, True),
         ("none", tmp_path, False),
     ):
-        learner = build_learner(replace(PLAIN, pretrained=pretrained), data, CPU, 2, folder)
-        assert bool((learner.model.fc.weight == 0.5).all()) is expected  # type: ignore[union-attr, operator]
+        trainer = build_trainer(replace(PLAIN, pretrained=pretrained), data, CPU, 2, folder)
+        assert bool((trainer.model.fc.weight == 0.5).all()) is expected  # type: ignore[union-attr, operator]
     with pytest.raises(ModelError, match="expected"):
-        build_learner(PLAIN, data, CPU, 2, tmp_path / "empty")
+        build_trainer(PLAIN, data, CPU, 2, tmp_path / "empty")
 
 
 def test_a_weight_for_a_loss_without_weights_is_refused(data: Data) -> None:
@@ -401,25 +401,25 @@ def test_a_weight_for_a_loss_without_weights_is_refused(data: Data) -> None:
 
 def test_weights_that_leave_nothing_to_validate_with_are_a_sentence(data: Data) -> None:
     labels = data.dataset.samples.labels
-    assert not set(labels[data.rows["val"]]) & set(labels[data.rows["train"]]), "one person of each group"
-    with pytest.raises(DataError, match="--class-weights balanced: no validation picture"):
+    assert not set(labels[data.indices["val"]]) & set(labels[data.indices["train"]]), "one person of each group"
+    with pytest.raises(DataError, match="--class-weights balanced: no validation image"):
         learner_of(data, class_weights="balanced")
     learner_of(data, class_weights="none")
 
 
-def test_one_picture_at_a_time_is_too_few_for_batch_norm(data: Data) -> None:
-    learner, batch = learner_of(data), first_batch(data)
-    with pytest.raises(ConfigError, match="more than one picture"):
-        learner.step(Batch(0, batch.pixels[:1], batch.labels[:1], batch.rows[:1]), epoch=0, steps_done=0)
+def test_one_image_at_a_time_is_too_few_for_batch_norm(data: Data) -> None:
+    trainer, batch = learner_of(data), first_batch(data)
+    with pytest.raises(ConfigError, match="more than one image"):
+        trainer.step(Batch(0, batch.pixels[:1], batch.labels[:1], batch.indices[:1]), epoch=0, steps_done=0)
 
 
 @pytest.mark.parametrize("criterion", ["cross_entropy", "focal", "f1"])
 def test_the_validation_loss_does_not_depend_on_the_batch_size(faces: Callable[..., Path], criterion: str) -> None:
     data = read_data(faces(18), PLAIN)  # enough for every class to be in both parts
     weights = "none" if criterion == "f1" else "balanced"
-    learner = learner_of(data, criterion=criterion, class_weights=weights)
+    trainer = learner_of(data, criterion=criterion, class_weights=weights)
     losses = [
-        learner.predict(data.loaders(replace(PLAIN, valid_batch_size=size), CPU)[1].epoch(0)).loss
+        trainer.predict(data.loaders(replace(PLAIN, valid_batch_size=size), CPU)[1].epoch(0)).loss
         for size in (1, 5, 100)
     ]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
