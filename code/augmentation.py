@@ -101,8 +101,9 @@ class BaseAugmentation:
 class CustomAugmentation(BaseAugmentation):
     """Centre crop, resize, colour jitter, normalise, Gaussian noise (the original's class).
 
-    The original's noise had std 1, as large as the signal; `noise=1.0` brings that back. Unlike in ColorJitter of
-    torchvision the changes come in a fixed order, without rounding or clamping in between, and hue turns in YIQ instead of HSV.
+    The original's noise had std 1, as large as the signal; `noise=1.0` brings that back. Unlike in torchvision's
+    ColorJitter the changes come in a fixed order, without rounding or clamping in between, and hue turns in YIQ
+    instead of HSV.
     """
 
     default_crop: tuple[int, int] | None = (320, 256)
