@@ -147,7 +147,7 @@ def test_an_image_is_read_at_its_own_size_upright(faces: Faces) -> None:
     assert data.read_image(1).size == (48, 64)
 
 
-@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [3], [4, 0, 4]])
+@pytest.mark.parametrize("indices", [[0, 1, 2, 3, 4], [3], [4, 0, 4]])
 def test_pixel_statistics_are_the_mean_and_deviation_over_all_pixels(indices: list[int]) -> None:
     pixels = np.random.default_rng(0).integers(0, [256, 128, 20], (5, 16, 12, 3)).astype(np.uint8)
     mean, std = pixel_statistics(pixels, np.array(indices))

@@ -327,7 +327,7 @@ def test_the_seed_alone_decides_the_standard_deviation(case: Case) -> None:
     assert spread_of(case.run("--seed", "1")) != spread_of(case.run("--seed", "2"))
 
 
-@pytest.mark.parametrize(("pictures", "resamples"), [(20, "0"), (20, "1"), (1, "100")])
+@pytest.mark.parametrize(("images", "resamples"), [(20, "0"), (20, "1"), (1, "100")])
 def test_without_a_bootstrap_the_standard_deviation_is_the_text_nan(case: Case, images: int, resamples: str) -> None:
     case.write(*random_answers(images))
     report = case.run("--bootstrap", resamples)

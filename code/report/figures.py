@@ -172,7 +172,7 @@ def reliability(result: Calibration) -> Figure:
     upper.legend(loc="upper left")
     lower.bar(centers, result.samples, width * 0.92, color=GREY)
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
-    lower.set_ylabel("pictures")
+    lower.set_ylabel("images")
     lower.set_xlabel("confidence")
     lower.set_xlim(0, 1)
     lower.xaxis.set_major_formatter(PercentFormatter(1))

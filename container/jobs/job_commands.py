@@ -96,7 +96,7 @@ def transform(flags: Words, verb_flags: Words, environ: Environ) -> None:
     schema = (*_SUBMIT, Transform)
     connection, place, rehearsal, submission, options = parse("submit.py transform", flags, environ, *schema)
     aws, job = Aws(connection), _job_name(options.name)
-    data, uploads = stage(place, "data", options.data, is_image_file, "pictures")
+    data, uploads = stage(place, "data", options.data, is_image_file, "images")
     refuse_large(uploads, options.max_payload_mb)
     image, artifact = _image(aws, place), model_uri(place, options.model)
     plan = Plan(

@@ -209,7 +209,7 @@ GROUPS = st.dictionaries(st.tuples(st.integers(0, 1), st.integers(0, 2)), st.int
 def test_the_split_is_by_person_exact_and_stratified(
     groups: dict[tuple[int, int], int], ratio: float, seed: int
 ) -> None:
-    samples, total = people(groups, pictures=2), sum(groups.values())
+    samples, total = people(groups, images=2), sum(groups.values())
     expected = int(total * ratio + 1e-9)
     if expected in (0, total):
         return
@@ -253,13 +253,13 @@ def test_the_same_seed_gives_the_same_split_whatever_else_happens() -> None:
 def test_neither_columns_nor_order_nor_more_images_move_anyone() -> None:
     samples = people({(0, 0): 20, (1, 2): 20})
     expected = dict(zip(samples.table["person"], split_samples(samples, 0.2, 42), strict=True))
-    more = people({(0, 0): 20, (1, 2): 20}, pictures=3).table.sample(frac=1, random_state=0).assign(note="new")
+    more = people({(0, 0): 20, (1, 2): 20}, images=3).table.sample(frac=1, random_state=0).assign(note="new")
     found = split_samples(Samples(Path("elsewhere"), more, MASKED_FACES), 0.2, 42)
     assert dict(zip(more["person"], found, strict=True)) == expected
 
 
 def test_by_path_every_image_goes_its_own_way_stratified_by_class() -> None:
-    samples = people({(0, 0): 30, (1, 2): 30}, pictures=5)
+    samples = people({(0, 0): 30, (1, 2): 30}, images=5)
     table = samples.table.assign(split=split_samples(samples, 0.2, 42, by="path"))
     assert (table.groupby("person")["split"].nunique() == 2).any()
     assert (table[table["split"] == "val"]["label"].value_counts() == 10).all()

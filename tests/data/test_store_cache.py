@@ -165,10 +165,10 @@ def test_a_job_that_ends_before_its_store_is_full_leaves_nothing(folder: Path, s
 def test_what_a_killed_job_left_is_removed_and_what_a_living_one_fills_is_not(folder: Path, samples: Samples) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(CODE)!r}); from pathlib import Path\n"
-        "from data.store_cache import KeptStore\n"
+        "from data.store_cache import StoreCache\n"
         "from data.images import Preparation; from data.samples import read_profiles\n"
         f"samples = read_profiles(Path({str(samples.root)!r}))\n"
-        f"kept = KeptStore(Path({str(folder)!r}), samples.root, samples.paths, Preparation((32, 24)))\n"
+        f"kept = StoreCache(Path({str(folder)!r}), samples.root, samples.paths, Preparation((32, 24)))\n"
         "pixels = kept.create()\n"
         "print('filling', flush=True); sys.stdin.read()"
     )

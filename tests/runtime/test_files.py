@@ -15,7 +15,7 @@ from runtime.files import check_writable, existing_folder, replacing
 def test_a_missing_folder_a_file_and_an_empty_folder_are_three_sentences(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    found = existing_folder(tmp_path, "SM_CHANNEL_TRAIN", "pictures")
+    found = existing_folder(tmp_path, "SM_CHANNEL_TRAIN", "images")
     assert found == tmp_path
     for name, sentence in {
         "absent": "SM_CHANNEL_TRAIN does not exist, expected images",
@@ -23,7 +23,7 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_three_sentences(tmp_pat
         "empty": "SM_CHANNEL_TRAIN is empty, expected images",
     }.items():
         with pytest.raises(DataError, match=f"^{sentence}: {tmp_path / name}$"):
-            existing_folder(tmp_path / name, "SM_CHANNEL_TRAIN", "pictures")
+            existing_folder(tmp_path / name, "SM_CHANNEL_TRAIN", "images")
 
 
 @pytest.mark.parametrize(("mode", "content"), [("w", "a\r\nb\n\N{SNOWMAN}"), ("wb", b"\x00\r\n")])

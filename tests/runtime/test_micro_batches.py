@@ -18,7 +18,7 @@ def device_with(images: int, batch: int, calls: list[int]) -> object:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "batch", "expected"),
+    ("images", "batch", "expected"),
     [(64, 64, [1]), (32, 64, [1, 2]), (5, 64, [1, 2, 4, 8, 16]), (1, 6, [1, 2, 4, 6]), (2, 7, [1, 2, 4])],
 )
 def test_parts_double_until_they_fit(

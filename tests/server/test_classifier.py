@@ -199,7 +199,7 @@ def test_the_largest_batch_has_run_before_the_first_request(folder: Path, monkey
     to_device = classifier.to_device
     monkeypatch.setattr(
         classifier,
-        "place",
+        "to_device",
         lambda model, device: (
             to_device(model, device).register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
             and model

@@ -207,7 +207,7 @@ def test_a_step_does_not_wait_for_the_gpu(faces: Callable[..., Path], changes: d
         torch.cuda.set_sync_debug_mode("default")
 
 
-def without_memory_for_more_than(images: int, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def without_memory_for_more_than(most: int, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the network run out of memory, half-way, with more images; returns a list that gets the sizes tried."""
     tried: list[int] = []
     forward = trainer.model.forward
@@ -215,7 +215,7 @@ def without_memory_for_more_than(images: int, trainer: Trainer, monkeypatch: pyt
     def limited(images: torch.Tensor) -> torch.Tensor:
         tried.append(len(images))
         logits = forward(images)
-        if len(images) > images:
+        if len(images) > most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return logits  # type: ignore[no-any-return]
 
