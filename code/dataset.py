@@ -25,7 +25,8 @@ from augmentation import (
     create_augmentation,
 )
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
-from data.samples import Samples, read_class_folders, read_profiles, split_samples
+from data.samples import Samples, read_class_folders, read_profiles
+from data.split import split_samples
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.errors import ConfigError, unknown_name
 
