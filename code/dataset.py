@@ -25,7 +25,7 @@ from augmentation import (
     create_augmentation,
 )
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
-from data.samples import Samples, read_class_folders, read_profiles
+from data.samples import READERS
 from data.split import split_samples
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.errors import ConfigError, unknown_name
@@ -55,6 +55,7 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
     scheme: LabelScheme = MASKED_FACES
     leaks_people: ClassVar[bool] = True
     _split_by: ClassVar[str] = "path"
+    _read = staticmethod(READERS["MaskBaseDataset"])
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         """Read the table and split it; no image is opened. Raises DataError for what does not fit the layout."""
         self.mean, self.std = mean, std
         self.transform: BaseAugmentation | None = None
-        self.samples = self._read(Path(data_dir))
+        self.samples = self._read(Path(data_dir), "SM_CHANNEL_TRAIN")
         self.scheme = self.samples.scheme
         self.split: pd.Series = split_samples(self.samples, val_ratio, seed, fold=fold, by=self._split_by)
 
@@ -121,15 +122,13 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         """Undo the normalisation of one image (height, width, 3) or a batch of them, to uint8."""
         return (((np.asarray(image) * std) + mean) * 255.0).round().clip(0, 255).astype(np.uint8)
 
-    def _read(self, data_dir: Path) -> Samples:
-        return read_profiles(data_dir)
-
 
 class MaskSplitByProfileDataset(MaskBaseDataset):
     """Masked faces, split by person, stratified by gender and age: nobody is in both parts."""
 
     leaks_people = False
     _split_by = "person"
+    _read = staticmethod(READERS["MaskSplitByProfileDataset"])
 
 
 class ImageFolderDataset(MaskBaseDataset):
@@ -137,9 +136,7 @@ class ImageFolderDataset(MaskBaseDataset):
 
     leaks_people = False
     _split_by = "path"
-
-    def _read(self, data_dir: Path) -> Samples:
-        return read_class_folders(data_dir)
+    _read = staticmethod(READERS["ImageFolderDataset"])
 
 
 class SplitDataset(Dataset[tuple[Tensor, int]]):

@@ -1,6 +1,8 @@
 """The original's data sets under the original's names, without the original's defects."""
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torchvision.transforms import v2
 import dataset as module
 from augmentation import BaseAugmentation, CustomAugmentation, StrongAugmentation
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
+from data.samples import READERS
 from dataset import (
     AgeLabels,
     GenderLabels,
@@ -27,6 +30,7 @@ from dataset import (
 )
 from runtime.errors import ConfigError, DataError, ImageError
 
+CODE = Path(__file__).parents[1] / "code"
 Faces = Callable[..., Path]
 SIZE = (32, 24)
 
@@ -201,3 +205,10 @@ def test_a_data_set_is_created_by_name_with_its_split(faces: Faces) -> None:
     assert set.union(*(people_of(fold, "val") for fold in folds)) == people_of(data, "val") | people_of(data, "train")
     with pytest.raises(ConfigError, match=r"unknown dataset 'MaskDataset' \(did you mean 'MaskBaseDataset'\?\)"):
         create_dataset("MaskDataset", root)
+
+
+def test_every_data_set_has_a_reader_that_needs_no_torch() -> None:
+    assert module._datasets.keys() == READERS.keys()
+    assert all(READERS[name] is data._read for name, data in module._datasets.items())
+    program = "import sys; from data.samples import READERS; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=CODE).returncode == 0

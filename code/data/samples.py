@@ -6,7 +6,7 @@ column per task of the scheme. Rows are sorted by path, so the same files give t
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +96,14 @@ def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sam
         ignored += len(files) - len(images)
         rows += [(image, image, label) for image in images]
     return Samples(channel, _tabulate(rows, ("path", "person", "label"), channel), scheme, ignored)
+
+
+# The reader of each data set of dataset.py, by name; here, so that submit.py can check a folder without torch.
+READERS: dict[str, Callable[[Path, str], Samples]] = {
+    "MaskSplitByProfileDataset": read_profiles,
+    "MaskBaseDataset": read_profiles,
+    "ImageFolderDataset": read_class_folders,
+}
 
 
 def _size_bytes(path: Path) -> int | None:
