@@ -1,11 +1,11 @@
-"""Do to a folder what SageMaker Batch Transform does to a prefix in S3, and join the answers to info.csv.
+"""Do to a folder what SageMaker Batch Transform does to a prefix in S3, and join the predictions to info.csv.
 
     SM_CHANNEL_EVAL=data/eval SM_CHANNEL_MODEL=model SM_OUTPUT_DATA_DIR=output python container/transform.py
 
-Starts the server with the model (or takes the one at --url), waits for /ping, asks /execution-parameters, posts every
-object with that concurrency, and writes the answer to transform/NAME.out below the output folder. A run that was
-stopped goes on where it was. As on SageMaker, the job fails if one object fails, and the other answers stay. At the
-end output.csv has one row for every row of info.csv, in its order, byte for byte that of code/inference.py.
+Start the server with the model (or use the one at --url), wait for /ping, ask /execution-parameters, post every object
+with that concurrency, and write each response to transform/NAME.out in the output folder. A run that was stopped is
+resumed. As on SageMaker, the job fails if one object fails, and the other responses are kept. At the end output.csv has
+one row for each row of info.csv, in its order, and is byte for byte that of code/inference.py.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
-from batch.results import Answers, find_objects
-from data.tables import find_images, find_root, write_answers
+from batch.results import OutputFolder, find_objects, join
+from data.tables import Table, find_images, find_root, write_answers
 from labels import LabelScheme
 from runtime.arguments import folder, option, parse
 from runtime.errors import DataError
@@ -40,35 +40,35 @@ class TransformConfig:
 
     data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "images to label, with info.csv or without")
     model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder to serve")
-    output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "where output.csv and transform/NAME.out go")
-    url: str = option("", "a server that runs already, such as http://127.0.0.1:8080, instead of one with --model-dir")
+    output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for output.csv and transform/NAME.out")
+    url: str = option("", "running server to use, such as http://127.0.0.1:8080, instead of one with --model-dir")
     max_concurrent_transforms: int = option(
-        0, "requests in flight, 0 for what the server proposes", minimum=0, maximum=100
+        0, "concurrent requests, 0 for what the server proposes", minimum=0, maximum=100
     )
     max_payload_mb: int = option(0, "largest image in MB, 0 for what the server proposes", minimum=0, maximum=100)
-    timeout_seconds: int = option(600, "longest wait for one answer", minimum=1, maximum=3600)
-    max_retries: int = option(3, "how often to ask again after a 5xx or no answer", minimum=0, maximum=3)
+    timeout_seconds: int = option(600, "longest wait for one response", minimum=1, maximum=3600)
+    max_retries: int = option(3, "retries after a 5xx or no response", minimum=0, maximum=3)
 
 
 def main() -> None:
-    """The command: a server, a request for every image, one table."""
+    """Run the command: a server, a request for every image, one table."""
     (config,) = parse("transform.py", sys.argv[1:], os.environ, TransformConfig)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what is open is closed on the way
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # an exit stops the server, too
     transform(config)
 
 
 def transform(config: TransformConfig) -> Path:
-    """Label every image of `data_dir`; returns the path of output.csv. Raises a JobError, and then writes none."""
+    """Label every image of `data_dir` and return the path of output.csv; raise a JobError if there is none."""
     with serving(config) as endpoint:
         table, _ = find_images(config.data_dir)
         prefix = find_root(config.data_dir)
         endpoint.wait()
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)
-        answers = Answers(config.output_dir / "transform")
-        send_all(endpoint, prefix, answers, parameters)
-    table, reasons = answers.join(table)
+        outputs = OutputFolder(config.output_dir / "transform")
+        send_all(endpoint, prefix, outputs, parameters)
+    table, reasons = join_outputs(table, outputs)
     for name, reason in reasons.items():
-        print(f"no answer: {reason}: {prefix / name}", file=sys.stderr)
+        print(f"no prediction: {reason}: {prefix / name}", file=sys.stderr)
     output = write_answers(config.output_dir, table, read_scheme(config))
     print(f"pictures={len(table.rows)}; unreadable={len(reasons)}; output: {output}", flush=True)
     return output
@@ -76,7 +76,7 @@ def transform(config: TransformConfig) -> Path:
 
 @contextlib.contextmanager
 def serving(config: TransformConfig) -> Iterator[Endpoint]:
-    """The server at --url, or one of our own for as long as the block lasts."""
+    """Yield the server at --url, or one that is started here and stopped after the block."""
     build = partial(Endpoint, timeout_seconds=config.timeout_seconds, max_retries=config.max_retries)
     if config.url:
         yield build(config.url)
@@ -85,11 +85,11 @@ def serving(config: TransformConfig) -> Iterator[Endpoint]:
         yield build(url, is_alive=is_alive)
 
 
-def send_all(endpoint: Endpoint, prefix: Path, answers: Answers, parameters: Parameters) -> None:
-    """Post every object that has no answer yet; raises DataError that names up to three that got none."""
+def send_all(endpoint: Endpoint, prefix: Path, outputs: OutputFolder, parameters: Parameters) -> None:
+    """Post every object that has no response yet; raise DataError that names up to three that failed."""
     names = find_objects(prefix)
-    waiting = answers.begin(prefix, names, parameters.digest)
-    done = len(names) - len(waiting)
+    pending = outputs.resume(prefix, names, parameters.digest)
+    done = len(names) - len(pending)
     print(
         f"objects={len(names)}; answered before={done}; "
         f"at once={parameters.concurrency}; MB at most={parameters.payload_mb}",
@@ -97,32 +97,30 @@ def send_all(endpoint: Endpoint, prefix: Path, answers: Answers, parameters: Par
     )
     started = time.monotonic()
     failures = []
-    with tqdm(
-        total=len(names), initial=len(names) - len(waiting), unit=" images", dynamic_ncols=True, disable=None
-    ) as bar:
-        for name, failure in zip(waiting, _outcomes(endpoint, prefix, answers, parameters, waiting), strict=True):
+    with tqdm(total=len(names), initial=done, unit=" images", dynamic_ncols=True, disable=None) as bar:
+        for name, failure in zip(pending, _outcomes(endpoint, prefix, outputs, parameters, pending), strict=True):
             failures += [f"{failure}: {prefix / name}"] if failure else []
             bar.update()
-    speed = len(waiting) / (time.monotonic() - started)
-    print(f"sent={len(waiting)}; failed={len(failures)}; images_per_second={speed:.1f}", flush=True)
+    speed = len(pending) / (time.monotonic() - started)
+    print(f"sent={len(pending)}; failed={len(failures)}; images_per_second={speed:.1f}", flush=True)
     if failures:
         more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
         raise DataError(
-            f"{len(failures)} of {len(names)} objects got no answer, which fails the job as it does on SageMaker; "
-            f"what was answered is kept: {'; '.join(failures[:3])}{more}"
+            f"{len(failures)} of {len(names)} objects failed, which fails the job as it does on SageMaker; "
+            f"the other responses are kept, run it again to retry: {'; '.join(failures[:3])}{more}"
         )
 
 
 def _outcomes(
-    endpoint: Endpoint, prefix: Path, answers: Answers, parameters: Parameters, names: list[str]
+    endpoint: Endpoint, prefix: Path, outputs: OutputFolder, parameters: Parameters, names: list[str]
 ) -> Iterator[str]:
-    """For each object, in order, why it got no answer; empty if it got one."""
+    """Yield for each object, in order, the reason why it failed, or an empty text."""
 
     def send(name: str) -> str:
         try:
             if (prefix / name).stat().st_size > parameters.payload_mb << 20:
                 return f"larger than the {parameters.payload_mb} MB of --max-payload-mb"
-            answers.write(prefix / name, name, endpoint.invoke((prefix / name).read_bytes()))
+            outputs.write(prefix / name, name, endpoint.invoke((prefix / name).read_bytes()))
         except DataError as error:
             return str(error)
         return ""
@@ -134,8 +132,17 @@ def _outcomes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def join_outputs(table: Table, outputs: OutputFolder) -> tuple[Table, dict[str, str]]:
+    """Join the responses to the table as `batch.results.join` does; raise DataError if no image has a prediction."""
+    table, reasons = join(table, {name: outputs.read(name) for name in table.names})
+    if reasons.keys() == set(table.names):
+        name, reason = next(iter(reasons.items()))
+        raise DataError(f"none of the {len(table.rows)} images can be used: {reason}: {name}")
+    return table, reasons
+
+
 def read_scheme(config: TransformConfig) -> LabelScheme | None:
-    """What the classes mean, if the model lies here; a server at --url may have it elsewhere."""
+    """Return the label scheme of the model, or None if the model of the server at --url is not on this machine."""
     from model_files import DESCRIPTION, find
 
     if config.url and not config.model_dir.exists():

@@ -180,7 +180,7 @@ def test_one_object_that_fails_fails_the_job_and_the_others_are_kept(
     config: TransformConfig, container: Container
 ) -> None:
     container.statuses = {3: [422], 5: [503] * 4}
-    with pytest.raises(DataError, match="2 of 9 objects got no answer") as caught:
+    with pytest.raises(DataError, match="2 of 9 objects failed") as caught:
         transform(config)
     assert "422 Unprocessable Entity (no, because): " in str(caught.value)
     assert "503 Service Unavailable (no, because): " in str(caught.value)
@@ -270,7 +270,7 @@ def test_an_image_without_a_class_is_asked_for_again(config: TransformConfig, co
     transform(config)
     container.sizes.clear()
     container.statuses = {3: [422]}
-    with pytest.raises(DataError, match="1 of 9 objects got no answer"):
+    with pytest.raises(DataError, match="1 of 9 objects failed"):
         transform(config)
     assert container.sizes == {3: 1}
 
@@ -319,8 +319,8 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     assert len(outs(config)) == 24
     assert json.loads(outs(config)["more.txt.out"])["error"]["code"] == "undecodable_image"
     said = capfd.readouterr()
-    assert f"no answer: cannot be read as an image (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in said.err
-    assert f"no answer: there is no such image: {data / 'images' / names[5]}" in said.err
+    assert f"no prediction: cannot be read as an image (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in said.err
+    assert f"no prediction: there is no such image: {data / 'images' / names[5]}" in said.err
     assert "images_per_second=" in said.out
 
 

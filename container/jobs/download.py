@@ -1,13 +1,18 @@
 """Fetch what a job left in S3: the model and the outputs of training, the answers of a transform, an evaluation."""
 
+import json
+import sys
+import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from data.tables import write_answers
+from batch.results import Response, join_downloaded, read_downloaded
+from data.tables import SCHEME, write_answers
 from jobs.aws import Aws, AwsError
 from jobs.s3 import extract, fetch, fetch_folder
-from jobs.transform_results import find_scheme, join
 from jobs.watch import KINDS, Job, describe, find
-from runtime.errors import JobError
+from labels import MASKED_FACES, LabelScheme
+from runtime.errors import DataError, JobError
 
 
 def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> list[Path]:
@@ -28,8 +33,9 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
         case "TransformJob":
             answers = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
             _refuse_nothing(job, answers)
-            table = join(answers, folder / "answers", info)
-            scheme = find_scheme(aws, job.facts["ModelName"], answers, folder)
+            responses = read_downloaded(answers, folder / "answers")
+            table = join_downloaded(responses, info)
+            scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
             return [write_answers(folder, table, scheme), folder / "answers"]
         case "ProcessingJob":
             outputs = job.facts["ProcessingOutputConfig"]["Outputs"]
@@ -62,3 +68,44 @@ def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
 def _refuse_nothing(job: Job, paths: list[Path]) -> None:
     if not paths:
         raise JobError(f"{job.title} has left no files yet: {job.line()}")
+
+
+def find_scheme(aws: Aws, model: str, responses: Iterable[Response], folder: Path) -> LabelScheme | None:
+    """Return the classes that the predictions of a transform number, from its model's archive in S3.
+
+    Returns None where they are those of masked faces, which evaluation assumes. If the model is gone, prints that
+    scheme.json is missing and returns None too.
+    """
+    if all(_is_masked_face(response) for response in responses):
+        return None
+    archive = folder / "model.tar.gz"
+    try:
+        described = aws.call("sagemaker", "DescribeModel", ModelName=model)
+        fetch(aws, described["PrimaryContainer"]["ModelDataUrl"], archive)
+        return _scheme_of(archive)
+    except (AwsError, DataError) as error:
+        print(f"{SCHEME} is missing, without it these classes cannot be evaluated: {error}", file=sys.stderr)
+        return None
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _is_masked_face(response: Response) -> bool:
+    number = response["prediction"]
+    if number is None:
+        return True
+    if not isinstance(number, int) or not 0 <= number < MASKED_FACES.num_classes:
+        return False
+    return response.get("label") in (None, MASKED_FACES.classes[number])
+
+
+def _scheme_of(archive: Path) -> LabelScheme:
+    """Return the label scheme in the model.json of a model.tar.gz; raise DataError if there is none."""
+    try:
+        with tarfile.open(archive, "r|*") as tar:
+            for member in tar:
+                if member.name.removeprefix("./") == "model.json" and (file := tar.extractfile(member)):
+                    return LabelScheme.from_dict(json.load(file)["scheme"])
+    except (tarfile.TarError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise DataError(f"model.json does not describe its classes ({error!r})") from None
+    raise DataError("the archive of the model has no model.json")

@@ -1,15 +1,22 @@
 """What a job left arrives where the next verb looks for it."""
 
+import io
+import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batch.results import Response
+from data.predictions import read_answers
 from jobs import download as job_results
 from jobs.aws import AwsError
-from jobs.download import download
+from jobs.download import download, find_scheme
+from labels import MASKED_FACES
 from runtime.errors import JobError
-from support.transform_answers import answers
+from support import fake_aws
+from support.transform_outputs import write_outputs
 
 
 class FakeAws:
@@ -69,8 +76,67 @@ def test_the_model_must_be_there_and_outputs_may(
 def test_answers_of_another_transform_in_the_same_folder_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers(tmp_path / "answers", old=1)
-    monkeypatch.setattr(job_results, "fetch_folder", lambda aws, uri, folder: sorted(answers(folder, new=2).glob("n*")))
+    write_outputs(tmp_path / "answers", old=1)
+    monkeypatch.setattr(
+        job_results, "fetch_folder", lambda aws, uri, folder: sorted(write_outputs(folder, new=2).glob("n*"))
+    )
     facts = {"TransformJobStatus": "Completed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
     output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path)
     assert output.read_text() == "ImageID,ans\nnew.jpg,2\n"
+
+
+# scheme.json
+
+PETS = {"name": "pets", "classes": ["cat", "dog"], "tasks": []}
+MODEL = {"PrimaryContainer": {"ModelDataUrl": "s3://b/model.tar.gz"}}
+
+
+def keep_in_s3(monkeypatch: pytest.MonkeyPatch, description: dict[str, Any]) -> None:
+    """Let S3 hold a model.tar.gz with this model.json, whatever is asked for."""
+
+    def fetch(aws: Any, uri: str, path: Path) -> None:
+        with tarfile.open(path, "w:gz") as tar:
+            for name, data in (("./model.safetensors", b"0"), ("./model.json", json.dumps(description).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+    monkeypatch.setattr(job_results, "fetch", fetch)
+
+
+def labelled(label: str) -> list[Response]:
+    return [{"prediction": 1, "label": label}, {"prediction": None}]
+
+
+def test_a_transform_with_classes_of_your_own_can_be_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch_folder(aws: Any, uri: str, folder: Path) -> list[Path]:
+        write_outputs(folder, a=1)
+        (folder / "a.jpg.out").write_text(json.dumps({"prediction": 1, "label": "dog"}))
+        return [folder / "a.jpg.out"]
+
+    keep_in_s3(monkeypatch, {"scheme": PETS})
+    monkeypatch.setattr(job_results, "fetch_folder", fetch_folder)
+    facts = {"TransformJobStatus": "Completed", "ModelName": "pets-1", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
+    download(fake_aws.FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", tmp_path)
+    assert not (tmp_path / "model.tar.gz").exists()
+    (tmp_path / "gt.csv").write_text("ImageID,ans\na.jpg,dog\n")
+    assert read_answers(tmp_path, tmp_path).matrix().tolist() == [[0, 0], [0, 1]]
+
+
+def test_masked_faces_need_no_scheme(tmp_path: Path) -> None:
+    aws = fake_aws.FakeAws()
+    assert find_scheme(aws, "faces-1", labelled(MASKED_FACES.classes[1]), tmp_path) is None
+    assert aws.asked == []
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"), [(fake_aws.ABSENT, "Could not find it"), (MODEL, "model.json does not describe its classes")]
+)
+def test_a_model_without_a_description_of_its_classes_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: object, reason: str
+) -> None:
+    keep_in_s3(monkeypatch, {})
+    assert find_scheme(fake_aws.FakeAws(DescribeModel=found), "pets-1", labelled("dog"), tmp_path) is None
+    said = capsys.readouterr().err
+    assert "without it these classes cannot be evaluated" in said
+    assert reason in said

@@ -1,12 +1,11 @@
-"""What a batch transform leaves in S3."""
+"""The files that a batch transform leaves in S3."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 
-def answers(folder: Path, **predictions: Any) -> Path:
-    """Answers of a transform: NAME.out for each name."""
+def write_outputs(folder: Path, **predictions: int | str | None) -> Path:
+    """Write a NAME.jpg.out for each name (`__` stands for a slash) and return the folder."""
     for name, prediction in predictions.items():
         path = folder / f"{name.replace('__', '/')}.jpg.out"
         path.parent.mkdir(parents=True, exist_ok=True)
