@@ -23,7 +23,7 @@ import numpy as np
 from config import EvaluationConfig, EvaluationPaths
 from data.predictions import Answers, read_answers
 from labels import LabelScheme
-from metrics import Floats, Matrix, accuracy, f_score, log_line, macro_f1, per_class, task_matrix
+from metrics import Floats, Matrix, accuracy, f_score, log_line, macro_f1, per_class, stacked_scores
 from runtime.arguments import parse
 from runtime.failure import run, write_message
 from runtime.files import replacing
@@ -118,11 +118,7 @@ def statistics(matrix: Matrix, scheme: LabelScheme) -> dict[str, Floats]:
     """
     constant = _overall(_answered_with_commonest(matrix))
     result = _overall(matrix) | {f"{name}_best_constant_classifier": value for name, value in constant.items()}
-    result["macro_f1"] = macro_f1(matrix)
-    for task in scheme.tasks:
-        part = task_matrix(matrix, scheme, task.name)
-        result |= {f"{task.name}_accuracy": accuracy(part), f"{task.name}_macro_f1": macro_f1(part)}
-    return result
+    return result | stacked_scores(matrix, scheme)
 
 
 def _overall(matrix: Matrix) -> dict[str, Floats]:
@@ -154,15 +150,15 @@ def standard_deviations(answers: Answers, resamples: int, seed: int) -> dict[str
     if min(resamples, units) < 2:
         return {}
     generator = np.random.default_rng(seed)
-    (rows, columns), cells = answers.shape, answers.cells
+    rows, columns = answers.shape
     most = max(1, STACK_ENTRIES // (rows * columns))
     parts = []
     for start in range(0, resamples, most):
-        stack = np.empty((min(most, resamples - start), rows * columns))
+        stack = np.empty((min(most, resamples - start), rows, columns))
         for matrix in stack:
             drawn = np.bincount(generator.integers(units, size=units), minlength=units)  # how often each unit
-            matrix[:] = np.bincount(cells, weights=drawn[unit], minlength=rows * columns)
-        parts.append(statistics(stack.reshape(-1, rows, columns), answers.scheme))
+            matrix[:] = answers.matrix(drawn[unit])
+        parts.append(statistics(stack, answers.scheme))
     return {name: float(np.concatenate([part[name] for part in parts]).std(ddof=1)) for name in parts[0]}
 
 

@@ -31,7 +31,7 @@ import torch
 from torch.backends import cuda
 
 from data.loader import Loader
-from metrics import confusion_matrix, scores
+from metrics import device_confusion_matrix, log_name, scores
 from model import load_state
 from model_files import Description, publish
 from optimization import get_lr
@@ -182,7 +182,7 @@ class Run:
         for batch in stop.watch(batches):
             loss, predicted = trainer.step(batch, state.epoch, state.steps_done)
             state.check_finite()  # of the steps before, so that a GPU has this one to work on meanwhile
-            state.add(loss, confusion_matrix(batch.labels, predicted, self.data.dataset.num_classes))
+            state.add(loss, device_confusion_matrix(batch.labels, predicted, self.data.dataset.num_classes))
             if state.steps_done % self.args.log_interval == 0:
                 accuracy = float((batch.labels == predicted).float().mean())
                 values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(trainer.optimizer)}
@@ -201,6 +201,7 @@ class Run:
         state.check_finite()
         predictions = self.trainer.predict(stop.watch(loader.epoch(state.epoch)))
         found = scores(predictions.matrix(), self.data.dataset.scheme)
+        found = {log_name(name): value for name, value in found.items()}
         state.end_epoch(
             {"learning_rate": get_lr(self.trainer.optimizer), "val_loss": predictions.loss}
             | {f"val_{name}": value for name, value in found.items()},

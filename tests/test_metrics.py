@@ -1,4 +1,4 @@
-"""What the scores promise: they are scikit-learn's, exactly, for any confusion matrix and on any device."""
+"""metrics.py: scores equal scikit-learn's for any confusion matrix, and the matrix is the same on any device."""
 
 import re
 import subprocess
@@ -21,14 +21,16 @@ from labels import MASKED_FACES, LabelScheme
 CLASSES = MASKED_FACES.num_classes
 PLAIN = LabelScheme("pets", ("cat", "dog", "fish"))
 
+Labels = NDArray[np.int64]
 
-def count(labels: NDArray[np.int64], predictions: NDArray[np.int64], columns: int = CLASSES) -> NDArray[np.int64]:
-    return np.bincount(labels * columns + predictions, minlength=CLASSES * columns).reshape(CLASSES, columns)
+
+def count(labels: Labels, predictions: Labels, columns: int = CLASSES) -> metrics.Matrix:
+    return metrics.confusion_matrix(labels, predictions, CLASSES, columns)
 
 
 @st.composite
-def answered(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels and predictions in which most classes may be absent, and right answers are common or rare."""
+def labels_and_predictions(draw: st.DrawFn) -> tuple[Labels, Labels]:
+    """Draw labels and predictions in which most classes may be absent, and right predictions are common or rare."""
     known = draw(st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=CLASSES, unique=True))
     pairs = draw(st.lists(st.tuples(*[st.sampled_from(known)] * 2, st.booleans()), min_size=1, max_size=60))
     labels = np.array([label for label, _, _ in pairs])
@@ -36,74 +38,100 @@ def answered(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return labels, predictions
 
 
-# The confusion matrix on the device
+# The confusion matrix
 
 
 @pytest.mark.parametrize("classes", [2, 18, 101])
-def test_confusion_matrix_is_that_of_scikit_learn(classes: int) -> None:
+def test_both_confusion_matrices_are_that_of_scikit_learn(classes: int) -> None:
     labels, predictions = torch.randint(classes, (2, 5000))
-    matrix = metrics.confusion_matrix(labels, predictions, classes)
-    assert matrix.dtype == torch.int64
-    assert_array_equal(matrix, sklearn_metrics.confusion_matrix(labels, predictions, labels=range(classes)))
+    expected = sklearn_metrics.confusion_matrix(labels, predictions, labels=range(classes))
+    matrix = metrics.confusion_matrix(labels.numpy(), predictions.numpy(), classes)
+    on_device = metrics.device_confusion_matrix(labels, predictions, classes)
+    assert matrix.dtype == np.int64
+    assert on_device.dtype == torch.int64
+    assert_array_equal(matrix, expected)
+    assert_array_equal(on_device, expected)
 
 
-def test_confusion_matrix_keeps_classes_that_do_not_occur() -> None:
-    matrix = metrics.confusion_matrix(torch.tensor([1, 1]), torch.tensor([1, 0]), 4)
-    assert matrix.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+@given(labels_and_predictions())
+@settings(deadline=None, max_examples=50)
+def test_the_device_counts_as_numpy_does(pair: tuple[Labels, Labels]) -> None:
+    labels, predictions = (torch.from_numpy(column) for column in pair)
+    assert_array_equal(metrics.device_confusion_matrix(labels, predictions, CLASSES), count(*pair))
 
 
-def test_confusion_matrix_reads_nothing_back_from_the_device() -> None:
-    labels = torch.empty(7, dtype=torch.int64, device="meta")  # a device that has no values to read
-    assert metrics.confusion_matrix(labels, labels, CLASSES).shape == (CLASSES, CLASSES)
+def test_weighted_samples_are_counted_as_by_scikit_learn() -> None:
+    labels, predictions = np.random.default_rng(4).integers(CLASSES, size=(2, 300))
+    weight = np.random.default_rng(5).random(300)
+    matrix = metrics.confusion_matrix(labels, predictions, CLASSES, sample_weight=weight)
+    known = range(CLASSES)
+    expected = sklearn_metrics.confusion_matrix(labels, predictions, labels=known, sample_weight=weight)
+    assert_allclose(matrix, expected)
+
+
+def test_both_confusion_matrices_keep_classes_that_do_not_occur() -> None:
+    labels, predictions = np.array([1, 1]), np.array([1, 0])
+    expected = [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert metrics.confusion_matrix(labels, predictions, 4).tolist() == expected
+    on_device = metrics.device_confusion_matrix(torch.tensor(labels), torch.tensor(predictions), 4)
+    assert on_device.tolist() == expected
+
+
+def test_samples_without_a_prediction_are_counted_in_one_more_column() -> None:
+    matrix = metrics.confusion_matrix(np.array([0, 1, 1]), np.array([0, 2, 1]), 2, columns=3)
+    assert matrix.tolist() == [[1, 0, 0], [0, 1, 1]]
+
+
+def test_the_device_confusion_matrix_reads_nothing_back() -> None:
+    labels = torch.empty(7, dtype=torch.int64, device="meta")  # a device without values to read
+    assert metrics.device_confusion_matrix(labels, labels, CLASSES).shape == (CLASSES, CLASSES)
     with pytest.raises(NotImplementedError):
         labels.bincount(minlength=CLASSES)
 
 
-def test_confusion_matrix_counts_exactly_under_autocast() -> None:
+def test_the_device_confusion_matrix_counts_exactly_under_autocast() -> None:
     labels = torch.ones(1001, dtype=torch.int64)  # 1001 is no bfloat16 number
     with torch.autocast("cpu", torch.bfloat16):
-        assert metrics.confusion_matrix(labels, labels, 2).tolist() == [[0, 0], [0, 1001]]
+        assert metrics.device_confusion_matrix(labels, labels, 2).tolist() == [[0, 0], [0, 1001]]
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_confusion_matrix_never_waits_for_the_gpu() -> None:
+def test_the_device_confusion_matrix_never_waits_for_the_gpu() -> None:
     labels, predictions = torch.randint(CLASSES, (2, 1000))
     on_device = labels.cuda(), predictions.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        matrix = metrics.confusion_matrix(*on_device, CLASSES)
+        matrix = metrics.device_confusion_matrix(*on_device, CLASSES)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(matrix.cpu(), metrics.confusion_matrix(labels, predictions, CLASSES))
+    assert_array_equal(matrix.cpu(), count(labels.numpy(), predictions.numpy()))
 
 
 # Scores
 
 
-@given(answered())
+@given(labels_and_predictions())
 @settings(deadline=None, max_examples=50)
-def test_scores_are_those_of_scikit_learn(pair: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
+def test_scores_are_those_of_scikit_learn(pair: tuple[Labels, Labels]) -> None:
     labels, predictions = pair
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(labels, predictions),
-        "f1": sklearn_metrics.f1_score(labels, predictions, average="macro"),
+        "macro_f1": sklearn_metrics.f1_score(labels, predictions, average="macro"),
     }
     for position, task in enumerate(MASKED_FACES.tasks):
         truth = [MASKED_FACES.decode(label)[position] for label in labels]
-        answer = [MASKED_FACES.decode(label)[position] for label in predictions]
-        expected[f"{task.name}_accuracy"] = sklearn_metrics.accuracy_score(truth, answer)
-        expected[f"{task.name}_f1"] = sklearn_metrics.f1_score(truth, answer, average="macro")
+        predicted = [MASKED_FACES.decode(label)[position] for label in predictions]
+        expected[f"{task.name}_accuracy"] = sklearn_metrics.accuracy_score(truth, predicted)
+        expected[f"{task.name}_macro_f1"] = sklearn_metrics.f1_score(truth, predicted, average="macro")
     scores = metrics.scores(count(labels, predictions), MASKED_FACES)
     assert scores == pytest.approx(expected)
     assert all(type(value) is float for value in scores.values())
 
 
-@given(answered(), st.sampled_from([0.5, 1.0, 2.0]))
+@given(labels_and_predictions(), st.sampled_from([0.5, 1.0, 2.0]))
 @settings(deadline=None, max_examples=50)
-def test_every_class_is_scored_as_by_scikit_learn(
-    pair: tuple[NDArray[np.int64], NDArray[np.int64]], beta: float
-) -> None:
+def test_every_class_is_scored_as_by_scikit_learn(pair: tuple[Labels, Labels], beta: float) -> None:
     labels, predictions = pair
     precision, recall, f_beta, support = sklearn_metrics.precision_recall_fscore_support(
         labels, predictions, beta=beta, labels=range(CLASSES), zero_division=0.0
@@ -117,23 +145,23 @@ def test_every_class_is_scored_as_by_scikit_learn(
     assert_allclose(ours.f1, metrics.f_score(matrix, 1.0))
 
 
-def test_classes_that_do_not_occur_cost_nothing() -> None:
-    """The original gave 0.5 to perfect answers when only 9 of 18 classes occurred."""
+def test_classes_that_do_not_occur_do_not_lower_macro_f1() -> None:
+    """The original gave 0.5 to perfect predictions when only 9 of 18 classes occurred."""
     labels = np.arange(9)
-    assert metrics.scores(count(labels, labels), MASKED_FACES)["f1"] == 1.0
+    assert metrics.scores(count(labels, labels), MASKED_FACES)["macro_f1"] == 1.0
 
 
-def test_a_class_that_is_only_answered_counts_as_zero() -> None:
+def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
     assert metrics.macro_f1(np.array([[2, 0, 1], [0, 3, 0], [0, 0, 0]])) == pytest.approx((0.8 + 1 + 0) / 3)
 
 
-def test_an_unanswered_sample_is_wrong_but_of_no_class() -> None:
+def test_a_sample_without_a_prediction_is_wrong_but_of_no_class() -> None:
     labels, predictions = np.array([0, 0, 7, 17]), np.array([0, CLASSES, 7, CLASSES])
     matrix = count(labels, predictions, CLASSES + 1)
     scores = metrics.scores(matrix, MASKED_FACES)
     nowhere = np.where(predictions == CLASSES, -1, predictions)
     assert scores["accuracy"] == 0.5
-    assert scores["f1"] == pytest.approx(
+    assert scores["macro_f1"] == pytest.approx(
         sklearn_metrics.f1_score(labels, nowhere, labels=[0, 7, 17], average="macro", zero_division=0.0)
     )
     assert scores["mask_accuracy"] == scores["gender_accuracy"] == scores["age_accuracy"] == 0.5
@@ -141,7 +169,7 @@ def test_an_unanswered_sample_is_wrong_but_of_no_class() -> None:
     assert metrics.task_matrix(matrix, MASKED_FACES, "gender").tolist() == [[2, 0, 1], [0, 0, 1]]
 
 
-def test_task_matrix_loses_no_sample_and_stays_whole() -> None:
+def test_task_matrix_keeps_every_sample_as_a_whole_number() -> None:
     labels, predictions = np.random.default_rng(3).integers(CLASSES, size=(2, 400))
     for task in MASKED_FACES.tasks:
         matrix = metrics.task_matrix(count(labels, predictions), MASKED_FACES, task.name)
@@ -159,11 +187,11 @@ def test_a_stack_of_matrices_is_scored_like_each_alone() -> None:
 
 
 def test_a_scheme_without_tasks_has_two_scores() -> None:
-    assert metrics.scores(np.eye(3, dtype=np.int64), PLAIN) == {"accuracy": 1.0, "f1": 1.0}
+    assert metrics.scores(np.eye(3, dtype=np.int64), PLAIN) == {"accuracy": 1.0, "macro_f1": 1.0}
 
 
 def test_a_matrix_without_samples_scores_zero() -> None:
-    assert metrics.scores(np.zeros((3, 3), dtype=np.int64), PLAIN) == {"accuracy": 0.0, "f1": 0.0}
+    assert metrics.scores(np.zeros((3, 3), dtype=np.int64), PLAIN) == {"accuracy": 0.0, "macro_f1": 0.0}
 
 
 # Calibration
@@ -182,7 +210,7 @@ def test_calibration_is_that_of_scikit_learn() -> None:
     assert ours.expected_error == pytest.approx((ours.samples[filled] / 2000 * abs(fraction - mean)).sum())
 
 
-def test_calibration_leaves_empty_bins_open() -> None:
+def test_calibration_of_a_bin_without_samples_is_nan() -> None:
     probabilities = np.array([[1.0, 0.0], [0.4, 0.6], [0.6, 0.4], [0.4, 0.6]])
     ours = metrics.calibration(np.array([0, 1, 0, 0]), probabilities, bins=5)
     assert ours.samples.tolist() == [0, 0, 3, 0, 1]  # 0.6 is the upper edge of the third bin
@@ -196,7 +224,22 @@ def test_expected_calibration_error_of_certain_mistakes_is_one() -> None:
     assert metrics.calibration(np.array([1, 1]), np.array([[1.0, 0.0], [1.0, 0.0]])).expected_error == 1.0
 
 
-# The line of the log
+# Names and lines of the log
+
+
+@pytest.mark.parametrize(
+    ("score", "name"),
+    [
+        ("accuracy", "accuracy"),
+        ("macro_f1", "f1"),
+        ("mask_accuracy", "mask_accuracy"),
+        ("mask_macro_f1", "mask_f1"),
+        ("macro_f1_accuracy", "macro_f1_accuracy"),  # a task may have any name
+    ],
+)
+def test_macro_f1_is_called_f1_in_logs_and_in_the_files_of_training(score: str, name: str) -> None:
+    assert metrics.log_name(score) == name
+
 
 VALUES = {
     metric.name: 2 + index if metric.format == "d" else 0.5 * index for index, metric in enumerate(metrics.METRICS)
@@ -234,7 +277,7 @@ def test_every_finite_value_is_found(value: float) -> None:
         assert float(match[1]) == float(format(value, metric.format))
 
 
-def test_what_is_not_a_number_is_no_data_point() -> None:
+def test_values_that_are_not_finite_are_no_data_points() -> None:
     regex = {definition["Name"]: definition["Regex"] for definition in metrics.metric_definitions()}["val:loss"]
     for value in (float("nan"), float("inf"), float("-inf")):
         assert re.search(regex, metrics.log_line({"val_loss": value})) is None
@@ -249,7 +292,7 @@ def test_metric_definitions_keep_the_limits_of_sagemaker() -> None:
 
 
 def test_every_score_of_validation_is_a_metric() -> None:
-    names = {f"val_{name}" for name in metrics.scores(np.eye(CLASSES, dtype=np.int64), MASKED_FACES)}
+    names = {f"val_{metrics.log_name(name)}" for name in metrics.scores(np.eye(CLASSES, dtype=np.int64), MASKED_FACES)}
     assert names <= {metric.name for metric in metrics.METRICS}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data.tables import ANSWERS, SCHEME, read_table
 from labels import MASKED_FACES, LabelScheme
-from metrics import Matrix
+from metrics import Matrix, confusion_matrix
 from runtime.errors import DataError
 from runtime.files import existing_folder
 
@@ -40,14 +40,9 @@ class Answers:
         """Of the confusion matrix: (classes, classes), and one more column if an image has no answer."""
         return self.scheme.num_classes, self.scheme.num_classes + (self.unanswered > 0)
 
-    @property
-    def cells(self) -> Numbers:
-        """Where each image counts in the flat confusion matrix, (images,)."""
-        return self.truths * self.shape[1] + self.answers
-
-    def matrix(self) -> Matrix:
-        rows, columns = self.shape
-        return np.bincount(self.cells, minlength=rows * columns).reshape(rows, columns)
+    def matrix(self, sample_weight: Matrix | None = None) -> Matrix:
+        """Return the confusion matrix, of `shape`; `sample_weight` (images,) is 1 for each image if it is None."""
+        return confusion_matrix(self.truths, self.answers, *self.shape, sample_weight)
 
 
 def read_answers(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> Answers:

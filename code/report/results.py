@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labels import LabelScheme
-from metrics import Calibration, calibration, per_class, scores
+from metrics import Calibration, calibration, confusion_matrix, log_name, per_class, scores
 
 _MOST_MISTAKES = 24
 _MOST_CONFUSIONS = 10
@@ -38,10 +38,8 @@ class Results:
 
     @cached_property
     def matrix(self) -> NDArray[np.int64]:
-        """The confusion matrix (classes, classes), rows the truth."""
-        matrix = np.zeros((self.scheme.num_classes,) * 2, np.int64)
-        np.add.at(matrix, (self.labels, self.predictions), 1)
-        return matrix
+        """The confusion matrix (classes, classes), rows the ground truth."""
+        return confusion_matrix(self.labels, self.predictions, self.scheme.num_classes)
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -112,7 +110,7 @@ class Results:
             "epochs": len(self.history),
             "best_epoch": self.best_epoch,
             "best_by": self.metric,
-            "scores": self.scores,
+            "scores": {log_name(name): value for name, value in self.scores.items()},
             "expected_calibration_error": self.calibration.expected_error,
             "classes": [
                 {"name": name} | {key: column[label].item() for key, column in columns.items()}

@@ -98,9 +98,10 @@ def _subtitle(results: Results) -> str:
 
 def _numbers(results: Results) -> list[tuple[str, str]]:
     """The big numbers on top: macro F1, accuracy, macro F1 of every task, calibration, best epoch."""
-    numbers = [("Macro F1", f"{results.scores['f1']:.3f}"), ("Accuracy", f"{results.scores['accuracy']:.3f}")]
+    numbers = [("Macro F1", f"{results.scores['macro_f1']:.3f}"), ("Accuracy", f"{results.scores['accuracy']:.3f}")]
     numbers += [
-        (f"{task.name.capitalize()} F1", f"{results.scores[f'{task.name}_f1']:.3f}") for task in results.scheme.tasks
+        (f"{task.name.capitalize()} F1", f"{results.scores[f'{task.name}_macro_f1']:.3f}")
+        for task in results.scheme.tasks
     ]
     numbers.append(("Calibration error", f"{results.calibration.expected_error:.3f}"))
     if results.history:

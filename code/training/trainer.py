@@ -18,6 +18,7 @@ from config import TrainConfig
 from data.batch_transforms import Mixer
 from data.loader import Batch, derive_seed, generator
 from loss import balanced_class_weights, create_criterion
+from metrics import confusion_matrix
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
 from runtime.devices import select_dtype, to_device
@@ -36,10 +37,7 @@ class Predictions:
 
     def matrix(self) -> NDArray[np.int64]:
         """The confusion matrix (classes, classes): rows are the truth."""
-        classes = self.probabilities.shape[1]
-        return np.bincount(self.labels * classes + self.probabilities.argmax(1), minlength=classes**2).reshape(
-            classes, classes
-        )
+        return confusion_matrix(self.labels, self.probabilities.argmax(1), self.probabilities.shape[1])
 
 
 @dataclass
