@@ -1,90 +1,184 @@
-"""`make` hands on what it is given: flags to the verb, settings to the server and to compose, folders to both."""
+"""`make` passes on what it is given: options to the command, settings to the server and compose, folders to both."""
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+STUB = """#!{python}
+import json, os, sys
+with open({record!r}, "a") as file:
+    file.write(json.dumps([sys.argv, dict(os.environ)]) + chr(10))
+"""
+# Everything that a shell would take for its own, and the `$` of make.
+HOSTILE = "a b;c&d(e)'f\"g`h`$HOME$(HOME)*"
 
 
-def dry_run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """What `make` would do, with nothing of the make that started these tests."""
-    command = ["make", "--dry-run", "--old-file=.venv/job", *words]
-    known = {"PATH": os.environ["PATH"], "HOME": "/someone"}
-    return subprocess.run(command, cwd=ROOT, env=known | environ, capture_output=True, text=True)
+class Make:
+    """Run the Makefile with programs that only note how they were called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.record, self.bin = folder / "calls", folder / "bin"
+        self.bin.mkdir()
+        for name in ("python", "docker", "pytest"):
+            (self.bin / name).write_text(STUB.format(python=sys.executable, record=str(self.record)))
+            (self.bin / name).chmod(0o755)
+
+    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "--old-file=.venv/job", "--old-file=.venv/dev", *words, f"BIN={self.bin}"]
+        known = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": "/someone"}
+        return subprocess.run(command, cwd=ROOT, env=known | environ, capture_output=True, text=True)
+
+    def calls(self, *words: str, **environ: str) -> list[dict[str, Any]]:
+        """Return the words and the environment of each program that make started."""
+        done = self.run(*words, **environ)
+        assert done.returncode == 0, done.stderr
+        lines = self.record.read_text().splitlines()
+        return [dict(zip(("words", "environ"), json.loads(line), strict=True)) for line in lines]
+
+    def call(self, program: str, *words: str, **environ: str) -> dict[str, Any]:
+        """Return the one call whose words name a program."""
+        (found,) = [call for call in self.calls(*words, **environ) if program in " ".join(call["words"])]
+        return found
 
 
-def line_of(done: subprocess.CompletedProcess[str], word: str) -> str:
-    """The one line that starts a program."""
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if word in line]
-    return line
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return Make(tmp_path)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> str:
+    return f"OUT={tmp_path / 'out'}"
+
+
+def options_of(call: dict[str, Any], program: str) -> list[str]:
+    words: list[str] = call["words"]
+    return words[next(place for place, word in enumerate(words) if word.endswith(program)) + 1 :]
 
 
 @pytest.mark.parametrize(
-    ("words", "program", "flags"),
+    ("words", "program", "options"),
     [
-        (["train", "EPOCHS=3"], "train.py", "--epochs '3'"),
-        (["train", "ARGS=--resize 96 72"], "train.py", "--resize 96 72"),
-        (["train", "infer", "EPOCHS=3"], "transform.py", ""),
-        (["infer", "MAX_PAYLOAD_MB=20"], "transform.py", "--max-payload-mb '20'"),
-        (["infer", "BAD_INPUT=fail", "SERVE_PRECISION=bf16"], "transform.py", ""),
-        (["evaluate", "BOOTSTRAP=9"], "evaluation.py", "--bootstrap '9'"),
-        (["serve", "PRECISION=bf16"], "serve.py", "--precision 'bf16'"),
-        (["serve", "SERVE_PRECISION=bf16", "PORT=81"], "serve.py", ""),
-        (["train", "SM_MODEL_DIR=elsewhere"], "train.py", "--sm-model-dir 'elsewhere'"),  # which train.py refuses
+        (["train", "EPOCHS=3"], "train.py", ["--epochs", "3"]),
+        (["train", "ARGS=--resize 96 72"], "train.py", ["--resize", "96", "72"]),
+        (["train", "ARGS=--name *"], "train.py", ["--name", "*"]),
+        (["train", "infer", "EPOCHS=3"], "transform.py", []),
+        (["infer", "MAX_PAYLOAD_MB=20"], "transform.py", ["--max-payload-mb", "20"]),
+        (["infer", "BAD_INPUT=fail", "SERVE_PRECISION=bf16"], "transform.py", []),
+        (["evaluate", "BOOTSTRAP=9"], "evaluation.py", ["--bootstrap", "9"]),
+        (["serve", "PRECISION=bf16"], "serve.py", ["--precision", "bf16"]),
+        (["serve", "SERVE_PRECISION=bf16", "PORT=81"], "serve.py", []),
     ],
 )
-def test_a_name_and_value_is_a_flag_unless_it_is_a_setting(words: list[str], program: str, flags: str) -> None:
-    line = line_of(dry_run(*words, "DATA=/", "RUNTIME=host"), program)
-    assert line.split(program)[1].strip() == flags
+def test_a_name_and_value_is_an_option_unless_it_is_a_setting(
+    make: Make, out: str, words: list[str], program: str, options: list[str]
+) -> None:
+    assert options_of(make.call(program, *words, "DATA=/", out, "RUNTIME=host"), program) == options
+
+
+def test_a_name_that_is_no_option_reaches_the_command_which_rejects_it(make: Make, out: str) -> None:
+    call = make.call("train.py", "train", "SM_MODEL_DIR=elsewhere", "DATA=/", out, "RUNTIME=host")
+    assert options_of(call, "train.py")[0] == "--sm-model-dir"
 
 
 @pytest.mark.parametrize("runtime", ["host", "docker"])
-def test_the_server_gets_its_port_and_its_flags_wherever_it_runs(runtime: str) -> None:
-    line = line_of(dry_run("serve", "PRECISION=bf16", "PORT=81", f"RUNTIME={runtime}"), "serve")
-    assert "PORT=81 " in line
-    assert line.rstrip().endswith("--precision 'bf16'")
+@pytest.mark.parametrize("name", ["DATA", "OUT", "NAME", "ARGS"])
+def test_no_character_of_a_value_means_anything_to_a_shell(make: Make, tmp_path: Path, name: str, runtime: str) -> None:
+    given = {"DATA": str(tmp_path), "OUT": str(tmp_path / "out"), "NAME": "exp", "ARGS": ""}
+    given |= {name: str(tmp_path / HOSTILE) if name in ("DATA", "OUT") else HOSTILE}
+    Path(given["DATA"]).mkdir(parents=True, exist_ok=True)
+    program = "train.py" if runtime == "host" else "compose run"
+    call = make.call(program, "train", *(f"{key}={value}" for key, value in given.items()), f"RUNTIME={runtime}")
+    assert {key: call["environ"][key] for key in given} == given
+    assert call["words"][-len(["--name", "exp", *given["ARGS"].split()]) :] == [
+        *("--name", given["NAME"]),
+        *given["ARGS"].split(),
+    ]
+    assert (Path(given["OUT"]) / "model").is_dir()
+    assert call["environ"]["SM_CHANNEL_TRAIN"] == f"{given['DATA']}/train"
 
 
-def test_the_address_of_the_server_may_be_given_as_its_own_variable() -> None:
-    line = line_of(dry_run("serve", "SAGEMAKER_BIND_TO_PORT=81", "SERVE_HOST=0.0.0.0", "RUNTIME=host"), "serve.py")
-    assert "SERVE_HOST=0.0.0.0 SAGEMAKER_BIND_TO_PORT=81 " in line
-    line = line_of(dry_run("serve", "RUNTIME=host", SAGEMAKER_BIND_TO_PORT="82"), "serve.py")
-    assert "SERVE_HOST=127.0.0.1 SAGEMAKER_BIND_TO_PORT=82 " in line
+def test_clean_removes_the_folder_that_was_named_and_no_part_of_its_name(make: Make, tmp_path: Path) -> None:
+    for name in ("a", "a b"):
+        (tmp_path / name).mkdir()
+    done = make.run("--dry-run", "clean", f"OUT={tmp_path / 'a b'}", f"DEMO={tmp_path / 'none'}")
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("rm ")]
+    line = line.partition(" .coverage")[0]
+    environ = {"OUT": str(tmp_path / "a b"), "DEMO": str(tmp_path / "none")}
+    subprocess.run(["/bin/bash", "-fc", line], env=os.environ | environ, check=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("a")] == ["a"]
 
 
-def test_settings_reach_what_make_starts() -> None:
-    probe = f"include {ROOT}/Makefile\nprobe:\n\t@echo $$BAD_INPUT $$SHM_SIZE $$SERVE_PRECISION\n"
-    given = ["BAD_INPUT=fail", "SHM_SIZE=2g", "SERVE_PRECISION=bf16"]
-    command = ["make", "--no-print-directory", "--file=-", "probe", *given]
-    done = subprocess.run(command, cwd=ROOT, input=probe, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["fail", "2g", "bf16"]
+@pytest.mark.parametrize("runtime", ["host", "docker"])
+def test_the_server_gets_its_port_and_its_options_wherever_it_runs(make: Make, runtime: str) -> None:
+    program = "serve.py" if runtime == "host" else "compose run"
+    call = make.call(program, "serve", "PRECISION=bf16", "PORT=81", f"RUNTIME={runtime}")
+    assert call["environ"]["PORT"] == "81"
+    assert call["words"][-2:] == ["--precision", "bf16"]
 
 
-@pytest.mark.parametrize("name", ["DATA", "OUT", "DEMO"])
-@pytest.mark.parametrize("target", ["train", "infer", "clean"])
-def test_a_folder_with_a_space_is_refused_before_anything_is_done(target: str, name: str) -> None:
-    done = dry_run(target, f"{name}=my faces", "RUNTIME=host")
+def test_the_address_of_the_server_may_be_given_as_its_own_variable(make: Make) -> None:
+    def address(*words: str, **environ: str) -> tuple[str, str]:
+        call = make.calls("serve", "RUNTIME=host", *words, **environ)[-1]
+        return call["environ"]["SERVE_HOST"], call["environ"]["SAGEMAKER_BIND_TO_PORT"]
+
+    assert address("SAGEMAKER_BIND_TO_PORT=81", "SERVE_HOST=0.0.0.0") == ("0.0.0.0", "81")  # noqa: S104  passed on only
+    assert address(SAGEMAKER_BIND_TO_PORT="82") == ("127.0.0.1", "82")
+
+
+def test_settings_reach_what_make_starts(make: Make, out: str) -> None:
+    given = {"BAD_INPUT": "fail", "SHM_SIZE": "2g", "SERVE_PRECISION": "bf16"}
+    words = [f"{name}={value}" for name, value in given.items()]
+    call = make.call("train.py", "train", "DATA=/", out, "RUNTIME=host", *words)
+    assert {name: call["environ"][name] for name in given} == given
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(make: Make, tmp_path: Path) -> None:
+    call = make.call("serve.py", "serve", "DATA=~/faces", "OUT=~/my out", "RUNTIME=host")
+    assert call["environ"]["SM_CHANNEL_TRAIN"] == "/someone/faces/train"
+    assert call["environ"]["SM_MODEL_DIR"] == "/someone/my out/model"
+
+
+def test_docker_gets_whole_paths_and_s3_stays_as_it_is(make: Make) -> None:
+    call = make.call("compose run", "serve", "OUT=some where", "RUNTIME=docker")
+    assert call["environ"]["OUT"] == f"{ROOT}/some where"
+    call = make.call("submit.py", "submit", "DATA=s3://bucket/faces", "RUNTIME=docker", "SUBMIT=--dry-run --spot")
+    assert call["words"][2:] == ["train", "--data", "s3://bucket/faces/train", "--dry-run", "--spot", "--"]
+
+
+def test_the_demo_touches_no_results_but_its_own(make: Make, tmp_path: Path) -> None:
+    def checkpoints(*words: str, **environ: str) -> str:
+        calls = make.calls(*words, "RUNTIME=host", **environ)
+        call = [call for call in calls if "code/train.py" in call["words"]][-1]
+        return str(call["environ"]["SM_CHECKPOINT_DIR"])
+
+    mine = str(tmp_path / "mine")
+    assert checkpoints("demo") == "demo-out/checkpoints"
+    assert checkpoints("demo", f"OUT={mine}") == f"{mine}/checkpoints"
+    assert checkpoints("demo", OUT=mine) == f"{mine}/checkpoints"
+    assert checkpoints("train", "DATA=/", f"OUT={mine}") == f"{mine}/checkpoints"
+
+
+def test_the_image_is_built_as_sagemaker_takes_it_and_carries_the_version(make: Make) -> None:
+    build = make.call("build", "image", "BASE_IMAGE=debian:12")["words"]
+    assert build[1:5] == ["build", "--provenance=false", "--output", "type=docker"]
+    version = next(word for word in build if word.startswith("VERSION="))
+    assert f'version = "{version.partition("=")[2]}"' in (ROOT / "pyproject.toml").read_text()
+    assert "BASE_IMAGE=debian:12" in build
+
+
+def test_data_must_be_given_and_be_a_folder(make: Make) -> None:
+    assert "DATA is not set" in make.run("train", "RUNTIME=host").stderr
+    done = make.run("train", "DATA=/not/there", "RUNTIME=host")
     assert done.returncode == 2
-    assert f"{name}=my faces: a folder with a space in its name" in done.stderr
-    assert done.stdout == ""
+    assert "DATA is not a folder, expected train/, eval/ and gt/ in it: /not/there" in done.stderr
 
 
-def test_a_tilde_that_the_shell_left_is_the_home_folder() -> None:
-    line = line_of(dry_run("train", "DATA=~/faces", "OUT=~/out", "RUNTIME=host"), "train.py")
-    assert "SM_CHANNEL_TRAIN=/someone/faces/train" in line
-    assert "SM_MODEL_DIR=/someone/out/model" in line
-
-
-def test_the_demo_touches_no_results_but_its_own() -> None:
-    assert "SM_CHECKPOINT_DIR=demo-out/checkpoints" in line_of(dry_run("demo"), "train.py")
-    assert "SM_CHECKPOINT_DIR=mine/checkpoints" in line_of(dry_run("demo", "OUT=mine"), "train.py")
-    assert "SM_CHECKPOINT_DIR=mine/checkpoints" in line_of(dry_run("demo", OUT="mine"), "train.py")
-    assert "SM_CHECKPOINT_DIR=out/checkpoints" in line_of(dry_run("train", "DATA=/", "RUNTIME=host"), "train.py")
-
-
-def test_the_image_is_built_as_sagemaker_takes_it() -> None:
-    assert "--provenance=false --output type=docker" in line_of(dry_run("image"), "docker build")
+def test_no_recipe_is_longer_than_a_line_of_code() -> None:
+    assert [line for line in (ROOT / "Makefile").read_text().splitlines() if len(line) > 132] == []
