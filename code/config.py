@@ -224,3 +224,4 @@ class DemoConfig:
     proportions: str = option("balanced", "how gender and age are spread", choices=("balanced", "competition"))
     seed: int = option(42, "the same seed draws the same images", minimum=0, below=2**32)
     threads: int = option(0, "processes that draw, 0 for one per CPU", minimum=0, maximum=256)
+    contact_sheet: Path | None = option(None, "image of one face per class to draw instead, .jpg or .png")

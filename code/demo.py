@@ -1,11 +1,12 @@
-"""Draw a data set of faces, in the layout of the competition, for everyone who has no photographs at hand.
+"""Draw a data set of faces in the layout of the competition, for everyone without images at hand.
 
     python code/demo.py --output-dir demo
     python code/demo.py --output-dir faces --people 2700 --proportions competition
+    python code/demo.py --contact-sheet .github/faces.jpg
 
-Out: train/ (photographs by person, to learn from), eval/ (to label), gt/ (the answers, and whose picture is whose) and
-demo.json (the settings). A picture depends on nothing but the seed, the person and the file name, however many
-processes draw. All is drawn in a hidden folder first and demo.json is written last: a folder that has one is complete.
+Out: train/ (images by person, to learn from), eval/ (images to label), gt/ (their classes and people) and demo.json
+(the settings). An image depends only on the seed, the person and the file name, however many processes draw.
+Everything is drawn in a hidden folder first and demo.json is written last: a folder with demo.json is complete.
 """
 
 import contextlib
@@ -29,45 +30,58 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from config import DemoConfig
-from demo_face import draw_face
-from demo_pen import HEIGHT, WIDTH
-from demo_people import EVAL, GROUPS, RACE, STEMS, TRAIN, Person, draw_years, eval_people, plan, random_stream
-from demo_portrait import draw_portrait
+from faces.drawing import HEIGHT, WIDTH, draw_portrait
+from faces.people import (
+    EVAL,
+    GROUPS,
+    RACE,
+    STEMS,
+    TRAIN,
+    Person,
+    eval_people,
+    plan,
+    random_face,
+    random_stream,
+    random_years,
+)
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.arguments import parse
-from runtime.errors import DataError
+from runtime.errors import ConfigError, DataError
 from runtime.failure import run
 from runtime.files import replacing
 from runtime.process import cpu_count
 
-TRUTH, SETTINGS, UNFINISHED = "gt", "demo.json", ".unfinished"
-QUALITY = 90  # of the JPEGs
+GROUND_TRUTH, SETTINGS, UNFINISHED = "gt", "demo.json", ".unfinished"
+QUALITY, SHEET_QUALITY = 90, 80  # of the JPEGs of the data set, and of the contact sheet
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
-    """The command: flags in, a data set out."""
+    """Draw the data set, or the contact sheet, that the flags describe."""
     (config,) = parse("demo.py", argv, environ, DemoConfig)
+    if config.contact_sheet:
+        _save_contact_sheet(config.contact_sheet, config.seed)
+        return
     if is_drawn(config):
         print(f"the demo is already drawn with these settings: {config.output_dir}")
         return
     people = plan(config)
-    with _workshop(config.output_dir) as folder:
+    with _locked_folder(config.output_dir) as folder:
         draw_all(people, folder, config.threads or cpu_count())
         _write_tables(people, folder)
-        for part in (TRUTH, EVAL, TRAIN):
+        for part in (GROUND_TRUTH, EVAL, TRAIN):
             (folder / part).rename(config.output_dir / part)
         with replacing(config.output_dir / SETTINGS) as file:
             json.dump(_settings(config), file, indent=2)
     counts = {split: sum(person.split == split for person in people) for split in (TRAIN, EVAL)}
-    shares = [f"{count * len(STEMS)} pictures of {count} people in {split}/" for split, count in counts.items()]
+    shares = [f"{count * len(STEMS)} images of {count} people in {split}/" for split, count in counts.items()]
     print(f"drew {' and '.join(shares)}: {config.output_dir}")
 
 
-# ---- the pictures ----
+# ---- the images ----
 
 
 def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
-    """Draw and write every picture; on a terminal, with a bar."""
+    """Draw and write every image; on a terminal, with a progress bar."""
     draw = partial(draw_person, folder=folder)
     with contextlib.ExitStack() as stack:
         drawn: Iterable[None] = map(draw, people)
@@ -81,7 +95,7 @@ def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let Ctrl-C be the parent's business, and leave no process behind when the parent is killed."""
+    """Leave Ctrl-C to the parent, and end this worker when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -93,25 +107,25 @@ def _end_with_parent() -> None:
 
 
 def draw_person(person: Person, folder: Path) -> None:
-    """Draw and write the seven pictures of one person."""
-    for stem, picture in portraits(person):
+    """Draw and write the seven images of one person."""
+    for stem, image in portraits(person):
         path = folder / person.path(stem)
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, quality=QUALITY)
+        image.save(path, quality=QUALITY)
 
 
 def portraits(person: Person) -> Iterator[tuple[str, Image.Image]]:
-    """The pictures of one person by file stem; each a function of seed, split, number, gender, years and stem alone."""
+    """Draw the images of one person by file stem; each depends on nothing but the person and the stem."""
     stream = partial(random_stream, person.seed, person.split, person.number)
-    face = draw_face(person.gender, person.years, stream(0))
+    face = random_face(person.gender, person.years, stream(0))
     for number, stem in enumerate(STEMS, start=1):
         yield stem, draw_portrait(face, MASK_OF_STEM[stem], stream(number))
 
 
 def contact_sheet(seed: int, scheme: LabelScheme = MASKED_FACES) -> Image.Image:
-    """One face per class, each of another person, with the names of the classes: a row per way to wear the mask.
+    """Draw one face per class, each of another person, above the name of the class; a row per way to wear the mask.
 
-    Raises DataError for a scheme whose classes are not mask x gender x age.
+    Raise DataError for a scheme whose classes are not mask x gender x age.
     """
     if [len(task.classes) for task in scheme.tasks] != [len(MaskLabels), len(GenderLabels), len(AgeLabels)]:
         raise DataError(f"only mask x gender x age can be drawn, not the classes of the label scheme {scheme.name!r}")
@@ -121,8 +135,8 @@ def contact_sheet(seed: int, scheme: LabelScheme = MASKED_FACES) -> Image.Image:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for label, name in enumerate(scheme.classes):
         mask, gender, age = scheme.decode(label)
-        rng = random_stream(seed, "sheet", label)
-        face = draw_face(GenderLabels(gender), draw_years(AgeLabels(age), rng), rng)
+        rng = random_stream(seed, "contact-sheet", label)
+        face = random_face(GenderLabels(gender), random_years(AgeLabels(age), rng), rng)
         left, top = margin + label % len(GROUPS) * cell[0], margin + mask * cell[1]
         sheet.paste(draw_portrait(face, MaskLabels(mask), rng).reduce(2), (left, top))
         lines = "\n".join(name.split(", ", 1))
@@ -130,11 +144,19 @@ def contact_sheet(seed: int, scheme: LabelScheme = MASKED_FACES) -> Image.Image:
     return sheet
 
 
+def _save_contact_sheet(path: Path, seed: int) -> None:
+    if path.suffix.lower() not in (".jpg", ".png"):
+        raise ConfigError(f"--contact-sheet must end in .jpg or .png: {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(seed).save(path, quality=SHEET_QUALITY, optimize=True)
+    print(f"drew a face of each class: {path}")
+
+
 # ---- the folder ----
 
 
 def is_drawn(config: DemoConfig) -> bool:
-    """Whether the folder holds this very demo, complete; raises DataError if it holds anything else."""
+    """Return True if the folder holds this very demo, complete; raise DataError if it holds anything else."""
     folder = config.output_dir
     if folder.exists() and not folder.is_dir():
         raise DataError(f"--output-dir is a file, expected a folder to draw into: {folder}")
@@ -152,7 +174,7 @@ def is_drawn(config: DemoConfig) -> bool:
 
 
 def _settings(config: DemoConfig) -> dict[str, Any]:
-    """What decides which pictures are drawn."""
+    """Return the settings that decide which images are drawn."""
     settings = asdict(replace(config, eval_people=eval_people(config)))
     return {name: settings[name] for name in ("people", "eval_people", "proportions", "seed")}
 
@@ -165,10 +187,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _workshop(target: Path) -> Iterator[Path]:
-    """A hidden folder inside `target` to draw in, for one process at a time; afterwards it is gone.
+def _locked_folder(target: Path) -> Iterator[Path]:
+    """Create a hidden folder inside `target` to draw in, locked for this process, and remove it afterwards.
 
-    What a killed process left there is thrown away. Inside, not beside, since `target` may be a mounted volume.
+    What a killed process left in it is deleted. It is inside `target`, which may be a mounted volume.
     """
     is_ours = not target.exists()
     folder = target / UNFINISHED
@@ -193,7 +215,7 @@ def _workshop(target: Path) -> Iterator[Path]:
 
 
 def _write_tables(people: Sequence[Person], folder: Path) -> None:
-    """train.csv, info.csv, gt.csv and persons.csv; those about pictures to label in one order, that of no folder."""
+    """Write train.csv, info.csv, gt.csv and persons.csv; the last three list the test images in one random order."""
     trainees = [(p.id, p.gender.name.lower(), RACE, p.age, p.profile) for p in people if p.split == TRAIN]
     _write_csv(folder / TRAIN / "train.csv", ("id", "gender", "race", "age", "path"), sorted(trainees))
     labelled = [(person, stem) for person in people if person.split == EVAL for stem in STEMS]
@@ -201,8 +223,8 @@ def _write_tables(people: Sequence[Person], folder: Path) -> None:
     names = [Path(person.path(stem)).name for person, stem in labelled]
     columns: dict[str, tuple[str, list[Any]]] = {
         f"{EVAL}/info.csv": ("ans", [0] * len(names)),
-        f"{TRUTH}/gt.csv": ("ans", [person.label(stem) for person, stem in labelled]),
-        f"{TRUTH}/persons.csv": ("id", [person.id for person, _ in labelled]),
+        f"{GROUND_TRUTH}/gt.csv": ("ans", [person.label(stem) for person, stem in labelled]),
+        f"{GROUND_TRUTH}/persons.csv": ("id", [person.id for person, _ in labelled]),
     }
     for path, (header, values) in columns.items():
         _write_csv(folder / path, ("ImageID", header), zip(names, values, strict=True))

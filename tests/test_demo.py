@@ -1,4 +1,4 @@
-"""The demo data set: the same bytes every time, tables that agree with the pictures, and never half of one."""
+"""The demo data set: the same bytes every time, tables that agree with the images, and never half of one."""
 
 import csv
 import fcntl
@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from PIL import Image
 import demo
 from config import DemoConfig
 from data.samples import read_profiles
-from demo_people import EVAL, TRAIN, Person, plan
+from faces.people import EVAL, TRAIN, Person, plan
 from labels import MASK_OF_STEM, MASKED_FACES, GenderLabels, LabelScheme, Task
-from runtime.errors import DataError
+from runtime.errors import ConfigError, DataError
 
 
 def arguments(folder: Path, people: int = 18) -> list[str]:
@@ -43,10 +45,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# ---- the pictures ----
+# ---- the images ----
 
 
-def test_pictures_are_the_same_bytes_however_many_processes_draw(tmp_path: Path) -> None:
+def test_images_are_the_same_bytes_however_many_processes_draw(tmp_path: Path) -> None:
     people = plan(DemoConfig(people=18, eval_people=1))[16:]
     demo.draw_all(people, tmp_path / "one", processes=1)
     demo.draw_all(people, tmp_path / "three", processes=3)
@@ -54,26 +56,26 @@ def test_pictures_are_the_same_bytes_however_many_processes_draw(tmp_path: Path)
     assert len(tree(tmp_path / "one")) == 3 * 7
 
 
-def test_a_picture_depends_on_the_person_and_not_on_what_else_is_drawn(drawn: Path, tmp_path: Path) -> None:
+def test_a_image_depends_on_the_person_and_not_on_what_else_is_drawn(drawn: Path, tmp_path: Path) -> None:
     person = plan(DemoConfig(people=18, eval_people=2))[7]
     demo.draw_person(person, tmp_path)
     assert tree(tmp_path) == {path: (drawn / path).read_bytes() for path in tree(tmp_path)}
 
 
-def test_no_two_pictures_are_alike(drawn: Path) -> None:
-    pictures = [data for path, data in tree(drawn).items() if path.endswith(".jpg")]
-    assert len(set(pictures)) == len(pictures) == 20 * 7
+def test_no_two_images_are_alike(drawn: Path) -> None:
+    images = [data for path, data in tree(drawn).items() if path.endswith(".jpg")]
+    assert len(set(images)) == len(images) == 20 * 7
 
 
 @pytest.mark.parametrize("other", [{"seed": 2}, {"split": EVAL}, {"number": 4}])
-def test_another_seed_split_or_number_is_another_face(other: dict[str, int]) -> None:
-    known = {"seed": 1, "split": TRAIN, "number": 3, "id": "x", "gender": GenderLabels.FEMALE, "years": 40, "age": 40}
-    _, first = next(demo.portraits(Person(**known)))
-    _, second = next(demo.portraits(Person(**known | other)))
+def test_another_seed_split_or_number_is_another_face(other: dict[str, Any]) -> None:
+    known = Person(seed=1, split=TRAIN, number=3, id="x", gender=GenderLabels.FEMALE, years=40, age=40)
+    _, first = next(demo.portraits(known))
+    _, second = next(demo.portraits(replace(known, **other)))
     assert first != second
 
 
-def test_pictures_have_the_size_of_the_competition(drawn: Path) -> None:
+def test_images_have_the_size_of_the_competition(drawn: Path) -> None:
     for path in drawn.glob("*/images/**/*.jpg"):
         with Image.open(path) as image:
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (384, 512))
@@ -92,11 +94,11 @@ def test_train_csv_agrees_with_the_folders_and_with_the_job(drawn: Path) -> None
     assert Counter(samples.labels.tolist()) == {label: 15 if label < 6 else 3 for label in range(18)}
 
 
-def test_info_csv_lists_every_picture_to_label_and_no_answer(drawn: Path) -> None:
+def test_info_csv_lists_every_image_to_label_and_no_answer(drawn: Path) -> None:
     info = rows(drawn / "eval" / "info.csv")
     names = [row["ImageID"] for row in info]
     assert sorted(names) == sorted(path.name for path in (drawn / "eval" / "images").iterdir())
-    assert names != sorted(names)  # a job that lists the folder instead of reading the table is found out
+    assert names != sorted(names)  # a job that lists the folder instead of reading the table fails
     assert all(len(Path(name).stem) == 40 and int(Path(name).stem, 16) for name in names)
     assert {row["ans"] for row in info} == {"0"}
 
@@ -112,10 +114,10 @@ def test_gt_csv_has_the_classes_of_the_people_who_are_in_no_training_folder(draw
     assert not {row["id"] for row in rows(drawn / "train" / "train.csv")} & set(people)
 
 
-def test_one_line_says_what_was_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[str], few_pictures: None) -> None:
+def test_one_line_says_what_was_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[str], few_images: None) -> None:
     demo.main(arguments(tmp_path / "faces"), {})
     out, err = capfd.readouterr()
-    assert out == f"drew 126 pictures of 18 people in train/ and 14 pictures of 2 people in eval/: {tmp_path}/faces\n"
+    assert out == f"drew 126 images of 18 people in train/ and 14 images of 2 people in eval/: {tmp_path}/faces\n"
     assert err == ""
 
 
@@ -154,15 +156,15 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One picture per person: for tests that are about the folder."""
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image per person: for tests that are about the folder."""
     first = demo.portraits
     monkeypatch.setattr(demo, "portraits", lambda person: [next(first(person))])
 
 
 @pytest.mark.parametrize("exists", [False, True])
 def test_an_interrupted_drawing_leaves_nothing(
-    exists: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_pictures: None
+    exists: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_images: None
 ) -> None:
     def interrupted(people: list[Person], folder: Path) -> None:
         assert list(folder.rglob("*.jpg"))
@@ -188,7 +190,7 @@ def test_a_folder_is_drawn_into_by_one_process_at_a_time(tmp_path: Path) -> None
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """The command, with two workers, once the first picture is on the disk."""
+    """The command, with two workers, once the first image is on the disk."""
     command = [sys.executable, demo.__file__, "--output-dir", str(folder), "--people", "2000", "--threads", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while process.poll() is None and not any(folder.glob(".unfinished/**/*.jpg")):
@@ -207,7 +209,7 @@ def test_ctrl_c_ends_quietly_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_drawing_is_no_demo_leaves_no_worker_and_can_be_repeated(tmp_path: Path, few_pictures: None) -> None:
+def test_a_killed_drawing_is_no_demo_leaves_no_worker_and_can_be_repeated(tmp_path: Path, few_images: None) -> None:
     folder = tmp_path / "faces"
     process = start(folder)
     process.kill()
@@ -244,6 +246,25 @@ def test_a_scheme_that_is_not_mask_gender_age_cannot_be_drawn() -> None:
         demo.contact_sheet(3, LabelScheme("folders", ("cat", "dog")))
 
 
-def test_the_settings_name_what_decides_the_pictures(drawn: Path) -> None:
+@pytest.mark.parametrize("name", ["faces.jpg", "new/faces.png"])
+def test_the_contact_sheet_is_drawn_into_a_file_and_no_data_set_with_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo.main(["--contact-sheet", name, "--seed", "3"], {})
+    assert capsys.readouterr().out == f"drew a face of each class: {name}\n"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+    with Image.open(name) as image:
+        difference = np.asarray(image, np.float64) - np.asarray(demo.contact_sheet(3), np.float64)
+    assert np.abs(difference).mean() < 4
+
+
+def test_a_contact_sheet_of_another_format_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--contact-sheet must end in \.jpg or \.png: "):
+        demo.main(["--contact-sheet", str(tmp_path / "faces.pdf")], {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_name_what_decides_the_images(drawn: Path) -> None:
     settings = json.loads((drawn / "demo.json").read_text())
     assert settings == {"people": 18, "eval_people": 2, "proportions": "balanced", "seed": 42}
