@@ -11,7 +11,6 @@ Everything is drawn in a hidden folder first and demo.json is written last: a fo
 
 import contextlib
 import csv
-import fcntl
 import json
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
@@ -51,7 +51,7 @@ from runtime.failure import run
 from runtime.files import replacing
 from runtime.process import cpu_count
 
-GROUND_TRUTH, SETTINGS, UNFINISHED = "gt", "demo.json", ".unfinished"
+GROUND_TRUTH, SETTINGS, UNFINISHED, LOCK = "gt", "demo.json", ".unfinished", "lock"
 QUALITY, SHEET_QUALITY = 90, 80  # of the JPEGs of the data set, and of the contact sheet
 
 
@@ -195,21 +195,21 @@ def _locked_folder(target: Path) -> Iterator[Path]:
     is_ours = not target.exists()
     folder = target / UNFINISHED
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock = FileLock(folder / LOCK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        lock.acquire(blocking=False)
+    except Timeout:
         raise DataError(
             f"another process is drawing into --output-dir; wait for it or name another: {target}"
         ) from None
     try:
         for leftover in folder.iterdir():
-            shutil.rmtree(leftover)
+            if leftover.name != LOCK:
+                shutil.rmtree(leftover)
         yield folder
     finally:
         shutil.rmtree(folder)
-        os.close(descriptor)
+        lock.release()
         if is_ours and not any(target.iterdir()):
             target.rmdir()
 

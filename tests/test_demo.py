@@ -1,9 +1,7 @@
 """The demo data set: the same bytes every time, tables that agree with the images, and never half of one."""
 
 import csv
-import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 import demo
@@ -181,11 +180,11 @@ def test_an_interrupted_drawing_leaves_nothing(
 
 def test_a_folder_is_drawn_into_by_one_process_at_a_time(tmp_path: Path) -> None:
     (tmp_path / ".unfinished" / "train").mkdir(parents=True)
-    descriptor = os.open(tmp_path / ".unfinished", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with pytest.raises(DataError, match="another process is drawing into --output-dir"):
+    with (
+        FileLock(tmp_path / ".unfinished" / "lock"),
+        pytest.raises(DataError, match="another process is drawing into --output-dir"),
+    ):
         demo.main(arguments(tmp_path), {})
-    os.close(descriptor)
     assert (tmp_path / ".unfinished" / "train").is_dir()
 
 
