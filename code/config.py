@@ -7,7 +7,8 @@ are answered before torch is imported; a test keeps both lists equal.
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.arguments import Value, folder, option
+from runtime.arguments import folder, option
+from runtime.conversion import Value
 
 DATASETS = ("MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset")
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")

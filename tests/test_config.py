@@ -25,7 +25,8 @@ from config import (
     TrainPaths,
 )
 from optimization import create_optimizer, create_schedule
-from runtime.arguments import parse, show
+from runtime.arguments import parse
+from runtime.conversion import show
 
 CODE = Path(__file__).parents[1] / "code"
 VERBS: dict[str, tuple[type[Any], ...]] = {

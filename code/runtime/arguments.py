@@ -9,14 +9,14 @@
 
 The type of a field decides how its text is read:
 
-    int, float, str, Path      as written; SageMaker's extra quotes ("\\"256\\"") are taken off
+    int, float, str, Path      as written; SageMaker's extra quotes ("\\"256\\"") are removed
     bool                       true/false, True/False, 1/0, yes/no, on/off; the bare flag means true
     tuple[int, int]            128 96, 128,96, [128, 96]
     dict[str, Value]           gamma=1.5,reduction=sum or {"gamma": 1.5}
     X | None                   as X; none means None
 
-An empty string (SageMaker's way to send null) leaves the default. `--batch-size` and `--batch_size` are the same flag.
-Every mistake on the line is reported, in one ConfigError.
+An empty string, which is how SageMaker sends null, leaves the default. `--batch-size` and `--batch_size` are the same
+flag. One ConfigError reports every mistake on the command line.
 """
 
 import argparse
@@ -24,14 +24,29 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from runtime.conversion import check, convert, show, unquote
 from runtime.errors import ConfigError, unknown_name
+from runtime.version import NAME, version
 
-Value = bool | int | float | str
-_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+Schema = tuple[type[Any], ...]
+_QUESTIONS = ("-h", "--help", "--version")  # answered at once, whatever else is on the command line
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SubCommand:
+    """What `parse_command` knows of a command: a line of help, its configurations, and how it is called.
+
+    `first` names the option whose value may come first, without its flag.
+    """
+
+    help: str
+    schema: Schema
+    usage: str = "[flags]"
+    first: str = ""
 
 
 def option(
@@ -48,8 +63,8 @@ def option(
 ) -> Any:
     """Return a field of a configuration: its default, one line of help, and what it accepts.
 
-    `old_names` and `old_values` are what the option and its choices were called in earlier versions. They are accepted
-    without a word, and `upgrade` translates them in settings that were stored.
+    `old_names` and `old_values` are the names that the option and its choices had in earlier versions. They are
+    accepted without a warning, and `upgrade` translates them in stored settings.
     """
     limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
     metadata = {
@@ -65,26 +80,89 @@ def option(
 
 
 def folder(variable: str, default: str | None, help: str, *, also: str = "") -> Any:
-    """A folder: from its flag, else from the environment variable (or `also`), else the default (None: not needed)."""
+    """Return a field for a folder: its flag, else the environment variable (or `also`), else the default."""
     metadata = {"help": help, "choices": (), "limits": {}, "variable": variable, "also": also}
     return dataclasses.field(default=None if default is None else Path(default), metadata=metadata)
 
 
 def parse(prog: str, argv: Sequence[str], environ: Mapping[str, str], *classes: type[Any]) -> tuple[Any, ...]:
-    """Build one instance of each dataclass from the flags; raises ConfigError that names every mistake.
+    """Return one instance of each dataclass, built from the flags; raise ConfigError that names every mistake.
 
-    `--help` prints all fields with their defaults and leaves the process with exit code 0.
+    `--help` prints all flags with their defaults, `--version` the version; both end the process with exit code 0.
     """
-    parser = _build_parser(prog, classes)
-    given, strangers = parser.parse_known_args(list(argv))
-    flags = [option for option in parser._option_string_actions if "_" not in option and option.startswith("--")]
-    unknown = [word.split("=")[0] for word in strangers if word.startswith("-")] or strangers
-    problems = [unknown_name("argument", name, flags, most=3) for name in unknown]
+    question = _question(argv)
+    parser = _Parser(prog=prog, usage="%(prog)s [flags]", allow_abbrev=False, add_help=bool(question))
+    _add_flags(parser, classes, for_help=bool(question))
+    given, unknown = parser.parse_known_args([question] if question else list(argv))
+    return _build(given, unknown, environ, classes)
+
+
+def parse_command(
+    prog: str,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    commands: Mapping[str, SubCommand],
+    *,
+    description: str = "",
+) -> tuple[str, tuple[Any, ...]]:
+    """Return the name of the command that `argv` starts with, and its configurations as `parse` builds them.
+
+    Without a command, `--help` is assumed: it lists the commands. Raise ConfigError as `parse` does, and for an unknown
+    command.
+    """
+    name, *words = argv or ["--help"]
+    question = _question(argv or ["--help"])
+    if name not in commands and name not in _QUESTIONS:
+        raise ConfigError(unknown_name("command", name, commands, most=len(commands)))
+    parser = _Parser(prog=prog, usage="%(prog)s COMMAND [flags]", description=description, formatter_class=_AsWritten)
+    parser.add_argument("--version", action="version", version=f"{NAME} {version()}", help="print the version")
+    choice = parser.add_subparsers(dest="command", title="commands", metavar="", prog=prog)
+    for known, command in commands.items():
+        usage, line = f"%(prog)s {command.usage}", command.help.replace("%", "%%")
+        child = choice.add_parser(
+            known, help=line, description=command.help, usage=usage, allow_abbrev=False, add_help=bool(question)
+        )
+        _add_flags(child, command.schema, for_help=bool(question))
+    if question:
+        parser.parse_args([question] if name == question else [name, question])
+    if commands[name].first and words and not words[0].startswith("-"):
+        words = [f"--{commands[name].first}", *words]
+    given, unknown = parser.parse_known_args([name, *words])
+    return name, _build(given, unknown, environ, commands[name].schema)
+
+
+def upgrade(stored: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
+    """Return stored settings (JSON) under the current names and values.
+
+    An option that did not exist when the settings were stored gets its default, which is how the job behaved then.
+    """
+    settings = dict(stored)
+    for field in dataclasses.fields(cls):
+        for name in field.metadata.get("old_names", ()):
+            if name in settings:
+                settings[field.name] = settings.pop(name)
+        settings.setdefault(field.name, json.loads(json.dumps(_default(field), default=str)))
+        settings[field.name] = _current(field, settings[field.name])
+    return settings
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a field: `--batch-size` for `batch_size`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _build(
+    given: argparse.Namespace, unknown: Sequence[str], environ: Mapping[str, str], classes: Schema
+) -> tuple[Any, ...]:
+    """Return the configurations; raise ConfigError for unknown words, unreadable values and what does not fit."""
+    flags = [flag_of(field.name) for cls in classes for field in dataclasses.fields(cls)] + ["--help", "--version"]
+    words = [word.split("=")[0] for word in unknown if word.startswith("-")] or unknown
+    problems = [unknown_name("argument", word, flags, most=3) for word in words]
     built = []
     for cls in classes:
-        values, wrong = _read_fields(cls, vars(given), environ)
-        problems += wrong
-        if not problems:
+        values, unreadable = _read_fields(cls, vars(given), environ)
+        problems += unreadable
+        if not unreadable:
             built.append(cls(**values))
             problems += built[-1].problems() if hasattr(cls, "problems") else []
     if problems:
@@ -95,13 +173,12 @@ def parse(prog: str, argv: Sequence[str], environ: Mapping[str, str], *classes: 
 def _read_fields(
     cls: type[Any], given: Mapping[str, list[str] | None], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of all fields that are not left at their default, and a sentence for each that cannot be read."""
+    """Return the values of all fields that do not keep their default, and a sentence for each unreadable one."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        texts = given[field.name]
-        source = f"--{field.name.replace('_', '-')}"
+        texts, source = given[field.name], flag_of(field.name)
         variables = (field.metadata.get("variable", ""), field.metadata.get("also", ""))
         variable = next((name for name in variables if environ.get(name)), None)
         if texts is None and variable:
@@ -109,7 +186,7 @@ def _read_fields(
         if texts is None or (len(texts) == 1 and not unquote(texts[0])):
             continue
         try:
-            value = _today(field, convert(texts, hints[field.name]))
+            value = _current(field, convert(texts, hints[field.name]))
             check(value, field.metadata["choices"], field.metadata["limits"])
             values[field.name] = value
         except ValueError as error:
@@ -117,189 +194,48 @@ def _read_fields(
     return values, problems
 
 
-def _today(field: dataclasses.Field[Any], value: Any) -> Any:
-    """Return what a value is called now."""
-    return field.metadata.get("old_values", {}).get(value, value) if isinstance(value, str) else value
-
-
-def upgrade(stored: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
-    """Return stored settings (JSON) under the names and values of today.
-
-    An option that did not exist when they were stored gets its default, which is what the job did then.
-    """
-    settings = dict(stored)
-    for field in dataclasses.fields(cls):
-        for name in field.metadata.get("old_names", ()):
-            if name in settings:
-                settings[field.name] = settings.pop(name)
-        settings.setdefault(field.name, json.loads(json.dumps(_default(field), default=str)))
-        settings[field.name] = _today(field, settings[field.name])
-    return settings
-
-
-def convert(texts: Sequence[str], hint: Any) -> Any:
-    """Turn the words after a flag into a value of type `hint`; raises ValueError with what was expected."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
-    if type(None) in options:
-        if len(texts) == 1 and unquote(texts[0]).lower() in ("none", "null"):
-            return None
-        hint = options[0]
-    if typing.get_origin(hint) is tuple:
-        return _convert_tuple(texts, typing.get_args(hint))
-    if typing.get_origin(hint) is dict:
-        return _convert_dict(texts)
-    if len(texts) != 1:
-        raise ValueError(f"takes one value, got {len(texts)}: {' '.join(texts)}")
-    text = unquote(texts[0])
-    if hint is bool:
-        if text.lower() not in _BOOLEANS:
-            raise ValueError(f"{text!r} is neither true nor false")
-        return _BOOLEANS[text.lower()]
-    if hint in (int, float):
-        return _convert_number(text, hint)
-    return hint(text)
-
-
-def _convert_number(text: str, hint: type[int] | type[float]) -> int | float:
-    try:
-        number = float(text)
-        if hint is float:
-            if number != number or number in (float("inf"), float("-inf")):
-                raise ValueError
-            return number
-        if number != int(number):
-            raise ValueError
-        return int(text) if text.lstrip("+-").isdigit() else int(number)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a {'whole ' if hint is int else 'finite '}number") from None
-
-
-def _convert_tuple(texts: Sequence[str], hints: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`128 96`, `128,96`, `[128, 96]` and `(128, 96)` are the same pair."""
-    text = " ".join(unquote(text) for text in texts)
-    parts = text.strip("[]() ").replace(",", " ").split()
-    if len(parts) != len(hints):
-        raise ValueError(
-            f"takes {len(hints)} numbers such as {','.join(['128', '96', '64'][: len(hints)])}, got {text!r}"
-        )
-    return tuple(convert([part], hint) for part, hint in zip(parts, hints, strict=True))
-
-
-def _convert_dict(texts: Sequence[str]) -> dict[str, Value]:
-    """`gamma=1.5,reduction=sum`, the same in several words, or a JSON object."""
-    text = unquote(" ".join(texts))
-    if text.startswith("{"):
-        return _read_json_object(text)
-    values: dict[str, Value] = {}
-    for pair in text.replace(",", " ").split():
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise ValueError(f"{pair!r} is not of the form name=value")
-        values[key] = _literal(value)
-    return values
-
-
-def _read_json_object(text: str) -> dict[str, Value]:
-    try:
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
-        raise ValueError(f"{text!r} is not a JSON object ({reason})") from None
-    for name, value in record.items():
-        if not isinstance(value, Value):
-            raise ValueError(f"{name}={json.dumps(value)} is neither a number, a boolean nor a text")
-    return dict(record)
-
-
-def _literal(text: str) -> Value:
-    """A number where the text is one, a boolean for true and false, else the text."""
-    for hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False}.get(text.lower(), text)
-
-
-def unquote(text: str) -> str:
-    """Take off the JSON quotes that SageMaker's SDK and tuner put around strings: '"256"' -> '256'."""
-    text = text.strip()
-    while len(text) > 1 and text[0] == text[-1] == '"':
-        try:
-            text = str(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return text
-
-
-def check(value: Any, choices: Sequence[str], limits: Mapping[str, float]) -> None:
-    """Raise ValueError if a value is not among its choices or is outside its limits."""
-    if choices and value is not None and value not in choices:
-        raise ValueError(unknown_name("value", str(value), choices, most=len(choices)))
-    passes = {
-        "at least": lambda number, limit: number >= limit,
-        "above": lambda number, limit: number > limit,
-        "at most": lambda number, limit: number <= limit,
-        "below": lambda number, limit: number < limit,
-    }
-    for number in value if isinstance(value, tuple) else (value,):
-        if number is not None and not all(passes[rule](number, limit) for rule, limit in limits.items()):
-            expected = " and ".join(f"{rule} {limit:g}" for rule, limit in limits.items())
-            raise ValueError(f"{number:g} is out of range, must be {expected}")
-
-
-def show(value: Any) -> str:
-    """A value as it would be typed after its flag."""
-    if isinstance(value, tuple):
-        return ",".join(str(part) for part in value)
-    if isinstance(value, dict):
-        return ",".join(f"{key}={part}" for key, part in value.items())
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
 
 
-def _build_parser(prog: str, classes: Sequence[type[Any]]) -> argparse.ArgumentParser:
-    """All values stay lists of words here, so that every mistake can be reported together afterwards."""
-    parser = _Parser(prog=prog, usage="%(prog)s [flags]", allow_abbrev=False, formatter_class=_Formatter)
+class _AsWritten(argparse.RawDescriptionHelpFormatter):
+    """Keep the line breaks of a description."""
+
+
+def _question(argv: Sequence[str]) -> str:
+    return next((word for word in argv if word in _QUESTIONS), "")
+
+
+def _add_flags(parser: argparse.ArgumentParser, classes: Schema, *, for_help: bool) -> None:
+    """Add a flag for each field.
+
+    A parser that reads keeps every value as a list of words, so that all mistakes can be reported together. argparse
+    would show `--batch-size [N ...], --batch_size [N ...]` then, so the parser that prints help knows one spelling of
+    each flag, and one value.
+    """
+    if for_help:
+        parser.add_argument("--version", action="version", version=f"{NAME} {version()}", help="print the version")
     for cls in classes:
         group = parser.add_argument_group((cls.__doc__ or cls.__name__).splitlines()[0].rstrip("."))
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
-            names = (field.name, *field.metadata.get("old_names", ()))
-            group.add_argument(
-                *(spelling for name in names for spelling in _spellings(name)),
-                dest=field.name,
-                nargs="*" if hints[field.name] is bool else "+",
-                action=_Words,
-                metavar=_metavar(field, hints[field.name]),
-                help=_help(field).replace("%", "%%"),
-            )
-    return parser
+            if for_help:
+                metavar, text = _metavar(field, hints[field.name]), _help(field).replace("%", "%%")
+                group.add_argument(flag_of(field.name), metavar=metavar, help=text)
+            else:
+                group.add_argument(*_spellings(field), dest=field.name, nargs="*")
 
 
-def _spellings(name: str) -> list[str]:
-    """`--batch-size` and, as SageMaker passes hyperparameters, `--batch_size`."""
-    return list(dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}")))
+def _spellings(field: dataclasses.Field[Any]) -> Iterator[str]:
+    """Yield `--batch-size`, SageMaker's `--batch_size`, and both for each old name."""
+    for name in (field.name, *field.metadata.get("old_names", ())):
+        yield from dict.fromkeys((flag_of(name), f"--{name}"))
 
 
-class _Formatter(argparse.HelpFormatter):
-    """Shows each flag in one form, and what it takes once: for argparse, every flag takes several words."""
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not isinstance(action, _Words):
-            return super()._format_action_invocation(action)
-        return f"{action.option_strings[0]} {action.metavar}"
-
-
-class _Words(argparse.Action):
-    """Keep the words after a flag; a bare boolean flag means true. The last of several wins, as on SageMaker."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, list(values) or ["true"])
+def _current(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return the current name of a value."""
+    return field.metadata.get("old_values", {}).get(value, value) if isinstance(value, str) else value
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

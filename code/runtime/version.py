@@ -1,9 +1,10 @@
-"""The version of this project, which pyproject.toml alone holds."""
+"""The name and the version of this project; the version is in pyproject.toml alone."""
 
 import functools
 import tomllib
 from pathlib import Path
 
+NAME = "mask-classifier"
 _PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from config import TrainConfig
 from jobs.checks import pairs
-from runtime.arguments import parse, show
+from runtime.arguments import parse
+from runtime.conversion import show
 from runtime.errors import ConfigError, unknown_name
 
 _SCALES = {"linear": "Linear", "log": "Logarithmic", "auto": "Auto"}

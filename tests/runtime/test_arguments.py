@@ -1,5 +1,6 @@
 """Flags, SageMaker's strings and the environment become typed values, or one sentence that names every mistake."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
-from runtime.arguments import Value, folder, option, parse, upgrade
+from runtime.arguments import SubCommand, folder, option, parse, parse_command, upgrade
+from runtime.conversion import Value
 from runtime.errors import ConfigError
+from runtime.version import version
 
-Verb = tuple[type[Any], ...]
+Classes = tuple[type[Any], ...]
 TRAIN, INFERENCE = (TrainPaths, TrainConfig), (InferencePaths, InferenceConfig)
 EVALUATION = (EvaluationPaths, EvaluationConfig)
 
@@ -93,7 +96,7 @@ def test_an_empty_string_leaves_every_default(field: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["none", "None", "null", '"None"'])
-def test_none_takes_the_value_away(text: str) -> None:
+def test_none_removes_the_value(text: str) -> None:
     assert read("--crop", "16,16", "--crop", text).crop is None
     assert read("--cache-dir", text).cache_dir is None
 
@@ -114,7 +117,7 @@ def test_named_arguments_are_read_from_pairs_and_from_json(words: list[str]) -> 
 
 
 @pytest.mark.parametrize("text", ["gamma", "=1", "{", "{]}", '{"a": null}', '{"a": [1]}', '{"a":' + "[" * 2000, "[1]"])
-def test_named_arguments_that_are_none_are_refused(text: str) -> None:
+def test_named_arguments_of_another_form_are_rejected(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--criterion-args: .*(is not|is neither)"):
         read("--criterion-args", text)
 
@@ -135,7 +138,7 @@ def test_a_folder_comes_from_its_flag_then_its_variable_then_its_default() -> No
     assert read(environ=environ).cache_dir is None
 
 
-def test_a_second_variable_serves_where_the_first_is_not_set() -> None:
+def test_the_second_variable_is_read_if_the_first_is_not_set() -> None:
     environ = {"SM_CHANNEL_EXAMPLE": "", "SM_CHANNEL_OTHER": "/other"}
     assert read(environ=environ).data_dir == Path("/other")
     assert read(environ=environ | {"SM_CHANNEL_EXAMPLE": "/first"}).data_dir == Path("/first")
@@ -166,7 +169,8 @@ def test_several_mistakes_are_reported_together() -> None:
         (["--resize", "128,7"], "--resize: 7 is out of range, must be at least 8"),
         (["--resize", "a,b"], "--resize: 'a' is not a whole number"),
         (["--fast", "maybe"], "--fast: 'maybe' is neither true nor false"),
-        (["--batch-size"], "expected at least one argument"),
+        (["--batch-size"], "--batch-size: expected a value"),
+        (["--resize", "--fast"], "--resize: expected a value"),
         (["stray"], "unknown argument 'stray'"),
         (["--batch", "3"], "unknown argument '--batch' (did you mean '--batch-size'?)"),
     ],
@@ -188,14 +192,14 @@ def test_a_bad_variable_is_named_instead_of_a_flag() -> None:
         parse("example.py", [], {"SM_LEVEL": "deep"}, Limited)
 
 
-def test_knobs_that_do_not_fit_together_are_mistakes_too() -> None:
+def test_options_that_do_not_fit_together_are_mistakes_too() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("train.py", ["--parts", "9", "--batch-size", "4", "--name", ".x"], {}, *TRAIN)
     assert "--parts: 9 parts of a batch of 4 images would be empty; --name: '.x' is not" in str(caught.value)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_names_every_knob_with_its_default_and_ends_well(
+def test_help_shows_every_flag_once_with_its_value_and_its_default(
     flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
@@ -204,8 +208,17 @@ def test_help_names_every_knob_with_its_default_and_ends_well(
     assert caught.value.code == 0
     text = capsys.readouterr().out
     for field in fields(Example):
-        assert f"--{field.name.replace('_', '-')} " in text
+        assert text.count(f"--{field.name.replace('_', '-')} ") == 1
+        assert f"--{field.name}" not in text or "_" not in field.name
         assert field.metadata["help"] in text
+    for shown in (
+        "--batch-size N ",
+        "--resize N N ",
+        "--fast [BOOL] ",
+        "--data-dir DIR ",
+        "--criterion-args NAME=VALUE,",
+    ):
+        assert shown in text
     for note in (
         "default 64",
         "default 128,96",
@@ -216,14 +229,87 @@ def test_help_names_every_knob_with_its_default_and_ends_well(
     assert "{auto,never}" in text
 
 
+def test_the_version_is_printed_and_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        read("--batch-size", "many", "--version")
+    assert capsys.readouterr().out == f"mask-classifier {version()}\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A job."""
+
+    job: str = option("", "its name")
+
+    def problems(self) -> list[str]:
+        return [] if self.job else ["a name is needed"]
+
+
+COMMANDS = {
+    "train": SubCommand(help="learn, 100% of the time", schema=(Example,), usage="[flags] -- [more]"),
+    "wait": SubCommand(help="stay until a job has ended", schema=(Target, Example), usage="JOB [flags]", first="job"),
+}
+
+
+def read_command(*argv: str) -> tuple[str, tuple[Any, ...]]:
+    return parse_command("tool.py", argv, {}, COMMANDS, description="What the tool does.")
+
+
+def test_each_command_has_its_own_options() -> None:
+    assert read_command("train", "--batch_size=3") == ("train", (Example(data_dir=Path("/data"), batch_size=3),))
+    name, (target, _) = read_command("wait", "--job", "faces-1", "--fast")
+    assert (name, target.job) == ("wait", "faces-1")
+
+
+def test_one_value_may_come_first_without_its_flag() -> None:
+    _, (target, example) = read_command("wait", "faces-1", "--lr", "2")
+    assert (target.job, example.lr) == ("faces-1", 2)
+    with pytest.raises(ConfigError, match="a name is needed"):
+        read_command("wait", "--lr", "2")
+
+
+def test_several_mistakes_in_several_configurations_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_command("wait", "--lr", "x", "--bath-size", "3")
+    for sentence in ("a name is needed", "--lr: 'x' is not", "did you mean '--batch-size'"):
+        assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("argv", [["trian"], ["trian", "--help"], ["--lr", "2", "train"]])
+def test_an_unknown_command_lists_all_of_them(argv: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"unknown command .*train.*wait|unknown command .*wait.*train"):
+        read_command(*argv)
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["--help", "train"]])
+def test_the_help_lists_every_command_with_a_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        read_command(*argv)
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: tool.py COMMAND [flags]\n\nWhat the tool does.\n")
+    assert re.search(r"^ +train +learn, 100% of the time$", shown, re.MULTILINE)
+    assert re.search(r"^ +wait +stay until a job has ended$", shown, re.MULTILINE)
+
+
+def test_the_help_of_a_command_shows_how_it_is_called_and_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        read_command("wait", "faces-1", "--help")
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: tool.py wait JOB [flags]\n\nstay until a job has ended\n")
+    assert "--batch-size N" in shown
+    with pytest.raises(SystemExit, match="0"):
+        read_command("train", "--version")
+    assert capsys.readouterr().out == f"mask-classifier {version()}\n"
+
+
 SHORT = st.text(max_size=40) | st.sampled_from(["--", "-", "=", "[", '"', '"\\"', "{", "none", "1e400", "-1e-3", "[1,"])
 LONG = st.tuples(st.text(min_size=1, max_size=5), st.integers(1, 500)).map(lambda pair: pair[0] * pair[1])
 
 
-def outcome(argv: list[str], classes: Verb) -> str:
-    """How parsing ended; whatever else it raises goes through."""
+def outcome(argv: list[str], classes: Classes) -> str:
+    """Return how parsing ended; any other exception fails the test."""
     try:
-        parse("verb.py", argv, {}, *classes)
+        parse("command.py", argv, {}, *classes)
     except ConfigError as error:
         return f"sentence: {error}"
     except SystemExit as error:
@@ -233,21 +319,21 @@ def outcome(argv: list[str], classes: Verb) -> str:
 
 @pytest.mark.parametrize("classes", [TRAIN, INFERENCE, EVALUATION])
 @given(st.data())
-def test_whatever_is_typed_the_answer_is_values_or_one_sentence(classes: Verb, data: st.DataObject) -> None:
+def test_whatever_is_typed_the_result_is_values_or_one_sentence(classes: Classes, data: st.DataObject) -> None:
     flags = [f"--{field.name}" for cls in classes for field in fields(cls)]
     argv = data.draw(st.lists(st.sampled_from(flags) | SHORT | LONG, max_size=8))
     assert outcome(argv, classes).startswith(("sentence: ", "exit code 0", "values"))
 
 
 @given(text=SHORT | LONG, field=st.sampled_from(fields(TrainConfig)))
-def test_whatever_the_value_of_a_knob_a_refusal_names_the_flag(text: str, field: Field[Any]) -> None:
+def test_whatever_the_value_of_an_option_an_error_names_the_flag(text: str, field: Field[Any]) -> None:
     flag = f"--{field.name.replace('_', '-')}"
     assert outcome([f"{flag}={text}"], TRAIN).startswith(("values", f"sentence: {flag}: "))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Renamed:
-    """What was called otherwise before."""
+    """Options that had other names before."""
 
     parts: int = option(1, "micro-batches", old_names=("accumulate",))
     statistics: str = option(
@@ -256,7 +342,7 @@ class Renamed:
     size: tuple[int, int] = option((4, 3), "not there before")
 
 
-def test_what_options_and_values_were_called_before_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_names_of_options_and_values_are_accepted_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse("example.py", ["--accumulate", "4", "--statistics", "seed"], {}, Renamed) == (Renamed(parts=4),)
     assert parse("example.py", ["--parts=4"], {}, Renamed) == (Renamed(parts=4),)
     with pytest.raises(SystemExit):
@@ -266,7 +352,7 @@ def test_what_options_and_values_were_called_before_is_accepted(capsys: pytest.C
     assert "accumulate" not in shown
 
 
-def test_stored_settings_are_read_under_the_names_of_today_and_what_they_do_not_know_has_its_default() -> None:
+def test_stored_settings_get_the_current_names_and_missing_ones_their_default() -> None:
     stored = {"accumulate": 4, "statistics": "seed", "epochs": 3}
     assert upgrade(stored, Renamed) == {"parts": 4, "statistics": "original", "size": [4, 3], "epochs": 3}
     assert upgrade({"parts": 2, "statistics": "dataset", "size": [1, 1]}, Renamed)["parts"] == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime import version as version_module
-from runtime.version import version
+from runtime.version import NAME, version
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ def read_again() -> Iterator[None]:
 
 def test_the_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["name"] == "mask-classifier"
+    assert project["name"] == NAME
     assert version() == project["version"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", version())
 

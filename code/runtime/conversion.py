@@ -1,0 +1,138 @@
+"""Text from a command line, a hyperparameter or a variable as a typed value, and back. No torch, no pandas.
+
+convert(["128", "96"], tuple[int, int])    (128, 96)
+check(0, (), {"at least": 1})              ValueError: 0 is out of range, must be at least 1
+show((128, 96))                            "128,96"
+"""
+
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runtime.errors import unknown_name
+
+Value = bool | int | float | str
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def convert(texts: Sequence[str], hint: Any) -> Any:
+    """Return the words after a flag as a value of type `hint`; raise ValueError that says what was expected."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
+    if type(None) in options:
+        if len(texts) == 1 and unquote(texts[0]).lower() in ("none", "null"):
+            return None
+        hint = options[0]
+    if hint is bool and not texts:
+        return True
+    if not texts:
+        raise ValueError("expected a value")
+    if typing.get_origin(hint) is tuple:
+        return _convert_tuple(texts, typing.get_args(hint))
+    if typing.get_origin(hint) is dict:
+        return _convert_dict(texts)
+    if len(texts) != 1:
+        raise ValueError(f"takes one value, got {len(texts)}: {' '.join(texts)}")
+    text = unquote(texts[0])
+    if hint is bool:
+        if text.lower() not in _BOOLEANS:
+            raise ValueError(f"{text!r} is neither true nor false")
+        return _BOOLEANS[text.lower()]
+    return _convert_number(text, hint) if hint in (int, float) else hint(text)
+
+
+def _convert_number(text: str, hint: type[int] | type[float]) -> int | float:
+    try:
+        number = float(text)
+        if hint is float:
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError
+            return number
+        if number != int(number):
+            raise ValueError
+        return int(text) if text.lstrip("+-").isdigit() else int(number)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a {'whole ' if hint is int else 'finite '}number") from None
+
+
+def _convert_tuple(texts: Sequence[str], hints: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a tuple from `128 96`, `128,96`, `[128, 96]` or `(128, 96)`."""
+    text = " ".join(unquote(text) for text in texts)
+    parts = text.strip("[]() ").replace(",", " ").split()
+    if len(parts) != len(hints):
+        example = ",".join(["128", "96", "64"][: len(hints)])
+        raise ValueError(f"takes {len(hints)} numbers such as {example}, got {text!r}")
+    return tuple(convert([part], hint) for part, hint in zip(parts, hints, strict=True))
+
+
+def _convert_dict(texts: Sequence[str]) -> dict[str, Value]:
+    """Return a dict from `gamma=1.5,reduction=sum`, from the same in several words, or from a JSON object."""
+    text = unquote(" ".join(texts))
+    if text.startswith("{"):
+        return _read_json_object(text)
+    values: dict[str, Value] = {}
+    for pair in text.replace(",", " ").split():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise ValueError(f"{pair!r} is not of the form name=value")
+        values[key] = _literal(value)
+    return values
+
+
+def _read_json_object(text: str) -> dict[str, Value]:
+    try:
+        record = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
+        raise ValueError(f"{text!r} is not a JSON object ({reason})") from None
+    for name, value in record.items():
+        if not isinstance(value, Value):
+            raise ValueError(f"{name}={json.dumps(value)} is neither a number, a boolean nor a text")
+    return dict(record)
+
+
+def _literal(text: str) -> Value:
+    """Return a number where the text is one, a boolean for true and false, else the text."""
+    for hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def unquote(text: str) -> str:
+    """Remove the JSON quotes that SageMaker's SDK and tuner put around strings: '"256"' -> '256'."""
+    text = text.strip()
+    while len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            text = str(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return text
+
+
+def check(value: Any, choices: Sequence[str], limits: Mapping[str, float]) -> None:
+    """Raise ValueError if a value is not among its choices or is outside its limits."""
+    if choices and value is not None and value not in choices:
+        raise ValueError(unknown_name("value", str(value), choices, most=len(choices)))
+    passes = {
+        "at least": lambda number, limit: number >= limit,
+        "above": lambda number, limit: number > limit,
+        "at most": lambda number, limit: number <= limit,
+        "below": lambda number, limit: number < limit,
+    }
+    for number in value if isinstance(value, tuple) else (value,):
+        if number is not None and not all(passes[rule](number, limit) for rule, limit in limits.items()):
+            expected = " and ".join(f"{rule} {limit:g}" for rule, limit in limits.items())
+            raise ValueError(f"{number:g} is out of range, must be {expected}")
+
+
+def show(value: Any) -> str:
+    """Return a value as a user types it after its flag."""
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={part}" for key, part in value.items())
+    return str(value).lower() if isinstance(value, bool) else str(value)
