@@ -1,4 +1,4 @@
-"""The launcher: every shape of SageMaker's files, what it hands to the verb, and how it takes the verb's place."""
+"""The launcher reads every shape of SageMaker's files, passes them to the command, and becomes that command."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import launch
+from commands import COMMANDS
 from config import TrainConfig, TrainPaths
 from contract import folder_variables
 from runtime.arguments import parse
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Started(Exception):
-    """What the launcher would have become."""
+    """The process that the launcher would have become."""
 
     def __init__(self, program: str, words: list[str], environ: dict[str, str]) -> None:
         super().__init__(program)
@@ -37,7 +38,7 @@ class Started(Exception):
 
 @pytest.fixture
 def opt_ml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A training job's tree with one image, in the place of /opt/ml; sagemaker_training reads it anew."""
+    """Create the tree of a training job and set it as /opt/ml; sagemaker_training is imported again to read it."""
     base = tmp_path / "opt_ml"
     (base / "input" / "config").mkdir(parents=True)
     (base / "input" / "data" / "train").mkdir(parents=True)
@@ -54,7 +55,7 @@ def opt_ml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Started]:
-    """Launch a verb up to the point where it would take the process over."""
+    """Launch a command up to the point where it would replace the process."""
 
     def execve(program: str, words: list[str], environ: dict[str, str]) -> None:
         raise Started(program, words, environ)
@@ -121,31 +122,33 @@ def test_a_flag_on_the_command_line_wins_over_a_hyperparameter(opt_ml: Path, sta
     assert (config.epochs, config.batch_size) == (5, 8)
 
 
-def test_names_that_belong_to_sagemaker_are_passed_over(opt_ml: Path, started: Start) -> None:
+def test_hyperparameters_of_sagemaker_itself_are_ignored(opt_ml: Path, started: Start) -> None:
     ours = {"sagemaker_program": "train.py", "sagemaker_region": '"eu-west-1"', "sagemaker_some_day": "1"}
     write_config(opt_ml, "hyperparameters", {"_tuning_objective_metric": "val_f1", **ours, "epochs": "2"})
     assert started("train").words[2:] == ["--epochs=2"]
 
 
 @pytest.mark.parametrize("name", ["epoch", "epochs ", "a b", "help", "lr=1", "--lr"])
-def test_an_unknown_hyperparameter_is_refused_before_the_verb_starts(opt_ml: Path, started: Start, name: str) -> None:
+def test_an_unknown_hyperparameter_is_rejected_before_the_command_starts(
+    opt_ml: Path, started: Start, name: str
+) -> None:
     write_config(opt_ml, "hyperparameters", {name: "3"})
     with pytest.raises(ConfigError):
         launch.launch(["launch.py", "train"])
 
 
-def test_a_wrong_hyperparameter_gets_the_sentence_that_train_would_say(opt_ml: Path, started: Start) -> None:
+def test_a_wrong_hyperparameter_gets_the_message_of_train(opt_ml: Path, started: Start) -> None:
     write_config(opt_ml, "hyperparameters", {"epoch": "3", "lr": "fast"})
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as rejected:
         launch.launch(["launch.py", "train"])
     with pytest.raises(ConfigError) as expected:
         parse("train.py", ["--epoch=3", "--lr=fast"], {}, TrainPaths, TrainConfig)
-    assert "did you mean '--epochs'?" in str(refused.value)
-    assert str(refused.value) == str(expected.value)
+    assert "did you mean '--epochs'?" in str(rejected.value)
+    assert str(rejected.value) == str(expected.value)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "3", '"epochs"', "\xff"])
-def test_a_config_file_that_is_no_table_is_named(opt_ml: Path, started: Start, text: str) -> None:
+def test_a_config_file_that_is_not_a_json_object_is_named(opt_ml: Path, started: Start, text: str) -> None:
     (opt_ml / "input" / "config" / "hyperparameters.json").write_bytes(text.encode("latin1"))
     with pytest.raises(ConfigError, match=r"hyperparameters\.json .*: .*/input/config/hyperparameters\.json$"):
         launch.launch(["launch.py", "train"])
@@ -191,14 +194,14 @@ def test_every_shape_of_the_resource_config_is_read(
     assert json.loads(environ["SM_HOSTS"]) == [host]
 
 
-def test_a_job_of_several_hosts_is_refused(opt_ml: Path, started: Start) -> None:
+def test_a_job_with_several_hosts_is_rejected(opt_ml: Path, started: Start) -> None:
     write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": ["algo-1", "algo-2"]})
     with pytest.raises(ConfigError, match="2 hosts, training runs on one; set the instance count to 1"):
         launch.launch(["launch.py", "train"])
 
 
 @pytest.mark.parametrize("hosts", [None, "algo-1"])
-def test_hosts_that_are_no_list_are_refused(opt_ml: Path, started: Start, hosts: object) -> None:
+def test_hosts_that_are_not_a_list_are_rejected(opt_ml: Path, started: Start, hosts: object) -> None:
     write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": hosts})
     with pytest.raises(ConfigError, match=r"hosts is .* in resourceconfig\.json, expected a list"):
         launch.launch(["launch.py", "train"])
@@ -206,23 +209,27 @@ def test_hosts_that_are_no_list_are_refused(opt_ml: Path, started: Start, hosts:
 
 def test_a_folder_in_the_place_of_a_file_is_explained(opt_ml: Path, started: Start) -> None:
     (opt_ml / "input" / "config" / "hyperparameters.json").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"^hyperparameters\.json is a folder, which Docker makes of a mount without"):
+    with pytest.raises(
+        ConfigError, match=r"^hyperparameters\.json is a folder, which Docker creates if the source of a mount"
+    ):
         launch.launch(["launch.py", "train"])
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
-def test_a_hyperparameter_that_no_command_line_can_hold_is_named(opt_ml: Path, started: Start, text: str) -> None:
+def test_a_hyperparameter_that_a_command_line_cannot_pass_is_named(opt_ml: Path, started: Start, text: str) -> None:
     write_config(opt_ml, "hyperparameters", {"name": text})
-    with pytest.raises(ConfigError, match=r"^hyperparameter '--name=.*' holds a character that no command line can"):
+    with pytest.raises(
+        ConfigError, match=r"^hyperparameter '--name=.*' has a character that a command line cannot pass"
+    ):
         launch.launch(["launch.py", "train"])
 
 
-def test_an_empty_count_of_gpus_is_none(opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_number_of_gpus_means_none(opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SM_NUM_GPUS", "")
     assert started("train").environ["SM_NUM_GPUS"] == ""
 
 
-def test_of_several_gpus_one_is_used_and_that_is_said(
+def test_the_log_says_that_one_of_several_gpus_is_used(
     opt_ml: Path, started: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = tmp_path / "nvidia-smi"
@@ -233,7 +240,7 @@ def test_of_several_gpus_one_is_used_and_that_is_said(
     assert "training uses one of the 2 GPUs of this host" in capsys.readouterr().out
 
 
-def test_the_verb_gets_every_variable_of_sagemaker_training(opt_ml: Path, started: Start) -> None:
+def test_the_command_gets_every_variable_of_sagemaker_training(opt_ml: Path, started: Start) -> None:
     write_config(opt_ml, "hyperparameters", {"epochs": "3", "deterministic": "true"})
     write_config(opt_ml, "inputdataconfig", {"train": {"TrainingInputMode": "File"}})
     environ = started("train").environ
@@ -275,7 +282,7 @@ def test_the_channel_names_that_the_sdk_chooses_are_understood(opt_ml: Path, sta
         ({"train": "s3://b/p"}, "channel 'train' is 's3://b/p' in inputdataconfig.json, expected an object"),
     ],
 )
-def test_channels_that_cannot_be_trained_on_are_refused(
+def test_channels_without_training_images_in_files_are_rejected(
     opt_ml: Path, started: Start, channels: dict[str, Any], sentence: str
 ) -> None:
     write_config(opt_ml, "inputdataconfig", channels)
@@ -283,12 +290,12 @@ def test_channels_that_cannot_be_trained_on_are_refused(
         launch.launch(["launch.py", "train"])
 
 
-def test_an_input_that_is_missing_is_asked_for_where_it_should_be(tmp_path: Path) -> None:
-    assert folder_variables("train", tmp_path)["SM_CHANNEL_TRAIN"] == f"{tmp_path}/input/data/train"
-    assert folder_variables("infer", tmp_path)["SM_CHANNEL_EVAL"] == f"{tmp_path}/input/data/eval"
+def test_a_missing_input_is_reported_with_its_preferred_folder(tmp_path: Path) -> None:
+    assert folder_variables(COMMANDS["train"], tmp_path)["SM_CHANNEL_TRAIN"] == f"{tmp_path}/input/data/train"
+    assert folder_variables(COMMANDS["infer"], tmp_path)["SM_CHANNEL_EVAL"] == f"{tmp_path}/input/data/eval"
 
 
-def test_a_variable_that_the_caller_sets_wins(opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_of_the_caller_wins(opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SM_CHANNEL_TRAIN", "/somewhere/else")
     monkeypatch.setenv("SM_MODEL_DIR", "/elsewhere")
     environ = started("train").environ
@@ -300,7 +307,7 @@ def test_checkpoints_go_where_sagemaker_copies_them_from(opt_ml: Path, started: 
     assert started("train").environ["SM_CHECKPOINT_DIR"] == "/state"
 
 
-def test_checkpoints_stay_in_the_run_folder_where_nothing_else_can_be_written(
+def test_checkpoints_stay_in_the_run_folder_if_their_own_folder_is_not_writable(
     opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere but on a read-only disk
@@ -344,15 +351,15 @@ def test_evaluation_finds_the_inputs_of_a_processing_job(opt_ml: Path, started: 
     assert environ["SM_MESSAGE_FILE"] == f"{opt_ml}/output/message"
 
 
-# taking the verb's place
+# replacing the launcher
 
 
 @pytest.fixture
 def job(opt_ml: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start the launcher for real, as a process, beside a train.py that is given as text."""
+    """Start the launcher as a real process, next to a train.py that is given as text."""
     (tmp_path / "job" / "container").mkdir(parents=True)
     (tmp_path / "job" / "code").mkdir()
-    for name in ("launch.py", "contract.py", "cuda_driver.py"):
+    for name in ("launch.py", "commands.py", "contract.py", "cuda_driver.py"):
         shutil.copy(ROOT / "container" / name, tmp_path / "job" / "container")
 
     def start(*words: str, script: str = "", command: str = "container/launch.py") -> subprocess.Popen[str]:
@@ -364,7 +371,7 @@ def job(opt_ml: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
-def test_the_verb_takes_the_place_of_the_launcher(opt_ml: Path, job: Callable[..., subprocess.Popen[str]]) -> None:
+def test_the_command_replaces_the_launcher(opt_ml: Path, job: Callable[..., subprocess.Popen[str]]) -> None:
     write_config(opt_ml, "hyperparameters", {"name": HOSTILE})
     script = (
         "import os, sys, json; print(json.dumps([os.getpid(), sys.argv[1:], os.environ['SM_HP_NAME']])); sys.exit(7)"
@@ -375,7 +382,7 @@ def test_the_verb_takes_the_place_of_the_launcher(opt_ml: Path, job: Callable[..
     assert process.returncode == 7
 
 
-def test_sigterm_reaches_the_verb(job: Callable[..., subprocess.Popen[str]]) -> None:
+def test_sigterm_reaches_the_command(job: Callable[..., subprocess.Popen[str]]) -> None:
     script = "import signal; signal.signal(15, lambda *_: exit(9)); print('ready', flush=True); signal.pause()"
     process = job("train", script=script)
     assert process.stdout is not None
@@ -386,24 +393,24 @@ def test_sigterm_reaches_the_verb(job: Callable[..., subprocess.Popen[str]]) -> 
     assert process.returncode == 9
 
 
-def test_a_verb_is_also_a_command_of_its_own_name(tmp_path: Path, job: Callable[..., subprocess.Popen[str]]) -> None:
+def test_a_link_with_the_name_of_a_command_starts_it(tmp_path: Path, job: Callable[..., subprocess.Popen[str]]) -> None:
     (tmp_path / "job" / "bin").mkdir()
     (tmp_path / "job" / "bin" / "train").symlink_to("../container/launch.py")
     process = job("--epochs", "2", script="import sys; print(sys.argv[1:])", command="bin/train")
     assert process.communicate(timeout=60)[0].splitlines()[-1] == "['--epochs', '2']"
 
 
-def test_a_program_of_the_image_is_started_as_it_is(job: Callable[..., subprocess.Popen[str]]) -> None:
+def test_another_executable_of_the_image_is_started_unchanged(job: Callable[..., subprocess.Popen[str]]) -> None:
     process = job("printf", "%s|", "a b", "--epochs=3")
     assert process.communicate(timeout=60)[0] == "a b|--epochs=3|"
     assert process.returncode == 0
 
 
-def test_what_is_refused_is_said_in_the_failure_file(
+def test_the_failure_file_says_why_arguments_were_rejected(
     opt_ml: Path, job: Callable[..., subprocess.Popen[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_config(opt_ml, "hyperparameters", {"epoch": "3"})
-    process = job("train", script="raise AssertionError('started all the same')")
+    process = job("train", script="raise AssertionError('started anyway')")
     process.communicate(timeout=60)
     failure = (opt_ml / "output" / "failure").read_text()
     assert process.returncode == 2
@@ -411,30 +418,32 @@ def test_what_is_refused_is_said_in_the_failure_file(
     assert capfd.readouterr().err.strip() == failure
 
 
-def test_what_is_refused_today_is_not_explained_with_the_failure_of_yesterday(
+def test_the_failure_of_an_earlier_run_does_not_hide_that_of_this_one(
     opt_ml: Path, job: Callable[..., subprocess.Popen[str]]
 ) -> None:
     failure = opt_ml / "output" / "failure"
     failure.parent.mkdir()
-    failure.write_text("DataError: the reason of yesterday")
+    failure.write_text("DataError: an earlier reason")
     write_config(opt_ml, "hyperparameters", {"epochs": "nine"})
     job("train").communicate(timeout=60)
     assert failure.read_text().startswith("ConfigError: --epochs: 'nine'")
 
 
-@pytest.mark.parametrize(("words", "sentence"), [([], "no verb, expected one of"), (["tran"], "did you mean 'train'")])
-def test_a_verb_that_is_none_is_refused(opt_ml: Path, words: list[str], sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "sentence"), [([], "no command given; choose from"), (["tran"], "did you mean 'train'")]
+)
+def test_an_unknown_command_is_rejected(opt_ml: Path, words: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         launch.launch(["launch.py", *words])
 
 
-@pytest.mark.parametrize("verb", ["train", "infer", "evaluate"])
-def test_a_flag_that_is_none_is_refused_before_the_verb_starts(opt_ml: Path, started: Start, verb: str) -> None:
+@pytest.mark.parametrize("command", ["train", "infer", "evaluate"])
+def test_an_unknown_flag_is_rejected_before_the_command_starts(opt_ml: Path, started: Start, command: str) -> None:
     with pytest.raises(ConfigError, match="unknown argument '--nonsense'"):
-        launch.launch(["launch.py", verb, "--nonsense", "3"])
+        launch.launch(["launch.py", command, "--nonsense", "3"])
 
 
-def test_a_processing_job_says_why_it_was_refused(opt_ml: Path, started: Start) -> None:
+def test_a_processing_job_says_why_it_was_rejected(opt_ml: Path, started: Start) -> None:
     (opt_ml / "config").mkdir()
     (opt_ml / "config" / "processingjobconfig.json").write_text("{}")
     with pytest.raises(ConfigError):
@@ -442,19 +451,14 @@ def test_a_processing_job_says_why_it_was_refused(opt_ml: Path, started: Start) 
     assert os.environ["SM_MESSAGE_FILE"] == f"{opt_ml}/output/message"
 
 
-def test_the_verb_gets_the_libraries_that_its_driver_needs(
+def test_the_command_gets_the_libraries_that_the_driver_needs(
     opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "driver_variables", lambda environ: {"LD_LIBRARY_PATH": "/compat"})
     assert started("train").environ["LD_LIBRARY_PATH"] == "/compat"
 
 
-@pytest.mark.parametrize("verb", launch.VERBS)
-def test_every_verb_has_its_program(verb: str) -> None:
-    assert (ROOT / launch.VERBS[verb][0]).is_file()
-
-
-def test_help_leaves_with_exit_code_zero(job: Callable[..., subprocess.Popen[str]]) -> None:
+def test_help_exits_with_zero(job: Callable[..., subprocess.Popen[str]]) -> None:
     process = job("train", "--help")
     assert "--epochs" in process.communicate(timeout=60)[0]
     assert process.returncode == 0

@@ -1,0 +1,67 @@
+"""The commands of the image, in one table. launch.py and contract.py take from it what they need. No torch.
+
+A new command is an entry here, a link in the Dockerfile, a service in docker-compose.yml and a target in the Makefile;
+tests/project/test_commands.py names whichever is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
+
+Inputs = Mapping[str, tuple[str, ...]]  # SM_* variable -> folders below /opt/ml it may name, the preferred one first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command: the script behind it, its options, and the folders that SageMaker gives it."""
+
+    name: str
+    script: str  # path in the repository, and in the image
+    options: tuple[type[Any], ...] = ()  # dataclasses of its command line; without any, only the script checks it
+    reads_hyperparameters: bool = False  # runs as a training job: hyperparameters become flags
+    inputs: Inputs = field(default_factory=dict)
+    optional_inputs: Inputs = field(default_factory=dict)  # no variable is set for one that does not exist
+    processing_inputs: Inputs = field(default_factory=dict)
+    processing_output: str = ""  # output folder on a processing job; empty: the command does not run as one
+
+
+# `training` and `model` are the names that SageMaker's SDK gives to channels without a name.
+_ALL = (
+    Command(
+        name="train",
+        script="code/train.py",
+        options=(TrainPaths, TrainConfig),
+        reads_hyperparameters=True,
+        inputs={"SM_CHANNEL_TRAIN": ("input/data/train", "input/data/training")},
+        optional_inputs={"SM_CHANNEL_PRETRAINED": ("input/data/pretrained", "input/data/model")},
+    ),
+    Command(
+        name="infer",
+        script="code/inference.py",
+        options=(InferencePaths, InferenceConfig),
+        inputs={
+            "SM_CHANNEL_EVAL": ("input/data/eval", "input/data/test"),
+            "SM_CHANNEL_MODEL": ("input/data/model", "model"),
+        },
+        processing_inputs={
+            "SM_CHANNEL_EVAL": ("processing/eval", "processing/test", "processing/data"),
+            "SM_CHANNEL_MODEL": ("processing/model",),
+        },
+        processing_output="processing/predictions",
+    ),
+    Command(
+        name="evaluate",
+        script="code/evaluation.py",
+        options=(EvaluationPaths, EvaluationConfig),
+        inputs={"SM_GROUND_TRUTH_DIR": ("input/data/ground_truth",)},
+        processing_inputs={
+            "SM_GROUND_TRUTH_DIR": ("processing/ground_truth",),
+            "SM_PREDICTION_DIR": ("processing/predictions",),
+        },
+        processing_output="processing/evaluation",
+    ),
+    Command(name="serve", script="container/serve.py"),
+)
+COMMANDS = {command.name: command for command in _ALL}

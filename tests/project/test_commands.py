@@ -1,0 +1,88 @@
+"""The table of commands, the Dockerfile, docker-compose.yml and the Makefile name the same commands."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from commands import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def linked_in_the_image(dockerfile: str) -> set[str]:
+    """Return the names under which the Dockerfile links the launcher."""
+    (names,) = re.findall(r"\bfor \w+ in ([a-z -]+); do ln -s \S*container/launch\.py", dockerfile)
+    return set(str(names).split())
+
+
+def composed(compose: str) -> dict[str, str]:
+    """Return service -> command for the services that run a command of the image; `*-gpu` inherit theirs."""
+    services = re.split(r"^  (?=[a-z-]+:)", compose.partition("\nservices:\n")[2], flags=re.MULTILINE)[1:]
+    found = {
+        service.partition(":")[0]: re.search(r"^    entrypoint: \[(\w+)\]$", service, re.M) for service in services
+    }
+    return {name: entrypoint[1] for name, entrypoint in found.items() if entrypoint}
+
+
+def made(makefile: str) -> set[str]:
+    """Return the targets that run in Docker or on the host, as RUNTIME says: those are the commands."""
+    rules = re.findall(r"^([a-z][a-z -]*):[^=\n]*\$\(RUNTIME\)", makefile, re.MULTILINE)
+    return {target for rule in rules for target in rule.split()}
+
+
+def test_the_dockerfile_links_every_command_and_no_other() -> None:
+    assert linked_in_the_image((ROOT / "Dockerfile").read_text()) == COMMANDS.keys()
+
+
+def test_compose_has_a_service_for_every_command_and_no_other() -> None:
+    services = composed((ROOT / "docker-compose.yml").read_text())
+    assert {name for name, command in services.items() if name == command} == COMMANDS.keys()
+    assert set(services.values()) == COMMANDS.keys()
+
+
+def test_make_has_a_target_for_every_command_and_no_other() -> None:
+    assert made((ROOT / "Makefile").read_text()) == COMMANDS.keys()
+
+
+def test_an_entry_that_is_missing_or_too_many_is_noticed() -> None:
+    """The three readers above read what the files really say."""
+    loop = "for command in train audit; do ln -s ../container/launch.py x; done"
+    assert linked_in_the_image(loop) == {"train", "audit"}
+    services = (
+        "x-job:\n  image: x\nservices:\n  train:\n    entrypoint: [train]\n  other:\n    entrypoint: [python, x.py]\n"
+    )
+    assert composed(f"\n{services}  audit:\n    entrypoint: [audit]\n") == {"train": "train", "audit": "audit"}
+    assert made("train audit: $(if $(filter host,$(RUNTIME)),.venv/job)  ## run\nX := $(RUNTIME)\n") == {
+        "train",
+        "audit",
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_script_and_folders_below_opt_ml(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.name == name
+    assert (ROOT / command.script).is_file()
+    folders = [
+        folder for kind in (command.inputs, command.optional_inputs) for each in kind.values() for folder in each
+    ]
+    assert not [folder for folder in folders if not re.match(r"input/data/\w+$|model$", folder)]
+    processing = [folder for each in command.processing_inputs.values() for folder in each]
+    assert bool(processing) == bool(command.processing_output)
+    assert all(folder.startswith("processing/") for folder in [*processing, *filter(None, [command.processing_output])])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_input_of_a_command_is_a_folder_that_its_options_read(name: str) -> None:
+    command = COMMANDS[name]
+    known = {
+        field.metadata[key]
+        for options in command.options
+        for field in fields(options)
+        for key in ("variable", "also")
+        if field.metadata.get(key)
+    }
+    used = {*command.inputs, *command.optional_inputs, *command.processing_inputs}
+    assert used <= known
