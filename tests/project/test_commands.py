@@ -27,8 +27,8 @@ def composed(compose: str) -> dict[str, str]:
 
 
 def made(makefile: str) -> set[str]:
-    """Return the targets that run in Docker or on the host, as RUNTIME says: those are the commands."""
-    rules = re.findall(r"^([a-z][a-z -]*):[^=\n]*\$\(RUNTIME\)", makefile, re.MULTILINE)
+    """Return the targets that need a virtual environment only on the host: those run in Docker as well."""
+    rules = re.findall(r"^([a-z][a-z -]*):[^=\n]*\$\(VENV\)", makefile, re.MULTILINE)
     return {target for rule in rules for target in rule.split()}
 
 
@@ -54,7 +54,7 @@ def test_an_entry_that_is_missing_or_too_many_is_noticed() -> None:
         "x-job:\n  image: x\nservices:\n  train:\n    entrypoint: [train]\n  other:\n    entrypoint: [python, x.py]\n"
     )
     assert composed(f"\n{services}  audit:\n    entrypoint: [audit]\n") == {"train": "train", "audit": "audit"}
-    assert made("train audit: $(if $(filter host,$(RUNTIME)),.venv/job)  ## run\nX := $(RUNTIME)\n") == {
+    assert made("train audit: data $(VENV)  ## run\nall: export X = $(VENV)\ntest: .venv/dev\n") == {
         "train",
         "audit",
     }
