@@ -14,36 +14,33 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from config import InferenceConfig, InferencePaths
 from runtime.arguments import parse
 from runtime.failure import guard, write_message
-from runtime.process import spin_less
+from runtime.process import limit_openmp_spinning
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
-    spin_less()
+    limit_openmp_spinning()
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from augmentation import BaseAugmentation
 from data.decoding import stream
 from data.image_store import refuse_or_skip
-from data.images import Preparation
+from data.images import Pixels, Preparation
 from data.tables import Table, find_images, write_answers
 from labels import MASKED_FACES
 from model_files import Description, load
-from runtime.devices import select_device, select_dtype, to_device, use_cpus
+from predictor import Predictor
+from runtime.devices import configure_process, runtime_versions, select_device, select_dtype
 from runtime.errors import ConfigError, DataError, ImageError, ModelError
 from runtime.journal import Journal
-from runtime.micro_batches import MicroBatches
-from training.checkpoint import runtime_versions
 from training.tracking import progress
 
 __all__ = ["inference", "load_model", "main", "predict"]
@@ -61,14 +58,13 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     Each batch of answers is noted beside output.csv, so that a job that was killed goes on where it was when it is
     started again, and leaves the same bytes.
     """
+    configure_process()
     table, files = find_images(Path(data_dir))
     device = select_device(args.device)
-    use_cpus()
     model, description = load_described(Path(model_dir), args)
-    model = to_device(model, device)
+    predictor = Predictor(model, description.preparation, device, select_dtype(args.precision, device))
 
     started = time.monotonic()
-    dtype = select_dtype(args.precision, device)
     steps = -(-len(files) // args.batch_size)
     identity = fingerprint(files, model, description, args) | runtime_versions(device)
     with Journal(Path(output_dir) / "output.csv.journal", identity) as journal:
@@ -77,7 +73,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
             print(f"resumed after {len(predicted)} of {steps} batches", flush=True)
         rest = files[len(predicted) * args.batch_size :]
         batches = stream(rest, description.preparation, batch_size=args.batch_size, threads=args.threads)
-        answers = predict(model, batches, description.preparation, device, dtype)
+        answers = predict(predictor, batches)
         for part in progress(answers, steps, "infer", len(predicted)):
             journal.append(part.to_record())
             predicted.append(part)
@@ -179,27 +175,10 @@ def bad_images(predicted: Sequence[Predicted], args: InferenceConfig) -> dict[in
     return bad
 
 
-@torch.inference_mode()
-def predict(
-    model: nn.Module,
-    batches: Iterator[tuple[NDArray[np.uint8], list[ImageError | None]]],
-    preparation: Preparation,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> Iterator[Predicted]:
-    """Run the model over prepared batches (batch, height, width, 3)."""
-    normalize = BaseAugmentation.of(preparation).normalize
-    memory = MicroBatches()
-
-    def logits(pixels: NDArray[np.uint8], parts: int) -> Tensor:
-        """(batch, classes) from (batch, height, width, 3), so many parts one after the other."""
-        pieces = torch.from_numpy(pixels).permute(0, 3, 1, 2).chunk(parts)  # (piece, 3, height, width)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return torch.cat([model(normalize(piece.to(device))) for piece in pieces])
-
+def predict(predictor: Predictor, batches: Iterable[tuple[Pixels, list[ImageError | None]]]) -> Iterator[Predicted]:
+    """Yield the predictions of prepared batches (batch, height, width, 3)."""
     for pixels, errors in batches:
-        found = memory.run(partial(logits, pixels), len(pixels))
-        yield Predicted(found.float().softmax(1).cpu().numpy(), errors)
+        yield Predicted(predictor.probabilities(pixels), errors)
 
 
 def answered(

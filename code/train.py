@@ -20,15 +20,14 @@ from config import TrainConfig, TrainPaths
 from runtime.arguments import parse
 from runtime.failure import guard
 from runtime.files import check_writable, replacing
-from runtime.process import Stopped, StopRequest, spin_less
+from runtime.process import Stopped, StopRequest, limit_openmp_spinning
 
 if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
     guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
-    spin_less()
+    limit_openmp_spinning()
 
 import numpy as np
 import torch
-from torch.backends import cuda
 
 from data.loader import Loader
 from metrics import device_confusion_matrix, log_name, scores
@@ -36,8 +35,8 @@ from model import load_state
 from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
-from runtime.devices import select_device, use_cpus
-from training.checkpoint import Checkpoints, runtime_versions
+from runtime.devices import configure_process, runtime_versions, select_device, use_deterministic_kernels
+from training.checkpoint import Checkpoints
 from training.inputs import Data, read_data
 from training.state import TrainState
 from training.tracking import Tracker, increment_path, progress
@@ -78,9 +77,9 @@ def train(
     Raises a JobError, with nothing half-written, for whatever the user can mend.
     """
     check_writable(Path(model_dir))
+    configure_process()
     seed_everything(args.seed, args.deterministic)
     device = select_device(args.device)
-    use_cpus()
 
     # the data: one table, split by person; every image prepared once, while the first epoch trains already
     data = read_data(Path(data_dir), args, Path(store_dir) if store_dir else None)
@@ -122,12 +121,7 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
-    for enable in (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_cudnn_sdp):
-        enable(not deterministic)  # their gradients of attention add up in any order
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is only deterministic with this set
+    use_deterministic_kernels(deterministic)
 
 
 class Run:

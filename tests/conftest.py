@@ -30,15 +30,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def restore_global_state() -> Iterator[None]:
-    """Seeds, threads and cuDNN flags are the process's, not a test's."""
-    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    benchmark = torch.backends.cudnn.benchmark
+    """Seed every generator, and restore threads and cuDNN flags afterwards: they belong to the process, not a test."""
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    flags = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
     yield
     torch.set_num_threads(threads)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = flags
 
 
 def draw_image(label: int, person: int, size: tuple[int, int] = (48, 64)) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The process: signals that ask it to stop, and the CPUs and memory that its container may use. No torch."""
+"""The process: signals that stop it, and the CPUs and memory that its container may use. No torch."""
 
 import os
 import signal
@@ -11,24 +11,26 @@ Item = TypeVar("Item")
 
 
 class Stopped(Exception):
-    """A stop was requested, and nothing is half-done."""
+    """A stop was requested, and the step before it is complete."""
 
 
 class StopRequest:
-    """Whether SIGTERM (a stopped or reclaimed instance) or SIGINT (Ctrl-C) has come; a second one ends at once.
+    """A request to stop, by SIGTERM (a stopped or reclaimed instance) or SIGINT (Ctrl-C).
 
-    The handlers only set a flag: the training loop finishes its step, saves, and leaves in order.
+    The first signal only sets `requested`: the training loop finishes its step, saves, and ends in order. A second
+    signal ends the process at once.
     """
 
     def __init__(self) -> None:
         self.requested = False
 
     def listen(self) -> None:
+        """Handle SIGTERM and SIGINT from now on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, until a stop is requested: then Stopped is raised in the place of the next one."""
+        """Yield the items; once a stop is requested, raise Stopped instead of yielding the next one."""
         for item in items:
             if self.requested:
                 raise Stopped
@@ -41,7 +43,7 @@ class StopRequest:
 
 
 def cpu_count() -> int:
-    """CPUs this process may use: its affinity, and the container's quota, rounded up."""
+    """Return how many CPUs this process may use: its affinity, limited by the container's quota, rounded up."""
     cpus = len(os.sched_getaffinity(0))
     files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
     quota = _cgroup("cpu.max").split() or [_cgroup(f"cpu/{file}") for file in files]
@@ -50,29 +52,29 @@ def cpu_count() -> int:
     return cpus
 
 
-def spin_less() -> None:
-    """Before torch is loaded: let its threads wait for each other by spinning for less than the usual millisecond.
+def limit_openmp_spinning() -> None:
+    """Shorten how long OpenMP threads spin while they wait for each other; call this before torch is imported.
 
-    On CPUs that also decode images, that is half of the time.
+    By default each spins for about a millisecond, which takes half of the CPU time from the threads that decode images.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def free_memory_bytes() -> int:
-    """Memory this process may still take: what the machine has available, or less where the container is limited."""
+    """Return how many bytes of memory this process may still take, on the machine and within the container's limit."""
     rows = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
     free = int(rows["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in rows else 1 << 30
     limit = _cgroup("memory.max", "memory/memory.limit_in_bytes")
     used = _cgroup("memory.current", "memory/memory.usage_in_bytes")
     if limit.isdigit() and used.isdigit():
         stat = dict(line.split() for line in _cgroup("memory.stat", "memory/memory.stat").splitlines())
-        cached = int(stat.get("inactive_file", 0))  # files read once count as used, but the kernel drops them at need
+        cached = int(stat.get("inactive_file", 0))  # cached files count as used, but the kernel frees them on demand
         free = min(free, max(0, int(limit) - int(used) + cached))
     return free
 
 
 def _cgroup(*names: str) -> str:
-    """What the first of these files of the container's cgroup says (version 2, then version 1), or nothing."""
+    """Return the text of the first of these cgroup files that exists (version 2 before version 1), else ""."""
     return next((text for name in names if (text := _read(f"/sys/fs/cgroup/{name}").strip())), "")
 
 

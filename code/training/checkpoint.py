@@ -26,10 +26,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
 import torch
-import torchvision
 from torch.utils.serialization import config as serialization
 
 from runtime.errors import CheckpointError
@@ -158,15 +155,6 @@ class Checkpoints:
                 f"the checkpoint belongs to another run ({differences}); pass --resume never to start anew, "
                 f"--resume force to go on all the same, or give another SM_CHECKPOINT_DIR: {self.folder}"
             )
-
-
-def runtime_versions(device: torch.device) -> dict[str, Any]:
-    """What the bits of a run depend on besides its settings and data: versions, and the processor with its threads."""
-    versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np, PIL)}
-    if device.type == "cuda":
-        processor = torch.cuda.get_device_name(device)
-        return versions | {"processor": processor, "CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
-    return versions | {"processor": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from loss import balanced_class_weights, create_criterion
 from metrics import confusion_matrix
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
+from predictor import Predictor
 from runtime.devices import select_dtype, to_device
 from runtime.errors import CheckpointError, ConfigError, DataError, TrainingError
 from runtime.micro_batches import MicroBatches
@@ -56,11 +56,12 @@ class Trainer:
     seed: int
     peak_lr: float
     clip_norm: float = 0.0
-    accumulate: int = 1
+    parts: int = 1  # micro-batches of a batch
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-        self.parts = {"training": MicroBatches(self.accumulate), "validation": MicroBatches()}
+        self.micro_batches = MicroBatches(self.parts)
+        self.predictor = Predictor(self.evaluated, self.augmentation.preparation, self.device, self.dtype)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -75,7 +76,7 @@ class Trainer:
         images, partners, share = self.mixer(images, draw)
         seed = derive_seed(self.seed, epoch, batch.step, "dropout")
 
-        loss, predicted = self.parts["training"].run(
+        loss, predicted = self.micro_batches.run(
             lambda count: self._gradients(images, batch.labels, partners, share, seed, count), len(images)
         )
         self._update()
@@ -136,22 +137,15 @@ class Trainer:
     @torch.inference_mode()
     def predict(self, batches: Iterable[Batch]) -> Predictions:
         """Predict every image once, not changed at random; raises TrainingError if the loss is not finite."""
-        self.evaluated.eval()
         outputs, labels = [], []
         for batch in batches:
-            outputs.append(self.parts["validation"].run(partial(self._logits, batch.pixels), len(batch.pixels)))
+            outputs.append(self.predictor.logits(batch.pixels))
             labels.append(batch.labels)
         logits, truth = torch.cat(outputs), torch.cat(labels)
         loss = float(self.criterion(logits, truth))  # over all at once: a mean of batches is another number for some
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
         return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())
-
-    def _logits(self, pixels: Tensor, parts: int) -> Tensor:
-        """Logits (batch, classes) of images that are not changed at random, so many parts one after the other."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits = [self.evaluated(self.augmentation.normalize(part)) for part in pixels.chunk(parts)]
-        return torch.cat(logits).float()
 
     def state_dict(self) -> dict[str, Any]:
         """All that later steps depend on; the tensors are the live ones, not copies."""
@@ -161,7 +155,7 @@ class Trainer:
             "optimizer_name": type(self.optimizer).__name__,
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average else None,
-            "parts": {name: parts.count for name, parts in self.parts.items()},
+            "parts": {"training": self.micro_batches.count, "validation": self.predictor.micro_batches.count},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -188,8 +182,8 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         elif self.average:
             self.average.start_from(self.model)
-        for name, count in state["parts"].items():  # fewer parts would add up to other bits
-            self.parts[name].count = max(count, self.parts[name].count)
+        for name, ours in (("training", self.micro_batches), ("validation", self.predictor.micro_batches)):
+            ours.count = max(state["parts"][name], ours.count)  # fewer micro-batches would sum to other bits
 
 
 def build_trainer(
@@ -221,7 +215,7 @@ def build_trainer(
         seed=args.seed,
         peak_lr=args.lr,
         clip_norm=args.clip_norm,
-        accumulate=args.parts,
+        parts=args.parts,
     )
 
 

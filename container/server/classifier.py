@@ -8,14 +8,13 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from augmentation import BaseAugmentation
-from data.images import Pixels
+from data.images import Pixels, prepare
 from model_files import DESCRIPTION, MAX_BYTES, WEIGHTS, Description, find, load
-from runtime.devices import select_device, select_dtype, to_device
+from predictor import Predictor
+from runtime.devices import configure_process, select_device, select_dtype
 from runtime.errors import JobError, ModelError
 from runtime.files import existing_folder
 from runtime.process import cpu_count
@@ -30,27 +29,22 @@ class Classifier:
     def __init__(self, config: ServeConfig) -> None:
         """Load the model and warm it up; raises ModelError for one that cannot be used."""
         self.cpus = config.threads or cpu_count()
-        torch.set_num_threads(self.cpus)
+        configure_process(self.cpus)
         self.device = select_device(config.device)
-        self.dtype = select_dtype(config.precision, self.device)
         model, description, self.digest = read_model(config.model_dir)
         self.scheme, self.preparation = description.scheme, description.preparation
         self.name = f"{description.architecture}, {self.scheme.num_classes} classes"
-        self._model = to_device(model, self.device)
-        self._augmentation = BaseAugmentation.of(self.preparation)
+        dtype = select_dtype(config.precision, self.device)
+        self._predictor = Predictor(model, self.preparation, self.device, dtype)
         self._warm_up(config)
 
     def prepare(self, data: bytes) -> Pixels:
         """Decode, crop and resize as in training; raises ImageError."""
-        return self._augmentation.prepare(data)
+        return prepare(data, self.preparation)
 
-    @torch.inference_mode()
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
-        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # (batch, 3, height, width)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits = self._model(self._augmentation.normalize(images))
-        probabilities: NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
-        return probabilities
+        """Return the probabilities (batch, classes) of prepared images (batch, height, width, 3)."""
+        return self._predictor.probabilities(pixels)
 
     def _warm_up(self, config: ServeConfig) -> None:
         """Run the smallest and the largest batch, so that the first client does not wait for memory and kernels."""

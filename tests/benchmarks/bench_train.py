@@ -40,7 +40,7 @@ from data.loader import Batch, Loader
 from inference import inference
 from labels import MASKED_FACES
 from model_files import Description, publish
-from runtime.devices import select_device, use_cpus
+from runtime.devices import configure_process, select_device
 from runtime.process import cpu_count
 from training.inputs import Data, read_data
 from training.trainer import Trainer, build_trainer
@@ -247,8 +247,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data", type=Path, help="profile folders with images, instead of drawn images")
     args = parser.parse_args()
+    configure_process()
     device = select_device(args.device)
-    use_cpus()
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{cpu_count()} CPUs, no GPU"
     print(f"{name}; torch {torch.__version__}, Pillow {PIL.__version__}, load average {os.getloadavg()[0]:.1f}")
     gpu = ["BaseModel=22", "TinyModel=22", "resnet18=22"]

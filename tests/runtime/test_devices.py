@@ -1,10 +1,10 @@
-"""The number format and the device are what was asked for, or a sentence."""
+"""The number format and the device are those asked for, and process-wide settings are made in one place."""
 
 import pytest
 import torch
 
 from runtime import devices
-from runtime.devices import HostCopy, select_device, select_dtype, use_cpus
+from runtime.devices import HostCopy, configure_process, runtime_versions, select_device, select_dtype
 from runtime.errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -45,8 +45,34 @@ def test_no_more_threads_compute_than_the_container_has_cpus(monkeypatch: pytest
     for asked, cpus, expected in ((4, 2, 2), (1, 8, 1)):  # OMP_NUM_THREADS may ask for fewer
         torch.set_num_threads(asked)
         monkeypatch.setattr(devices, "cpu_count", lambda cpus=cpus: cpus)
-        use_cpus()
+        configure_process()
         assert torch.get_num_threads() == expected
+
+
+def test_as_many_threads_compute_as_asked_for() -> None:
+    configure_process(3)
+    assert torch.get_num_threads() == 3
+
+
+def test_float32_is_float32_on_a_gpu_once_the_process_is_set_up() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    configure_process()
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_selecting_a_device_and_a_number_format_changes_nothing_in_the_process() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    threads = torch.get_num_threads()
+    select_dtype("fp32", select_device("cpu"))
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.get_num_threads() == threads
+
+
+def test_runtime_versions_name_everything_that_bits_depend_on() -> None:
+    found = runtime_versions(CPU)
+    assert found.keys() == {"torch", "torchvision", "numpy", "PIL", "processor", "threads"}
+    assert found["torch"] == torch.__version__
+    assert found["threads"] == torch.get_num_threads()
 
 
 def test_a_copy_on_the_host_is_what_the_tensor_was() -> None:
@@ -63,6 +89,6 @@ def test_a_copy_from_a_gpu_does_not_wait_for_later_work() -> None:
     large = torch.rand((4096, 4096), device="cuda")
     for _ in range(200):
         large = (large @ large).clamp(0, 1)
-    after = torch.cuda.current_stream().record_event()
+    after = torch.cuda.current_stream().record_event()  # type: ignore[no-untyped-call]
     assert copy.read().item() == 2
     assert not after.query(), "what was queued later is still under way"

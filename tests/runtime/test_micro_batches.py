@@ -1,4 +1,6 @@
-"""Without memory for a batch, its parts get smaller until they fit, and the work is done from its beginning."""
+"""When memory runs out, a batch is split into smaller micro-batches until they fit, and the work starts over."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -7,10 +9,12 @@ from runtime.errors import DeviceError
 from runtime.micro_batches import MicroBatches
 
 
-def device_with(images: int, batch: int, calls: list[int]) -> object:
-    def work(parts: int) -> str:
-        calls.append(parts)
-        if -(-batch // parts) > images:
+def device_with(images: int, batch: int, calls: list[int]) -> Callable[[int], str]:
+    """Return work on `batch` images for a device with memory for `images` of them; it notes each count in `calls`."""
+
+    def work(count: int) -> str:
+        calls.append(count)
+        if -(-batch // count) > images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nGPU 0 has ...")
         return "done"
 
@@ -21,41 +25,41 @@ def device_with(images: int, batch: int, calls: list[int]) -> object:
     ("images", "batch", "expected"),
     [(64, 64, [1]), (32, 64, [1, 2]), (5, 64, [1, 2, 4, 8, 16]), (1, 6, [1, 2, 4, 6]), (2, 7, [1, 2, 4])],
 )
-def test_parts_double_until_they_fit(
+def test_micro_batches_double_until_they_fit(
     images: int, batch: int, expected: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[int] = []
-    parts = MicroBatches()
-    assert parts.run(device_with(images, batch, calls), batch) == "done"  # type: ignore[arg-type]
+    micro_batches = MicroBatches()
+    assert micro_batches.run(device_with(images, batch, calls), batch) == "done"
     assert calls == expected
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == len(expected) - 1, "each halving is said once"
+    assert len(said) == len(expected) - 1, "one warning for each halving"
     calls.clear()
-    parts.run(device_with(images, batch, calls), batch)  # type: ignore[arg-type]
-    assert calls == expected[-1:], "and it stays"
+    micro_batches.run(device_with(images, batch, calls), batch)
+    assert calls == expected[-1:], "later batches are split at once"
 
 
-def test_what_is_held_in_vain_is_given_back_before_each_new_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_back: list[int] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
-    MicroBatches().run(device_with(5, 20, []), 20)  # type: ignore[arg-type]
-    assert len(given_back) == 2
+def test_cached_memory_is_freed_before_each_new_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[int] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(1))
+    MicroBatches().run(device_with(5, 20, []), 20)
+    assert len(freed) == 2
 
 
 def test_a_single_image_that_does_not_fit_is_a_sentence() -> None:
     with pytest.raises(DeviceError, match=r"single image \(CUDA out of memory\. Tried to allocate 20 MiB\.\)"):
-        MicroBatches().run(device_with(0, 8, []), 8)  # type: ignore[arg-type]
+        MicroBatches().run(device_with(0, 8, []), 8)
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
-    def work(parts: int) -> None:
+def test_other_errors_are_raised() -> None:
+    def work(count: int) -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         MicroBatches().run(work, 8)
 
 
-def test_what_a_failed_attempt_held_is_let_go_before_the_next() -> None:
+def test_the_tensors_of_a_failed_attempt_are_freed_before_the_next() -> None:
     class Held:
         alive = 0
 
@@ -65,10 +69,10 @@ def test_what_a_failed_attempt_held_is_let_go_before_the_next() -> None:
         def __del__(self) -> None:
             Held.alive -= 1
 
-    def work(parts: int) -> int:
+    def work(count: int) -> int:
         already = Held.alive
         held = Held()
-        if parts < 4:
+        if count < 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         del held
         return already

@@ -67,17 +67,17 @@ def test_memory_is_guessed_where_the_kernel_does_not_tell(monkeypatch: pytest.Mo
     assert free_memory_bytes() == 1 << 30
 
 
-@pytest.mark.parametrize("verb", ["train", "inference"])
-def test_torch_is_told_to_spin_less_before_it_is_loaded(tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize("command", ["train", "inference"])
+def test_spinning_is_limited_before_torch_is_imported(tmp_path: Path, command: str) -> None:
     (tmp_path / "torch.py").write_text("import os; print(os.environ['GOMP_SPINCOUNT'], flush=True); os._exit(0)")
-    command = [sys.executable, CODE / f"{verb}.py"]
+    line = [sys.executable, str(CODE / f"{command}.py")]
     for environ, count in (({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
         environ = os.environ | {"PYTHONPATH": str(tmp_path)} | environ
-        ended = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
+        ended = subprocess.run(line, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert ended.stdout == f"{count}\n", ended.stderr
 
 
-def test_a_verb_that_does_not_listen_ends_at_sigterm() -> None:
+def test_a_command_that_does_not_listen_ends_at_sigterm() -> None:
     program = """
 import os, signal
 from runtime.failure import run

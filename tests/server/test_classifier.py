@@ -17,8 +17,8 @@ import safetensors.torch
 import torch
 
 from model import BaseModel
+from predictor import Predictor
 from runtime.errors import DataError, ModelError
-from server import classifier
 from server.classifier import Classifier
 from server.settings import ServeConfig
 from support.serving import publish_model
@@ -196,15 +196,13 @@ def test_a_run_folder_is_found_and_the_digest_tells_models_apart(tmp_path: Path)
 
 def test_the_largest_batch_has_run_before_the_first_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    to_device = classifier.to_device
-    monkeypatch.setattr(
-        classifier,
-        "to_device",
-        lambda model, device: (
-            to_device(model, device).register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-            and model
-        ),
-    )
+    logits = Predictor.logits
+
+    def spy(predictor: Predictor, pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return logits(predictor, pixels)
+
+    monkeypatch.setattr(Predictor, "logits", spy)
     Classifier(replace(config(folder), batch_size=9))
     assert sizes == [1, 9]
 
@@ -213,7 +211,8 @@ def test_probabilities_are_probabilities(folder: Path) -> None:
     ready = Classifier(config(folder))
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 24, 3), dtype=np.uint8)
     found = ready(pixels)
-    assert (found.shape, found.dtype) == ((5, 18), np.float32)
+    assert found.shape == (5, 18)
+    assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from runtime.devices import runtime_versions
 from runtime.errors import CheckpointError
-from training.checkpoint import KEEP, Checkpoints, State, runtime_versions
+from training.checkpoint import KEEP, Checkpoints, State
 
 FINGERPRINT = {"lr": 0.1, "resize": (128, 96)}
 
@@ -160,11 +161,6 @@ def test_one_that_was_due_by_the_clock_is_not_due_again_at_once(checkpoints: Che
     assert not timed.is_due(2)
 
 
-def test_the_surroundings_are_all_that_bits_depend_on_besides() -> None:
-    names = {"torch", "torchvision", "numpy", "PIL", "processor", "threads"}
-    assert runtime_versions(torch.device("cpu")).keys() == names
-
-
 def test_the_cost_of_each_is_said(checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
     commit(checkpoints, 3)
     line = capsys.readouterr().out
@@ -266,8 +262,6 @@ def test_other_versions_or_another_processor_are_said_but_not_refused(
     checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = runtime_versions(torch.device("cpu"))
-    assert here["torch"] == torch.__version__
-    assert here["threads"] == torch.get_num_threads()
     there = Checkpoints(checkpoints.folder, FINGERPRINT, here | {"torch": "2.9.0", "threads": 96})
     commit(there, 1)
     for circumstances, said in ((here | {"torch": "2.9.0", "threads": 96}, False), (here, True)):

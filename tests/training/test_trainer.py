@@ -38,7 +38,7 @@ def data(faces: Callable[..., Path]) -> Data:
     return read_data(faces(6), PLAIN)
 
 
-def learner_of(data: Data, **changes: object) -> Trainer:
+def trainer_of(data: Data, **changes: object) -> Trainer:
     torch.manual_seed(1)
     config = replace(PLAIN, **changes)  # type: ignore[arg-type]
     augmentation = create_augmentation(config.augmentation, config.resize, ORIGINAL_MEAN, ORIGINAL_STD)
@@ -50,7 +50,7 @@ def first_batch(data: Data) -> Batch:
 
 
 def test_a_step_is_that_of_plain_torch(data: Data) -> None:
-    trainer, twin, batch = learner_of(data), learner_of(data), first_batch(data)
+    trainer, twin, batch = trainer_of(data), trainer_of(data), first_batch(data)
     for part in (trainer.model, twin.model):
         part.dropout.p = 0.0  # type: ignore[union-attr, assignment]
     loss, predicted = trainer.step(batch, epoch=0, steps_done=0)
@@ -82,7 +82,7 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch(
 ) -> None:
     data = read_data(faces(18), PLAIN)  # enough for every class to be in both parts
     changes = {"model": "BaseModel", "criterion": criterion, "class_weights": class_weights, "mixup": mixup}
-    whole, parts = learner_of(data, **changes), learner_of(data, parts=4, **changes)
+    whole, parts = trainer_of(data, **changes), trainer_of(data, parts=4, **changes)
     losses = []
     for trainer in (whole, parts):
         trainer.model.dropout1.p = trainer.model.dropout2.p = 0.0  # type: ignore[union-attr, assignment]
@@ -93,7 +93,7 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch(
 
 
 def test_clipping_bounds_the_gradient(data: Data) -> None:
-    trainer = learner_of(data, clip_norm=1e-3, momentum=0.0)
+    trainer = trainer_of(data, clip_norm=1e-3, momentum=0.0)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     trainer.step(first_batch(data), epoch=0, steps_done=0)
     moved = torch.cat(
@@ -103,7 +103,7 @@ def test_clipping_bounds_the_gradient(data: Data) -> None:
 
 
 def test_mixed_images_have_the_labels_of_both_each_with_its_share(data: Data) -> None:
-    trainer, batch = learner_of(data, model="BaseModel"), first_batch(data)
+    trainer, batch = trainer_of(data, model="BaseModel"), first_batch(data)
     seen: list[tuple[list[int], float]] = []
     trainer.criterion.register_forward_hook(
         lambda _, given, loss: seen.append((given[1].tolist(), float(loss.detach())))
@@ -116,7 +116,7 @@ def test_mixed_images_have_the_labels_of_both_each_with_its_share(data: Data) ->
 
 
 def test_each_step_has_the_learning_rate_that_the_schedule_says(data: Data) -> None:
-    trainer, batch = learner_of(data, momentum=0.0), first_batch(data)
+    trainer, batch = trainer_of(data, momentum=0.0), first_batch(data)
     trainer.schedule = {0: 0.0, 1: 0.5}.__getitem__
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     trainer.step(batch, epoch=0, steps_done=0)
@@ -127,7 +127,7 @@ def test_each_step_has_the_learning_rate_that_the_schedule_says(data: Data) -> N
 
 
 def test_a_step_trains_also_after_a_validation(data: Data) -> None:
-    trainer, modes = learner_of(data), []
+    trainer, modes = trainer_of(data), []
     trainer.predict(data.loaders(PLAIN, CPU)[1].epoch(0))
     trainer.model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
     trainer.step(first_batch(data), epoch=0, steps_done=0)
@@ -135,7 +135,7 @@ def test_a_step_trains_also_after_a_validation(data: Data) -> None:
 
 
 def test_every_flag_of_the_steps_reaches_what_it_is_for(data: Data) -> None:
-    trainer = learner_of(
+    trainer = trainer_of(
         data,
         **{"optimizer": "RMSprop", "weight_decay": 0.25, "momentum": 0.125, "precision": "bf16", "parts": 3},
         **{"schedule": "step", "warmup_epochs": 1.0, "lr_decay_step": 2, "epochs": 8, "clip_norm": 0.5},
@@ -146,7 +146,7 @@ def test_every_flag_of_the_steps_reaches_what_it_is_for(data: Data) -> None:
     assert trainer.dtype is torch.bfloat16
     assert [trainer.schedule(step) for step in (0, 1, 3, 4, 8)] == [0.5, 1.0, 1.0, 0.5, 0.25]
     assert trainer.mixer == Mixer(0.1, 0.2, "strip")
-    assert (trainer.clip_norm, trainer.parts["training"].count) == (0.5, 3)
+    assert (trainer.clip_norm, trainer.micro_batches.count) == (0.5, 3)
     assert trainer.average
     assert trainer.average.decay == 0.75
 
@@ -157,7 +157,7 @@ def test_every_seed_epoch_and_step_draws_anew(data: Data, what: str) -> None:
     changes = {"augmentation": "StrongAugmentation"} if what == "augmentation" else {"model": "BaseModel"}
 
     def loss(seed: int, epoch: int, step: int) -> float:
-        trainer = learner_of(data, seed=seed, **changes)
+        trainer = trainer_of(data, seed=seed, **changes)
         if what == "augmentation":
             trainer.model.dropout.p = 0.0  # type: ignore[union-attr, assignment]
         return float(trainer.step(Batch(step, batch.pixels, batch.labels, batch.indices), epoch, 0)[0])
@@ -169,7 +169,7 @@ def test_every_seed_epoch_and_step_draws_anew(data: Data, what: str) -> None:
 def test_a_step_consumes_no_global_randomness_and_repeats_itself(data: Data) -> None:
     losses = []
     for noise in (1, 2):
-        trainer = learner_of(data, augmentation="StrongAugmentation", mixup=0.5)
+        trainer = trainer_of(data, augmentation="StrongAugmentation", mixup=0.5)
         torch.manual_seed(noise)
         np.random.seed(noise)
         losses.append(float(trainer.step(first_batch(data), epoch=3, steps_done=7)[0]))
@@ -179,7 +179,7 @@ def test_a_step_consumes_no_global_randomness_and_repeats_itself(data: Data) -> 
 def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None:
     states = []
     for validate in (False, True):
-        trainer = learner_of(
+        trainer = trainer_of(
             data, augmentation="CustomAugmentation", mixup=0.5, ema_decay=0.9, optimizer="AdamW", lr=1e-3
         )
         training, validation = data.loaders(PLAIN, CPU)
@@ -227,7 +227,7 @@ def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
     data: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"model": "BaseModel", "optimizer": "AdamW", "lr": 1e-3, "mixup": 0.5}
-    planned, surprised = learner_of(data, parts=4, **changes), learner_of(data, **changes)
+    planned, surprised = trainer_of(data, parts=4, **changes), trainer_of(data, **changes)
     tried = without_memory_for_more_than(4, surprised, monkeypatch)
     batch = first_batch(data)
     for steps_done in range(2):
@@ -242,7 +242,7 @@ def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
 def test_what_was_added_up_before_memory_ran_out_does_not_count_twice(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned, surprised = (learner_of(data, model="BaseModel", parts=parts) for parts in (4, 2))
+    planned, surprised = (trainer_of(data, model="BaseModel", parts=parts) for parts in (4, 2))
     forward, sizes = surprised.model.forward, []
 
     def out_of_memory_once(images: torch.Tensor) -> torch.Tensor:
@@ -259,7 +259,7 @@ def test_what_was_added_up_before_memory_ran_out_does_not_count_twice(
 
 
 def test_without_memory_validation_gives_the_same_answers(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = learner_of(data, model="BaseModel")
+    trainer = trainer_of(data, model="BaseModel")
     validation = data.loaders(PLAIN, CPU)[1]
     whole = trainer.predict(validation.epoch(0))
     without_memory_for_more_than(4, trainer, monkeypatch)
@@ -269,15 +269,15 @@ def test_without_memory_validation_gives_the_same_answers(data: Data, monkeypatc
 
 
 def test_a_resumed_run_splits_batches_as_before(data: Data) -> None:
-    trainer = learner_of(data)
-    trainer.parts["training"].count = 4
-    resumed = learner_of(data)
+    trainer = trainer_of(data)
+    trainer.micro_batches.count = 4
+    resumed = trainer_of(data)
     resumed.load_state_dict(trainer.state_dict())
-    assert {name: parts.count for name, parts in resumed.parts.items()} == {"training": 4, "validation": 1}
+    assert (resumed.micro_batches.count, resumed.predictor.micro_batches.count) == (4, 1)
 
 
 def test_the_average_is_what_is_validated(data: Data) -> None:
-    trainer, plain = learner_of(data, ema_decay=0.5), learner_of(data)
+    trainer, plain = trainer_of(data, ema_decay=0.5), trainer_of(data)
     assert plain.evaluated is plain.model
     averages = [trainer.evaluated.state_dict()["fc.weight"].clone()]
     for steps_done in (0, 1):
@@ -291,7 +291,7 @@ def test_the_average_is_what_is_validated(data: Data) -> None:
 
 
 def test_predictions_count_every_image_and_compare_with_torch(data: Data) -> None:
-    trainer = learner_of(data)
+    trainer = trainer_of(data)
     _, validation = data.loaders(replace(PLAIN, valid_batch_size=5), CPU)
     predictions = trainer.predict(validation.epoch(0))
     assert len(predictions.labels) == len(data.indices["val"]) == 14
@@ -302,7 +302,7 @@ def test_predictions_count_every_image_and_compare_with_torch(data: Data) -> Non
 
 
 def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
-    trainer = learner_of(data)
+    trainer = trainer_of(data)
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="validation loss is not finite"):
@@ -310,9 +310,9 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
 
 
 def test_the_state_of_a_learner_comes_back(data: Data) -> None:
-    trainer = learner_of(data, ema_decay=0.9)
+    trainer = trainer_of(data, ema_decay=0.9)
     trainer.step(first_batch(data), epoch=0, steps_done=0)
-    again = learner_of(data, ema_decay=0.9, seed=5)
+    again = trainer_of(data, ema_decay=0.9, seed=5)
     again.load_state_dict(copy.deepcopy(trainer.state_dict()))
     again = replace(again, seed=42)
     for one in (trainer, again):
@@ -323,7 +323,7 @@ def test_the_state_of_a_learner_comes_back(data: Data) -> None:
 
 
 def test_a_run_that_goes_on_knows_the_learning_rate_of_the_last_step(data: Data) -> None:
-    trainer, again = (learner_of(data, schedule="onecycle") for _ in range(2))
+    trainer, again = (trainer_of(data, schedule="onecycle") for _ in range(2))
     trainer.step(first_batch(data), epoch=0, steps_done=0)
     assert get_lr(trainer.optimizer) != get_lr(again.optimizer)
     again.load_state_dict(trainer.state_dict())
@@ -342,9 +342,9 @@ def test_a_run_that_goes_on_knows_the_learning_rate_of_the_last_step(data: Data)
 )
 def test_a_run_forced_to_go_on_with_other_settings_has_these(data: Data, changes: dict[str, object]) -> None:
     plain = {"optimizer": "RMSprop", "momentum": 0.0} if changes.get("optimizer") == "RMSprop" else {}
-    before = learner_of(data, weight_decay=0.01, **plain)
+    before = trainer_of(data, weight_decay=0.01, **plain)
     before.step(first_batch(data), epoch=0, steps_done=0)
-    forced, fresh = learner_of(data, **changes), learner_of(data, **changes)
+    forced, fresh = trainer_of(data, **changes), trainer_of(data, **changes)
     forced.load_state_dict(copy.deepcopy(before.state_dict()))
     for part in (forced.model, forced.evaluated):
         assert all(torch.equal(*pair) for pair in zip(part.parameters(), before.model.parameters(), strict=True))
@@ -359,14 +359,14 @@ def test_a_run_forced_to_go_on_with_other_settings_has_these(data: Data, changes
 @pytest.mark.parametrize("changes", [{"model": "BaseModel"}, {"head": "factored"}])
 def test_another_network_cannot_be_forced(data: Data, changes: dict[str, object]) -> None:
     with pytest.raises(CheckpointError, match="another network; give its --model and --head"):
-        learner_of(data, **changes).load_state_dict(learner_of(data).state_dict())
+        trainer_of(data, **changes).load_state_dict(trainer_of(data).state_dict())
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, torch.float16), (torch.float16, None)])
 def test_a_run_goes_on_where_numbers_have_another_format(
     data: Data, before: torch.dtype | None, after: torch.dtype | None
 ) -> None:
-    trainer, resumed = replace(learner_of(data), dtype=before), replace(learner_of(data), dtype=after)
+    trainer, resumed = replace(trainer_of(data), dtype=before), replace(trainer_of(data), dtype=after)
     resumed.load_state_dict(trainer.state_dict())
     assert resumed.scaler.is_enabled() == (after is not None)
     assert float(resumed.scaler.get_scale()) > 0  # type: ignore[no-untyped-call]
@@ -379,7 +379,7 @@ def test_the_matrix_has_truth_in_its_rows() -> None:
 
 
 def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Data, tmp_path: Path) -> None:
-    source = learner_of(data, seed=9).model
+    source = trainer_of(data, seed=9).model
     with torch.no_grad():
         source.fc.weight.fill_(0.5)  # type: ignore[union-attr, operator]
     torch.save(source.state_dict(), tmp_path / "TinyModel.pth")
@@ -396,19 +396,19 @@ def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Dat
 
 def test_a_weight_for_a_loss_without_weights_is_refused(data: Data) -> None:
     with pytest.raises(ConfigError, match="takes no class weights"):
-        learner_of(data, criterion="f1", class_weights="balanced")
+        trainer_of(data, criterion="f1", class_weights="balanced")
 
 
 def test_weights_that_leave_nothing_to_validate_with_are_a_sentence(data: Data) -> None:
     labels = data.dataset.samples.labels
     assert not set(labels[data.indices["val"]]) & set(labels[data.indices["train"]]), "one person of each group"
     with pytest.raises(DataError, match="--class-weights balanced: no validation image"):
-        learner_of(data, class_weights="balanced")
-    learner_of(data, class_weights="none")
+        trainer_of(data, class_weights="balanced")
+    trainer_of(data, class_weights="none")
 
 
 def test_one_image_at_a_time_is_too_few_for_batch_norm(data: Data) -> None:
-    trainer, batch = learner_of(data), first_batch(data)
+    trainer, batch = trainer_of(data), first_batch(data)
     with pytest.raises(ConfigError, match="more than one image"):
         trainer.step(Batch(0, batch.pixels[:1], batch.labels[:1], batch.indices[:1]), epoch=0, steps_done=0)
 
@@ -417,7 +417,7 @@ def test_one_image_at_a_time_is_too_few_for_batch_norm(data: Data) -> None:
 def test_the_validation_loss_does_not_depend_on_the_batch_size(faces: Callable[..., Path], criterion: str) -> None:
     data = read_data(faces(18), PLAIN)  # enough for every class to be in both parts
     weights = "none" if criterion == "f1" else "balanced"
-    trainer = learner_of(data, criterion=criterion, class_weights=weights)
+    trainer = trainer_of(data, criterion=criterion, class_weights=weights)
     losses = [
         trainer.predict(data.loaders(replace(PLAIN, valid_batch_size=size), CPU)[1].epoch(0)).loss
         for size in (1, 5, 100)
@@ -435,4 +435,4 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(faces: Callable[.
 )
 def test_arguments_that_are_not_for_the_command_line_are_a_sentence(data: Data, changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="--criterion-args"):
-        learner_of(data, **changes)
+        trainer_of(data, **changes)

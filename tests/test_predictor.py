@@ -1,0 +1,126 @@
+"""Validation, batch inference and the server compute the same probabilities, because they share one forward pass."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from augmentation import BaseAugmentation
+from config import InferenceConfig
+from data.images import Pixels, Preparation, prepare
+from inference import inference
+from labels import MASKED_FACES
+from model import create_model
+from model_files import load
+from predictor import Predictor
+from runtime.errors import DeviceError
+from server.classifier import Classifier
+from server.settings import ServeConfig
+from support.serving import publish_model
+
+CPU = torch.device("cpu")
+PREPARATION = Preparation((32, 24), None, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+
+
+@pytest.fixture
+def pixels() -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (7, 32, 24, 3), dtype=np.uint8)
+
+
+def predictor_of(name: str = "BaseModel", dtype: torch.dtype | None = None) -> Predictor:
+    torch.manual_seed(1)
+    return Predictor(create_model(name, MASKED_FACES, size=PREPARATION.size), PREPARATION, CPU, dtype)
+
+
+def as_batch(pixels: Pixels) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def test_probabilities_are_the_softmax_of_the_normalised_images(pixels: Pixels) -> None:
+    predictor = predictor_of()
+    images = (pixels / 255 - PREPARATION.mean) / PREPARATION.std
+    with torch.no_grad():
+        expected = predictor.model.eval()(torch.from_numpy(images).float().permute(0, 3, 1, 2)).softmax(1).numpy()
+    found = predictor.probabilities(pixels)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_logits_are_float32_without_gradients_whatever_the_number_format(
+    pixels: Pixels, dtype: torch.dtype | None
+) -> None:
+    logits = predictor_of(dtype=dtype).logits(as_batch(pixels))
+    assert (logits.shape, logits.dtype, logits.requires_grad) == ((7, 18), torch.float32, False)
+    full = predictor_of().logits(as_batch(pixels))
+    assert torch.equal(logits, full) == (dtype is None)
+
+
+def test_dropout_and_batch_statistics_are_those_of_evaluation_even_after_training(pixels: Pixels) -> None:
+    predictor = predictor_of("TinyModel")
+    before = predictor.probabilities(pixels)
+    predictor.model.train()
+    np.testing.assert_array_equal(predictor.probabilities(pixels), before)
+
+
+def test_a_batch_without_memory_for_it_is_predicted_in_micro_batches(
+    pixels: Pixels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictor, sizes = predictor_of(), []
+    whole, forward = predictor.probabilities(pixels), predictor.model.forward
+
+    def limited(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(images)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(predictor.model, "forward", limited)
+    np.testing.assert_allclose(predictor.probabilities(pixels), whole, rtol=1e-5)
+    assert sizes == [7, 4, 2, 2, 2, 1]
+    assert "micro-batches of 2 images" in capsys.readouterr().err
+    predictor.probabilities(pixels)
+    assert sizes[6:] == [2, 2, 2, 1], "the next batch is split at once"
+
+
+def test_a_device_without_memory_for_one_image_is_a_sentence(pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = predictor_of()
+
+    def full(images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(predictor.model, "forward", full)
+    with pytest.raises(DeviceError, match="no memory for a single image"):
+        predictor.probabilities(pixels)
+
+
+def test_validation_inference_and_the_server_give_the_same_bits(
+    eval_folder: Callable[..., tuple[Path, list[int]]], tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)  # as in all three: sums of several threads have other bits
+    data, _ = eval_folder(5)
+    model_dir = publish_model(tmp_path / "model")
+    model, description = load(model_dir)
+    names = list(pd.read_csv(data / "info.csv")["ImageID"])
+    pixels = np.stack([prepare(data / "images" / name, description.preparation) for name in names])
+
+    validated = Predictor(model, description.preparation, CPU, None).logits(as_batch(pixels)).softmax(1).numpy()
+    config = InferenceConfig(device="cpu", save_probabilities=True)
+    table = pd.read_csv(inference(data, model_dir, tmp_path / "output", config))
+    inferred: NDArray[np.float32] = table.filter(like="probability_").to_numpy().astype(np.float32)
+    served = Classifier(ServeConfig(model_dir=model_dir, device="cpu", threads=1))(pixels)
+    np.testing.assert_array_equal(validated, served)
+    np.testing.assert_array_equal(inferred, served)
+
+
+def test_the_normalisation_is_that_of_training(pixels: Pixels) -> None:
+    seen: list[torch.Tensor] = []
+    predictor = predictor_of()
+    predictor.model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]))
+    predictor.probabilities(pixels)
+    augmentation = BaseAugmentation(PREPARATION.size, PREPARATION.mean, PREPARATION.std)
+    assert torch.equal(seen[0], augmentation.augment(as_batch(pixels), torch.Generator()))
