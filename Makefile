@@ -43,11 +43,13 @@ export DATA DEMO OUT ARGS SUBMIT JOB SEARCH IMAGE PORT
 # Python 3.11 and 3.12 are what the lock files hold hashes for.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$python && break; done)
-BIN    := .venv/bin
-VENV    = $(if $(filter host,$(RUNTIME)),.venv/job)
+# Where they are installed; ENV=.venv-3.12 PYTHON=python3.12 keeps another Python apart.
+ENV    ?= .venv
+BIN    := $(ENV)/bin
+VENV    = $(if $(filter host,$(RUNTIME)),$(ENV)/job)
 
 # NAME=value becomes --name "$NAME", unless NAME is a variable of this file or one that the server and compose read.
-OURS   := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON BIN SUBMIT JOB SEARCH PORT KILLS
+OURS   := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON ENV BIN SUBMIT JOB SEARCH PORT KILLS
 OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE
 lower   = $(shell echo '$(1)' | tr A-Z_ a-z-)
 OPTIONS = $(foreach name,$(filter-out $(OURS),$(GIVEN)),--$(call lower,$(name)) "$$$(name)") $$ARGS
@@ -62,7 +64,7 @@ help:  ## list the commands
 
 .PHONY: demo
 demo: override DATA := $(call home,$(DEMO))
-demo: .venv/job  ## draw a small data set, train, infer, evaluate: no Docker, no GPU, no data, no cloud
+demo: $(ENV)/job  ## draw a small data set, train, infer, evaluate: no Docker, no GPU, no data, no cloud
 	@$(BIN)/python code/demo.py --output-dir "$$DATA"
 	@$(BIN)/python code/train.py --name demo --model TinyModel --head factored --augmentation StrongAugmentation \
 		--optimizer AdamW --lr 0.003 --weight-decay 0.05 --schedule onecycle --epochs 30 --batch-size 32 \
@@ -71,15 +73,18 @@ demo: .venv/job  ## draw a small data set, train, infer, evaluate: no Docker, no
 	@$(BIN)/python code/evaluation.py
 	@echo "next: make train DATA=$$DEMO EPOCHS=40   (or DATA=your/own/images)"
 
-.PHONY: test test-slow
-test: .venv/dev lint  ## run lint, types and the test suite
+.PHONY: test test-fast test-slow
+test: $(ENV)/dev lint  ## run lint, types and the test suite
 	$(BIN)/pytest -m "not image and not chaos and not slow" --numprocesses 2 --dist loadfile --cov --cov-report=term
 
-test-slow: .venv/dev  ## run the tests that take longer than the others together
+test-fast: $(ENV)/dev lint  ## run lint, types and the tests that need no training
+	$(BIN)/pytest tests/project tests/runtime tests/data tests/report tests/jobs --numprocesses 2 --dist loadfile
+
+test-slow: $(ENV)/dev  ## run the tests that take longer than the others together
 	$(BIN)/pytest -m "slow and not image and not chaos" --numprocesses 2 --dist loadfile
 
 .PHONY: lint
-lint: .venv/dev  ## check style, types and the Dockerfile
+lint: $(ENV)/dev  ## check style, types and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -147,11 +152,11 @@ image:  ## build the image
 export VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .PHONY: test-image
-test-image: .venv/dev  ## run the tests inside real containers
+test-image: $(ENV)/dev  ## run the tests inside real containers
 	$(BIN)/pytest -m image
 
 .PHONY: acceptance
-acceptance: .venv/dev .venv-acceptance/sdk  ## run what submit.py asks for on the image, with SageMaker's own SDK
+acceptance: $(ENV)/dev .venv-acceptance/sdk  ## run what submit.py asks for on the image, with SageMaker's own SDK
 	$(BIN)/pytest tests/acceptance
 
 .PHONY: shell
@@ -163,53 +168,53 @@ shell:  ## a shell inside the image
 submit = $(BIN)/python container/submit.py
 
 .PHONY: push submit submit-infer submit-evaluate tune
-push: .venv/job  ## push the image to ECR
+push: $(ENV)/job  ## push the image to ECR
 	@$(submit) push --local-image "$$IMAGE" $$SUBMIT
 
-submit: .venv/job data-given  ## train on SageMaker with DATA/train; prints the name of the job
+submit: $(ENV)/job data-given  ## train on SageMaker with DATA/train; prints the name of the job
 	@$(submit) train --data "$$DATA/train" $$SUBMIT -- $(FLAGS)
 
-submit-infer: .venv/job data-given  ## label DATA/eval on SageMaker with the model of the training job JOB
+submit-infer: $(ENV)/job data-given  ## label DATA/eval on SageMaker with the model of the training job JOB
 	@$(submit) transform --data "$$DATA/eval" --model "$$JOB" $$SUBMIT $(FLAGS)
 
-submit-evaluate: .venv/job data-given  ## compare the predictions of the transform job JOB with DATA/gt, on SageMaker
+submit-evaluate: $(ENV)/job data-given  ## compare the predictions of the transform job JOB with DATA/gt, on SageMaker
 	@test ! -f "$$DATA/eval/info.csv" || set -- --info "$$DATA/eval/info.csv"; \
 		$(submit) download "$$JOB" --to "$$OUT/$$JOB" "$$@" >/dev/null
 	@$(submit) evaluate --predictions "$$OUT/$$JOB" --ground-truth "$$DATA/gt" $$SUBMIT -- $(FLAGS)
 
-tune: .venv/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0.001:0.1:log,optimizer=SGD:AdamW"
+tune: $(ENV)/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0.001:0.1:log,optimizer=SGD:AdamW"
 	@$(submit) tune --data "$$DATA/train" --search "$$SEARCH" $$SUBMIT -- $(FLAGS)
 
 # ---- the project itself ----
 
 .PHONY: chaos fuzz
-chaos: .venv/dev  ## kill real runs 1,000 times (KILLS=100 for fewer) and compare every bit they leave
+chaos: $(ENV)/dev  ## kill real runs 1,000 times (KILLS=100 for fewer) and compare every bit they leave
 	CHAOS_KILLS=$(KILLS) $(BIN)/pytest -s -m chaos
 
-fuzz: .venv/dev  ## send 100,000 damaged images, headers and connections to the server
+fuzz: $(ENV)/dev  ## send 100,000 damaged images, headers and connections to the server
 	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/server/test_fuzz.py
 
 .PHONY: bench bench-serve
-bench: .venv/dev  ## compare training and inference with the usual pipeline and with their ceiling, as ratios
+bench: $(ENV)/dev  ## compare training and inference with the usual pipeline and with their ceiling, as ratios
 	PYTHONPATH=code:container GOMP_SPINCOUNT=10000 $(BIN)/python tests/benchmarks/bench_train.py $$ARGS
 
-bench-serve: .venv/dev  ## compare the server with the usual handler and with its ceiling, as ratios
+bench-serve: $(ENV)/dev  ## compare the server with the usual handler and with its ceiling, as ratios
 	PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_serve.py $$ARGS
 
 .PHONY: format readme-image
-format: .venv/dev  ## format the code
+format: $(ENV)/dev  ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-readme-image: .venv/job  ## draw the image of README.md
+readme-image: $(ENV)/job  ## draw the image of README.md
 	$(BIN)/python code/demo.py --contact-sheet .github/faces.jpg
 
-.venv/job: container/requirements.lock
-	$(call install,$<,.venv,7 GB)
+$(ENV)/job: container/requirements.lock
+	$(call install,$<,$(ENV),7 GB)
 
-.venv/dev: container/requirements-dev.lock
-	$(call install,$<,.venv,7 GB)
-	@touch .venv/job
+$(ENV)/dev: container/requirements-dev.lock
+	$(call install,$<,$(ENV),7 GB)
+	@touch $(ENV)/job
 
 .venv-acceptance/sdk: container/requirements-acceptance.lock
 	$(call install,$<,.venv-acceptance,1 GB)
@@ -235,4 +240,4 @@ lock:  ## resolve container/*.in into lock files with hashes (needs uv)
 .PHONY: clean
 clean:  ## remove what the commands made here: outputs, demo data, caches; not .venv
 	rm -rf -- "$$OUT" "$$DEMO" "$$DEMO-out" .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
