@@ -12,14 +12,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads would onl
 
 import torch
 from hypothesis import settings
-from PIL import Image
+
+from support.drawing import draw_faces, draw_image
 
 # No test is timed, and a failure must come back on the next run.
 settings.register_profile("guarantees", deadline=None, derandomize=True, database=None, max_examples=50)
 settings.load_profile("guarantees")
-
-STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
-PEOPLE = (("male", 25), ("female", 25), ("male", 45), ("female", 45), ("male", 60), ("female", 60))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -39,33 +37,6 @@ def restore_global_state() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = flags
-
-
-def draw_image(label: int, person: int, size: tuple[int, int] = (48, 64)) -> Image.Image:
-    """An image (width, height) whose colours give its class away: mask above, gender in the middle, age below."""
-    mask, gender, age = label // 6, label // 3 % 2, label % 3
-    pixels = np.random.default_rng([label, person]).integers(0, 40, (size[1], size[0], 3))
-    third = size[1] // 3
-    pixels[:third, :, mask] += 200
-    pixels[third : 2 * third] += np.array([200, 60, 0]) if gender else np.array([0, 60, 200])
-    pixels[2 * third :] += 100 * age
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def label_of(stem: str, gender: str, age: int) -> int:
-    mask = {"incorrect_mask": 1, "normal": 2}.get(stem, 0)
-    return mask * 6 + (gender == "female") * 3 + (age >= 30) + (age >= 60)
-
-
-def draw_faces(root: Path, people: int, size: tuple[int, int]) -> Path:
-    """Make `people` profile folders with seven images each, in all six groups by turns; returns their folder."""
-    for person in range(people):
-        gender, age = PEOPLE[person % len(PEOPLE)]
-        profile = root / f"{person:06}_{gender}_Asian_{age}"
-        profile.mkdir(parents=True)
-        for stem in STEMS:
-            draw_image(label_of(stem, gender, age), person, size).save(profile / f"{stem}.jpg", quality=95)
-    return root
 
 
 @pytest.fixture
