@@ -1,8 +1,8 @@
-"""One image: from bytes to the pixels that the model sees. Deterministic, and the same in every verb. No torch.
+"""One image: from bytes to the pixels that the model sees. Deterministic, and the same for every command. No torch.
 
-Decoding, EXIF rotation, RGB, centre crop and resize happen here and nowhere else, so training, validation, inference
-and serving cannot disagree. JPEGs are decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that still
-holds every target pixel; that and the resize are one pass over the image.
+Decoding, EXIF rotation, RGB, centre crop and resize happen only here, so training, validation, inference and serving
+see the same pixels. A JPEG is decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that does not go below
+the target size (Pillow's draft mode).
 """
 
 import contextlib
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from data.image_limits import find_bomb, find_scan_bomb
+from data.image_limits import find_exceeded_limit, find_excess_scans
 from runtime.errors import ImageError
 
-# Per channel, red green blue, of pixels scaled to 0..1.
+# Per channel (red, green, blue) of pixels scaled to 0..1.
 ORIGINAL_MEAN, ORIGINAL_STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # every further decoder is attack surface
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # few: every decoder is attack surface
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
@@ -40,14 +40,15 @@ _TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored image upri
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_LEFT_WAS_LAST, _TOP_WAS_LAST = (2, 3, 6, 7), (3, 4, 7, 8)  # edges that were right or bottom of the stored image
+# Orientations whose left or top edge is the right or bottom edge of the stored image.
+_LEFT_WAS_LAST, _TOP_WAS_LAST = (2, 3, 6, 7), (3, 4, 7, 8)
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What every image undergoes before the model: centre crop, resize (height, width), then mean and std."""
+    """Deterministic steps before the model: centre crop and resize, both (height, width), then mean and std."""
 
     size: tuple[int, int] = (128, 96)
     crop: tuple[int, int] | None = None
@@ -55,6 +56,7 @@ class Preparation:
     std: tuple[float, float, float] = ORIGINAL_STD
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON; the inverse of `from_dict`."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
@@ -63,40 +65,40 @@ class Preparation:
 
 
 def is_image_file(filename: str) -> bool:
-    """Whether a file name ends like an image, in any case (the original's rule)."""
+    """Return True if a file name has the extension of an image, in any case (the original's rule)."""
     return filename.lower().endswith(EXTENSIONS)
 
 
 def prepare(source: Path | bytes, preparation: Preparation) -> Pixels:
     """Decode, crop and resize one image to (height, width, 3), uint8.
 
-    Raises ImageError for what cannot be used: not an image, cut off, empty, more than 50 megapixels. Of an animated
-    image the first frame counts.
+    Of an animated image, the first frame is used. Raises ImageError if the file is missing, empty, truncated, not an
+    image, or above the limits (100 MB, 50 megapixels, and those of image_limits.py).
     """
     with _opened(source) as image:
         return fit(image, preparation)
 
 
 def read_upright(source: Path | bytes) -> Image.Image:
-    """The whole image at its own size, upright and RGB; raises ImageError as `prepare` does."""
+    """Return the whole image at its own size, upright and RGB; raises ImageError as `prepare` does."""
     with _opened(source) as image:
         return _upright(image, _orientation(image))
 
 
 @contextlib.contextmanager
 def _opened(source: Path | bytes) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong with it in the block is an ImageError."""
+    """Open an image, and turn any error of a decoder in the `with` block into an ImageError."""
     name = str(source) if isinstance(source, Path) else "the image"
     data = _read(source) if isinstance(source, Path) else source
     if not data:
         raise ImageError(f"an empty file is not an image: {name}", "empty")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{len(data)} bytes are more than the {MAX_BYTES} allowed: {name}", "too_large")
-    if reason := find_bomb(data):
+    if reason := find_exceeded_limit(data):
         raise ImageError(f"would take too long to decode ({reason}): {name}", "too_large")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _refuse_bomb(image, data, name)
+            _check_size(image, data, name)
             yield image
     except ImageError:
         raise
@@ -104,7 +106,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         raise ImageError(f"more than the {MAX_PIXELS} pixels allowed: {name}", "too_large") from None
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise whatever comes up: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error ...
         raise ImageError(f"cannot be read as an image ({_reason(error)}): {name}") from None
 
 
@@ -121,30 +123,33 @@ def _reason(error: Exception) -> str:
     return str(error).split("\n")[0][:100] or type(error).__name__
 
 
-def _refuse_bomb(image: Image.Image, data: bytes, name: str) -> None:
-    """Refuse by the size in the header, and how often a decoder goes over it, before a single pixel is decoded."""
+def _check_size(image: Image.Image, data: bytes, name: str) -> None:
+    """Raise ImageError if the header declares too many pixels, or scans over them; no pixel is decoded yet."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} is more than the {MAX_PIXELS} pixels allowed: {name}", "too_large")
-    if reason := find_scan_bomb(data, width * height):
+    if reason := find_excess_scans(data, width * height):
         raise ImageError(f"would take too long to decode ({reason}): {name}", "too_large")
 
 
 def fit(image: Image.Image, preparation: Preparation) -> Pixels:
-    """Draft, turn upright, convert to RGB, then crop and resize in one antialiased pass."""
+    """Prepare an opened image: turn it upright, convert to RGB, crop and resize, antialiased.
+
+    Returns (height, width, 3), uint8. A JPEG that is not loaded yet is decoded at a smaller scale if that suffices.
+    """
     orientation = _orientation(image)
     width, height = _turn(image.size, orientation)
     target_height, target_width = preparation.size
     crop_height, crop_width = preparation.crop or (height, width)
     crop_height, crop_width = min(crop_height, height), min(crop_width, width)
 
-    # The size the whole image needs so that its crop still has every target pixel.
+    # The smallest whole image whose crop still has the target size.
     needed = -(-width * target_width // crop_width), -(-height * target_height // crop_height)
     image.draft("RGB", _turn(needed, orientation))
     drafted = _turn(image.size, orientation)
     scale = _draft_scale((width, height), drafted)
 
-    # torchvision's CenterCrop rounds the same way
+    # Rounded as in torchvision's CenterCrop.
     left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
     left += (drafted[0] * scale - width) * (orientation in _LEFT_WAS_LAST)
     top += (drafted[1] * scale - height) * (orientation in _TOP_WAS_LAST)
@@ -153,16 +158,16 @@ def fit(image: Image.Image, preparation: Preparation) -> Pixels:
 
 
 def _draft_scale(size: tuple[int, int], drafted: tuple[int, int]) -> int:
-    """By how much libjpeg reduced the image: it rounds up, so 385 pixels at 1/4 are 97, of which 96.25 count."""
+    """Return the factor by which libjpeg reduced the image; it rounds up: 385 pixels at 1/4 are 97, not 96.25."""
     return next(scale for scale in (1, 2, 4, 8) if (-(-size[0] // scale), -(-size[1] // scale)) == drafted)
 
 
 def _resize(image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
-    """Resize what lies in the box; it is cut out first, as the filter would take in what lies just outside."""
+    """Resize the box (left, top, right, bottom); cut out first, so that the filter sees no pixel outside it."""
     left, top = math.floor(box[0]), math.floor(box[1])
-    part = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
+    cropped = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
     inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
-    return part.resize(size, Image.Resampling.BILINEAR, box=inner)
+    return cropped.resize(size, Image.Resampling.BILINEAR, box=inner)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -171,7 +176,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turn(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height of the upright image from those of the stored one, and back."""
+    """Convert (width, height) of the stored image to those of the upright one, or back."""
     return (size[1], size[0]) if orientation in _SIDEWAYS else size
 
 
@@ -181,7 +186,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Three 8-bit channels from whatever a file holds; alpha is dropped, 16-bit grey keeps its upper 8 bits."""
+    """Convert any mode to three 8-bit channels; alpha is dropped, 16-bit grey keeps its upper 8 bits."""
     if image.mode == "RGB":
         image.load()
         return image

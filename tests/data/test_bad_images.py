@@ -1,4 +1,4 @@
-"""A file that is no image, a damaged one, a bomb: one sentence and a reason for machines, and nothing else."""
+"""A file that is not an image, is damaged, or is a decompression bomb raises ImageError with a code, nothing else."""
 
 import warnings
 import zlib
@@ -18,7 +18,9 @@ SMALL = Preparation((16, 12))
 
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_before_a_pixel_is_decoded(name: str, strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_rejected_before_a_pixel_is_decoded(
+    name: str, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoded: list[str] = []
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(name))
     assert len(BOMBS[name]) < 20_000
@@ -49,7 +51,9 @@ GOOD = encoded("JPEG")
         ),
     ],
 )
-def test_what_is_no_whole_image_is_one_sentence(data: bytes, reason: str, tmp_path: Path) -> None:
+def test_an_incomplete_image_is_an_error_of_one_line_that_ends_with_its_path(
+    data: bytes, reason: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mask1.jpg"
     path.write_bytes(data)
     with pytest.raises(ImageError, match=reason) as caught:
@@ -59,19 +63,20 @@ def test_what_is_no_whole_image_is_one_sentence(data: bytes, reason: str, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-def test_empty_absent_and_overlong_files_have_their_own_sentences(
+def test_empty_missing_and_too_large_files_have_messages_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = tmp_path / "empty.jpg"
     empty.touch()
     monkeypatch.setattr(images, "MAX_BYTES", 100)
-    for source, sentence, code in [
+    cases: list[tuple[Path | bytes, str, str]] = [
         (empty, "an empty file is not an image", "empty"),
         (b"", "an empty file is not an image: the image", "empty"),
         (tmp_path / "absent.jpg", "cannot be opened (No such file or directory)", "missing"),
         (tmp_path, "cannot be opened (Is a directory)", "missing"),
         (bytes(101), "101 bytes are more than the 100 allowed", "too_large"),
-    ]:
+    ]
+    for source, sentence, code in cases:
         with pytest.raises(ImageError) as caught:
             prepare(source, SMALL)
         assert str(caught.value).startswith(sentence)
@@ -90,14 +95,14 @@ def test_running_out_of_memory_is_not_blamed_on_the_image(monkeypatch: pytest.Mo
 def test_damaged_files_are_images_or_image_errors_and_nothing_else() -> None:
     random = np.random.default_rng(0)
     originals = [GOOD, encoded("PNG"), encoded("WEBP"), encoded("PNG", NOISE.quantize(16))]
-    refused = 0
+    rejected = 0
     for turn in range(2000):
         data = bytearray(originals[turn % len(originals)])
-        for place in random.integers(0, len(data), random.integers(1, 8)):
-            data[place] = random.integers(256)
+        for offset in random.integers(0, len(data), random.integers(1, 8)):
+            data[offset] = random.integers(256)
         del data[random.integers(len(data) // 2, 2 * len(data)) :]
         try:
             assert prepare(bytes(data), SMALL).shape == (16, 12, 3)
         except ImageError:
-            refused += 1
-    assert 100 < refused < 2000
+            rejected += 1
+    assert 100 < rejected < 2000

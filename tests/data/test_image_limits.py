@@ -1,4 +1,4 @@
-"""A small file cannot keep a decoder busy, and no ordinary image is taken for such a file."""
+"""No small file can keep a decoder busy for minutes, and no ordinary image is rejected for its structure."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.image_limits import MAX_PPM_HEADER, MAX_SCANS, MAX_SEGMENTS, find_bomb, find_scan_bomb
+from data.image_limits import MAX_PPM_HEADER, MAX_SCANS, MAX_SEGMENTS, find_exceeded_limit, find_excess_scans
 from data.images import MAX_PIXELS, Preparation, prepare
 from runtime.errors import ImageError
 
@@ -30,8 +30,8 @@ def chunk(name: bytes, body: bytes = b"") -> bytes:
 
 def png(*between: bytes) -> bytes:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
-    rows = chunk(b"IDAT", zlib.compress(bytes(25 * 8)))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(between) + rows + chunk(b"IEND")
+    pixels = chunk(b"IDAT", zlib.compress(bytes(25 * 8)))
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(between) + pixels + chunk(b"IEND")
 
 
 def segment(marker: int, body: bytes = b"") -> bytes:
@@ -39,13 +39,13 @@ def segment(marker: int, body: bytes = b"") -> bytes:
 
 
 def with_segments(*segments: bytes) -> bytes:
-    """A JPEG with more of them at its beginning."""
+    """Return a JPEG with these segments at its beginning."""
     data = encoded("JPEG")
     return data[:2] + b"".join(segments) + data[2:]
 
 
 def with_scans(count: int, **options: object) -> bytes:
-    """A grey JPEG that goes over its pixels again and again."""
+    """Return a grey JPEG with `count` more scans over its pixels."""
     data = encoded("JPEG", NOISE.convert("L"), progressive=True, **options)
     last = data.rindex(b"\xff\xda")
     scan = data[last:-2]
@@ -58,14 +58,14 @@ def bmp(compression: int, header_bytes: int = 40) -> bytes:
 
 
 def with_markers_in_scans(marker: int) -> bytes:
-    """Scans behind a marker without a length, which must not be taken for one."""
+    """Return a JPEG with many scans after a marker that has no length field."""
     data = with_scans(MAX_SCANS)
     second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
     return data[:second] + bytes((0xFF, marker)) + data[second:]
 
 
 def mpo(count: int) -> bytes:
-    """A JPEG that says it is the first of two images, as some cameras write."""
+    """Return a JPEG that declares itself the first of two images, as some cameras write them."""
     entries = struct.pack(">III", 0x020003 | 0x20000000, 0, 0) + struct.pack(">HH", 0, 0)
     directory = struct.pack(">HHI4s", 0xB000, 7, 4, b"0100") + struct.pack(">HHII", 0xB001, 4, 1, 2)
     directory += struct.pack(">HHII", 0xB002, 7, 32, 8 + 2 + 3 * 12 + 4)
@@ -75,12 +75,14 @@ def mpo(count: int) -> bytes:
 
 
 PROFILE = chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(1 << 20)))
-BOMBS = {
+EXCESSIVE = {
     "scans": with_scans(MAX_SCANS),
     "scans behind a marker": with_markers_in_scans(0x01),
     "scans of a first image": mpo(MAX_SCANS),
     "tables between scans": with_scans(1)[:-2] + segment(0xFE) * 12 * MAX_SCANS + b"\xff\xda" * MAX_SCANS,
-    "segments within one that is none": with_segments(segment(0xF0, segment(0xE1, b"Exif\0\0") * (MAX_SEGMENTS + 1))),
+    "segments after a marker without a length": with_segments(
+        segment(0xF0, segment(0xE1, b"Exif\0\0") * (MAX_SEGMENTS + 1))
+    ),
     "colour profiles": png(PROFILE * 2),
     "Exif segments": with_segments(*[segment(0xE1, b"Exif\0\0")] * (MAX_SEGMENTS + 1)),
     "bytes between segments": with_segments(bytes(MAX_SEGMENTS + 1)),
@@ -98,14 +100,14 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_what_keeps_a_decoder_busy_is_refused_before_it_is_decoded(
+@pytest.mark.parametrize("name", EXCESSIVE)
+def test_a_file_that_takes_too_long_is_rejected_before_it_is_decoded(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     decoded: list[str] = []
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: decoded.append(name))
     path = tmp_path / "mask1.jpg"
-    path.write_bytes(BOMBS[name])
+    path.write_bytes(EXCESSIVE[name])
     with pytest.raises(ImageError, match=r"^would take too long to decode \(.*\): .*mask1\.jpg$") as caught:
         prepare(path, SMALL)
     assert caught.value.code == "too_large"
@@ -138,34 +140,34 @@ ORDINARY: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_an_ordinary_image_is_no_bomb(name: str) -> None:
+def test_an_ordinary_image_is_within_the_limits(name: str) -> None:
     data = ORDINARY[name]()
-    assert find_bomb(data) is None
+    assert find_exceeded_limit(data) is None
     assert prepare(data, SMALL).shape == (16, 12, 3)
 
 
 @pytest.mark.parametrize("data", [b"PK\3\4" + bytes(60), b"Please log in\n", b"Python is no image\n", b"P", b"PDF"])
-def test_what_is_no_image_is_called_none_whatever_it_begins_with(data: bytes) -> None:
+def test_a_file_that_only_begins_like_an_image_is_not_an_image(data: bytes) -> None:
     with pytest.raises(ImageError, match="none of JPEG, PNG") as caught:
         prepare(data, SMALL)
     assert caught.value.code == "undecodable_image"
 
 
-def test_the_larger_an_image_the_fewer_scans_it_may_have() -> None:
+def test_a_larger_image_may_have_fewer_scans() -> None:
     data = with_scans(30)
-    assert find_scan_bomb(data, 64 * 96) is None
-    assert find_scan_bomb(data, MAX_PIXELS) == "more than 20 scans"
+    assert find_excess_scans(data, 64 * 96) is None
+    assert find_excess_scans(data, MAX_PIXELS) == "more than 20 scans"
 
 
-def test_structure_that_leads_anywhere_ends_the_search() -> None:
+def test_the_check_ends_for_any_damaged_file() -> None:
     random = np.random.default_rng(0)
-    originals = [BOMBS["scans"], BOMBS["texts"], BOMBS["a long comment"], bmp(0)]
+    originals = [EXCESSIVE["scans"], EXCESSIVE["texts"], EXCESSIVE["a long comment"], bmp(0)]
     for turn in range(2000):
         data = bytearray(originals[turn % 4])
-        for place in random.integers(0, len(data), 8):
-            data[place] = random.integers(256)
+        for offset in random.integers(0, len(data), 8):
+            data[offset] = random.integers(256)
         cut = bytes(data[: random.integers(2, len(data))])
-        for reason in (find_bomb(cut), find_scan_bomb(cut, 1000)):
+        for reason in (find_exceeded_limit(cut), find_excess_scans(cut, 1000)):
             assert reason is None or isinstance(reason, str)
     for marker in range(256):
-        assert find_bomb(b"\xff\xd8" + bytes((0xFF, marker)) * 100) is None
+        assert find_exceeded_limit(b"\xff\xd8" + bytes((0xFF, marker)) * 100) is None

@@ -1,4 +1,4 @@
-"""Every verb sees the same pixels, those of a plain decode or close to them, whatever the file holds."""
+"""Every command sees the same pixels, for any kind of file: those of a plain decode, or close to them."""
 
 import functools
 import io
@@ -37,7 +37,7 @@ def noise(width: int = 48, height: int = 64, seed: int = 0) -> Image.Image:
 
 @functools.cache
 def smooth(width: int, height: int) -> Image.Image:
-    """Large soft shapes, as faces are made of."""
+    """Draw large soft shapes, as in faces."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [np.sin(x / width * 7 + y / height * 3), np.sin(y / height * 8), np.cos(x / width * 9 - y / height * 5)]
     return Image.fromarray((np.stack(waves, axis=-1) * 90 + 128).astype(np.uint8))
@@ -50,7 +50,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def plain(data: bytes, preparation: Preparation) -> NDArray[np.uint8]:
-    """The trusted twin: Pillow decodes all of it, torchvision crops, Pillow resizes."""
+    """Prepare an image with libraries only: Pillow decodes at full size, torchvision crops, Pillow resizes."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     if preparation.crop:
         height, width = preparation.crop
@@ -90,10 +90,15 @@ def test_draft_stays_close_to_a_plain_decode(
     assert psnr(prepare(data, preparation), plain(data, preparation)) >= 38
 
 
-def test_draft_never_scales_below_the_target_and_always_as_far_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    scales = []
+def test_draft_scales_as_far_as_possible_and_never_below_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales: list[int] = []
     draft_scale = images._draft_scale
-    monkeypatch.setattr(images, "_draft_scale", lambda *sizes: scales.append(draft_scale(*sizes)) or scales[-1])
+
+    def recorded(size: tuple[int, int], drafted: tuple[int, int]) -> int:
+        scales.append(draft_scale(size, drafted))
+        return scales[-1]
+
+    monkeypatch.setattr(images, "_draft_scale", recorded)
     data = encoded(smooth(384, 512), "JPEG")
     for target, crop, scale in [
         ((512, 384), None, 1),
@@ -115,7 +120,9 @@ def test_draft_never_scales_below_the_target_and_always_as_far_as_it_may(monkeyp
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("crop", [None, (400, 250)])
 @pytest.mark.parametrize("size", [(384, 512), (385, 515)])
-def test_a_rotated_image_is_seen_upright(orientation: int, crop: tuple[int, int] | None, size: tuple[int, int]) -> None:
+def test_a_rotated_image_is_turned_upright(
+    orientation: int, crop: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
     upright, preparation = smooth(*size), Preparation((64, 48), crop)
     turn = STORED[orientation]
     exif = Image.Exif()
@@ -128,7 +135,7 @@ def test_a_rotated_image_is_seen_upright(orientation: int, crop: tuple[int, int]
     assert np.array_equal(np.asarray(read_upright(encoded(stored, "PNG", exif=exif))), np.asarray(upright))
 
 
-def test_a_damaged_or_senseless_orientation_is_no_orientation() -> None:
+def test_a_damaged_or_invalid_orientation_is_ignored() -> None:
     data = encoded(noise(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0")
     garbage = encoded(noise(), "JPEG", exif=b"Exif\0\0no tags here at all")
     expected = prepare(encoded(noise(), "JPEG"), SMALL)
@@ -143,7 +150,7 @@ def gray16() -> tuple[bytes, Image.Image]:
 
 @functools.cache
 def unusual_images() -> dict[str, tuple[bytes, Image.Image]]:
-    """Files that are no plain RGB, and the image that each must look like."""
+    """Return files that are not plain RGB, each with the image that it must decode to."""
     image = noise()
     palette, gray, cmyk = image.quantize(16), image.convert("L"), image.convert("CMYK")
     alpha = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 48), dtype=np.uint8))
@@ -164,8 +171,8 @@ def unusual_images() -> dict[str, tuple[bytes, Image.Image]]:
         "one bit": (encoded(image.convert("1")), image.convert("1")),
         "16-bit gray": gray16(),
         "16-bit PGM": (deep, Image.new("L", (48, 64), 0x12)),
-        "PNG that moves": (encoded(image, "PNG", **frames), image),
-        "WEBP that moves": (encoded(image, "WEBP", lossless=True, **frames), image),
+        "animated PNG": (encoded(image, "PNG", **frames), image),
+        "animated WEBP": (encoded(image, "WEBP", lossless=True, **frames), image),
         "gray JPEG": (data := encoded(gray, "JPEG"), Image.open(io.BytesIO(data))),
         "CMYK JPEG": (data := encoded(cmyk, "JPEG"), Image.open(io.BytesIO(data))),
         "two images in one JPEG": (
@@ -176,20 +183,20 @@ def unusual_images() -> dict[str, tuple[bytes, Image.Image]]:
 
 
 @pytest.mark.parametrize("name", unusual_images())
-def test_whatever_a_file_holds_becomes_three_channels_of_its_first_frame(name: str) -> None:
+def test_every_mode_becomes_three_channels_of_the_first_frame(name: str) -> None:
     data, expected = unusual_images()[name]
     pixels = prepare(data, Preparation((64, 48)))
     assert np.array_equal(pixels, np.asarray(expected.convert("RGB")))
     assert prepare(data, Preparation((17, 23), (32, 32))).shape == (17, 23, 3)
 
 
-def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
+def test_the_format_is_read_from_the_content_and_not_from_the_name(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(noise()))
     assert np.array_equal(prepare(path, SMALL), prepare(path.read_bytes(), SMALL))
 
 
-def test_an_image_in_memory_is_fitted_as_a_file_is() -> None:
+def test_an_image_in_memory_is_prepared_as_a_file_is() -> None:
     assert np.array_equal(fit(noise(), SMALL), prepare(encoded(noise()), SMALL))
 
 
@@ -198,7 +205,7 @@ SIDES, TARGETS = st.tuples(st.integers(1, 150), st.integers(1, 150)), st.tuples(
 
 @settings(deadline=None)
 @given(SIDES, st.none() | SIDES, TARGETS, st.sampled_from(["JPEG", "PNG"]), st.sampled_from(sorted(STORED)))
-def test_any_size_crop_and_target_gives_the_target(
+def test_any_size_and_crop_gives_the_target_size(
     size: tuple[int, int], crop: tuple[int, int] | None, target: tuple[int, int], kind: str, orientation: int
 ) -> None:
     exif = Image.Exif()
@@ -207,7 +214,7 @@ def test_any_size_crop_and_target_gives_the_target(
     assert prepare(data, preparation).shape == (*target, 3)
 
 
-def test_a_preparation_survives_the_model_file() -> None:
+def test_a_preparation_can_be_written_to_json_and_read_back() -> None:
     for preparation in (Preparation(), Preparation((224, 224), (320, 256), (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))):
         assert Preparation.from_dict(json.loads(json.dumps(preparation.to_dict()))) == preparation
 
@@ -215,10 +222,10 @@ def test_a_preparation_survives_the_model_file() -> None:
 @pytest.mark.parametrize(
     "name", ["a.jpg", "a.JPG", "a.jpeg", "a.JPEG", "a.png", "a.ppm", "a.bmp", "a.webp", "b.c.WebP"]
 )
-def test_an_image_is_known_by_its_ending_in_any_case(name: str) -> None:
+def test_an_image_file_is_known_by_its_extension_in_any_case(name: str) -> None:
     assert is_image_file(name)
 
 
 @pytest.mark.parametrize("name", ["", "jpg", "a.txt", "a.jpg.part", "a.gif", "Thumbs.db"])
-def test_what_ends_otherwise_is_no_image(name: str) -> None:
+def test_a_file_with_another_extension_is_not_an_image_file(name: str) -> None:
     assert not is_image_file(name)
