@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from data.decoding import stream
-from data.image_store import refuse_or_skip
+from data.image_store import apply_bad_image_policy
 from data.images import Pixels, Preparation
 from data.tables import Table, find_images, write_answers
 from labels import MASKED_FACES
@@ -169,7 +169,7 @@ def bad_images(predicted: Sequence[Predicted], args: InferenceConfig) -> dict[in
     """Which images have no answer, by row, and why; raises DataError where that is not to be passed over."""
     errors = [error for part in predicted for error in part.errors]
     bad = {index: error for index, error in enumerate(errors) if error}
-    refuse_or_skip(bad, len(errors), args.on_bad_image, 1.0)
+    apply_bad_image_policy(bad, len(errors), args.on_bad_image, 1.0)
     if len(bad) == len(errors):
         raise DataError(f"none of the {len(errors)} images can be used: {bad[0]}")
     return bad

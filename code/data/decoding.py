@@ -1,7 +1,7 @@
-"""Threads that decode images into the rows of an array, in the order in which training asks for them. No torch.
+"""Threads that decode images into an array, in the order in which training needs them. No torch.
 
-Pillow releases the interpreter while it decodes, so threads are enough: no worker processes, no /dev/shm. What a row
-holds depends on its file and the preparation only, never on the number of threads or on the order.
+Pillow releases the interpreter lock while it decodes, so threads do: no worker processes and no /dev/shm are needed.
+The pixels at an index depend on its file and the preparation only, not on the number of threads or on the order.
 """
 
 import threading
@@ -19,20 +19,20 @@ from runtime.errors import ImageError
 from runtime.process import cpu_count
 
 Indices = NDArray[np.int64]
-Outcome = ImageError | None  # why a row is black instead of an image
+Outcome = ImageError | None  # why an image could not be used and is black, or None
 
-_PATIENCE_SECONDS = 3.0  # no image that is let through takes as long
+_CLOSE_SECONDS = 3.0  # at most, for threads to finish: longer than any image within the limits takes to decode
 
 
 class Decoding:
-    """The rows of `pixels` (n, height, width, 3) that are still to be filled, and the threads that fill them."""
+    """Background threads that decode the images of `paths` into `pixels` (n, height, width, 3)."""
 
     def __init__(
         self, paths: Sequence[Path], preparation: Preparation, pixels: Pixels, indices: Iterable[int], threads: int = 0
     ) -> None:
-        """Start to decode `rows`; all others are taken to be filled. `threads` 0 is one for every CPU."""
+        """Start to decode the images at `indices`; all others count as decoded. With `threads` 0, one per CPU."""
         self.paths, self.preparation, self.pixels = paths, preparation, pixels
-        self.bad: dict[int, ImageError] = {}  # by row; what stands there is black
+        self.bad: dict[int, ImageError] = {}  # by index; these images are black
         self._queue = deque(indices)
         self._done = np.ones(len(paths), bool)
         self._done[list(self._queue)] = False
@@ -45,61 +45,64 @@ class Decoding:
 
     @property
     def complete(self) -> bool:
-        return self._filled(None)
+        return self._are_done(None)
 
-    def prefer(self, indices: Iterable[int]) -> None:
-        """Decode these rows next, in this order, then the others."""
+    def prioritize(self, indices: Iterable[int]) -> None:
+        """Decode the images at these indices next, in this order, and then the others."""
         with self._changed:
             waiting = set(self._queue)
-            self._queue = deque(dict.fromkeys([*(row for row in indices if row in waiting), *self._queue]))
+            self._queue = deque(dict.fromkeys([*(index for index in indices if index in waiting), *self._queue]))
 
     def wait(self, indices: Indices | None = None, *, until_bad: bool = False) -> None:
-        """Wait until these rows, or all, are filled, or until a bad image was met anywhere, if `until_bad`."""
+        """Wait until the images at these indices, or all, are decoded; with `until_bad`, at most until any is bad.
+
+        Raises what stopped a thread, such as MemoryError.
+        """
         with self._changed:
-            while not (self._failure or (until_bad and self.bad) or self._filled(indices)):
+            while not (self._failure or (until_bad and self.bad) or self._are_done(indices)):
                 self._changed.wait()
         if self._failure:
             raise self._failure
 
     def close(self) -> None:
-        """Give up what is not decoded yet and wait for the threads, but not for a file system that hangs."""
+        """Drop the queue and wait for the threads, but not for ever: a network file system may hang."""
         with self._changed:
             self._queue.clear()
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _filled(self, indices: Indices | None) -> bool:
+    def _are_done(self, indices: Indices | None) -> bool:
         return bool((self._done if indices is None else self._done[indices]).all())
 
     def _work(self) -> None:
-        while (row := self._take()) is not None:
+        while (index := self._take()) is not None:
             try:
-                error = prepare_into(self.pixels[row], self.paths[row], self.preparation)
-            except BaseException as failure:  # out of memory, or a bug: it belongs to whoever waits
-                self._report(row, failure=failure)
+                error = prepare_into(self.pixels[index], self.paths[index], self.preparation)
+            except BaseException as failure:  # out of memory, or a bug: `wait` raises it in the caller's thread
+                self._report(index, failure=failure)
                 return
-            self._report(row, error)
+            self._report(index, error)
 
     def _take(self) -> int | None:
         with self._changed:
             return self._queue.popleft() if self._queue else None
 
-    def _report(self, row: int, error: Outcome = None, failure: BaseException | None = None) -> None:
+    def _report(self, index: int, error: Outcome = None, failure: BaseException | None = None) -> None:
         with self._changed:
             if error:
-                self.bad[row] = error
-            self._done[row] = failure is None
+                self.bad[index] = error
+            self._done[index] = failure is None
             self._failure = self._failure or failure
             self._changed.notify_all()
 
 
-def prepare_into(row: Pixels, path: Path, preparation: Preparation) -> Outcome:
-    """Fill one row (height, width, 3) with an image; black, and why, if it cannot be used."""
+def prepare_into(target: Pixels, path: Path, preparation: Preparation) -> Outcome:
+    """Write a prepared image into `target` (height, width, 3); if it cannot be used, fill with black and return why."""
     try:
-        row[:] = prepare(path, preparation)
+        target[:] = prepare(path, preparation)
     except ImageError as error:
-        row[:] = 0
+        target[:] = 0
         return error
     return None
 
@@ -107,9 +110,9 @@ def prepare_into(row: Pixels, path: Path, preparation: Preparation) -> Outcome:
 def stream(
     paths: Sequence[Path], preparation: Preparation, *, batch_size: int, threads: int = 0
 ) -> Iterator[tuple[Pixels, list[Outcome]]]:
-    """Prepare files batch by batch, in order, one batch ahead of the caller: for a single pass that keeps nothing.
+    """Prepare files in order, batch by batch and one batch ahead of the caller: for a single pass without a store.
 
-    Yields pixels (batch, height, width, 3) and, for each, why it is black instead of an image, or None.
+    Yields pixels (batch, height, width, 3) and, for each image, why it is black, or None.
     """
     pool = ThreadPoolExecutor(threads or cpu_count(), "decode")
     started: deque[tuple[Pixels, list[Future[Outcome]]]] = deque()
@@ -118,7 +121,7 @@ def stream(
             batch = paths[start : start + batch_size]
             pixels: Pixels = np.empty((len(batch), *preparation.size, 3), np.uint8)
             jobs = zip(pixels, batch, strict=True)
-            started.append((pixels, [pool.submit(prepare_into, row, path, preparation) for row, path in jobs]))
+            started.append((pixels, [pool.submit(prepare_into, target, path, preparation) for target, path in jobs]))
             if len(started) > 1:
                 yield _finished(*started.popleft())
         if started:

@@ -1,7 +1,7 @@
-"""Batches from the store, by index, on the device. What an epoch holds is a function of (seed, epoch) alone.
+"""Batches of the image store, on the device. The batches of an epoch are a function of (seed, epoch) alone.
 
-No worker processes: gathering uint8 rows from memory is far faster than any model consumes them, so one thread, one
-batch ahead, is enough. Augmentation happens afterwards on the device, for the whole batch.
+There are no worker processes: one thread that copies uint8 images from memory, one batch ahead, is faster than any
+model. Augmentation happens afterwards, on the device, for the whole batch.
 """
 
 import hashlib
@@ -9,30 +9,50 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.image_store import ImageStore
+from data.images import Pixels
 from runtime.devices import send
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed below 2**63 from what names a draw, such as (seed, epoch, step, "dropout"): nothing random keeps state."""
+    """Return a seed below 2**63 for a random draw that `parts` name, such as (seed, epoch, step, "dropout").
+
+    With a seed for each draw no generator has a state to save, so training resumes at any step.
+    """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator for the draw that `parts` name."""
+    """Create a CPU generator for the draw that `parts` name."""
     return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+class Store(Protocol):
+    """What a loader needs of an image store; see ImageStore."""
+
+    @property
+    def pixels(self) -> Pixels: ...
+
+    def prioritize(self, indices: NDArray[np.int64], /) -> None: ...
+
+    def wait(self, indices: NDArray[np.int64] | None = None, /) -> None: ...
+
+    def on_gpu(self, device: torch.device, /) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch on the device: uint8 pixels (batch, 3, height, width), labels (batch,), rows of the store (batch,)."""
+    """One batch on the device: uint8 pixels (batch, 3, height, width), labels (batch,), indices in the store (batch,).
+
+    The indices stay on the CPU.
+    """
 
     step: int
     pixels: Tensor
@@ -40,15 +60,15 @@ class Batch:
     indices: NDArray[np.int64]
 
 
-_Copied = tuple[Batch, torch.cuda.Event | None]  # and when it has arrived on the GPU
+_Copied = tuple[Batch, torch.cuda.Event | None]  # the event: the copy to the GPU is done
 
 
 class Loader:
-    """Batches of chosen rows of a store, in order or in a new random order every epoch."""
+    """Batches of chosen images of a store, in order or in a new random order every epoch."""
 
     def __init__(
         self,
-        store: ImageStore,
+        store: Store,
         labels: NDArray[np.int64],
         indices: NDArray[np.int64],
         *,
@@ -57,18 +77,20 @@ class Loader:
         seed: int = 0,
         order: str = "sequential",
     ) -> None:
-        """`labels` are by row of the store; `rows` says which belong to this loader.
+        """Load the images of `store` at `indices`; `labels` are the class numbers of all its images.
 
-        `order` is sequential (every row once, the last batch may be smaller), shuffle (the last smaller batch is left
-        out, as it would upset batch norm, unless it is the only one), or balanced (drawn with replacement so that all
-        classes come equally often, as many as there are rows).
+        `order` is
+        - sequential: every image once; the last batch may be smaller
+        - shuffle: in random order; the last batch is dropped if it is smaller, because of batch norm, unless it is the
+          only one
+        - balanced: as many images, drawn with replacement so that all classes are equally likely
         """
         self.store, self.labels, self.indices = store, labels, indices
         self.batch_size, self.device, self.seed, self.order = batch_size, device, seed, order
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
-        """Steps per epoch."""
+        """Return the number of batches in an epoch."""
         full, rest = divmod(len(self.indices), self.batch_size)
         return full + (rest > 0) if self.order == "sequential" or not full else full
 
@@ -77,25 +99,25 @@ class Loader:
         return min(len(self) * self.batch_size, len(self.indices))
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from a step on; skipping costs nothing.
+        """Yield the batches of an epoch from a step on; skipping costs nothing.
 
-        In the first epoch the store may still be filling: its rows are asked for in the order of the batches, and the
-        epoch ends when all images are there, so that one that cannot be used never goes unnoticed.
+        In the first epoch the store may still be decoding: it decodes in the order of the batches, and the epoch ends
+        when all images are decoded. Raises DataError if the store does, so a bad image never goes unnoticed.
         """
         order = self._ordered_indices(epoch)
-        self.store.prefer(order[start_step * self.batch_size :])
+        self.store.prioritize(order[start_step * self.batch_size :])
         resident = self.store.on_gpu(self.device)
         if self._copies:
-            self._copies.wait_stream(torch.cuda.current_stream(self.device))  # which may be filling `resident`
+            self._copies.wait_stream(torch.cuda.current_stream(self.device))  # it may still be filling `resident`
         with ThreadPoolExecutor(1, "loader") as ahead:
-            coming: deque[Future[_Copied]] = deque()
+            pending: deque[Future[_Copied]] = deque()
             for step in range(start_step, len(self)):
                 indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-                coming.append(ahead.submit(self._load, step, indices, resident))
-                if len(coming) > 1:
-                    yield self._arrived(*coming.popleft().result())
-            if coming:
-                yield self._arrived(*coming.popleft().result())
+                pending.append(ahead.submit(self._load, step, indices, resident))
+                if len(pending) > 1:
+                    yield self._arrived(*pending.popleft().result())
+            if pending:
+                yield self._arrived(*pending.popleft().result())
         self.store.wait()
 
     def _ordered_indices(self, epoch: int) -> NDArray[np.int64]:
@@ -111,9 +133,9 @@ class Loader:
         )
 
     def _load(self, step: int, indices: NDArray[np.int64], resident: Tensor | None) -> _Copied:
-        """Bring a batch to the device; on a GPU on a stream of its own, so that copying and computing overlap."""
+        """Copy a batch to the device; on a GPU, in a separate stream, so that it overlaps with the computation."""
         self.store.wait(indices)
-        with torch.cuda.stream(self._copies):  # nothing without a GPU
+        with torch.cuda.stream(self._copies):  # does nothing without a GPU
             if resident is None:
                 pixels = send(self._gather(indices), self.device)
             else:
@@ -123,14 +145,14 @@ class Loader:
             return batch, self._copies.record_event() if self._copies else None  # type: ignore[no-untyped-call]
 
     def _gather(self, indices: NDArray[np.int64]) -> Tensor:
-        """Rows of the store, (batch, height, width, 3); in pinned memory for a GPU, which torch uses over again."""
+        """Copy images of the store to (batch, height, width, 3); for a GPU, in pinned memory, which torch reuses."""
         pixels = self.store.pixels
         batch = torch.empty((len(indices), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=self._copies is not None)
-        np.take(pixels, indices, axis=0, out=batch.numpy(), mode="clip")  # the other modes copy once more
+        np.take(pixels, indices, axis=0, out=batch.numpy(), mode="clip")  # the other modes copy twice
         return batch
 
     def _arrived(self, batch: Batch, copied: torch.cuda.Event | None) -> Batch:
-        """Have what the device does next wait for the copies, and keep their memory until that is done."""
+        """Let the current stream wait for the copy, and keep the memory until that stream has used it."""
         if copied:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(copied)

@@ -1,15 +1,15 @@
-"""Prepared images kept in a folder, so that the next job on the same data starts warm. The rules:
+"""The store cache: a folder with decoded images, so that the next job on the same data does not decode. The rules:
 
-1. A kept store is two files: `KEY.pixels`, the array as it lies in memory, and `KEY.json`, its manifest.
-2. KEY is a digest of everything the array depends on: path and content of every file, size and crop of the
-   preparation, and the versions of the decoders. Modification times are not: SageMaker copies the data anew each time.
-3. The array is filled in a temporary file, synced, and renamed; the manifest is written last. A kept store exists if,
-   and only if, its manifest does and the sha256 in it is that of the array. Whatever else is there is decoded anew.
-4. Jobs that fill the same store at once each have a temporary file of their own, locked; the last to finish wins, and
-   all have the same bits. A temporary file without a lock is what a killed job left, and goes.
-5. The three that were used last stay. A job that has one open keeps it, whatever happens to its name.
+1. An entry is two files: `KEY.pixels`, the array as it lies in memory, and `KEY.json`, its manifest.
+2. KEY is a digest of everything the pixels depend on: path and content of every file, size and crop of the
+   preparation, and the versions of the decoders. Modification times do not count: SageMaker copies the data each time.
+3. The array is filled in a temporary file, synced and renamed; the manifest is written last. An entry is valid if, and
+   only if, it has a manifest whose sha256 is that of the array. Anything else is ignored and decoded again.
+4. Jobs that fill the same entry at the same time each have their own locked temporary file. The last to finish wins;
+   all have the same bits. A temporary file without a lock was left by a killed job and is removed.
+5. The three entries used last are kept. A job that has one open can read it to the end even if it is removed.
 
-A folder that fails is a cold start and a warning, never the end of a run: nothing but time depends on it.
+A folder that cannot be read or written costs time and prints a warning; it never stops a run.
 """
 
 import contextlib
@@ -34,45 +34,48 @@ from runtime.errors import ImageError
 from runtime.files import fsync_folder, replacing
 from runtime.process import cpu_count
 
-KEEP = 3
-FORMAT = 1  # count up when images.py makes other pixels of the same file
+KEEP = 3  # entries
+FORMAT = 1  # increase when images.py makes different pixels from the same file
 _SUFFIX = ".pixels.tmp"
-_CHUNK = 1 << 24
+_CHUNK = 1 << 24  # bytes
 
 
 class StoreCache:
-    """One data set in one preparation, in a folder."""
+    """The entry of one data set in one preparation."""
 
     def __init__(self, folder: Path, root: Path, paths: Sequence[Path], preparation: Preparation) -> None:
-        """Reads every file below `root` once, to know their contents."""
-        key = _store_key(root, paths, preparation)
+        """Compute the key of the entry; reads every file once. `paths` lie below `root`."""
+        key = _entry_key(root, paths, preparation)
         self.array, self.manifest = folder / f"{key}.pixels", folder / f"{key}.json"
         self.paths, self.shape = paths, (len(paths), *preparation.size, 3)
         self._temporary: IO[bytes] | None = None
 
     def load(self) -> tuple[Pixels, dict[int, ImageError]] | None:
-        """The array, mapped read-only, and why some rows hold no image; None if there is none that holds."""
+        """Return the array (n, height, width, 3), mapped read-only, and the bad images by index; None if not valid.
+
+        Prints a warning if the entry is damaged.
+        """
         try:
             manifest = json.loads(self.manifest.read_text())
             pixels: Pixels = np.memmap(self.array, np.uint8, "r", shape=self.shape)
-            bad = {int(row): self._error(int(row), *found) for row, found in manifest["bad"].items()}
+            bad = {int(index): self._error(int(index), *found) for index, found in manifest["bad"].items()}
             if manifest["sha256"] != _digest(pixels):
                 raise ValueError("sha256 differs")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            print(f"warning: kept images are damaged ({error}), decoding anew: {self.array}", file=sys.stderr)
+            print(f"warning: the store cache is damaged ({error}), decoding again: {self.array}", file=sys.stderr)
             return None
-        with contextlib.suppress(OSError):  # a folder that is read-only; else the newest are those used last
+        with contextlib.suppress(OSError):  # marks it as used; the folder may be read-only
             os.utime(self.manifest)
         return pixels, bad
 
     def create(self) -> Pixels | None:
-        """An empty array in a temporary file, all of its room reserved; None, and a warning, if that cannot be had."""
+        """Create an empty array in a temporary file with its disk space reserved; on failure, warn and return None."""
         folder = self.array.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _tidy(folder)
+            _remove_stale(folder)
             self._temporary = _create_locked(folder)
             os.posix_fallocate(self._temporary.fileno(), 0, math.prod(self.shape))
             return np.memmap(self._temporary, np.uint8, "r+", shape=self.shape)
@@ -82,12 +85,15 @@ class StoreCache:
             return None
 
     def commit(self, pixels: Pixels, bad: Mapping[int, ImageError]) -> None:
-        """Give the filled array its name, then its manifest."""
-        assert self._temporary, "what was created is committed, once"
-        manifest = {"sha256": _digest(pixels), "bad": {row: self._reason(row, error) for row, error in bad.items()}}
+        """Rename the filled array to its final name, then write the manifest; on failure, warn."""
+        assert self._temporary, "commit follows create, once"
+        manifest = {
+            "sha256": _digest(pixels),
+            "bad": {index: self._reason(index, error) for index, error in bad.items()},
+        }
         temporary, self._temporary = self._temporary, None
         try:
-            os.fsync(temporary.fileno())  # what was written through the map, too
+            os.fsync(temporary.fileno())  # this includes what was written through the mapping
             os.fchmod(temporary.fileno(), 0o644)
             Path(temporary.name).replace(self.array)
             fsync_folder(self.array.parent)
@@ -105,17 +111,17 @@ class StoreCache:
             self._temporary = None
 
     def _warn(self, error: OSError) -> None:
-        print(f"warning: the images could not be kept ({error.strerror}): {self.array}", file=sys.stderr)
+        print(f"warning: cannot write to the store cache ({error.strerror}): {self.array}", file=sys.stderr)
 
-    def _reason(self, row: int, error: ImageError) -> tuple[str, str]:
-        return str(error).removesuffix(f": {self.paths[row]}"), error.code
+    def _reason(self, index: int, error: ImageError) -> tuple[str, str]:
+        return str(error).removesuffix(f": {self.paths[index]}"), error.code
 
-    def _error(self, row: int, reason: str, code: str) -> ImageError:
-        return ImageError(f"{reason}: {self.paths[row]}", code)
+    def _error(self, index: int, reason: str, code: str) -> ImageError:
+        return ImageError(f"{reason}: {self.paths[index]}", code)
 
 
 def _create_locked(folder: Path) -> IO[bytes]:
-    """A temporary file that is locked and has its name: before it was locked, another job may have tidied it up."""
+    """Create a temporary file and lock it; try again if another job removed it as stale before it was locked."""
     while True:
         temporary: IO[bytes] = tempfile.NamedTemporaryFile(prefix=".", suffix=_SUFFIX, dir=folder)  # noqa: SIM115
         fcntl.flock(temporary, fcntl.LOCK_EX)
@@ -125,12 +131,12 @@ def _create_locked(folder: Path) -> IO[bytes]:
 
 
 def _close(temporary: IO[bytes]) -> None:
-    with contextlib.suppress(FileNotFoundError):  # it has got its name, and is not there to be removed
+    with contextlib.suppress(FileNotFoundError):  # it was renamed, and closing would remove the old name
         temporary.close()
 
 
-def _store_key(root: Path, paths: Sequence[Path], preparation: Preparation) -> str:
-    """Rule 2. A file that cannot be read is part of the key as such."""
+def _entry_key(root: Path, paths: Sequence[Path], preparation: Preparation) -> str:
+    """Return the digest of rule 2; a file that cannot be read counts with its error."""
     made_by = [FORMAT, PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "zlib", "webp"))]
     digest = hashlib.sha256(json.dumps([preparation.size, preparation.crop, made_by]).encode())
     with ThreadPoolExecutor(cpu_count()) as pool:
@@ -153,13 +159,13 @@ def _digest(pixels: Pixels) -> str:
     return digest.hexdigest()
 
 
-def _tidy(folder: Path) -> None:
-    """Make room for one more: remove what killed jobs left, and all but the stores that were used last."""
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary files of killed jobs, and entries until one more fits: those used longest ago."""
     for path in folder.glob(f".*{_SUFFIX}"):
-        with contextlib.suppress(OSError), path.open("rb") as file:  # OSError: locked, so its job is alive
+        with contextlib.suppress(OSError), path.open("rb") as file:  # OSError: it is locked, so its job is running
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
-    with contextlib.suppress(OSError):  # another job tidies up at the same time
+    with contextlib.suppress(OSError):  # another job does the same at this moment
         manifests = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for manifest in manifests[KEEP - 1 :]:
             manifest.unlink()  # first, so that no manifest is ever without its array

@@ -110,7 +110,7 @@ def _fill_store(
         preparation,
         threads=args.threads,
         memory_share=args.store_memory,
-        kept=kept,
+        cache=kept,
         on_bad_image=args.on_bad_image,
         max_bad_ratio=args.max_bad_ratio,
     )

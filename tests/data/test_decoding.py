@@ -1,4 +1,4 @@
-"""Threads change when an image is decoded and never what stands in its row; a stream gives answers in order."""
+"""Threads change when an image is decoded and never its pixels; a stream yields images in order."""
 
 import threading
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def decoded(paths: list[Path], threads: int = 2) -> Pixels:
 
 
 class Gate:
-    """Lets `prepare` through one image at a time, and writes down which."""
+    """A `prepare` that waits for a permit before each image, and records which it was called with."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[Path] = []
@@ -46,106 +46,110 @@ class Gate:
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 4, 100])
-def test_every_row_holds_its_own_file_whatever_the_threads(paths: list[Path], threads: int) -> None:
+def test_every_index_holds_its_own_file_with_any_number_of_threads(paths: list[Path], threads: int) -> None:
     expected = np.stack([prepare(path, PREPARATION) for path in paths])
     assert np.array_equal(decoded(paths, threads), expected)
 
 
-def test_rows_that_were_not_asked_for_are_taken_to_be_there(paths: list[Path]) -> None:
+def test_indices_that_are_not_listed_count_as_decoded(paths: list[Path]) -> None:
     pixels = blank(paths)
-    found = Decoding(paths, PREPARATION, pixels, [3, 5])
-    found.wait()
+    decoding = Decoding(paths, PREPARATION, pixels, [3, 5])
+    decoding.wait()
     assert np.flatnonzero((pixels != 7).any((1, 2, 3))).tolist() == [3, 5]
-    assert found.complete
+    assert decoding.complete
 
 
-def test_preferred_rows_come_first_and_in_their_order(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prioritized_images_are_decoded_first_and_in_the_given_order(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = Gate(monkeypatch)
-    found = Decoding(paths, PREPARATION, blank(paths), range(42), threads=1)
-    while not gate.seen:  # the first row is under way
+    decoding = Decoding(paths, PREPARATION, blank(paths), range(42), threads=1)
+    while not gate.seen:  # the first image is being decoded
         pass
-    found.prefer([30, 0, 20, 20, 10])
+    decoding.prioritize([30, 0, 20, 20, 10])
     gate.permits.release(42)
-    found.wait()
+    decoding.wait()
     assert [paths.index(path) for path in gate.seen[:5]] == [0, 30, 20, 10, 1]
     assert len(gate.seen) == 42
 
 
-def test_who_waits_for_some_rows_need_not_wait_for_the_others(
+def test_waiting_for_some_images_does_not_wait_for_the_others(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
     pixels = blank(paths)
-    found = Decoding(paths, PREPARATION, pixels, range(42), threads=2)
+    decoding = Decoding(paths, PREPARATION, pixels, range(42), threads=2)
     gate.permits.release(10)
-    found.wait(np.array([2, 7]))
+    decoding.wait(np.array([2, 7]))
     assert np.array_equal(pixels[7], prepare(paths[7], PREPARATION))
-    assert not found.complete
+    assert not decoding.complete
     gate.permits.release(32)
-    found.wait()
-    assert found.complete
+    decoding.wait()
+    assert decoding.complete
 
 
-def test_closing_gives_up_the_rest_and_leaves_no_thread(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_drops_the_queue_and_leaves_no_thread(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     before = threading.active_count()
-    found = Decoding(paths, PREPARATION, blank(paths), range(42), threads=2)
+    decoding = Decoding(paths, PREPARATION, blank(paths), range(42), threads=2)
     gate.permits.release(5)
-    closing = threading.Thread(target=found.close)
+    closing = threading.Thread(target=decoding.close)
     closing.start()
-    while found._queue:
+    while decoding._queue:
         pass
-    gate.permits.release(2)  # the two that are under way
+    gate.permits.release(2)  # the two that are being decoded
     closing.join()
     assert threading.active_count() == before
     assert len(gate.seen) < 42
 
 
-def test_every_bad_image_is_reported_by_row_and_is_black(paths: list[Path]) -> None:
+def test_every_bad_image_is_reported_by_index_and_is_black(paths: list[Path]) -> None:
     good = decoded(paths)
     paths[3].write_bytes(b"")
     paths[17].write_bytes(b"text")
     paths[41].unlink()
     pixels = blank(paths)
-    found = Decoding(paths, PREPARATION, pixels, range(42), threads=4)
-    found.wait()
-    assert {row: error.code for row, error in found.bad.items()} == {3: "empty", 17: "undecodable_image", 41: "missing"}
+    decoding = Decoding(paths, PREPARATION, pixels, range(42), threads=4)
+    decoding.wait()
+    assert {index: error.code for index, error in decoding.bad.items()} == {
+        3: "empty",
+        17: "undecodable_image",
+        41: "missing",
+    }
     assert not pixels[[3, 17, 41]].any()
     others = np.setdiff1d(np.arange(42), [3, 17, 41])
     assert np.array_equal(pixels[others], good[others])
 
 
-def test_a_bad_image_ends_the_wait_of_whoever_cannot_use_one(
-    paths: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bad_image_ends_a_wait_that_is_until_bad(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     paths[0].write_bytes(b"text")
     gate = Gate(monkeypatch)
-    found = Decoding(paths, PREPARATION, blank(paths), range(42), threads=1)
+    decoding = Decoding(paths, PREPARATION, blank(paths), range(42), threads=1)
     gate.permits.release(1)
-    found.wait(np.array([41]), until_bad=True)
-    assert list(found.bad) == [0]
+    decoding.wait(np.array([41]), until_bad=True)
+    assert list(decoding.bad) == [0]
     gate.permits.release(41)
 
 
 @pytest.mark.parametrize("failure", [MemoryError, RuntimeError])
-def test_what_breaks_a_thread_reaches_whoever_waits(
+def test_an_error_that_stops_a_thread_is_raised_by_every_wait(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
 ) -> None:
     def prepare(path: Path, preparation: Preparation) -> Pixels:
         raise failure
 
     monkeypatch.setattr(module, "prepare", prepare)
-    found = Decoding(paths, PREPARATION, blank(paths), range(42))
+    decoding = Decoding(paths, PREPARATION, blank(paths), range(42))
     for _ in range(2):
         with pytest.raises(failure):
-            found.wait()
+            decoding.wait()
     with pytest.raises(failure):
         list(stream(paths, PREPARATION, batch_size=4))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 42, 100])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_stream_gives_what_a_store_holds_in_order(paths: list[Path], batch_size: int, threads: int) -> None:
+def test_a_stream_yields_the_pixels_of_a_store_in_order(paths: list[Path], batch_size: int, threads: int) -> None:
     paths[3].write_bytes(b"text")
     batches = list(stream(paths, PREPARATION, batch_size=batch_size, threads=threads))
     assert [len(pixels) for pixels, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -162,7 +166,7 @@ def test_a_stream_of_nothing_ends_at_once() -> None:
 def test_a_stream_is_one_batch_ahead_and_no_more(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
 
-    def spy(row: Pixels, path: Path, preparation: Preparation) -> ImageError | None:
+    def spy(target: Pixels, path: Path, preparation: Preparation) -> ImageError | None:
         seen.append(path)
         return None
 

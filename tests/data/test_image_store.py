@@ -1,4 +1,4 @@
-"""The store holds each image in its own slot, wherever it lies, and a bad image never goes unnoticed."""
+"""The store has each image at its index, in memory or in a file, and a bad image never goes unnoticed."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ import torch
 
 from data import decoding
 from data import image_store as module
-from data.image_store import ImageStore, refuse_or_skip
+from data.image_store import ImageStore, apply_bad_image_policy
 from data.images import Pixels, Preparation, prepare
 from data.samples import read_profiles
 from runtime.errors import DataError, ImageError
@@ -32,40 +32,41 @@ def filled(paths: list[Path], threads: int = 2, memory_share: float = 0.5) -> Im
     return store
 
 
-def test_every_slot_holds_its_own_file(paths: list[Path]) -> None:
+def test_every_index_holds_its_own_file(paths: list[Path]) -> None:
     store = filled(paths)
-    assert (store.pixels.shape, store.pixels.dtype) == ((42, 32, 24, 3), np.uint8)
+    assert store.pixels.shape == (42, 32, 24, 3)
+    assert store.pixels.dtype == np.uint8
     for pixels, path in zip(store.pixels, paths, strict=True):
         assert np.array_equal(pixels, prepare(path, PREPARATION))
 
 
-def test_memory_and_scratch_file_hold_the_same(paths: list[Path]) -> None:
+def test_memory_and_temporary_file_have_the_same_pixels(paths: list[Path]) -> None:
     memory, file = filled(paths), filled(paths, memory_share=0.0)
     assert not isinstance(memory.pixels, np.memmap)
     assert isinstance(file.pixels, np.memmap)
     assert np.array_equal(memory.pixels, file.pixels)
 
 
-def test_the_budget_decides_between_memory_and_file(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_above_the_memory_budget_becomes_a_file(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     size = 42 * 32 * 24 * 3
     for free, in_file in ((2 * size, False), (2 * size - 1, True)):
         monkeypatch.setattr(module, "free_memory_bytes", lambda free=free: free)
         assert isinstance(ImageStore(paths, PREPARATION, memory_share=0.5).pixels, np.memmap) is in_file
 
 
-def test_the_scratch_file_has_no_name_and_lies_where_tmpdir_says(
+def test_the_temporary_file_has_no_name_and_lies_in_tmpdir(
     paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     store = ImageStore(paths, PREPARATION, memory_share=0.0)
-    assert list(scratch.iterdir()) == []
+    assert list(folder.iterdir()) == []
     assert store.pixels.shape == (42, 32, 24, 3)
-    assert str(scratch) in Path("/proc/self/maps").read_text()
+    assert str(folder) in Path("/proc/self/maps").read_text()
 
 
-def test_a_disk_without_room_for_the_images_is_one_sentence_before_the_first_is_read(
+def test_a_full_disk_is_an_error_before_the_first_image_is_read(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, offset: int, size: int) -> None:
@@ -76,19 +77,19 @@ def test_a_disk_without_room_for_the_images_is_one_sentence_before_the_first_is_
         ImageStore(paths, PREPARATION, memory_share=0.0)
 
 
-def test_under_error_a_bad_image_anywhere_is_said_to_whoever_waits_for_any(paths: list[Path]) -> None:
-    for row in (41, 3, 17, 20):
-        paths[row].write_bytes(b"text")
+def test_under_error_a_bad_image_anywhere_is_raised_by_any_wait(paths: list[Path]) -> None:
+    for index in (41, 3, 17, 20):
+        paths[index].write_bytes(b"text")
     store = ImageStore(paths, PREPARATION)
     for indices in (None, np.array([3]), np.array([5])):
-        with pytest.raises(DataError, match=r"^4 of 42 images cannot be used, mend them") as caught:
+        with pytest.raises(DataError, match=r"^4 of 42 images cannot be used, fix them") as caught:
             store.wait(indices)
-        named = [str(caught.value).find(str(paths[row])) for row in (3, 17, 20, 41)]
-        assert -1 < named[0] < named[1] < named[2], "the first three, by position"
+        named = [str(caught.value).find(str(paths[index])) for index in (3, 17, 20, 41)]
+        assert -1 < named[0] < named[1] < named[2], "the first three, by index"
         assert named[3] == -1
 
 
-def test_under_skip_bad_images_are_known_once_all_are_there(paths: list[Path]) -> None:
+def test_under_skip_bad_images_are_known_when_all_are_decoded(paths: list[Path]) -> None:
     paths[3].write_bytes(b"")
     store = ImageStore(paths, PREPARATION, on_bad_image="skip", max_bad_ratio=1 / 42)
     store.wait()
@@ -113,7 +114,7 @@ def test_no_thread_outlives_its_store(paths: list[Path], monkeypatch: pytest.Mon
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_with_room_the_pixels_lie_on_the_device(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_with_room_gets_all_pixels_once(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     store, device = filled(paths), torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
     assert store.on_gpu(device) is None
@@ -124,7 +125,7 @@ def test_on_a_gpu_with_room_the_pixels_lie_on_the_device(paths: list[Path], monk
     assert np.array_equal(resident.cpu().numpy(), store.pixels)
 
 
-def test_on_a_cpu_nothing_is_copied(paths: list[Path]) -> None:
+def test_a_cpu_gets_no_copy_of_the_pixels(paths: list[Path]) -> None:
     assert filled(paths).on_gpu(torch.device("cpu")) is None
 
 
@@ -132,22 +133,22 @@ def bad(count: int) -> dict[int, ImageError]:
     return {index: ImageError(f"cut off: {index}.jpg") for index in reversed(range(count))}
 
 
-def test_without_bad_images_every_policy_is_content() -> None:
-    refuse_or_skip({}, 100, "error", 0.0)
-    refuse_or_skip({}, 100, "skip", 0.0)
+def test_without_bad_images_no_policy_raises() -> None:
+    apply_bad_image_policy({}, 100, "error", 0.0)
+    apply_bad_image_policy({}, 100, "skip", 0.0)
 
 
 def test_the_error_policy_names_the_first_three_and_counts_the_rest() -> None:
     with pytest.raises(DataError) as caught:
-        refuse_or_skip(bad(5), 100, "error", 1.0)
+        apply_bad_image_policy(bad(5), 100, "error", 1.0)
     assert str(caught.value) == (
-        "5 of 100 images cannot be used, mend them or pass --on-bad-image skip: "
+        "5 of 100 images cannot be used, fix them or pass --on-bad-image skip: "
         "cut off: 0.jpg; cut off: 1.jpg; cut off: 2.jpg; and 2 more"
     )
 
 
 @pytest.mark.parametrize(("count", "total", "ratio"), [(1, 100, 0.01), (29, 100, 0.29), (7, 100, 0.07), (3, 3, 1.0)])
-def test_up_to_the_share_that_is_allowed_images_are_left_out(count: int, total: int, ratio: float) -> None:
-    refuse_or_skip(bad(count), total, "skip", ratio)
+def test_skip_allows_bad_images_up_to_the_ratio(count: int, total: int, ratio: float) -> None:
+    apply_bad_image_policy(bad(count), total, "skip", ratio)
     with pytest.raises(DataError, match=re.escape(f"{count + 1} of {total} images cannot be used, more than")):
-        refuse_or_skip(bad(count + 1), total, "skip", ratio)
+        apply_bad_image_policy(bad(count + 1), total, "skip", ratio)

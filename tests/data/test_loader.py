@@ -1,6 +1,7 @@
-"""What an epoch holds depends on seed and epoch alone, so a run can be taken up at any step."""
+"""The batches of an epoch depend on seed and epoch alone, so a run can resume at any step."""
 
 import threading
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,23 @@ CPU = torch.device("cpu")
 
 
 class Full:
-    """A store that holds an array, and writes down what it is asked for."""
+    """A store with an array that is complete; it records which images were asked for."""
 
-    def __init__(self, pixels: Pixels) -> None:
-        self.pixels = pixels
-        self.preferred: list[int] = []
+    def __init__(self, pixels: Pixels, resident: bool = True) -> None:
+        self.pixels, self.resident = pixels, resident
+        self.prioritized: list[int] = []
         self.waited: list[list[int] | None] = []
+        self.on_wait: Callable[[], None] = lambda: None
 
-    def prefer(self, indices: NDArray[np.int64]) -> None:
-        self.preferred = indices.tolist()
+    def prioritize(self, indices: NDArray[np.int64]) -> None:
+        self.prioritized = indices.tolist()
 
     def wait(self, indices: NDArray[np.int64] | None = None) -> None:
         self.waited.append(None if indices is None else indices.tolist())
+        self.on_wait()
 
     def on_gpu(self, device: torch.device) -> torch.Tensor | None:
-        return None if device.type == "cpu" else torch.from_numpy(self.pixels).to(device)
+        return torch.from_numpy(self.pixels).to(device) if self.resident and device.type != "cpu" else None
 
 
 PIXELS = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1) + np.zeros((1, 4, 3, 3), np.uint8)
@@ -40,17 +43,21 @@ LABELS = np.arange(100, dtype=np.int64) % 18
 
 
 def loader(
-    order: str = "shuffle", batch_size: int = 8, indices: NDArray[np.int64] | None = None, seed: int = 1
+    order: str = "shuffle",
+    batch_size: int = 8,
+    indices: NDArray[np.int64] | None = None,
+    seed: int = 1,
+    store: Full | None = None,
 ) -> Loader:
     chosen = np.arange(10, 60) if indices is None else indices
-    return Loader(Full(PIXELS), LABELS, chosen, batch_size=batch_size, device=CPU, seed=seed, order=order)
+    return Loader(store or Full(PIXELS), LABELS, chosen, batch_size=batch_size, device=CPU, seed=seed, order=order)
 
 
-def rows_of(batches: list[Batch]) -> list[int]:
-    return [int(row) for batch in batches for row in batch.indices]
+def indices_of(batches: Iterable[Batch]) -> list[int]:
+    return [int(index) for batch in batches for index in batch.indices]
 
 
-def test_a_batch_holds_pixels_and_labels_of_its_rows_channels_first() -> None:
+def test_a_batch_has_the_pixels_and_labels_of_its_indices_channels_first() -> None:
     for batch in loader("shuffle").epoch(0):
         assert batch.pixels.shape == (8, 3, 4, 3)
         assert batch.pixels.dtype == torch.uint8
@@ -69,29 +76,29 @@ def test_a_memory_mapped_store_gives_the_same_batches(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 80))
-def test_validation_sees_every_sample_once_and_in_order_with_the_last_partial_batch(size: int, batch_size: int) -> None:
+def test_validation_sees_every_image_once_and_in_order_with_the_last_partial_batch(size: int, batch_size: int) -> None:
     indices = np.arange(100)[::-1][:size].copy()
     sequential = loader("sequential", batch_size, indices)
     batches = list(sequential.epoch(0))
-    assert rows_of(batches) == indices.tolist()
+    assert indices_of(batches) == indices.tolist()
     assert len(batches) == len(sequential) == -(-size // batch_size)
     assert sequential.samples_per_epoch == size
 
 
 @given(st.integers(1, 60), st.integers(1, 80))
-def test_training_sees_no_sample_twice_and_only_full_batches_unless_there_is_but_one(
+def test_training_sees_no_image_twice_and_only_full_batches_unless_there_is_only_one(
     size: int, batch_size: int
 ) -> None:
     shuffled = loader("shuffle", batch_size, np.arange(size))
     batches = list(shuffled.epoch(0))
     assert len(batches) == len(shuffled) == max(1, size // batch_size)
     assert {len(batch.indices) for batch in batches} == {min(size, batch_size)}
-    assert len(set(rows_of(batches))) == len(rows_of(batches)) == shuffled.samples_per_epoch
+    assert len(set(indices_of(batches))) == len(indices_of(batches)) == shuffled.samples_per_epoch
 
 
-def test_the_order_differs_by_epoch_and_by_seed_and_repeats() -> None:
+def test_the_order_is_a_function_of_epoch_and_seed() -> None:
     def order(epoch: int, seed: int = 1) -> list[int]:
-        return rows_of(list(loader(seed=seed).epoch(epoch)))
+        return indices_of(loader(seed=seed).epoch(epoch))
 
     assert order(0) == order(0)
     assert len({tuple(order(epoch, seed)) for epoch in range(3) for seed in range(3)}) == 9
@@ -99,7 +106,7 @@ def test_the_order_differs_by_epoch_and_by_seed_and_repeats() -> None:
 
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "balanced"])
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 7])
-def test_resuming_at_a_step_gives_the_batches_that_were_left(order: str, start: int) -> None:
+def test_resuming_at_a_step_gives_the_remaining_batches(order: str, start: int) -> None:
     whole = list(loader(order).epoch(2))
     rest = list(loader(order).epoch(2, start))
     assert [batch.step for batch in rest] == list(range(len(whole)))[start:]
@@ -122,29 +129,29 @@ def test_balanced_sampling_draws_all_classes_equally_often() -> None:
     assert len(set(rare[rare >= 990])) == 10
 
 
-def test_balanced_sampling_draws_only_its_own_rows_and_skips_absent_classes() -> None:
+def test_balanced_sampling_draws_only_its_own_images_and_skips_absent_classes() -> None:
     indices = np.array([3, 4, 5, 21, 39])  # classes 3, 4, 5, 3, 3
-    drawn = rows_of(list(loader("balanced", 5, indices).epoch(0)))
+    drawn = indices_of(loader("balanced", 5, indices).epoch(0))
     assert len(drawn) == 5
     assert set(drawn) <= set(indices.tolist())
 
 
-def test_without_rows_there_is_no_batch() -> None:
+def test_without_images_there_is_no_batch() -> None:
     empty = loader("shuffle", 8, np.arange(0))
     assert len(empty) == empty.samples_per_epoch == 0
     assert list(empty.epoch(0)) == []
 
 
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "balanced"])
-def test_no_global_random_state_is_read_or_moved(order: str) -> None:
+def test_no_global_random_state_is_read_or_changed(order: str) -> None:
     torch.manual_seed(1)
     np.random.seed(1)
-    first = rows_of(list(loader(order).epoch(0)))
+    first = indices_of(loader(order).epoch(0))
     torch.manual_seed(2)
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
-    assert rows_of(list(loader(order).epoch(0))) == first
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    assert indices_of(loader(order).epoch(0)) == first
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index, union-attr]
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index]
 
 
 def test_a_derived_seed_depends_on_every_part_and_fits_torch() -> None:
@@ -157,42 +164,41 @@ def test_a_derived_seed_depends_on_every_part_and_fits_torch() -> None:
     assert torch.rand(1, generator=generator(42, 0)) == torch.rand(1, generator=generator(42, 0))
 
 
-def test_the_store_is_asked_for_rows_in_the_order_of_the_batches_and_in_the_end_for_all() -> None:
-    shuffled = loader("shuffle")
-    indices = rows_of(list(shuffled.epoch(1, 2)))
-    assert shuffled.store.preferred[: len(indices)] == indices
-    assert [row for waited in shuffled.store.waited[:-1] for row in waited or []] == indices
-    assert shuffled.store.waited[-1] is None
+def test_the_store_decodes_in_the_order_of_the_batches_and_in_the_end_everything() -> None:
+    store = Full(PIXELS)
+    indices = indices_of(loader(store=store).epoch(1, 2))
+    assert store.prioritized[: len(indices)] == indices
+    assert [index for waited in store.waited[:-1] for index in waited or []] == indices
+    assert store.waited[-1] is None
 
 
-def test_a_batch_is_gathered_while_the_one_before_is_worked_on_and_no_earlier() -> None:
-    shuffled = loader("shuffle")
-    batches = shuffled.epoch(0)
+def test_a_batch_is_copied_while_the_one_before_is_used_and_no_earlier() -> None:
+    store = Full(PIXELS)
+    batches = loader(store=store).epoch(0)
     next(batches)
-    assert len(shuffled.store.waited) <= 2
+    assert len(store.waited) <= 2
     next(batches)
-    assert 2 <= len(shuffled.store.waited) <= 3
-    batches.close()  # type: ignore[attr-defined]
-    assert None not in shuffled.store.waited, "an epoch that was left is not over"
+    assert 2 <= len(store.waited) <= 3
+    assert isinstance(batches, Generator)
+    batches.close()
+    assert None not in store.waited, "an epoch that was left early did not wait for everything"
 
 
-def test_what_is_wrong_with_the_store_reaches_whoever_asks_for_batches() -> None:
-    def refuse(indices: NDArray[np.int64] | None = None) -> None:
+def test_an_error_of_the_store_is_raised_for_the_next_batch() -> None:
+    def fail() -> None:
         raise DataError("3 of 100 images cannot be used")
 
-    broken = loader("shuffle")
-    broken.store.wait = refuse
+    broken = Full(PIXELS)
+    broken.on_wait = fail
     with pytest.raises(DataError, match="3 of 100"):
-        next(broken.epoch(0))
+        next(loader(store=broken).epoch(0))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_gpu_gets_the_batches_of_a_cpu(resident: bool) -> None:
     device = torch.device("cuda")
-    store = Full(PIXELS)
-    if not resident:
-        store.on_gpu = lambda device: None  # type: ignore[method-assign]
+    store = Full(PIXELS, resident)
     on_gpu = Loader(store, LABELS, np.arange(10, 60), batch_size=8, device=device, seed=1, order="shuffle")
     for first, second in zip(loader().epoch(3), on_gpu.epoch(3), strict=True):
         assert second.pixels.is_cuda
@@ -200,16 +206,13 @@ def test_a_gpu_gets_the_batches_of_a_cpu(resident: bool) -> None:
         assert torch.equal(first.labels, second.labels.cpu())
 
 
-def test_the_next_batch_is_gathered_while_this_one_is_used() -> None:
-    loading, second = loader(), threading.Event()
-    store = loading.store
-    wait = store.wait
+def test_the_next_batch_is_copied_while_this_one_is_used() -> None:
+    store, second = Full(PIXELS), threading.Event()
 
-    def noting(indices: NDArray[np.int64] | None = None) -> None:
-        wait(indices)
-        if len(store.waited) == 2:  # type: ignore[attr-defined]
+    def note() -> None:
+        if len(store.waited) == 2:
             second.set()
 
-    store.wait = noting  # type: ignore[method-assign]
-    next(loading.epoch(0))
+    store.on_wait = note
+    next(loader(store=store).epoch(0))
     assert second.wait(5)
