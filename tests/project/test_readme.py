@@ -1,75 +1,367 @@
-"""The README is true: its picture is drawn, its variables, flags, files and make targets exist."""
+"""The READMEs are true: commands, options, variables, files, messages and the code map exist. README.md is short."""
 
-import dataclasses
+import ast
+import functools
+import os
 import re
+import shlex
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import config
-import transform
+from config import TrainConfig, TrainPaths
 from demo import contact_sheet
-from jobs import common as account_options
-from jobs import job_options
 from labels import MASKED_FACES
-from server import settings as serve_config
+from runtime.arguments import parse
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-FIELDS = [
-    field
-    for module in (config, account_options, job_options, serve_config, transform)
-    for cls in vars(module).values()
-    if isinstance(cls, type) and dataclasses.is_dataclass(cls)
-    for field in dataclasses.fields(cls)
-]
+NAMES = ("README.md", "container/README.md", "tests/faults/README.md", "tests/benchmarks/README.md")
+TEXTS = {name: (ROOT / name).read_text() for name in NAMES}
+README = TEXTS["README.md"]
+MOST_WORDS = 1600  # as `wc -w` counts; details belong into the README of a folder
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OUR_COMMANDS = ("make", "python", "submit.py", ".venv/bin/pytest")
+OTHER_COMMANDS = ("docker", "curl", "aws", "pip", "apt-get", "export", "alias")
+SCRIPTS = (
+    *("code/train.py", "code/inference.py", "code/evaluation.py", "code/demo.py"),
+    *("container/transform.py", "container/serve.py"),
+)
+ORIGINAL_FILES = {f"{name}.py" for name in ("dataset", "inference", "evaluation", "loss", "model", "train")}
+# `submit.py train ... -- OPTIONS`: whose options those are.
+OPTIONS_AFTER_DASHES = {"train": "code/train.py", "tune": "code/train.py", "evaluate": "code/evaluation.py"}
 
 
-def test_the_picture_is_the_sheet_that_demo_draws() -> None:
+# ---- reading a README ----
+
+
+def spans(text: str) -> list[str]:
+    """Return what stands between backticks outside of blocks."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("", text))]
+
+
+def block_lines(text: str) -> Iterator[str]:
+    """Yield the command lines of all blocks: those of `sh`, and those of `console` that begin with a dollar."""
+    for language, body in FENCE.findall(text):
+        for line in body.replace("\\\n", " ").splitlines():
+            if language == "sh" and line.strip() and not line.startswith("#"):
+                yield line
+            if language == "console" and line.startswith("$ "):
+                yield line.removeprefix("$ ")
+
+
+def words_of(line: str) -> list[str]:
+    """Split a command line as a shell does; NAME=$(command) is that command, and leading variables are left out."""
+    inner = re.match(r"\w+=\$\((.*)\)", line)
+    words = shlex.split(inner[1] if inner else line, comments=True)
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words.pop(0)
+    return [word for word in words if not word.startswith(">")]
+
+
+def is_command(span: str) -> bool:
+    first, _, rest = span.partition(" ")
+    return bool(rest) and first in OUR_COMMANDS + OTHER_COMMANDS
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return (README, command line) of every command, in blocks and in text."""
+    found: dict[str, str] = {}
+    for name, text in TEXTS.items():
+        for line in [*block_lines(text), *filter(is_command, spans(text))]:
+            found.setdefault(line, name)
+    return [(name, line) for line, name in found.items()]
+
+
+def tables(text: str, first_header: str) -> list[list[str]]:
+    """Return the rows of all tables whose first column has this header, as lists of cells."""
+    found = []
+    for table in re.findall(rf"^\| {first_header} \|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE):
+        found += [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+    assert found, f"no table whose first column is {first_header!r}"
+    return found
+
+
+# ---- asking the code ----
+
+
+@functools.cache
+def help_of(*command: str) -> str:
+    """Return what `python COMMAND --help` prints, one option per line."""
+    environ = os.environ | {"COLUMNS": "999"}
+    done = subprocess.run([sys.executable, *command, "--help"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
+
+
+def options_of(*command: str) -> set[str]:
+    """Return the options that a script, or one of its subcommands, accepts."""
+    if command[0].startswith("tests/"):
+        options = re.findall(r'add_argument\("(--[\w-]+)"', (ROOT / command[0]).read_text())
+    else:
+        options = re.findall(r"^ +(?:-\w, )?(--[\w-]+)", help_of(*command), re.MULTILINE)
+    assert options
+    return set(options)
+
+
+def used(words: list[str]) -> set[str]:
+    return {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}
+
+
+@functools.cache
+def all_options() -> frozenset[str]:
+    """Return the options of every script, and of every command of submit.py that a README names."""
+    submit = {("container/submit.py", words_of(line)[1]) for _, line in commands() if line.startswith("submit.py ")}
+    benchmarks = {(f"tests/benchmarks/{path.name}",) for path in (ROOT / "tests/benchmarks").glob("bench_*.py")}
+    known: set[str] = set()
+    for command in {(script,) for script in SCRIPTS} | submit | benchmarks:
+        known |= options_of(*command)
+    return frozenset(known)
+
+
+def check_script(script: str, words: list[str]) -> None:
+    """The script exists and knows the options; those of code/train.py are read, values and all."""
+    assert (ROOT / script).is_file(), script
+    if script == "container/submit.py":
+        at = words.index("--") if "--" in words else len(words)
+        assert used(words[:at]) <= options_of(script, words[0])
+        if words[at + 1 :]:
+            check_script(OPTIONS_AFTER_DASHES[words[0]], words[at + 1 :])
+        return
+    assert used(words) <= options_of(script)
+    if script == "code/train.py" and "--help" not in words:
+        parse("train.py", words, {}, TrainPaths, TrainConfig)
+
+
+def check_make(words: list[str]) -> None:
+    """Make knows the targets; every script that it would start exists and knows the options."""
+    assert any("=" not in word for word in words[1:]), "no target"
+    command = ["make", "--dry-run", *words[1:]]
+    given = {word.split("=")[0] for word in words[1:]}
+    defaults = {"DATA": "data", "RUNTIME": "host", "JOB": "job", "SEARCH": "lr=0.1:1"}
+    command += [f"{name}={value}" for name, value in defaults.items() if name not in given]
+    known = {name: os.environ[name] for name in ("PATH", "HOME")}
+    done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.replace("\\\n", " ")
+    for script, rest in re.findall(r"python ((?:code|container|tests/benchmarks)/\w+\.py)([^\n;|&>)]*)", printed):
+        check_script(script, shlex.split(rest))
+
+
+def check_docker(words: list[str]) -> None:
+    """A service of docker-compose.yml, with options that one of our commands knows."""
+    services = re.findall(
+        r"^  ([a-z-]+):", (ROOT / "docker-compose.yml").read_text().split("\nservices:")[1], re.MULTILINE
+    )
+    if words[1] == "compose":
+        named = [index for index, word in enumerate(words) if word in services]
+        assert named, f"no service among {words}"
+        assert used(words[named[0] :]) <= all_options()
+
+
+# ---- length, image, links ----
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= MOST_WORDS
+
+
+def test_the_image_is_the_sheet_that_demo_draws() -> None:
     with Image.open(ROOT / ".github/faces.jpg") as shown:
         difference = np.asarray(shown, np.float64) - np.asarray(contact_sheet(42, MASKED_FACES), np.float64)
     assert 10 * np.log10(255**2 / (difference**2).mean()) > 30
 
 
-def test_the_contract_table_names_every_folder_variable_and_no_other() -> None:
-    variables = {field.metadata[key] for field in FIELDS for key in ("variable", "also") if field.metadata.get(key)}
-    known = {name for name in variables if name.startswith("SM_")}
-    rows = [line for line in README.splitlines() if line.startswith("| `SM_")]
-    shown = {name for row in rows for name in re.findall(r"SM_[A-Z_]+", row.split("|")[1])}
-    assert shown - {"SM_OUTPUT_DIR"} == known
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXTS[name]) if "://" not in link]
+    for link in links:
+        target, _, anchor = link.partition("#")
+        path = (ROOT / name).parent / target
+        assert path.exists(), link
+        headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+    assert name != "README.md" or {f"{other}" for other in NAMES[1:]} <= set(links)
 
 
-def test_every_flag_in_the_text_exists() -> None:
-    known = {f"--{field.name}".replace("_", "-") for field in FIELDS}
-    others = re.compile("docker|submit|curl|make bench|pip install|aws ")
-    text = "\n".join(line for line in README.splitlines() if not others.search(line))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help", "--dry-run", "--network", "--rm"} <= known
+# ---- commands and options ----
 
 
-def test_every_make_target_in_the_text_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    targets = {name for line in re.findall(r"^([a-z -]+):", makefile, re.MULTILINE) for name in line.split()}
-    used = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
-    assert used <= targets
+@pytest.mark.parametrize("name", NAMES)
+def test_every_block_says_what_it_is(name: str) -> None:
+    languages = {language for language, _ in FENCE.findall(TEXTS[name])}
+    assert languages <= {"sh", "console", "python", "json", "text"}
+    assert TEXTS[name].count("```") == 2 * len(FENCE.findall(TEXTS[name]))
 
 
-def test_the_tree_names_every_file() -> None:
-    tree = README.split("## The tree")[1]
-    for folder in ("code", "container"):
-        missing = [path.name for path in sorted((ROOT / folder).glob("*.py")) if path.name not in tree]
-        assert missing == []
+@pytest.mark.parametrize(("name", "line"), commands())
+def test_every_command_can_be_typed(name: str, line: str) -> None:
+    words = words_of(line)
+    first = words[0]
+    assert first in OUR_COMMANDS + OTHER_COMMANDS
+    if first == "make":
+        check_make(words)
+    elif first == "docker":
+        check_docker(words)
+    elif first == ".venv/bin/pytest":
+        assert all((ROOT / word).is_file() for word in words[1:])
+    elif first in ("python", "submit.py"):
+        script, rest = ("container/submit.py", words[1:]) if first == "submit.py" else (words[1], words[2:])
+        check_script(script, rest)
 
 
-def test_results_come_with_the_command_that_made_them() -> None:
-    chapter = README.split("## Results")[1].split("\n## ")[0]
-    assert "python code/train.py" in chapter
+def test_there_are_commands_of_every_kind() -> None:
+    found = {words_of(line)[0] for _, line in commands()}
+    assert found >= {*OUR_COMMANDS, "docker", "curl", "aws"}
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "train"])
-def test_make_knows_what_to_do(target: str) -> None:
-    command = ["make", "--dry-run", target, "DATA=/", "RUNTIME=host"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_in_the_text_exists(name: str) -> None:
+    ours = [span for span in spans(TEXTS[name]) if not span.startswith(OTHER_COMMANDS)]
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(ours))) <= all_options()
+
+
+def test_python_blocks_are_python() -> None:
+    blocks = [body for text in TEXTS.values() for language, body in FENCE.findall(text) if language == "python"]
+    assert blocks
+    for body in blocks:
+        ast.parse(body)
+
+
+# ---- variables and the contract ----
+
+
+def sources() -> list[Path]:
+    return [path for folder in ("code", "container") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_variable_exists(name: str) -> None:
+    files = [*sources(), ROOT / "Makefile", ROOT / "docker-compose.yml", ROOT / "Dockerfile"]
+    pattern = re.compile(r"\b(?:SM|SERVE|SAGEMAKER)_[A-Z][A-Z_]*[A-Z]\b|\bBAD_INPUT\b")
+    known = {variable for path in files for variable in pattern.findall(path.read_text())}
+    known.add("SAGEMAKER_TRAINING_MODULE")  # sagemaker-training reads it
+    assert set(pattern.findall(TEXTS[name])) <= known
+
+
+def folder_options() -> set[tuple[str, str, str]]:
+    """Return (variable, option, default) of every folder, as --help shows them; no default is ''."""
+    found = set()
+    for script in SCRIPTS:
+        for option, note in re.findall(r"^ +(--[\w-]+) [A-Z]+\s+.*\(([^()]*)\)$", help_of(script), re.MULTILINE):
+            variables, _, default = note.partition(", default ")
+            found |= {(variable, option, default) for variable in re.findall(r"\bSM_[A-Z_]+", variables)}
+    assert found
+    return found
+
+
+def test_the_contract_table_names_every_folder_variable_with_its_option_and_default_and_no_other() -> None:
+    rows = [row for row in tables(README, "variable") if "`SM_OUTPUT_DIR`" not in row]
+    shown = set()
+    for variables, options, _, defaults in rows:
+        (option,) = re.findall(r"--[\w-]+", options)
+        places = [str(Path(place)) for place in re.findall(r"`([^`]+)`", defaults)] or [""]
+        shown |= {(name, option, place) for name in re.findall(r"SM_[A-Z_]+", variables) for place in places}
+    assert shown == folder_options()
+
+
+# ---- files and the map ----
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_in_the_text_exists(name: str) -> None:
+    paths = set(re.findall(r"(?<![\w/.~-])(?:code|container|tests|\.github)/[\w./-]*[\w/]", TEXTS[name]))
+    paths |= {span for span in spans(TEXTS[name]) if re.fullmatch(r"[\w-]+\.(yml|toml)|[A-Z]\w+\.md|Makefile", span)}
+    assert paths
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def code_map() -> dict[str, list[str]]:
+    """Return the names below each folder of the map, in their order."""
+    (body,) = [body for _, body in FENCE.findall(README.split("## Code map")[1]) if body.startswith("code/")]
+    found: dict[str, list[str]] = {}
+    for line in body.splitlines():
+        names = re.findall(r"(?<!\S)\w+(?:\.py|/)(?!\S)", line)
+        if not line.startswith(" "):
+            folder = names.pop(0)
+            found[folder] = []
+        found[folder] += names
+    return found
+
+
+@pytest.mark.parametrize("folder", ["code/", "container/"])
+def test_the_map_names_every_module_at_the_top_and_every_wing(folder: str) -> None:
+    modules = {path.name for path in (ROOT / folder).glob("*.py")}
+    wings = {f"{path.parent.name}/" for path in (ROOT / folder).glob("*/__init__.py")}
+    assert sorted(code_map()[folder]) == sorted(modules | wings)
+
+
+def test_the_map_begins_with_the_files_of_the_original() -> None:
+    assert set(code_map()["code/"][: len(ORIGINAL_FILES)]) == ORIGINAL_FILES
+
+
+def test_the_map_names_folders_of_tests() -> None:
+    names = code_map()["tests/"]
+    assert len(names) > 3
+    assert all(any((ROOT / "tests" / name).glob("test_*.py")) or (ROOT / "tests" / name).is_dir() for name in names)
+
+
+def test_what_to_change_is_in_one_file_each() -> None:
+    rows = tables(README, "to change")
+    assert len(rows) >= 10
+    assert all((ROOT / file.strip("`")).is_file() for _, file in rows)
+
+
+# ---- messages, figures, words ----
+
+
+def messages() -> str:
+    """Return every text in the code but docstrings, with `...` for what is filled in, one per line."""
+    found = []
+    for path in sources():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "..." for part in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                found.append(node.value)
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["README.md", "container/README.md"])
+def test_every_message_is_one_of_the_code(name: str) -> None:
+    known = messages()
+    phrases = [phrase for row in tables(TEXTS[name], "message") for phrase in re.findall(r"`([^`]+)`", row[0])]
+    assert [phrase for phrase in phrases if phrase not in known] == []
+
+
+@pytest.mark.parametrize(("name", "header"), [("README.md", "promise"), ("tests/faults/README.md", "fault")])
+def test_every_promise_has_the_command_that_proves_it(name: str, header: str) -> None:
+    for row in tables(TEXTS[name], header):
+        assert any(is_command(span) for span in re.findall(r"`([^`]+)`", row[-1])), row
+
+
+@pytest.mark.parametrize(
+    ("name", "chapter", "command"),
+    [
+        ("README.md", "## Results", "python code/train.py"),
+        ("tests/benchmarks/README.md", "## Training and batch inference", "make bench"),
+        ("tests/benchmarks/README.md", "## Serving", "make bench-serve"),
+    ],
+)
+def test_figures_come_with_the_command_that_made_them(name: str, chapter: str, command: str) -> None:
+    text = TEXTS[name].split(f"{chapter}\n")[1].split("\n## ")[0]
+    assert any(line.startswith(command) for line in block_lines(text))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_words_are_those_of_pytorch_and_sagemaker(name: str) -> None:
+    ours = re.compile(r"\b(pictures?|verbs?|knobs?|anew|goes on|the seed'?s?|(?<!ground[ -])truths?)\b", re.IGNORECASE)
+    assert ours.findall(TEXTS[name]) == []
