@@ -141,14 +141,15 @@ def check_script(script: str, words: list[str]) -> None:
 def check_make(words: list[str]) -> None:
     """Make knows the targets; every script that it would start exists and knows the options."""
     assert any("=" not in word for word in words[1:]), "no target"
-    command = ["make", "--dry-run", *words[1:]]
-    given = {word.split("=")[0] for word in words[1:]}
-    defaults = {"DATA": "data", "RUNTIME": "host", "JOB": "job", "SEARCH": "lr=0.1:1"}
-    command += [f"{name}={value}" for name, value in defaults.items() if name not in given]
+    given = {"DATA": "data", "RUNTIME": "host", "JOB": "job", "SEARCH": "lr=0.1:1"}
+    given |= dict(word.split("=", 1) for word in words[1:] if "=" in word)
+    targets = [word for word in words[1:] if "=" not in word]
+    command = ["make", "--dry-run", *targets, *(f"{name}={value}" for name, value in given.items())]
     known = {name: os.environ[name] for name in ("PATH", "HOME")}
     done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    printed = done.stdout.replace("\\\n", " ")
+    # The recipes read what was given from the environment.
+    printed = re.sub(r"\$(\w+)", lambda found: given.get(found[1], ""), done.stdout.replace("\\\n", " "))
     for script, rest in re.findall(r"python ((?:code|container|tests/benchmarks)/\w+\.py)([^\n;|&>)]*)", printed):
         check_script(script, shlex.split(rest))
 
