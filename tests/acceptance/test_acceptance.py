@@ -83,9 +83,9 @@ class Cloud:
         return self.path(f"s3://faces/mask-classifier/training/{job}/output")
 
     def file_artifacts(self, request: dict[str, Any]) -> Path:
-        """Put the archives of a training job where SageMaker does: local mode leaves the name of the job out."""
-        left = self.path(request["OutputDataConfig"]["S3OutputPath"])
-        filed = left / request["TrainingJobName"] / "output"
+        """Move the archives of a training job to where SageMaker has them; local mode leaves the job's name out."""
+        left: Path = self.path(request["OutputDataConfig"]["S3OutputPath"])
+        filed = left / str(request["TrainingJobName"]) / "output"
         filed.mkdir(parents=True)
         for name in ("model.tar.gz", "output.tar.gz"):
             (left / name).rename(filed / name)
@@ -144,7 +144,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn faces: train/, eval/ and gt/."""
     folder = tmp_path_factory.mktemp("faces")
-    command = [sys.executable, ROOT / "code" / "demo.py", "--output-dir", folder, "--people", "18"]
+    command = [sys.executable, str(ROOT / "code/demo.py"), "--output-dir", str(folder), "--people", "18"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
     return folder
 
@@ -163,11 +163,11 @@ def trained(cloud: Cloud, faces: Path) -> Trained:
 
 @pytest.fixture(scope="module")
 def labelled(cloud: Cloud, faces: Path, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with output.csv as the `infer` verb writes it with the trained model, here and without a container."""
+    """A folder with the output.csv that the command `infer` writes with the trained model, without a container."""
     folder = tmp_path_factory.mktemp("labelled")
     paths = {"EVAL": faces / "eval", "MODEL": cloud.artifacts(trained.job) / "model.tar.gz"}
     environ = os.environ | {f"SM_CHANNEL_{name}": str(path) for name, path in paths.items()}
-    command = [sys.executable, ROOT / "code" / "inference.py", "--device", "cpu"]
+    command = [sys.executable, str(ROOT / "code/inference.py"), "--device", "cpu"]
     subprocess.run(command, env=environ | {"SM_OUTPUT_DATA_DIR": str(folder)}, check=True, timeout=300)
     return folder
 
@@ -261,7 +261,7 @@ def test_an_endpoint_answers_an_image_and_is_removed(
 
 
 def test_the_lines_for_the_sdk_in_the_readme_train_with_the_image(cloud: Cloud, faces: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "container/README.md").read_text(), re.DOTALL)
     (lines,) = [block for block in blocks if "ModelTrainer" in block]
     folder = cloud.root / "sdk"
     folder.mkdir()
