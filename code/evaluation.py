@@ -1,12 +1,12 @@
-"""Say how good labels are: join gt.csv and output.csv on ImageID, and score the answers.
+"""Score predictions: join gt.csv and output.csv on ImageID, and compare them.
 
     SM_GROUND_TRUTH_DIR=data/gt SM_OUTPUT_DATA_DIR=output python code/evaluation.py
 
 Prints the original's JSON and one `key=value;` line, and writes evaluation.json beside output.csv: the metrics of
 SageMaker's model quality report for several classes, macro F1, and accuracy and macro F1 of every task.
 
-A row of output.csv with an empty `ans` (inference could not read the image) is unanswered: wrong in accuracy and
-recall, and an answer of no class, so it costs no class any precision. The confusion matrix then gains a column for it.
+An empty `ans` in output.csv (inference could not read the image) is no prediction: wrong in accuracy and recall, but
+of no class, so it lowers no class's precision. The confusion matrix then has one more column, `unanswered`.
 """
 
 import importlib.metadata
@@ -21,39 +21,45 @@ from typing import Any
 import numpy as np
 
 from config import EvaluationConfig, EvaluationPaths
-from data.predictions import Answers, read_answers
+from data.predictions import LabelledPredictions, read_predictions
 from labels import LabelScheme
+
+# Not those of sklearn.metrics: importing that takes 1 s, all of evaluation 0.3 s. The tests compare the two.
 from metrics import Floats, Matrix, accuracy, f_score, log_line, macro_f1, per_class, stacked_scores
 from runtime.arguments import parse
 from runtime.failure import run, write_message
 from runtime.files import replacing
 
 REPORT = "evaluation.json"
-STACK_ENTRIES = 4_000_000  # of confusion matrices scored at once: 32 MB, however many classes and resamples
+STACK_ENTRIES = 4_000_000  # entries of the confusion matrices that are scored at once: 32 MB for any number of classes
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Run the command: read both tables, write evaluation.json, print the scores."""
     paths, config = parse("evaluation.py", argv, environ, EvaluationPaths, EvaluationConfig)
-    answers = read_answers(paths.gt_dir, paths.pred_dir or paths.output_dir, config.persons)
-    report = quality_report(answers, config.bootstrap, config.seed)
+    labelled = read_predictions(paths.gt_dir, paths.pred_dir or paths.output_dir, config.persons)
+    report = quality_report(labelled, config.bootstrap, config.seed)
     with replacing(paths.output_dir / REPORT) as file:
         json.dump(report, file, indent=2, allow_nan=False)
-    print(leaderboard(answers, legacy_format=config.legacy_format))
-    print(summary(answers))
-    write_message(summary(answers))
+    print(leaderboard(labelled, legacy_format=config.legacy_format))
+    print(summary(labelled))
+    write_message(summary(labelled))
 
 
 def evaluation(gt_dir: str | Path, pred_dir: str | Path, *, legacy_format: bool = False) -> str:
-    """The original's JSON for {gt_dir}/gt.csv and {pred_dir}/output.csv; raises DataError where they do not fit."""
-    return leaderboard(read_answers(Path(gt_dir), Path(pred_dir)), legacy_format=legacy_format)
+    """Return the original's JSON for {gt_dir}/gt.csv and {pred_dir}/output.csv (the original's function).
 
-
-def leaderboard(answers: Answers, *, legacy_format: bool = False) -> str:
-    """The original's JSON: {"accuracy": {"value", "rank", "decs"}, "f1": {...}}, values as percentages.
-
-    `decs` and the flags are the original's. So is `legacy_format`: macro F1 with a percent sign, yet not times 100.
+    Raises DataError if a table is damaged or the two name different images.
     """
-    matrix = answers.matrix()
+    return leaderboard(read_predictions(Path(gt_dir), Path(pred_dir)), legacy_format=legacy_format)
+
+
+def leaderboard(labelled: LabelledPredictions, *, legacy_format: bool = False) -> str:
+    """Return the original's JSON: {"accuracy": {"value", "rank", "decs"}, "f1": {...}}, values as percentages.
+
+    `decs` and the flags are the original's. So is `legacy_format`: macro F1 with a percent sign, but not times 100.
+    """
+    matrix = labelled.matrix()
     f1 = macro_f1(matrix) * (1 if legacy_format else 100)
     return json.dumps(
         {
@@ -63,66 +69,70 @@ def leaderboard(answers: Answers, *, legacy_format: bool = False) -> str:
     )
 
 
-def summary(answers: Answers) -> str:
-    """`macro_f1=0.2713; accuracy=0.2980; mask_accuracy=0.9184; ...`, and how many are unanswered if any are."""
-    values = statistics(answers.matrix(), answers.scheme)
+def summary(labelled: LabelledPredictions) -> str:
+    """Return `macro_f1=0.2713; accuracy=0.2980; mask_accuracy=0.9184; ...`.
+
+    It ends with the number of images without a prediction, if there are any: `unanswered=3;`.
+    """
+    values = statistics(labelled.matrix(), labelled.scheme)
     names = ["macro_f1", "accuracy", *(name for name in values if name.endswith(("_accuracy", "_macro_f1")))]
-    unanswered = {"unanswered": answers.unanswered} if answers.unanswered else {}
+    unanswered = {"unanswered": labelled.without_prediction} if labelled.without_prediction else {}
     return log_line({name: float(values[name]) for name in names} | unanswered)
 
 
-def quality_report(answers: Answers, resamples: int, seed: int) -> dict[str, Any]:
-    """evaluation.json: SageMaker's multiclass_classification_metrics, and under `details` what they rest on.
+def quality_report(labelled: LabelledPredictions, resamples: int, seed: int) -> dict[str, Any]:
+    """Return evaluation.json: SageMaker's multiclass_classification_metrics, and under `details` their basis.
 
-    Standard deviations come from a bootstrap over persons where they are known, else over images; without one they
-    are the text "NaN", as SageMaker writes it.
+    Standard deviations come from a bootstrap over persons if they are known, else over images; without a bootstrap
+    they are the text "NaN", as SageMaker writes it.
     """
-    matrix = answers.matrix()
-    spread = standard_deviations(answers, resamples, seed)
+    matrix = labelled.matrix()
+    deviations = standard_deviations(labelled, resamples, seed)
     metrics = {
-        name: {"value": float(value), "standard_deviation": spread.get(name, "NaN")}
-        for name, value in statistics(matrix, answers.scheme).items()
+        name: {"value": float(value), "standard_deviation": deviations.get(name, "NaN")}
+        for name, value in statistics(matrix, labelled.scheme).items()
     }
     details = {
-        "pictures": len(answers.truths),
-        "unanswered": answers.unanswered,
-        "persons": None if answers.persons is None else int(answers.persons.max()) + 1,
-        "resampled": None if not spread else "pictures" if answers.persons is None else "persons",
-        "resamples": resamples if spread else 0,
+        "pictures": len(labelled.ground_truth),
+        "unanswered": labelled.without_prediction,
+        "persons": None if labelled.persons is None else int(labelled.persons.max()) + 1,
+        "resampled": None if not deviations else "pictures" if labelled.persons is None else "persons",
+        "resamples": resamples if deviations else 0,
         "seed": seed,
-        "scheme": answers.scheme.name,
-        "classes": _class_table(matrix, answers.scheme),
+        "scheme": labelled.scheme.name,
+        "classes": _class_table(matrix, labelled.scheme),
         "versions": {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")},
     }
     return {"multiclass_classification_metrics": {"confusion_matrix": _nested(matrix), **metrics}, "details": details}
 
 
 def _nested(matrix: Matrix) -> dict[str, dict[str, int]]:
-    """{"0": {"0": 41, "1": 2}, ...}: truth, then answer."""
+    """Return {"0": {"0": 41, "1": 2}, ...}: images by ground truth, then by prediction."""
     classes, columns = matrix.shape
     names = [str(number) for number in range(classes)] + ["unanswered"] * (columns - classes)
     return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, matrix.tolist(), strict=False)}
 
 
 def _class_table(matrix: Matrix, scheme: LabelScheme) -> list[dict[str, Any]]:
+    """Return one row for each class: number, name, precision, recall, F1, support."""
     columns = zip(scheme.classes, *(column.tolist() for column in per_class(matrix)), strict=True)
     keys = ("name", "precision", "recall", "f1", "support")
     return [{"class": number, **dict(zip(keys, row, strict=True))} for number, row in enumerate(columns)]
 
 
 def statistics(matrix: Matrix, scheme: LabelScheme) -> dict[str, Floats]:
-    """Every metric of evaluation.json from confusion matrices (..., classes, columns): name -> (...).
+    """Return every metric of evaluation.json from confusion matrices (..., classes, columns): name -> (...).
 
-    Weighted metrics are means over the classes, by support. The best constant classifier answers every image with
-    the commonest class: what a model must beat.
+    Weighted metrics are means over the classes, by support. The best constant classifier predicts the most frequent
+    class for every image: the baseline for a model.
     """
-    constant = _overall(_answered_with_commonest(matrix))
-    result = _overall(matrix) | {f"{name}_best_constant_classifier": value for name, value in constant.items()}
-    return result | stacked_scores(matrix, scheme)
+    constant = _overall(_constant_classifier(matrix))
+    baseline = {f"{name}_best_constant_classifier": value for name, value in constant.items()}
+    return _overall(matrix) | baseline | stacked_scores(matrix, scheme)
 
 
 def _overall(matrix: Matrix) -> dict[str, Floats]:
-    """Accuracy and the weighted metrics, under SageMaker's names."""
+    """Return accuracy and the weighted metrics, under SageMaker's names."""
     precision, recall, f1, support = per_class(matrix)
     columns = {"recall": recall, "precision": precision, "f0_5": f_score(matrix, 0.5), "f1": f1}
     columns["f2"] = f_score(matrix, 2.0)
@@ -131,34 +141,34 @@ def _overall(matrix: Matrix) -> dict[str, Floats]:
     return {"accuracy": accuracy(matrix), **weighted}
 
 
-def _answered_with_commonest(matrix: Matrix) -> Matrix:
-    """The same truths, all answered with the class that most of them are."""
+def _constant_classifier(matrix: Matrix) -> Matrix:
+    """Return the confusion matrix for the same ground truth, with the most frequent class predicted for every image."""
     support = matrix.sum(-1)  # (..., classes)
-    answer = np.eye(matrix.shape[-1])[support.argmax(-1)]  # (..., columns)
-    constant: Matrix = support[..., :, None] * answer[..., None, :]
+    prediction = np.eye(matrix.shape[-1])[support.argmax(-1)]  # (..., columns)
+    constant: Matrix = support[..., :, None] * prediction[..., None, :]
     return constant
 
 
-def standard_deviations(answers: Answers, resamples: int, seed: int) -> dict[str, float]:
-    """Of every metric, by the bootstrap (Efron and Tibshirani, 1993, chapter 6): name -> standard deviation.
+def standard_deviations(labelled: LabelledPredictions, resamples: int, seed: int) -> dict[str, float]:
+    """Return the standard deviation of every metric by the bootstrap (Efron and Tibshirani, 1993, chapter 6).
 
-    Persons are drawn with replacement and bring all their images, because these are alike; images are drawn where
-    persons are not known. Empty where fewer than 2 of them, or of resamples, leave nothing to compare.
+    Persons are drawn with replacement, each with all of their images, because these are alike; images are drawn if
+    persons are not known. Empty with fewer than 2 of them, or fewer than 2 resamples.
     """
-    unit = np.arange(len(answers.truths)) if answers.persons is None else answers.persons  # (images,)
+    unit = np.arange(len(labelled.ground_truth)) if labelled.persons is None else labelled.persons  # (images,)
     units = int(unit.max()) + 1
     if min(resamples, units) < 2:
         return {}
     generator = np.random.default_rng(seed)
-    rows, columns = answers.shape
-    most = max(1, STACK_ENTRIES // (rows * columns))
+    shape = labelled.shape  # (classes, columns)
+    most = max(1, STACK_ENTRIES // (shape[0] * shape[1]))
     parts = []
     for start in range(0, resamples, most):
-        stack = np.empty((min(most, resamples - start), rows, columns))
+        stack = np.empty((min(most, resamples - start), *shape))
         for matrix in stack:
-            drawn = np.bincount(generator.integers(units, size=units), minlength=units)  # how often each unit
-            matrix[:] = answers.matrix(drawn[unit])
-        parts.append(statistics(stack, answers.scheme))
+            times_drawn = np.bincount(generator.integers(units, size=units), minlength=units)  # (units,)
+            matrix[:] = labelled.matrix(times_drawn[unit])
+        parts.append(statistics(stack, labelled.scheme))
     return {name: float(np.concatenate([part[name] for part in parts]).std(ddof=1)) for name in parts[0]}
 
 

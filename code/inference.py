@@ -34,7 +34,7 @@ from torch import nn
 from data.decoding import stream
 from data.image_store import apply_bad_image_policy
 from data.images import Pixels, Preparation
-from data.tables import Table, find_images, write_answers
+from data.tables import Table, find_images, write_predictions
 from labels import MASKED_FACES
 from model_files import Description, load
 from predictor import Predictor
@@ -84,7 +84,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
             journal.remove()
             raise
         probabilities = np.concatenate([part.probabilities for part in predicted])  # (images, classes)
-        output = write_answers(Path(output_dir), answered(table, probabilities, bad, args), description.scheme)
+        output = write_predictions(Path(output_dir), answered(table, probabilities, bad, args), description.scheme)
         journal.remove()
     for index in sorted(bad):
         print(f"no answer: {bad[index]}", file=sys.stderr)

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
 from batch.results import OutputFolder, find_objects, join
-from data.tables import Table, find_images, find_root, write_answers
+from data.tables import Table, find_images, find_root, write_predictions
 from labels import LabelScheme
 from runtime.arguments import folder, option, parse
 from runtime.errors import DataError
@@ -69,7 +69,7 @@ def transform(config: TransformConfig) -> Path:
     table, reasons = join_outputs(table, outputs)
     for name, reason in reasons.items():
         print(f"no prediction: {reason}: {prefix / name}", file=sys.stderr)
-    output = write_answers(config.output_dir, table, read_scheme(config))
+    output = write_predictions(config.output_dir, table, read_scheme(config))
     print(f"pictures={len(table.rows)}; unreadable={len(reasons)}; output: {output}", flush=True)
     return output
 

@@ -1,6 +1,6 @@
 """Tables with one row for each image: info.csv and gt.csv in, output.csv out. All text. No torch, no pandas.
 
-Inference, batch transform, and the answers fetched from SageMaker leave the same bytes because all of them come here.
+Inference, batch transform and `submit.py download` write the same bytes because all of them write output.csv here.
 """
 
 import csv
@@ -16,7 +16,11 @@ from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 from runtime.files import existing_folder, replacing
 
-INFO_CSV, ANSWERS, SCHEME = "info.csv", "output.csv", "scheme.json"
+INFO_CSV = "info.csv"  # images to label
+OUTPUT_CSV = "output.csv"  # predictions
+SCHEME_JSON = "scheme.json"  # meaning of the class numbers in output.csv
+GT_CSV = "gt.csv"  # ground truth
+PERSONS_CSV = "persons.csv"  # person in each image
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,14 @@ class Table:
 
     @property
     def names(self) -> list[str]:
+        """Return the ImageID of every row."""
         return [row["ImageID"] for row in self.rows]
 
     def with_columns(self, columns: Mapping[str, Iterable[object]]) -> Self:
-        """The same with a value for each row, in its column's place or behind the others; None is an empty cell."""
+        """Return a copy in which columns are replaced, or appended if they are new; None is an empty cell.
+
+        Raises ValueError unless a column has one value for each row.
+        """
         cells = (("" if value is None else str(value) for value in values) for values in columns.values())
         rows = [
             row | dict(zip(columns, texts, strict=True))
@@ -41,9 +49,10 @@ class Table:
 
 
 def read_table(path: Path, *columns: str) -> Table:
-    """A csv file with ImageID and at least one of `columns`, if any; raises DataError for anything else.
+    """Read a csv file with ImageID and at least one of `columns`, if any are given.
 
-    Where columns are asked for, every row must fill them; else cells are kept as they are, and missing ones are empty.
+    With `columns`, every row must have all cells. Without, cells are kept as they are, and missing ones are empty.
+    Raises DataError if the file is missing, is not csv in UTF-8, or lacks rows, columns or cells.
     """
     expected = " and ".join(part for part in ("ImageID", " or ".join(columns)) if part)
     if not path.is_file():
@@ -64,12 +73,17 @@ def read_table(path: Path, *columns: str) -> Table:
     rows = [dict(zip_longest(found, row[: len(found)], fillvalue="")) for row in cells]
     for number, (row, read) in enumerate(zip(rows, cells, strict=True), start=1):
         if not row["ImageID"] or len(read) > len(found) or (columns and len(read) < len(found)):
-            raise DataError(f"row {number} of {path.name} does not fill the {len(found)} columns of its header: {path}")
+            raise DataError(
+                f"row {number} of {path.name} does not match the {len(found)} columns of its header: {path}"
+            )
     return Table(found, rows)
 
 
 def find_images(data_dir: Path) -> tuple[Table, list[Path]]:
-    """The rows of info.csv and the file of each; without info.csv, every image below the folder, sorted."""
+    """Return the rows of info.csv and the path of each; without info.csv, every image below the folder, sorted.
+
+    Raises DataError if there are none. Hidden files and folders are ignored.
+    """
     existing_folder(data_dir, "SM_CHANNEL_EVAL", f"{INFO_CSV} and images/, or images")
     if (data_dir / INFO_CSV).exists():
         table = read_table(data_dir / INFO_CSV)
@@ -84,23 +98,23 @@ def find_images(data_dir: Path) -> tuple[Table, list[Path]]:
 
 
 def find_root(data_dir: Path) -> Path:
-    """The folder that ImageIDs start from: images/ where it lies beside info.csv, as in the competition."""
+    """Return the folder that ImageIDs are relative to: images/ if it is beside info.csv, as in the competition."""
     has_folder = (data_dir / INFO_CSV).exists() and (data_dir / "images").is_dir()
     return data_dir / "images" if has_folder else data_dir
 
 
-def write_answers(folder: Path, table: Table, scheme: LabelScheme | None) -> Path:
-    """Write output.csv, and scheme.json where its class numbers are not those of masked faces; returns the first.
+def write_predictions(folder: Path, table: Table, scheme: LabelScheme | None) -> Path:
+    """Write output.csv and return its path; write scheme.json, too, if the classes are not those of masked faces.
 
-    Without that, evaluation would take the numbers for masked faces.
+    Without scheme.json, evaluation reads class numbers as masked faces; None stands for masked faces.
     """
     if scheme in (None, MASKED_FACES):
-        (folder / SCHEME).unlink(missing_ok=True)
+        (folder / SCHEME_JSON).unlink(missing_ok=True)
     else:
-        with replacing(folder / SCHEME) as file:
+        with replacing(folder / SCHEME_JSON) as file:
             file.write(json.dumps(scheme.to_dict(), indent=2) + "\n")
-    with replacing(folder / ANSWERS) as file:
+    with replacing(folder / OUTPUT_CSV) as file:
         writer = csv.DictWriter(file, table.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table.rows)
-    return folder / ANSWERS
+    return folder / OUTPUT_CSV

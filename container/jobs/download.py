@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from batch.results import Response, join_downloaded, read_downloaded
-from data.tables import SCHEME, write_answers
+from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.s3 import extract, fetch, fetch_folder
 from jobs.watch import KINDS, Job, describe, find
@@ -36,7 +36,7 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
             responses = read_downloaded(answers, folder / "answers")
             table = join_downloaded(responses, info)
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
-            return [write_answers(folder, table, scheme), folder / "answers"]
+            return [write_predictions(folder, table, scheme), folder / "answers"]
         case "ProcessingJob":
             outputs = job.facts["ProcessingOutputConfig"]["Outputs"]
             paths = [path for output in outputs for path in fetch_folder(aws, output["S3Output"]["S3Uri"], folder)]
@@ -84,7 +84,7 @@ def find_scheme(aws: Aws, model: str, responses: Iterable[Response], folder: Pat
         fetch(aws, described["PrimaryContainer"]["ModelDataUrl"], archive)
         return _scheme_of(archive)
     except (AwsError, DataError) as error:
-        print(f"{SCHEME} is missing, without it these classes cannot be evaluated: {error}", file=sys.stderr)
+        print(f"{SCHEME_JSON} is missing, without it these classes cannot be evaluated: {error}", file=sys.stderr)
         return None
     finally:
         archive.unlink(missing_ok=True)

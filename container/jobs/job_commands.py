@@ -7,8 +7,8 @@ from pathlib import Path
 
 from config import EvaluationConfig
 from data.images import is_image_file
-from data.predictions import TRUTHS, read_answers
-from data.tables import ANSWERS, SCHEME
+from data.predictions import read_predictions
+from data.tables import GT_CSV, OUTPUT_CSV, SCHEME_JSON
 from jobs.aws import Aws, AwsError
 from jobs.checks import name_problems
 from jobs.common import Connection, JobPlace, Place, Rehearsal, Submission
@@ -121,10 +121,12 @@ def evaluate(flags: Words, verb_flags: Words, environ: Environ) -> None:
     connection, place, rehearsal, submission, options = parse("submit.py evaluate", flags, environ, *schema)
     parse("evaluation.py", verb_flags, {}, EvaluationConfig)
     aws, job = Aws(connection), _job_name(options.name)
-    predictions, first = stage(place, "predictions", options.predictions, (ANSWERS, SCHEME).__contains__, ANSWERS)
-    truths, second = stage(place, "ground-truth", options.ground_truth, lambda name: name.endswith(".csv"), TRUTHS)
+    predictions, first = stage(
+        place, "predictions", options.predictions, (OUTPUT_CSV, SCHEME_JSON).__contains__, OUTPUT_CSV
+    )
+    truths, second = stage(place, "ground-truth", options.ground_truth, lambda name: name.endswith(".csv"), GT_CSV)
     if first and second:
-        read_answers(Path(options.ground_truth), Path(options.predictions))
+        read_predictions(Path(options.ground_truth), Path(options.predictions))
     inputs, image = {"predictions": predictions, "ground_truth": truths}, _image(aws, place)
     plan = Plan(
         job=job,

@@ -26,7 +26,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 import submit
 from batch.results import join_downloaded, read_downloaded
-from data.tables import write_answers
+from data.tables import write_predictions
 from metrics import metric_definitions
 from model_files import load
 
@@ -243,7 +243,7 @@ def test_a_transform_answers_every_object_as_the_infer_verb_does(
     images = sorted(path.name for path in (faces / "eval" / "images").iterdir())
     assert [path.name.removesuffix(".out") for path in answers] == images
     table = join_downloaded(read_downloaded(answers, answers[0].parent), faces / "eval" / "info.csv")
-    output = write_answers(tmp_path, table, None)
+    output = write_predictions(tmp_path, table, None)
     assert rows(output) == rows(labelled / "output.csv")
 
 

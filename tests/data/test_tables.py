@@ -1,4 +1,4 @@
-"""Every row of a table is kept as it was written, gets what belongs to it, and one that is not whole is refused."""
+"""tables.py: rows are written as they were read, new columns go to the right rows, damaged tables are rejected."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.tables import Table, find_images, find_root, read_table, write_answers
+from data.tables import Table, find_images, find_root, read_table, write_predictions
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 
@@ -21,27 +21,27 @@ def info(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_what_is_not_replaced_is_written_as_it_was_read(tmp_path: Path) -> None:
+def test_columns_that_are_not_replaced_are_written_as_they_were_read(tmp_path: Path) -> None:
     text = 'ImageID,ans,note\na.jpg,007,"a, ""b"""\nb.jpg,NA,\n한글.jpg,1.50,"two\nlines"\n'
     table = read_table(info(tmp_path, text))
-    assert write_answers(tmp_path, table, None).read_text() == text
+    assert write_predictions(tmp_path, table, None).read_text() == text
 
 
-def test_a_table_is_what_pandas_makes_of_it(tmp_path: Path) -> None:
+def test_a_table_is_read_and_written_as_by_pandas(tmp_path: Path) -> None:
     path = info(tmp_path, 'ImageID,ans,note\na.jpg,007,"a, b"\nb.jpg,NA,\n')
     table, twin = read_table(path), pd.read_csv(path, dtype=str, keep_default_na=False)
     assert pd.DataFrame(table.rows, columns=list(table.columns)).equals(twin)
     probabilities = np.array([1 / 3, 1e-9], dtype=np.float32)
     twin = twin.assign(ans=pd.Series([17, None], dtype="Int64"), probability=probabilities)
-    found = write_answers(tmp_path, table.with_columns({"ans": [17, None], "probability": probabilities}), None)
+    found = write_predictions(tmp_path, table.with_columns({"ans": [17, None], "probability": probabilities}), None)
     assert found.read_text() == twin.to_csv(index=False, lineterminator="\n")
 
 
-def test_cells_that_are_still_to_be_filled_may_be_missing_and_spaces_are_kept(tmp_path: Path) -> None:
+def test_cells_may_be_missing_where_no_column_is_needed_and_spaces_are_kept(tmp_path: Path) -> None:
     table = read_table(info(tmp_path, "ImageID, ans,note\na.jpg\n b.jpg,, hello\n   \n\n"))
     assert table.columns == ("ImageID", "ans", "note")
     assert [tuple(row.values()) for row in table.rows] == [("a.jpg", "", ""), (" b.jpg", "", " hello")]
-    with pytest.raises(DataError, match=r"^row 1 of info\.csv does not fill the 3 columns"):
+    with pytest.raises(DataError, match=r"^row 1 of info\.csv does not match the 3 columns"):
         read_table(tmp_path / "info.csv", "ans")
 
 
@@ -64,19 +64,19 @@ def test_a_column_needs_a_value_for_every_row() -> None:
         ("ImageID,ans\n", "info.csv has no rows, expected one for each image: {info}"),
         ("ImageID,a,a\na.jpg,0,1\n", "info.csv starts with 'ImageID,a,a', expected each name once: {info}"),
         ("ImageID,ans\n \n,\n", "info.csv has no rows, expected one for each image: {info}"),
-        ("ImageID,ans\na.jpg,0,1\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
-        ("ImageID,ans\n \n,0\n", "row 1 of info.csv does not fill the 2 columns of its header: {info}"),
+        ("ImageID,ans\na.jpg,0,1\n", "row 1 of info.csv does not match the 2 columns of its header: {info}"),
+        ("ImageID,ans\n \n,0\n", "row 1 of info.csv does not match the 2 columns of its header: {info}"),
         ('ImageID\n"a.jpg"x\n', "info.csv cannot be read as csv in UTF-8 (',' expected after '\"'): {info}"),
     ],
 )
-def test_a_table_that_is_not_whole_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_damaged_table_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = info(tmp_path, text)
     with pytest.raises(DataError) as error:
         find_images(tmp_path)
     assert str(error.value) == sentence.format(info=path)
 
 
-def test_columns_that_are_needed_are_named(tmp_path: Path) -> None:
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
     path = info(tmp_path, "ImageID,note\na.jpg,x\n")
     assert read_table(path, "note", "ans").names == ["a.jpg"]
     with pytest.raises(DataError, match=r"starts with 'ImageID,note', expected ImageID and person or id"):
@@ -87,7 +87,7 @@ def test_columns_that_are_needed_are_named(tmp_path: Path) -> None:
         read_table(info(tmp_path, b"\xff\xfe\x00"))
 
 
-def test_images_lie_beside_info_csv_or_in_its_images_folder(tmp_path: Path) -> None:
+def test_images_are_beside_info_csv_or_in_its_images_folder(tmp_path: Path) -> None:
     info(tmp_path, "ImageID\nb.jpg\na.jpg\nb.jpg\n")
     assert find_images(tmp_path)[1] == [tmp_path / name for name in ("b.jpg", "a.jpg", "b.jpg")]
     (tmp_path / "images").mkdir()
@@ -109,11 +109,11 @@ def test_without_info_csv_every_visible_image_is_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", [None, MASKED_FACES])
-def test_what_numbers_mean_is_said_beside_them_unless_they_are_those_of_masked_faces(
+def test_scheme_json_is_written_unless_the_classes_are_those_of_masked_faces(
     tmp_path: Path, scheme: LabelScheme | None
 ) -> None:
     table = Table(("ImageID", "ans"), [{"ImageID": "a.jpg", "ans": "1"}])
-    write_answers(tmp_path, table, PETS)
+    write_predictions(tmp_path, table, PETS)
     assert LabelScheme.from_dict(json.loads((tmp_path / "scheme.json").read_text())) == PETS
-    write_answers(tmp_path, table, scheme)
+    write_predictions(tmp_path, table, scheme)
     assert [path.name for path in tmp_path.iterdir()] == ["output.csv"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch.results import Response
-from data.predictions import read_answers
+from data.predictions import read_predictions
 from jobs import download as job_results
 from jobs.aws import AwsError
 from jobs.download import download, find_scheme
@@ -120,7 +120,7 @@ def test_a_transform_with_classes_of_your_own_can_be_evaluated(tmp_path: Path, m
     download(fake_aws.FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", tmp_path)
     assert not (tmp_path / "model.tar.gz").exists()
     (tmp_path / "gt.csv").write_text("ImageID,ans\na.jpg,dog\n")
-    assert read_answers(tmp_path, tmp_path).matrix().tolist() == [[0, 0], [0, 1]]
+    assert read_predictions(tmp_path, tmp_path).matrix().tolist() == [[0, 0], [0, 1]]
 
 
 def test_masked_faces_need_no_scheme(tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""predictions.py: rows are joined by id, classes are numbers or names, and a mistake in the tables is one sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data.predictions import LabelledPredictions, read_predictions
+from labels import MASKED_FACES, LabelScheme
+from runtime.errors import DataError
+from support.prediction_tables import PredictionTables, image_name, write_table
+
+CLASSES = MASKED_FACES.num_classes
+PETS = LabelScheme("folders", ("cat", "dog", "fish"))
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> PredictionTables:
+    return PredictionTables(tmp_path)
+
+
+def read(tables: PredictionTables, persons: str | None = None) -> LabelledPredictions:
+    return read_predictions(tables.gt_dir, tables.pred_dir, persons)
+
+
+def count_persons(labelled: LabelledPredictions) -> int:
+    assert labelled.persons is not None
+    return len(set(labelled.persons.tolist()))
+
+
+# Joining
+
+
+def test_rows_are_joined_by_id_and_never_by_position(tables: PredictionTables) -> None:
+    tables.write(range(CLASSES), range(CLASSES), seed=1)
+    labelled = read(tables)
+    assert labelled.ground_truth.tolist() == labelled.predictions.tolist() == list(range(CLASSES))
+    assert labelled.persons is None
+
+
+def test_an_empty_cell_is_no_prediction_and_is_counted_in_one_more_column(tables: PredictionTables) -> None:
+    tables.write([0, 1, 1], [0, "", "1.0"])
+    labelled = read(tables)
+    assert labelled.without_prediction == 1
+    assert labelled.matrix().shape == labelled.shape == (CLASSES, CLASSES + 1)
+    assert labelled.matrix()[:2, [0, 1, CLASSES]].tolist() == [[1, 0, 0], [0, 1, 1]]
+    assert labelled.matrix().sum() == 3
+
+
+def test_an_image_counts_as_much_as_its_weight(tables: PredictionTables) -> None:
+    tables.write([0, 1], [0, 0])
+    labelled = read(tables)
+    assert labelled.shape == (CLASSES, CLASSES)
+    assert labelled.matrix(labelled.ground_truth * 2 + 3)[:2, 0].tolist() == [3, 5]
+
+
+def test_tables_from_windows_and_excel_are_read(tables: PredictionTables) -> None:
+    tables.write([0, 1, 2], [0, 1, 2])
+    for path in (tables.gt_csv, tables.output_csv):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n").replace(b",", b", "))
+    assert read(tables).predictions.tolist() == [0, 1, 2]
+
+
+def test_further_columns_are_ignored(tables: PredictionTables) -> None:
+    tables.write([0, 1], [0, 1])
+    rows = {image_name(index): f"{index},read,0.5" for index in range(2)}
+    write_table(tables.output_csv, rows, "ImageID,ans,status,probability")
+    assert read(tables).predictions.tolist() == [0, 1]
+
+
+# Persons
+
+
+@pytest.mark.parametrize("column", ["id", "person"])
+def test_persons_are_read_from_a_column_of_gt_csv(tables: PredictionTables, column: str) -> None:
+    tables.write([0, 1, 2, 3], [0, 1, 2, 4])
+    rows = {image_name(index): f"{index},{'ab'[index % 2]}" for index in range(4)}
+    write_table(tables.gt_csv, rows, f"ImageID,ans,{column}")
+    persons = read(tables).persons
+    assert persons is not None
+    assert persons.tolist() == [0, 1, 0, 1]
+
+
+def test_a_given_persons_file_overrides_the_one_beside_gt_csv(tables: PredictionTables, tmp_path: Path) -> None:
+    tables.write([0, 1, 2, 3], [0, 1, 2, 4])
+    tables.write_persons(4, each=2)
+    file = write_table(tmp_path / "who.csv", {image_name(index): index for index in range(4)}, "ImageID,person")
+    assert count_persons(read(tables, str(file))) == 4
+    assert count_persons(read(tables)) == 2
+
+
+def test_an_image_without_a_person_is_rejected(tables: PredictionTables) -> None:
+    tables.write([0, 1, 2], [0, 1, 2])
+    write_table(tables.gt_dir / "persons.csv", {image_name(0): "a", image_name(1): ""}, "ImageID,id")
+    with pytest.raises(DataError, match=rf"has no person for 2 images \({image_name(1)}, {image_name(2)}\)"):
+        read(tables)
+    with pytest.raises(DataError, match=r"there is no who\.csv, expected columns ImageID and person or id"):
+        read(tables, "who.csv")
+
+
+# Label schemes
+
+
+def write_scheme(tables: PredictionTables, scheme: LabelScheme) -> None:
+    (tables.pred_dir / "scheme.json").write_text(json.dumps(scheme.to_dict()))
+
+
+@pytest.mark.parametrize("ground_truth", [["cat", "dog", "fish", "dog"], [0, 1, 2, 1]])
+@pytest.mark.parametrize("predictions", [["cat", "dog", "dog", ""], [0, 1, 1, ""]])
+def test_classes_of_another_scheme_are_names_or_numbers(
+    tables: PredictionTables, ground_truth: list[str | int], predictions: list[str | int]
+) -> None:
+    tables.write(ground_truth, predictions)
+    write_scheme(tables, PETS)
+    labelled = read(tables)
+    assert labelled.ground_truth.tolist() == [0, 1, 2, 1]
+    assert labelled.predictions.tolist() == [0, 1, 1, 3]
+    assert labelled.scheme == PETS
+
+
+def test_a_class_folder_with_a_number_for_a_name_is_never_taken_for_another_class(tables: PredictionTables) -> None:
+    names = tuple(sorted(str(number) for number in range(12)))  # 0, 1, 10, 11, 2, ...: "10" is class 2
+    tables.write(names, range(12))
+    write_scheme(tables, LabelScheme("folders", names))
+    labelled = read(tables)
+    assert labelled.ground_truth.tolist() == labelled.predictions.tolist() == list(range(12))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"name": "x"}', '{"name": "x", "classes": 3, "tasks": []}'])
+def test_a_damaged_scheme_is_rejected(tables: PredictionTables, text: str) -> None:
+    tables.write([0, 1], [0, 1])
+    (tables.pred_dir / "scheme.json").write_text(text)
+    with pytest.raises(DataError, match=r"scheme\.json is not a label scheme, expected the file that inference\.py"):
+        read(tables)
+
+
+# Mistakes
+
+
+THREE = {image_name(index): index for index in range(3)}
+MIXTURE = {key: f'"{MASKED_FACES.classes[0]}"' if value else 0 for key, value in THREE.items()}
+DAMAGE: dict[str, Callable[[PredictionTables], object]] = {
+    "no gt.csv": lambda tables: tables.gt_csv.rename(tables.gt_dir / "truth.csv"),
+    "no output.csv": lambda tables: tables.output_csv.rename(tables.pred_dir / "predictions.csv"),
+    "empty folder": lambda tables: tables.gt_csv.unlink(),
+    "empty file": lambda tables: tables.gt_csv.write_bytes(b""),
+    "only a header": lambda tables: write_table(tables.output_csv, {}),
+    "other columns": lambda tables: write_table(tables.output_csv, THREE, "image,label"),
+    "no ans": lambda tables: write_table(tables.gt_csv, THREE, "ImageID,label"),
+    "missing": lambda tables: write_table(tables.output_csv, {image_name(0): 0}),
+    "unknown": lambda tables: write_table(tables.output_csv, THREE | {f"{n}.jpg": 0 for n in range(4)}),
+    "twice": lambda tables: tables.output_csv.write_text("ImageID,ans\na.jpg,1\na.jpg,1\n"),
+    "cut off": lambda tables: tables.output_csv.write_text("ImageID,ans\na.jpg,1\nb.j"),
+    "too wide": lambda tables: tables.output_csv.write_text("ImageID,ans\na.jpg,1,2\n"),
+    "no id": lambda tables: tables.output_csv.write_text("ImageID,ans\n,1\n"),
+    "quotes": lambda tables: tables.output_csv.write_text('ImageID,ans\n"a.jpg"x,1\n'),
+    "18": lambda tables: write_table(tables.output_csv, THREE | {image_name(2): 18}),
+    "-1": lambda tables: write_table(tables.gt_csv, THREE | {image_name(2): -1}),
+    "1.5": lambda tables: write_table(tables.gt_csv, THREE | {image_name(2): 1.5}),
+    "no ground truth": lambda tables: write_table(tables.gt_csv, THREE | {image_name(2): ""}),
+    "mixture": lambda tables: write_table(tables.gt_csv, MIXTURE),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("no gt.csv", "there is no gt.csv, expected columns ImageID and ans: {gt}/gt.csv"),
+        ("no output.csv", "there is no output.csv, expected columns ImageID and ans: {out}/output.csv"),
+        ("empty folder", "SM_GROUND_TRUTH_DIR is empty, expected gt.csv: {gt}"),
+        ("empty file", "gt.csv starts with '', expected ImageID and ans: {gt}/gt.csv"),
+        ("only a header", "output.csv has no rows, expected one for each image: {out}/output.csv"),
+        ("other columns", "output.csv starts with 'image,label', expected ImageID and ans: {out}/output.csv"),
+        ("no ans", "gt.csv starts with 'ImageID,label', expected ImageID and ans: {gt}/gt.csv"),
+        (
+            "missing",
+            f"output.csv has no row for 2 images ({image_name(1)}, {image_name(2)}), "
+            "expected all images of gt.csv: {out}/output.csv",
+        ),
+        (
+            "unknown",
+            "output.csv has rows for 4 images (0.jpg, 1.jpg, 2.jpg, ...), "
+            "expected only images of gt.csv: {out}/output.csv",
+        ),
+        ("twice", "output.csv has several rows for 1 image (a.jpg), expected one for each: {out}/output.csv"),
+        ("cut off", "row 2 of output.csv does not match the 2 columns of its header: {out}/output.csv"),
+        ("too wide", "row 1 of output.csv does not match the 2 columns of its header: {out}/output.csv"),
+        ("no id", "row 1 of output.csv does not match the 2 columns of its header: {out}/output.csv"),
+        ("quotes", "output.csv cannot be read as csv in UTF-8 (',' expected after '\"'): {out}/output.csv"),
+        ("18", "column ans contains '18', expected only numbers from 0 to 17 or only class names: {out}/output.csv"),
+        ("-1", "column ans contains '-1', expected only numbers from 0 to 17 or only class names: {gt}/gt.csv"),
+        ("1.5", "column ans contains '1.5', expected only numbers from 0 to 17 or only class names: {gt}/gt.csv"),
+        (
+            "no ground truth",
+            "column ans contains '', expected only numbers from 0 to 17 or only class names: {gt}/gt.csv",
+        ),
+        (
+            "mixture",
+            "column ans mixes class numbers and names, "
+            "expected only numbers from 0 to 17 or only class names: {gt}/gt.csv",
+        ),
+    ],
+)
+def test_a_mistake_in_the_tables_is_one_sentence(tables: PredictionTables, name: str, sentence: str) -> None:
+    tables.write([0, 1, 2], [0, 1, 2])
+    DAMAGE[name](tables)
+    with pytest.raises(DataError) as error:
+        read(tables)
+    assert str(error.value) == sentence.format(gt=tables.gt_dir, out=tables.pred_dir)
+
+
+def test_a_file_that_is_not_text_is_rejected(tables: PredictionTables) -> None:
+    tables.write([0, 1, 2], [0, 1, 2])
+    tables.output_csv.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"output\.csv cannot be read as csv in UTF-8"):
+        read(tables)
