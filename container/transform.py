@@ -32,6 +32,7 @@ from labels import LabelScheme
 from runtime.arguments import folder, option, parse
 from runtime.errors import DataError
 from runtime.failure import run
+from sagemaker_limits import BATCH_TRANSFORM_MB, INVOCATION_RETRIES, INVOCATION_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,13 @@ class TransformConfig:
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for output.csv and transform/NAME.out")
     url: str = option("", "running server to use, such as http://127.0.0.1:8080, instead of one with --model-dir")
     max_concurrent_transforms: int = option(
-        0, "concurrent requests, 0 for what the server proposes", minimum=0, maximum=100
+        0, "concurrent requests, 0 for what the server proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
     )
-    max_payload_mb: int = option(0, "largest image in MB, 0 for what the server proposes", minimum=0, maximum=100)
-    timeout_seconds: int = option(600, "longest wait for one response", minimum=1, maximum=3600)
-    max_retries: int = option(3, "retries after a 5xx or no response", minimum=0, maximum=3)
+    max_payload_mb: int = option(
+        0, "largest image in MB, 0 for what the server proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
+    )
+    timeout_seconds: int = option(600, "longest wait for one response", minimum=1, maximum=INVOCATION_SECONDS)
+    max_retries: int = option(3, "retries after a 5xx or no response", minimum=0, maximum=INVOCATION_RETRIES)
 
 
 def main() -> None:

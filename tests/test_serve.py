@@ -1,4 +1,4 @@
-"""The server as a process: it ends in order, outlives bad clients, and does not start with what it cannot serve."""
+"""The server process: it stops in order, survives bad clients, and does not start without a usable model."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.serving import Reply, Running, encoded_image, publish_model, running, server_command
+from support.serving import HttpResponse, Running, encoded_image, publish_model, running, server_command
 
 GOOD = encoded_image(1)
 RECEIVE_SECONDS = 1.0
@@ -26,16 +26,16 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(model_dir: Path) -> Iterator[Running]:
-    """One for the tests that do not end it; it must have nothing to complain of in the end."""
+    """Run one server for all tests that do not stop it; at the end its log must have no error."""
     with running(model_dir, SERVE_RECEIVE_SECONDS=RECEIVE_SECONDS, SERVE_MAX_WAITING=16) as server:
         yield server
-        code, said = server.stop()
+        code, output = server.stop()
         assert code == 0
-        assert [line.split(":")[0].split(";")[0] for line in said.splitlines()] == ["ready", "ended"], said
+        assert [line.split(":")[0].split(";")[0] for line in output.splitlines()] == ["ready", "ended"], output
 
 
 class Client:
-    """A connection that sends what it likes."""
+    """A connection that sends any bytes."""
 
     def __init__(self, server: Running, data: bytes = b"") -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
@@ -51,39 +51,39 @@ class Client:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def reply(self) -> Reply:
-        """The next reply."""
+    def response(self) -> HttpResponse:
+        """Return the next response."""
         data = b""
         while True:
             data += self.socket.recv(1 << 16)
             head, end, body = data.partition(b"\r\n\r\n")
             size = re.search(rb"content-length: (\d+)", head)
             if end and size and len(body) == int(size[1]):
-                return parse_replies(data)[0]
+                return parse_responses(data)[0]
 
-    def replies(self) -> list[Reply]:
-        """All replies until the server closes the connection."""
+    def responses(self) -> list[HttpResponse]:
+        """Return all responses until the server closes the connection."""
         data = b""
         with contextlib.suppress(ConnectionResetError):
             while part := self.socket.recv(1 << 16):
                 data += part
-        return parse_replies(data)
+        return parse_responses(data)
 
 
-def parse_replies(data: bytes) -> list[Reply]:
-    replies = []
+def parse_responses(data: bytes) -> list[HttpResponse]:
+    responses = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
         status, *lines = head.decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines)
         size = int(headers.get("content-length", 0))
-        replies.append(Reply(int(status.split()[1]), headers, data[:size]))
+        responses.append(HttpResponse(int(status.split()[1]), headers, data[:size]))
         data = data[size:]
-    return replies
+    return responses
 
 
 def request(body: bytes = GOOD, *lines: str, length: int | None = None) -> bytes:
-    """A POST as it goes over the wire."""
+    """Return the bytes of a POST."""
     head = ["POST /invocations HTTP/1.1", "Host: here", *lines]
     if not any(line.startswith("Transfer-Encoding") for line in lines):
         head.append(f"Content-Length: {len(body) if length is None else length}")
@@ -97,19 +97,19 @@ PING = b"GET /ping HTTP/1.1\r\nHost: here\r\n\r\n"
 # connections
 
 
-def test_a_connection_serves_many_requests_and_outlives_the_deadline_of_each(server: Running) -> None:
+def test_a_connection_serves_many_requests_and_each_has_its_own_timeout(server: Running) -> None:
     with Client(server, request()) as client:
-        assert client.reply().status == 200
+        assert client.response().status == 200
         time.sleep(1.5 * RECEIVE_SECONDS)
         client.send(request() + PING + request(GOOD, CLOSE))
-        assert [reply.status for reply in client.replies()] == [200, 200, 200]
+        assert [response.status for response in client.responses()] == [200, 200, 200]
 
 
-def test_a_body_in_chunks_is_a_body(server: Running) -> None:
+def test_a_chunked_body_gets_the_same_response(server: Running) -> None:
     body = b"".join(b"%x\r\n%s\r\n" % (len(GOOD[at : at + 7]), GOOD[at : at + 7]) for at in range(0, len(GOOD), 7))
     with Client(server, request(body + b"0\r\n\r\n", "Transfer-Encoding: chunked", CLOSE)) as client:
-        (reply,) = client.replies()
-    assert reply.body == server.post(GOOD).body
+        (response,) = client.responses()
+    assert response.body == server.post(GOOD).body
 
 
 @pytest.mark.parametrize(
@@ -127,15 +127,15 @@ def test_a_body_in_chunks_is_a_body(server: Running) -> None:
         request(b"5\r\nhelloXX3\r\n", "Transfer-Encoding: chunked"),
     ],
 )
-def test_what_is_not_http_is_a_400_and_the_end_of_the_connection(server: Running, data: bytes) -> None:
+def test_invalid_http_gets_a_400_and_closes_the_connection(server: Running, data: bytes) -> None:
     with Client(server, data) as client:
-        (reply,) = client.replies()
-    assert (reply.status, reply.error) == (400, "bad_request")
+        (response,) = client.responses()
+    assert (response.status, response.error) == (400, "bad_request")
 
 
-def test_a_request_before_the_nonsense_is_answered_all_the_same(server: Running) -> None:
+def test_a_valid_request_before_invalid_bytes_gets_its_response(server: Running) -> None:
     with Client(server, request() + b"nonsense\r\n\r\n") as client:
-        assert [reply.status for reply in client.replies()] == [200]
+        assert [response.status for response in client.responses()] == [200]
 
 
 @pytest.mark.parametrize(
@@ -150,58 +150,63 @@ def test_a_request_before_the_nonsense_is_answered_all_the_same(server: Running)
         ),
     ],
 )
-def test_headers_and_the_like_have_a_limit(server: Running, data: bytes) -> None:
+def test_headers_chunk_extensions_and_trailers_have_a_limit(server: Running, data: bytes) -> None:
     with Client(server) as client:
         with contextlib.suppress(OSError):
             client.send(data)
-        replies = client.replies()
-    assert [reply.status for reply in replies] in ([431], [])  # a reply may be lost where the client still sends
+        responses = client.responses()
+    assert [response.status for response in responses] in (
+        [431],
+        [],
+    )  # a response may be lost while the client is still sending
 
 
-def test_a_client_that_has_said_all_still_gets_its_answers(server: Running) -> None:
+def test_a_client_that_closes_its_sending_side_still_gets_its_responses(server: Running) -> None:
     with Client(server, request() + PING + request()) as client:
         client.socket.shutdown(socket.SHUT_WR)
-        assert [reply.status for reply in client.replies()] == [200, 200, 200]
+        assert [response.status for response in client.responses()] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
 @pytest.mark.parametrize("pause", [False, True])
-def test_another_protocol_is_not_on_offer_and_no_body_is_taken_for_a_request(
+def test_a_protocol_upgrade_is_not_supported_and_its_body_never_a_request(
     server: Running, protocol: bytes, pause: bool
 ) -> None:
     asking = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + protocol + b"\r\nHost"
     with Client(server, PING.replace(b"Host", asking)) as client:
-        assert [reply.status for reply in client.replies()] == [200]
+        assert [response.status for response in client.responses()] == [200]
     for data in (request(PING), request(b"28\r\n" + PING + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked")):
         head, separator, body = data.replace(b"Host", asking).partition(b"\r\n\r\n")
         with Client(server, head + separator + (b"" if pause else body)) as client:
             if pause:
                 with contextlib.suppress(OSError):
                     client.send(body)
-            replies = client.replies()
-        assert [(reply.status, reply.error) for reply in replies] == [(400, "upgrade_not_offered")]
+            responses = client.responses()
+        assert [(response.status, response.error) for response in responses] == [(400, "upgrade_not_offered")]
     with Client(server, request() + PING.replace(b"Host", asking) + PING) as client:
-        assert [reply.status for reply in client.replies()] == [200, 200]
+        assert [response.status for response in client.responses()] == [200, 200]
     with Client(server, request() + request().replace(b"Host", asking)) as client:
-        assert [reply.status for reply in client.replies()] == [200]
+        assert [response.status for response in client.responses()] == [200]
 
 
-def test_what_a_client_takes_may_stand_in_several_lines(server: Running) -> None:
+def test_several_accept_headers_are_read_together(server: Running) -> None:
     with Client(server, request(GOOD, "Accept: text/html", "Accept: application/json")) as client:
-        assert client.reply().status == 200
+        assert client.response().status == 200
 
 
 @pytest.mark.parametrize("lines", [("Expect: 100-continue",), ()])
-def test_a_body_that_says_it_is_too_long_is_refused_before_it_comes(server: Running, lines: tuple[str, ...]) -> None:
+def test_a_body_with_too_large_a_content_length_is_rejected_before_it_arrives(
+    server: Running, lines: tuple[str, ...]
+) -> None:
     with Client(server, request(b"", *lines, length=1 << 40)) as client:
-        reply = client.reply()
-        assert (reply.status, reply.error) == (413, "payload_too_large")  # a 408, had the server waited for it
+        response = client.response()
+        assert (response.status, response.error) == (413, "payload_too_large")  # a 408 if the server had waited for it
 
 
-def test_a_client_that_sends_all_of_a_body_that_is_too_long_gets_its_answer(server: Running) -> None:
+def test_a_client_that_sends_all_of_a_body_that_is_too_large_gets_its_response(server: Running) -> None:
     before = server.resident_bytes()
-    reply = server.post(bytes(100 << 20))
-    assert (reply.status, reply.error) == (413, "payload_too_large")
+    response = server.post(bytes(100 << 20))
+    assert (response.status, response.error) == (413, "payload_too_large")
     assert server.resident_bytes() - before < 16 << 20
 
 
@@ -214,13 +219,13 @@ TRICKLES = {
     "headers": [b"POST /invocations HTTP/1.1\r\n", b"x: y\r\n"],
     "a body": [request(b"", length=100), b"x"],
     "chunks": [request(b"", "Transfer-Encoding: chunked"), b"1\r\nx\r\n"],
-    "a body that is refused already": [request(b"", length=1 << 40), b"x"],
-    "a body for a route that is not there": [request(b"", length=100).replace(b"/invocations", b"/none"), b"x"],
+    "a body that is rejected already": [request(b"", length=1 << 40), b"x"],
+    "a body for an unknown route": [request(b"", length=100).replace(b"/invocations", b"/none"), b"x"],
     "the next request": [request() + b"POST", b" ", b"/"],
 }
 
 
-def test_a_request_that_trickles_in_is_closed_in_time_and_disturbs_nobody(server: Running) -> None:
+def test_a_request_that_trickles_in_is_closed_in_time_and_does_not_disturb_others(server: Running) -> None:
     clients = [(name, parts, Client(server)) for name, parts in TRICKLES.items() for _ in range(12)]
     closed: dict[str, list[float]] = {name: [] for name in TRICKLES}
     step = 0
@@ -236,11 +241,11 @@ def test_a_request_that_trickles_in_is_closed_in_time_and_disturbs_nobody(server
         time.sleep(0.02)
     for name, found in closed.items():
         assert min(found) >= RECEIVE_SECONDS * 0.9, name
-        assert max(found) <= 10 * RECEIVE_SECONDS, name  # at once on a machine that is not busy
+        assert max(found) <= 10 * RECEIVE_SECONDS, name  # about RECEIVE_SECONDS on an idle machine
 
 
 def is_closed_after(client: Client, data: bytes) -> bool:
-    """Send a little more, and look whether the server has closed the connection."""
+    """Send a little more, and return whether the server has closed the connection."""
     try:
         client.socket.sendall(data)
         client.socket.setblocking(False)
@@ -256,47 +261,47 @@ def is_closed_after(client: Client, data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("data", [b"POST /invoc", request(GOOD[:50], length=100)])
-def test_a_slow_client_is_told_why(server: Running, data: bytes) -> None:
+def test_a_slow_client_gets_a_408(server: Running, data: bytes) -> None:
     with Client(server, data) as client:
-        (reply,) = client.replies()
-    assert (reply.status, reply.error) == (408, "too_slow")
+        (response,) = client.responses()
+    assert (response.status, response.error) == (408, "too_slow")
 
 
-# many clients, and clients that leave
+# many clients, and clients that disconnect
 
 
-def test_under_overload_some_are_told_to_come_back_and_a_second_later_all_are_served(server: Running) -> None:
+def test_under_overload_some_get_a_503_and_a_second_later_all_are_served(server: Running) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(300)]
         for client in clients:
             client.send(request(GOOD, CLOSE))
-        replies = [reply for client in clients for reply in client.replies()]
-        assert len(replies) == 300
-        refused = [reply for reply in replies if reply.status != 200]
-        assert {(reply.status, reply.error, reply.headers["retry-after"]) for reply in refused} == {
+        responses = [response for client in clients for response in client.responses()]
+        assert len(responses) == 300
+        rejected = [response for response in responses if response.status != 200]
+        assert {(response.status, response.error, response.headers["retry-after"]) for response in rejected} == {
             (503, "overloaded", "1")
         }
-        assert 300 - len(refused) >= 16
+        assert 300 - len(rejected) >= 16
     time.sleep(1)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server, request(GOOD, CLOSE))) for _ in range(16)]
-        assert [reply.status for client in clients for reply in client.replies()] == [200] * 16
+        assert [response.status for client in clients for response in client.responses()] == [200] * 16
 
 
-def test_clients_that_leave_leave_no_trace(server: Running) -> None:
+def test_clients_that_disconnect_leave_nothing_behind(server: Running) -> None:
     for data in (b"", b"POST", request(GOOD[:50], length=100), request(), request() + request(), request(b"junk")):
         for reset in (False, True):
             client = Client(server, data)
-            if reset:  # the connection ends without a goodbye
+            if reset:  # the connection ends with a reset
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.socket.close()
     assert server.post(GOOD).status == 200
 
 
-# the end
+# stopping
 
 
-def test_sigterm_answers_all_that_has_come_and_ends_with_zero(model_dir: Path) -> None:
+def test_on_sigterm_all_requests_get_their_responses_and_the_exit_code_is_zero(model_dir: Path) -> None:
     with running(model_dir) as server, contextlib.ExitStack() as stack:
         idle = stack.enter_context(Client(server, PING))
         half, whole = GOOD[:-10], GOOD[-10:]
@@ -305,29 +310,29 @@ def test_sigterm_answers_all_that_has_come_and_ends_with_zero(model_dir: Path) -
             client.send(whole)
         started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        while server.get("/ping").status != 503:  # the door is open until all are answered
+        while server.get("/ping").status != 503:  # it accepts connections until all have their responses
             pass
         for client in clients[32:]:
             client.send(whole)
-        replies = [client.replies() for client in clients]
-        assert [[reply.status for reply in got] for got in replies] == [[200]] * 64
-        assert len(idle.replies()) == 1
-        said, _ = server.process.communicate(timeout=20)
+        responses = [client.responses() for client in clients]
+        assert [[response.status for response in got] for got in responses] == [[200]] * 64
+        assert len(idle.responses()) == 1
+        output, _ = server.process.communicate(timeout=20)
         assert time.monotonic() - started < 20
         assert server.process.returncode == 0
-        assert "ended; pictures=64;" in said
+        assert "ended; pictures=64;" in output
 
 
-def test_a_client_that_never_finishes_does_not_hold_up_the_end(model_dir: Path) -> None:
+def test_a_client_that_never_finishes_does_not_delay_the_exit(model_dir: Path) -> None:
     with running(model_dir, SERVE_RECEIVE_SECONDS=1) as server, Client(server, request(b"", length=9)) as client:
         started = time.monotonic()
-        code, said = server.stop()
-        assert code == 0, said
+        code, output = server.stop()
+        assert code == 0, output
         assert time.monotonic() - started < 10
-        assert [reply.status for reply in client.replies()] == [408]
+        assert [response.status for response in client.responses()] == [408]
 
 
-def test_a_second_signal_ends_at_once(model_dir: Path) -> None:
+def test_a_second_signal_ends_the_server_at_once(model_dir: Path) -> None:
     with running(model_dir) as server, Client(server, request(b"", length=9)):
         server.process.send_signal(signal.SIGINT)
         while server.get("/ping").status != 503:
@@ -336,52 +341,52 @@ def test_a_second_signal_ends_at_once(model_dir: Path) -> None:
         assert server.process.wait(5) == 128 + signal.SIGINT
 
 
-def test_sigterm_while_the_model_is_being_loaded_ends_with_zero_too(model_dir: Path) -> None:
+def test_sigterm_while_the_model_is_loading_exits_with_zero_too(model_dir: Path) -> None:
     with running(model_dir, ready=False) as server:
         assert server.get("/ping").status == 503
         assert server.stop()[0] == 0
 
 
-# what cannot be served
+# what prevents a start
 
 
 def ended(model_dir: Path, **settings: object) -> tuple[int, str]:
-    """Exit code and stderr of a server that does not start."""
+    """Return exit code and stderr of a server that does not start."""
     command = server_command(model_dir, **settings)
     done = subprocess.run(**command, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr.strip()
 
 
-def test_a_setting_that_cannot_be_is_named(model_dir: Path) -> None:
-    code, said = ended(model_dir, SAGEMAKER_MAX_PAYLOAD_IN_MB=101, BAD_INPUT="ignore", SERVE_PRECISION="fp8")
+def test_every_wrong_setting_is_named(model_dir: Path) -> None:
+    code, output = ended(model_dir, SAGEMAKER_MAX_PAYLOAD_IN_MB=101, BAD_INPUT="ignore", SERVE_PRECISION="fp8")
     assert code == 2
-    assert said.count("\n") == 0
+    assert output.count("\n") == 0
     for name in ("SAGEMAKER_MAX_PAYLOAD_IN_MB: 101 is out of range", "BAD_INPUT: unknown value", "SERVE_PRECISION"):
-        assert name in said
+        assert name in output
 
 
 def test_a_port_that_is_taken_is_named(model_dir: Path, server: Running) -> None:
-    code, said = ended(model_dir, SAGEMAKER_BIND_TO_PORT=server.port)
+    code, output = ended(model_dir, SAGEMAKER_BIND_TO_PORT=server.port)
     assert code == 2
-    assert f"cannot listen at 127.0.0.1 port {server.port} (Address already in use)" in said
+    assert f"cannot listen on 127.0.0.1 port {server.port} (Address already in use)" in output
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "2001:db8::1"])
 def test_an_address_of_another_machine_is_named(model_dir: Path, host: str) -> None:
-    code, said = ended(model_dir, SERVE_HOST=host)
+    code, output = ended(model_dir, SERVE_HOST=host)
     assert code == 2
-    assert said.startswith(f"ConfigError: cannot listen at {host} port ")
-    assert said.endswith("; set SERVE_HOST to an address of this machine")
+    assert output.startswith(f"ConfigError: cannot listen on {host} port ")
+    assert output.endswith("; set SERVE_HOST to an address of this machine")
 
 
-def test_without_a_usable_model_the_server_says_why_and_ends(tmp_path: Path) -> None:
+def test_without_a_usable_model_the_server_exits_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.json").write_text("{}")
-    code, said = ended(tmp_path / "model", SM_OUTPUT_DIR=tmp_path / "output")
+    code, output = ended(tmp_path / "model", SM_OUTPUT_DIR=tmp_path / "output")
     assert code == 1
-    assert said.startswith("ModelError: model.safetensors is missing")
-    assert said.count("\n") == 0
-    assert (tmp_path / "output" / "failure").read_text() == said
+    assert output.startswith("ModelError: model.safetensors is missing")
+    assert output.count("\n") == 0
+    assert (tmp_path / "output" / "failure").read_text() == output
 
 
 def test_help_names_every_variable(model_dir: Path) -> None:
@@ -402,22 +407,22 @@ def test_help_names_every_variable(model_dir: Path) -> None:
 
 PICKLE_WATCH = """
 import json, sys
-looked_up = []
-sys.addaudithook(lambda event, details: looked_up.append(details) if event == "pickle.find_class" else None)
+loaded = []
+sys.addaudithook(lambda event, details: loaded.append(details) if event == "pickle.find_class" else None)
 sys.path[:0] = json.loads(sys.argv[1])
 from support.serving import InProcess, encoded_image
 from server.settings import ServeConfig
 from pathlib import Path
 with InProcess(ServeConfig(model_dir=Path(sys.argv[2]), device="cpu")) as server:
     assert server.until_ready().post(encoded_image(1)).status == 200
-assert not looked_up, looked_up
+assert not loaded, loaded
 import pickle
 pickle.loads(pickle.dumps(Path("x")))
-assert looked_up, "the hook hears nothing"
+assert loaded, "the hook does not work"
 """
 
 
-def test_nothing_is_unpickled_from_the_start_to_the_answer(model_dir: Path) -> None:
+def test_nothing_is_unpickled_from_the_start_to_the_response(model_dir: Path) -> None:
     folders = [str(Path(__file__).parent), *server_command(model_dir)["env"]["PYTHONPATH"].split(":")]
     command = [sys.executable, "-c", PICKLE_WATCH, json.dumps(folders), str(model_dir)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Each object is posted once, as SageMaker would, and the table is the one that inference writes."""
+"""Every object is posted once, as SageMaker does, and the table is the one that inference writes."""
 
 import json
 import os
@@ -33,16 +33,16 @@ EvalFolder = Callable[..., tuple[Path, list[int]]]
 
 
 class Container:
-    """Somebody's container: answers an image with its size as the class, and remembers what it was asked."""
+    """A container of another make: it predicts the size of an image as its class and records the requests."""
 
     def __init__(self) -> None:
         self.proposal: dict[str, Any] | None = {"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 6}
         self.digest = "one"
         self.sizes: Counter[int] = Counter()  # how often a body of this size was posted
         self.types: set[tuple[str | None, ...]] = set()
-        self.statuses: dict[int, list[int]] = {}  # by size, what to say before 200
-        self.at_once = self.most_at_once = 0
-        self.answer: Callable[[int], dict[str, Any]] = lambda size: {"prediction": size}
+        self.statuses: dict[int, list[int]] = {}  # by size, statuses before the 200
+        self.in_flight = self.most_in_flight = 0
+        self.predict: Callable[[int], dict[str, Any]] = lambda size: {"prediction": size}
         self.on_post: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -61,13 +61,13 @@ class Container:
         with self._lock:
             self.sizes[size] += 1
             self.types.add((handler.headers["Content-Type"], handler.headers["Accept"]))
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.on_post()
         with self._lock:
-            self.at_once -= 1
+            self.in_flight -= 1
             status = self.statuses[size].pop(0) if self.statuses.get(size) else 200
-        return status, self.answer(size) if status == 200 else {"error": {"code": "x", "message": "no, because"}}
+        return status, self.predict(size) if status == 200 else {"error": {"code": "x", "message": "no, because"}}
 
     def _handler(container) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
@@ -75,12 +75,12 @@ class Container:
 
             def do_GET(self) -> None:
                 known = self.path == "/ping" or container.proposal is not None
-                self.reply(200 if known else 404, container.proposal if self.path != "/ping" else None)
+                self.response(200 if known else 404, container.proposal if self.path != "/ping" else None)
 
             def do_POST(self) -> None:
-                self.reply(*container.posted(self))
+                self.response(*container.posted(self))
 
-            def reply(self, status: int, record: object) -> None:
+            def response(self, status: int, record: object) -> None:
                 body = json.dumps(record).encode() if record else b""
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -120,7 +120,7 @@ def config(container: Container, objects: Path, tmp_path: Path) -> TransformConf
     )
 
 
-def answers(output: Path) -> dict[str, str]:
+def predictions(output: Path) -> dict[str, str]:
     return dict(pd.read_csv(output, dtype=str, keep_default_na=False)[["ImageID", "ans"]].itertuples(index=False))
 
 
@@ -132,9 +132,11 @@ def outs(config: TransformConfig) -> dict[str, bytes]:
 # the protocol
 
 
-def test_every_object_gets_its_out_and_every_row_its_answer(config: TransformConfig, container: Container) -> None:
+def test_every_object_gets_its_out_file_and_every_row_its_prediction(
+    config: TransformConfig, container: Container
+) -> None:
     output = transform(config)
-    assert list(answers(output).items())[:2] == [("deep/er/9.jpg", "9"), ("8.jpg", "8")]
+    assert list(predictions(output).items())[:2] == [("deep/er/9.jpg", "9"), ("8.jpg", "8")]
     assert outs(config).keys() == {*(f"{size}.jpg.out" for size in range(1, 9)), "deep/er/9.jpg.out"}
     assert outs(config)["deep/er/9.jpg.out"] == b'{"prediction": 9}'
     assert container.sizes == dict.fromkeys(range(1, 10), 1)
@@ -153,30 +155,32 @@ def test_every_object_gets_its_out_and_every_row_its_answer(config: TransformCon
         ({"MaxConcurrentTransforms": 9, "MaxPayloadInMB": 50}, {"max_payload_mb": 1}, 9),
     ],
 )
-def test_as_many_go_at_once_as_asked_or_proposed_or_one(
+def test_the_concurrency_is_the_given_one_or_the_proposed_one_or_one(
     config: TransformConfig, container: Container, proposal: Any, given: dict[str, int], most: int
 ) -> None:
     barrier = threading.Barrier(most)
     container.proposal = proposal
     container.on_post = lambda: barrier.wait(10) if container.sizes.total() <= 9 // most * most else None
     transform(replace(config, **given))  # type: ignore[arg-type]
-    assert container.most_at_once == most
+    assert container.most_in_flight == most
 
 
-def test_more_than_a_hundred_megabytes_at_once_are_refused(config: TransformConfig, container: Container) -> None:
+def test_more_than_a_hundred_megabytes_of_concurrent_requests_are_rejected(
+    config: TransformConfig, container: Container
+) -> None:
     container.proposal = {"MaxConcurrentTransforms": 9, "MaxPayloadInMB": 20}
-    with pytest.raises(ServerError, match="9 requests of 20 MB are more than 100 MB"):
+    with pytest.raises(ServerError, match="9 concurrent requests of 20 MB exceed SageMaker's limit of 100 MB"):
         transform(config)
     assert not container.sizes
 
 
-def test_a_request_that_fails_is_sent_three_times_more(config: TransformConfig, container: Container) -> None:
+def test_a_failed_request_is_retried_three_times(config: TransformConfig, container: Container) -> None:
     container.statuses = {4: [503, 500, 502], 5: [503]}
-    assert answers(transform(config))["4.jpg"] == "4"
+    assert predictions(transform(config))["4.jpg"] == "4"
     assert (container.sizes[4], container.sizes[5], container.sizes[6]) == (4, 2, 1)
 
 
-def test_one_object_that_fails_fails_the_job_and_the_others_are_kept(
+def test_one_failed_object_fails_the_job_and_the_other_responses_are_kept(
     config: TransformConfig, container: Container
 ) -> None:
     container.statuses = {3: [422], 5: [503] * 4}
@@ -191,7 +195,7 @@ def test_one_object_that_fails_fails_the_job_and_the_others_are_kept(
     assert container.sizes == dict.fromkeys(range(1, 10), 1) | {3: 2, 5: 5}
 
 
-def test_an_object_over_the_limit_is_not_sent_and_the_flag_is_named(
+def test_an_object_over_the_limit_is_not_sent_and_the_option_is_named(
     config: TransformConfig, container: Container
 ) -> None:
     (config.data_dir / "images" / "1.jpg").write_bytes(bytes((1 << 20) + 1))
@@ -200,7 +204,7 @@ def test_an_object_over_the_limit_is_not_sent_and_the_flag_is_named(
     assert max(container.sizes) == 9
 
 
-def test_a_server_that_is_gone_ends_the_job_at_once(config: TransformConfig, container: Container) -> None:
+def test_a_server_that_disappears_ends_the_job_at_once(config: TransformConfig, container: Container) -> None:
     def leave() -> None:
         container._server.shutdown()
         container._server.server_close()
@@ -208,22 +212,22 @@ def test_a_server_that_is_gone_ends_the_job_at_once(config: TransformConfig, con
 
     container._server.handle_error = lambda *arguments: None  # type: ignore[method-assign]
     container.on_post = leave
-    with pytest.raises(ServerError, match="does not answer any more"):
+    with pytest.raises(ServerError, match="no longer responds"):
         transform(replace(config, max_retries=0, max_concurrent_transforms=1))
 
 
-def test_a_server_that_never_is_ready_is_waited_for_and_named() -> None:
-    with pytest.raises(ServerError, match=r"no 200 from /ping within 0\.2 seconds"):
+def test_a_server_that_never_becomes_ready_is_reported() -> None:
+    with pytest.raises(ServerError, match=r"/ping did not return 200 within 0\.2 seconds"):
         Endpoint("http://127.0.0.1:9", timeout_seconds=1, max_retries=0).wait(0.2)
-    with pytest.raises(ServerError, match="has ended before it was ready"):
+    with pytest.raises(ServerError, match="exited before it was ready; see its output above"):
         Endpoint("http://127.0.0.1:9", timeout_seconds=1, max_retries=0, is_alive=lambda: False).wait(0.2)
 
 
-# going on
+# resuming
 
 
 def command(config: TransformConfig) -> dict[str, Any]:
-    """The same as a process of its own."""
+    """Return the arguments for subprocess that run the same transform."""
     environ = os.environ | {
         "SM_CHANNEL_EVAL": str(config.data_dir),
         "SM_CHANNEL_MODEL": str(config.model_dir),
@@ -234,7 +238,7 @@ def command(config: TransformConfig) -> dict[str, Any]:
     return {"args": [sys.executable, "-W", "error", ROOT / "container" / "transform.py", *flags], "env": environ}
 
 
-def test_killed_half_way_it_goes_on_and_the_outcome_is_the_same(
+def test_a_killed_job_is_resumed_and_the_result_is_the_same(
     config: TransformConfig, container: Container, tmp_path: Path
 ) -> None:
     undisturbed = transform(replace(config, output_dir=tmp_path / "undisturbed"))
@@ -250,23 +254,23 @@ def test_killed_half_way_it_goes_on_and_the_outcome_is_the_same(
     assert container.sizes.total() == 9 - kept
 
 
-def test_only_what_has_changed_is_sent_again(config: TransformConfig, container: Container) -> None:
+def test_only_changed_objects_are_sent_again(config: TransformConfig, container: Container) -> None:
     transform(config)
     container.sizes.clear()
     transform(config)
     assert not container.sizes
     images = config.data_dir / "images"
-    os.utime(images / "3.jpg", (1, 1))  # older than before: another file has taken its place
+    os.utime(images / "3.jpg", (1, 1))  # another time: another file has replaced it
     (config.output_dir / "transform" / "5.jpg.out").write_text('{"predict')
     (config.output_dir / "transform" / "6.jpg.out").unlink()
     transform(config)
     assert container.sizes == {3: 1, 5: 1, 6: 1}
 
 
-def test_an_image_without_a_class_is_asked_for_again(config: TransformConfig, container: Container) -> None:
-    answer = container.answer
+def test_an_image_without_a_prediction_is_sent_again(config: TransformConfig, container: Container) -> None:
+    predict = container.predict
     bad = {"prediction": None, "error": {"code": "x", "message": "it is none"}}
-    container.answer = lambda size: bad if size == 3 else answer(size)
+    container.predict = lambda size: bad if size == 3 else predict(size)
     transform(config)
     container.sizes.clear()
     container.statuses = {3: [422]}
@@ -276,9 +280,7 @@ def test_an_image_without_a_class_is_asked_for_again(config: TransformConfig, co
 
 
 @pytest.mark.parametrize("digest", ["two", ""])
-def test_answers_of_another_model_are_not_taken_for_its_own(
-    config: TransformConfig, container: Container, digest: str
-) -> None:
+def test_responses_of_another_model_are_not_kept(config: TransformConfig, container: Container, digest: str) -> None:
     transform(config)
     container.sizes.clear()
     container.digest = digest
@@ -308,7 +310,7 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     (data / "images" / "deep").mkdir()
     (data / "images" / names[7]).rename(data / "images" / "deep" / names[7])
     table.loc[7, "ImageID"] = f"deep/{names[7]}"
-    (data / "images" / "more.txt").write_text("an object that is no row")
+    (data / "images" / "more.txt").write_text("an object without a row")
     table.to_csv(data / "info.csv", index=False)
     model = publish_model(tmp_path / "model", LabelScheme("folders", tuple(f"class {label}" for label in range(9))))
     config = TransformConfig(data_dir=data, model_dir=model, output_dir=tmp_path / "transformed")
@@ -318,10 +320,10 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     assert expected.keys() == {"output.csv", "scheme.json"}
     assert len(outs(config)) == 24
     assert json.loads(outs(config)["more.txt.out"])["error"]["code"] == "undecodable_image"
-    said = capfd.readouterr()
-    assert f"no prediction: cannot be read as an image (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in said.err
-    assert f"no prediction: there is no such image: {data / 'images' / names[5]}" in said.err
-    assert "images_per_second=" in said.out
+    captured = capfd.readouterr()
+    assert f"no prediction: cannot be read as an image (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in captured.err
+    assert f"no prediction: there is no such image: {data / 'images' / names[5]}" in captured.err
+    assert "images_per_second=" in captured.out
 
 
 def test_on_a_terminal_without_info_csv_and_as_a_command(eval_folder: EvalFolder, tmp_path: Path) -> None:
@@ -342,27 +344,25 @@ def test_on_a_terminal_without_info_csv_and_as_a_command(eval_folder: EvalFolder
     assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
 
 
-def test_without_a_single_image_that_can_be_used_there_is_no_table(
-    config: TransformConfig, container: Container
-) -> None:
-    container.answer = lambda size: {"prediction": None, "error": {"code": "x", "message": "it is none"}}
+def test_without_a_single_prediction_there_is_no_table(config: TransformConfig, container: Container) -> None:
+    container.predict = lambda size: {"prediction": None, "error": {"code": "x", "message": "it is none"}}
     with pytest.raises(DataError, match=r"none of the 9 images can be used: it is none: deep/er/9\.jpg"):
         transform(config)
     assert not (config.output_dir / "output.csv").exists()
 
 
-# the server of its own
+# its own server
 
 
-def test_a_model_that_cannot_be_served_is_told_by_the_server_and_ends_the_job(
+def test_a_model_that_cannot_be_served_ends_the_job_with_the_reason(
     objects: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ServerError, match="has ended before it was ready; what it said stands above"):
+    with pytest.raises(ServerError, match="the server exited before it was ready; see its output above"):
         transform(TransformConfig(data_dir=objects, model_dir=tmp_path / "none", output_dir=tmp_path / "output"))
     assert "DataError: SM_MODEL_DIR does not exist" in capfd.readouterr().err
 
 
-def test_settings_that_the_server_refuses_end_the_job(
+def test_settings_that_the_server_rejects_end_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SERVE_PRECISION", "fp8")
@@ -381,7 +381,7 @@ with local_server(Path(sys.argv[1]), 0) as (url, is_alive):
 """
 
 
-def test_the_server_ends_with_the_process_that_needs_it_even_if_that_is_killed(tmp_path: Path) -> None:
+def test_the_server_ends_with_the_process_that_started_it_even_if_that_is_killed(tmp_path: Path) -> None:
     model = publish_model(tmp_path / "model")
     environ = os.environ | {"PYTHONPATH": f"{ROOT / 'code'}:{ROOT / 'container'}"}
     line = [sys.executable, "-c", WATCH, str(model)]
@@ -404,13 +404,13 @@ def test_sigterm_ends_the_job_and_its_server(eval_folder: EvalFolder, tmp_path: 
         while not process.stdout.readline().startswith("objects=500"):
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        said = process.stdout.read()  # until the server, which shares the pipe, has ended too
+        output = process.stdout.read()  # until the server, which shares the pipe, has ended too
     assert process.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert len(outs(config)) < 500
 
 
-def test_an_image_of_any_kind_is_posted_as_it_lies(config: TransformConfig, container: Container) -> None:
+def test_the_bytes_of_an_image_are_posted_unchanged(config: TransformConfig, container: Container) -> None:
     body = encoded_image(1, "PNG")
     (config.data_dir / "images" / "1.jpg").write_bytes(body)
     transform(config)

@@ -10,24 +10,25 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 
 from runtime.errors import DataError, JobError
+from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
 
 MEDIA_TYPE = "application/x-image"
-READY_SECONDS = 240.0  # SageMaker waits about as long for the first 200 of /ping
+READY_SECONDS = 240.0  # about as long as SageMaker waits for the first 200 of /ping
 RETRIED = (500, 502, 503, 504)
 BACKOFF_SECONDS = 0.5  # before the second retry, twice as long before each further one
 
 
 class ServerError(JobError):
-    """The server does not start, does not answer, or has ended."""
+    """The server did not start, does not respond, or has exited."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """How to send: what was asked for, else what the server proposes, else SageMaker's defaults."""
+    """The parameters of a transform: those of the user, else of the server, else SageMaker's defaults."""
 
     concurrency: int = 1
-    payload_mb: int = 6
-    digest: str = ""  # of the model, where the server tells it
+    payload_mb: int = DEFAULT_PAYLOAD_MB
+    digest: str = ""  # of the model, if the server sends one
 
 
 class Endpoint:
@@ -36,7 +37,7 @@ class Endpoint:
     def __init__(
         self, url: str, *, timeout_seconds: float, max_retries: int, is_alive: Callable[[], bool] = lambda: True
     ) -> None:
-        """`is_alive` tells whether it is worth while to wait for the server."""
+        """`is_alive` returns False once waiting for the server is pointless."""
         self.url = url.rstrip("/")
         self._is_alive = is_alive
         self._pool = urllib3.PoolManager(maxsize=100, block=True, timeout=timeout_seconds)
@@ -50,13 +51,15 @@ class Endpoint:
         )
 
     def wait(self, seconds: float = READY_SECONDS) -> None:
-        """Until /ping says 200; raises ServerError if it never does."""
+        """Wait until /ping returns 200; raise ServerError if it does not in time."""
         ends = time.monotonic() + seconds
         while not self._is_ready():
             if not self._is_alive():
-                raise ServerError("the server has ended before it was ready; what it said stands above")
+                raise ServerError("the server exited before it was ready; see its output above")
             if time.monotonic() > ends:
-                raise ServerError(f"no 200 from /ping within {seconds:g} seconds, expected a server there: {self.url}")
+                raise ServerError(
+                    f"/ping did not return 200 within {seconds:g} seconds, expected a running server: {self.url}"
+                )
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
@@ -66,39 +69,42 @@ class Endpoint:
             return False
 
     def parameters(self, concurrency: int, payload_mb: int) -> Parameters:
-        """What /execution-parameters proposes, unless given; raises ServerError for what SageMaker would refuse."""
-        reply = self._pool.request("GET", f"{self.url}/execution-parameters", retries=self._retries)
-        proposed = _read_object(reply.data) if reply.status == 200 else {}
+        """Return the given parameters, those of /execution-parameters in place of 0.
+
+        Raises ServerError if they exceed the limit of SageMaker.
+        """
+        response = self._pool.request("GET", f"{self.url}/execution-parameters", retries=self._retries)
+        proposed = _read_object(response.data) if response.status == 200 else {}
         found = Parameters(
-            concurrency or _whole(proposed.get("MaxConcurrentTransforms"), 1),
-            payload_mb or _whole(proposed.get("MaxPayloadInMB"), 6),
-            reply.headers.get("x-model-digest", ""),
+            concurrency or _whole(proposed.get("MaxConcurrentTransforms"), Parameters.concurrency),
+            payload_mb or _whole(proposed.get("MaxPayloadInMB"), Parameters.payload_mb),
+            response.headers.get("x-model-digest", ""),
         )
-        if found.concurrency * found.payload_mb > 100:
+        if found.concurrency * found.payload_mb > BATCH_TRANSFORM_MB:
             raise ServerError(
-                f"{found.concurrency} requests of {found.payload_mb} MB are more than 100 MB at once, "
-                "which SageMaker refuses; lower --max-concurrent-transforms or --max-payload-mb"
+                f"{found.concurrency} concurrent requests of {found.payload_mb} MB exceed SageMaker's limit of "
+                f"{BATCH_TRANSFORM_MB} MB; lower --max-concurrent-transforms or --max-payload-mb"
             )
         return found
 
     def invoke(self, body: bytes) -> bytes:
-        """The answer to one object; raises DataError if it gets none, ServerError if nobody is there any more."""
+        """Return the response to one object; raise DataError without a 200, ServerError if the server is gone."""
         headers = {"Content-Type": MEDIA_TYPE, "Accept": "application/json"}
         try:
-            reply = self._pool.request(
+            response = self._pool.request(
                 "POST", f"{self.url}/invocations", body=body, headers=headers, retries=self._retries
             )
         except MaxRetryError as error:
             if isinstance(error.reason, NewConnectionError):
-                raise ServerError(f"the server does not answer any more: {self.url}") from None
-            raise DataError(f"no answer ({type(error.reason).__name__})") from None
-        if reply.status != 200:
-            raise DataError(f"{reply.status} {responses.get(reply.status, '')} ({_sentence(reply.data)})")
-        return reply.data
+                raise ServerError(f"the server no longer responds: {self.url}") from None
+            raise DataError(f"no response ({type(error.reason).__name__})") from None
+        if response.status != 200:
+            raise DataError(f"{response.status} {responses.get(response.status, '')} ({_sentence(response.data)})")
+        return response.data
 
 
 def _whole(value: object, default: int) -> int:
-    """A proposal as a positive whole number; null, 0 or anything else leaves the default."""
+    """Return a proposed value as a positive whole number; null, 0 or anything else becomes the default."""
     text = str(value)
     return int(text) if text.isdecimal() and int(text) > 0 else default
 
@@ -112,6 +118,6 @@ def _read_object(data: bytes) -> dict[str, object]:
 
 
 def _sentence(data: bytes) -> str:
-    """What a server says of an error, if it says it as ours does, else how it begins."""
+    """Return the message of an error response of our server, or the beginning of any other body."""
     error = _read_object(data).get("error")
     return str(error["message"]) if isinstance(error, dict) and "message" in error else ascii(data[:80])[2:-1]

@@ -1,4 +1,4 @@
-"""The server of this checkout, as a process that lives as long as it is needed."""
+"""The server of this checkout, as a process that lives as long as a block of code."""
 
 import contextlib
 import ctypes
@@ -20,9 +20,9 @@ _LIBC = ctypes.CDLL(None)
 
 @contextlib.contextmanager
 def local_server(model_dir: Path, payload_mb: int) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """A batch-transform server at a free port of this machine: its address, and whether it still runs.
+    """Start a batch-transform server on a free port; yield its address and a function that tells whether it runs.
 
-    It ends with the block, and with this process, however that ends.
+    The server stops after the block, and with this process, even if that is killed.
     """
     environ = os.environ | {
         "SM_MODEL_DIR": str(model_dir),
@@ -39,14 +39,14 @@ def local_server(model_dir: Path, payload_mb: int) -> Iterator[tuple[str, Callab
             assert process.stdout
             line = process.stdout.readline()
             if not line.startswith("listening: "):
-                raise ServerError("the server did not start; what it said stands above")
-            said = threading.Thread(target=shutil.copyfileobj, args=(process.stdout, sys.stderr))
-            said.start()
+                raise ServerError("the server did not start; see its output above")
+            copier = threading.Thread(target=shutil.copyfileobj, args=(process.stdout, sys.stderr))
+            copier.start()
             try:
                 yield line.removeprefix("listening: ").strip(), lambda: process.poll() is None
             finally:
                 process.terminate()
-                said.join()
+                copier.join()
         finally:
             process.terminate()
 

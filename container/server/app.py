@@ -1,10 +1,10 @@
-"""The three routes, and the model behind them; one instance serves one process.
+"""The three routes of the server and the model behind them.
 
-    GET  /ping                    200 when the model is loaded and warm, 503 before and while the server ends
+    GET  /ping                    200 once the model is loaded and warm; 503 before, and while the server stops
     POST /invocations             an image in, a class out
     GET  /execution-parameters    how batch transform should send its images
 
-What comes back, responses.py says; what may come in, bodies.py.
+bodies.py reads requests, responses.py writes responses.
 """
 
 import asyncio
@@ -23,20 +23,22 @@ from starlette.routing import Route
 
 from data.images import Pixels
 from runtime.errors import ImageError
+from sagemaker_limits import BATCH_TRANSFORM_MB
 from server.batching import Batcher, QueueFullError
-from server.bodies import Intake, check_types, decompress, is_gzipped, overloaded
-from server.responses import Format, Problem, Writer, choose_format
-from server.settings import BATCH_TRANSFORM_MB, ServeConfig
+from server.bodies import BodyReader, check_types, decompress, is_gzipped, overloaded
+from server.responses import Format, RequestError, Writer, choose_format
+from server.settings import ServeConfig
 
 if TYPE_CHECKING:
     from server.classifier import Classifier
 
 STATUS_OF_IMAGE = {"empty": 400, "too_large": 413}  # else 422
+ROUTES = "use GET /ping, POST /invocations or GET /execution-parameters"
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A model that is loaded and warm."""
+    """A model that is loaded and warm, and what uses it."""
 
     classifier: "Classifier"
     batcher: Batcher
@@ -44,14 +46,14 @@ class Ready:
 
 
 class Service:
-    """What the three routes share: the model once it is loaded, and whether the server is to end."""
+    """The state that the three routes share: the model once it is loaded, and whether the server is stopping."""
 
     def __init__(self, config: ServeConfig) -> None:
         self.config = config
-        self.intake = Intake(config.max_payload_bytes, 2 * BATCH_TRANSFORM_MB << 20)
+        self.bodies = BodyReader(config.max_payload_bytes, 2 * BATCH_TRANSFORM_MB << 20)
         self.ready: Ready | None = None
         self.failure: Exception | None = None  # why the model cannot be loaded
-        self.is_ending = False
+        self.is_stopping = False
 
     def app(self) -> Starlette:
         routes = [
@@ -59,60 +61,64 @@ class Service:
             Route("/invocations", self.invocations, methods=["POST"]),
             Route("/execution-parameters", self.execution_parameters),
         ]
-        handlers: dict[Any, Any] = {Problem: _reply, HTTPException: _reply, Exception: _apologize}
+        handlers: dict[Any, Any] = {
+            RequestError: _request_error,
+            HTTPException: _http_exception,
+            Exception: _internal_error,
+        }
         app = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
         app.router.redirect_slashes = False
         return app
 
     async def ping(self, request: Request) -> Response:
-        return Response(status_code=200 if self.ready and not self.is_ending else 503)
+        return Response(status_code=200 if self.ready and not self.is_stopping else 503)
 
     async def execution_parameters(self, request: Request) -> Response:
-        classifier = self._ready().classifier
+        classifier = self._require_ready().classifier
         parameters = self.config.execution_parameters(classifier.device.type, classifier.cpus)
         return JSONResponse(parameters, headers={"x-model-digest": f"{classifier.digest} {self.config.precision}"})
 
     async def invocations(self, request: Request) -> Response:
-        ready = self._ready()
+        ready = self._require_ready()
         wanted = choose_format(", ".join(request.headers.getlist("accept")) or None)
         check_types(request)
         try:
-            reply = await self._classify(ready, request, wanted)
+            response = await self._classify(ready, request, wanted)
         except QueueFullError:
             raise overloaded() from None
         except ClientDisconnect:
-            return Response()  # that nobody reads
+            return Response()  # which nobody reads
         except ImageError as error:
             if not self.config.bad_images_get_rows:
-                raise Problem(STATUS_OF_IMAGE.get(error.code, 422), error.code, str(error)) from None
-            reply = ready.writer.error(error.code, str(error), wanted)
-        if self.is_ending:
-            reply.headers["connection"] = "close"
-        return reply
+                raise RequestError(STATUS_OF_IMAGE.get(error.code, 422), error.code, str(error)) from None
+            response = ready.writer.error(error.code, str(error), wanted)
+        if self.is_stopping:
+            response.headers["connection"] = "close"
+        return response
 
     async def _classify(self, ready: Ready, request: Request, wanted: Format) -> Response:
-        if ready.batcher.is_full:  # known before the body is read
+        if ready.batcher.is_full:  # checked before the body is read
             raise QueueFullError
-        with self.intake.holding() as chunks:
-            await self.intake.read(request, chunks)
+        with self.bodies.buffer() as chunks:
+            await self.bodies.read(request, chunks)
             prepare = partial(self._prepare, ready.classifier, chunks, is_gzipped(request))
-            return ready.writer.answer(await ready.batcher.submit(prepare), wanted)
+            return ready.writer.prediction(await ready.batcher.submit(prepare), wanted)
 
     def _prepare(self, classifier: "Classifier", chunks: Sequence[bytes], gzipped: bool) -> Pixels:
-        """In a thread of its own: the pixels of a body."""
+        """Return the pixels of a body; runs in a thread of the batcher."""
         body = b"".join(chunks)
         if gzipped:
             body = decompress(body, self.config.max_payload_bytes)
         return classifier.prepare(body)
 
-    def _ready(self) -> Ready:
+    def _require_ready(self) -> Ready:
         if self.ready is None:
-            raise Problem(503, "loading", "the model is not loaded yet; come back in a second")
+            raise RequestError(503, "loading", "the model is still loading; retry in a second")
         return self.ready
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Load the model while /ping already answers, end the threads when the server ends."""
+        """Load the model in the background, while /ping already responds; end the threads when the server stops."""
         loading = asyncio.create_task(self._load())
         yield
         await loading
@@ -125,7 +131,7 @@ class Service:
         started = time.monotonic()
         try:
             classifier = await asyncio.to_thread(_load_classifier, self.config)
-        except Exception as error:  # main raises it, when the server has ended
+        except Exception as error:  # serve.py raises it after the server has stopped
             self.failure = error
             return
         batcher = Batcher(
@@ -140,24 +146,27 @@ class Service:
 
 
 def _load_classifier(config: ServeConfig) -> "Classifier":
-    """Importing torch takes seconds, in which /ping can already say that it is not time yet."""
+    """Return the loaded model; torch is imported here, which takes seconds, in which /ping already responds."""
     from server.classifier import Classifier
 
     return Classifier(config)
 
 
-async def _reply(request: Request, error: Exception) -> Response:
-    """What is wrong with a request, whether we or starlette noticed."""
-    if isinstance(error, Problem):
-        return error.reply()
-    assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    sentence = "there are GET /ping, POST /invocations and GET /execution-parameters"
-    reply = Problem(error.status_code, codes.get(error.status_code, "bad_request"), sentence).reply()
-    reply.headers.update(error.headers or {})
-    return reply
+async def _request_error(request: Request, error: RequestError) -> Response:
+    return error.response()
 
 
-async def _apologize(request: Request, error: Exception) -> Response:
-    """Our own bug: its traceback goes to the log, not to the client."""
-    return Problem(500, "internal_error", "the server failed at this request; its log says why").reply()
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    """Return the response to a request that starlette rejects: an unknown route or method."""
+    code, wrong = {
+        404: ("not_found", "unknown route"),
+        405: ("method_not_allowed", "method not allowed"),
+    }.get(error.status_code, ("bad_request", "bad request"))
+    response = RequestError(error.status_code, code, f"{wrong}; {ROUTES}").response()
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """Return the response to a request that met a bug of ours; its traceback goes to the log, not to the client."""
+    return RequestError(500, "internal_error", "the server failed on this request; see its log").response()

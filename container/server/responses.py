@@ -1,10 +1,10 @@
-"""What the server says: answers as JSON, JSON lines or csv, as the client accepts them; problems always as JSON.
+"""The responses of the server: predictions as JSON, JSON lines or csv, as the client accepts them; errors as JSON.
 
     {"prediction": 7, "label": "...", "mask": "...", "gender": "...", "age": "...", "probability": 0.93}
     {"error": {"code": "undecodable_image", "message": "..."}, "prediction": null}
 
 `verbose` (`Accept: application/json;verbose`) adds `probabilities`, in the order of the classes, and `labels`. A row of
-csv holds prediction, label, the attributes, probability, error, and if verbose all probabilities.
+csv has prediction, label, the attributes, probability, error, and with `verbose` all probabilities.
 """
 
 import csv
@@ -24,14 +24,14 @@ DIGITS = 6  # of a probability
 RETRY_SECONDS = 1
 
 
-class Problem(Exception):
-    """A request that gets no answer: the HTTP status, a code for machines, a sentence for people."""
+class RequestError(Exception):
+    """A request that gets no prediction: an HTTP status, a code for programs, a sentence for people."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
 
-    def reply(self) -> Response:
+    def response(self) -> Response:
         headers = {"retry-after": str(RETRY_SECONDS)} if self.status == 503 else {}
         if self.code == "unsupported_encoding":
             headers["accept-encoding"] = "gzip"
@@ -39,6 +39,7 @@ class Problem(Exception):
 
 
 def error_body(code: str, message: str) -> bytes:
+    """Return the JSON body of an error."""
     return json.dumps(_error(code, message)).encode()
 
 
@@ -48,14 +49,14 @@ def _error(code: str, message: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Format:
-    """How a client wants its answer."""
+    """The format of a prediction that a client accepts."""
 
     media_type: str = JSON
     verbose: bool = False
 
 
 def choose_format(accept: str | None) -> Format:
-    """The format that an Accept header prefers; raises Problem 406 if it leaves none."""
+    """Return the format that an Accept header prefers; raise RequestError 406 if it accepts none of ours."""
     best: tuple[float, Format] | None = None
     for part in (accept or "*/*").split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -65,19 +66,19 @@ def choose_format(accept: str | None) -> Format:
             verbose = bool({"verbose", "verbose=true", "verbose=1"} & set(parameters))
             best = quality, Format(offered, verbose)
     if best is None:
-        raise Problem(
-            406, "not_acceptable", f"Accept is {quoted(accept)}; answers come as {JSON}, {JSON_LINES} or {CSV}"
+        raise RequestError(
+            406, "not_acceptable", f"Accept is {quoted(accept)}, expected {JSON}, {JSON_LINES} or {CSV} among its types"
         )
     return best[1]
 
 
 def _covers(name: str, media_type: str) -> bool:
-    """Whether `*/*`, `application/*` or the name itself means a media type."""
+    """Return whether a media range (`*/*`, `application/*`, or a full name) includes a media type."""
     return name in ("*/*", "*", media_type, f"{media_type.split('/')[0]}/*")
 
 
 def _quality(parameters: list[str]) -> float:
-    """The weight `q` of a media range; 0 if it cannot be read, as for a range that is not wanted."""
+    """Return the weight `q` of a media range, 0 (not wanted) if it is not a number."""
     given = next((text[2:] for text in parameters if text.startswith("q=")), "1")
     try:
         return float(given)
@@ -86,13 +87,13 @@ def _quality(parameters: list[str]) -> float:
 
 
 def quoted(text: str | None, most: int = 80) -> str:
-    """A client's text as it may stand in a sentence: in quotes, in ASCII, no longer than people read."""
+    """Return a client's text for a message: in quotes, in ASCII, cut after `most` characters."""
     text = text or ""
     return ascii(text if len(text) <= most else text[:most] + "...")
 
 
 class Writer:
-    """Turns probabilities into answers; what a class means is looked up once."""
+    """Write predictions and image errors; what each class means is looked up once."""
 
     def __init__(self, scheme: LabelScheme) -> None:
         self.scheme = scheme
@@ -100,8 +101,8 @@ class Writer:
             {"prediction": label, "label": name, **scheme.describe(label)} for label, name in enumerate(scheme.classes)
         ]
 
-    def answer(self, probabilities: NDArray[np.float32], wanted: Format) -> Response:
-        """The answer for one image, from its probabilities (classes,)."""
+    def prediction(self, probabilities: NDArray[np.float32], wanted: Format) -> Response:
+        """Return the response for one image, from its probabilities (classes,)."""
         label = int(probabilities.argmax())
         record: dict[str, Any] = {**self._classes[label], "probability": round(float(probabilities[label]), DIGITS)}
         if wanted.media_type == CSV:
@@ -112,7 +113,7 @@ class Writer:
         return _text(record, wanted)
 
     def error(self, code: str, message: str, wanted: Format) -> Response:
-        """The answer for an image that has none: status 200, because the request itself was well."""
+        """Return the response for an image without a prediction, with status 200, so that the job does not fail."""
         if wanted.media_type != CSV:
             return _text(_error(code, message), wanted)
         blanks = [""] * (len(self._classes[0]) + 1)

@@ -1,6 +1,6 @@
-"""The settings of the server. SageMaker gives a server nothing but environment variables, so each setting is one.
+"""The settings of the server, one environment variable each, because SageMaker gives a server nothing else.
 
-On a laptop a flag does as well: SERVE_PRECISION=bf16 and `--precision bf16` are the same.
+On a laptop the flag works too: SERVE_PRECISION=bf16 and `--precision bf16` are the same.
 """
 
 from collections.abc import Mapping
@@ -9,41 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from runtime.arguments import folder, option
+from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
 
-BATCH_TRANSFORM_MB = 100  # SageMaker: MaxConcurrentTransforms x MaxPayloadInMB is at most this
-REQUESTS_PER_CPU = 8  # in flight: enough for batches that pay, while others are decoded
+REQUESTS_PER_CPU = 8  # concurrent: enough for batches that pay, while other images are decoded
 
 
 def setting(variable: str, help: str, **accepted: Any) -> Mapping[str, Any]:
-    """What describes a field that an environment variable fills; `accepted` as for `option`."""
+    """Return the metadata of a field that an environment variable fills; `accepted` as for `option`."""
     return {**option(None, help, **accepted).metadata, "variable": variable, "also": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """How to serve."""
+    """Serve a model over HTTP."""
 
     model_dir: Path = folder("SM_MODEL_DIR", "/opt/ml/model", "folder with model.safetensors and model.json")
-    host: str = field(default="0.0.0.0", metadata=setting("SERVE_HOST", "address to listen at"))  # noqa: S104
+    host: str = field(default="0.0.0.0", metadata=setting("SERVE_HOST", "address to listen on"))  # noqa: S104
     port: int = field(
         default=8080,
-        metadata=setting("SAGEMAKER_BIND_TO_PORT", "port to listen at, 0 for any free one", minimum=0, maximum=65535),
+        metadata=setting("SAGEMAKER_BIND_TO_PORT", "port to listen on, 0 for any free one", minimum=0, maximum=65535),
     )
     max_payload_mb: int = field(
-        default=6,
+        default=DEFAULT_PAYLOAD_MB,
         metadata=setting(
             "SAGEMAKER_MAX_PAYLOAD_IN_MB",
-            "largest body in MB, 0 for SageMaker's most (100)",
+            "largest body in MB, 0 for SageMaker's limit (100)",
             minimum=0,
             maximum=BATCH_TRANSFORM_MB,
         ),
     )
-    batch: bool = field(default=False, metadata=setting("SAGEMAKER_BATCH", "this is a batch transform job"))
+    batch: bool = field(default=False, metadata=setting("SAGEMAKER_BATCH", "whether this is a batch transform job"))
     bad_input: str = field(
         default="row",
         metadata=setting(
             "BAD_INPUT",
-            "in batch transform, a bad image gets a row that says so, or fails the job",
+            "result of a bad image in batch transform: a row with the error, or a failed job",
             choices=("row", "fail"),
         ),
     )
@@ -56,26 +56,26 @@ class ServeConfig:
         ),
     )
     device: str = field(
-        default="auto", metadata=setting("SERVE_DEVICE", "where to compute", choices=("auto", "cpu", "cuda"))
+        default="auto", metadata=setting("SERVE_DEVICE", "device of the model", choices=("auto", "cpu", "cuda"))
     )
     batch_size: int = field(
         default=32, metadata=setting("SERVE_BATCH_SIZE", "most images in one model call", minimum=1, maximum=4096)
     )
     max_waiting: int = field(
         default=128,
-        metadata=setting("SERVE_MAX_WAITING", "most requests at once; more are told to come back", minimum=1),
+        metadata=setting("SERVE_MAX_WAITING", "most concurrent requests; others get a 503", minimum=1),
     )
     threads: int = field(
         default=0, metadata=setting("SERVE_THREADS", "CPUs to use, 0 for all of them", minimum=0, maximum=256)
     )
     receive_seconds: float = field(
         default=10.0,
-        metadata=setting("SERVE_RECEIVE_SECONDS", "seconds within which a request must have arrived", above=0),
+        metadata=setting("SERVE_RECEIVE_SECONDS", "longest time for a request to arrive, in seconds", above=0),
     )
 
     @property
     def payload_mb(self) -> int:
-        """0 is SageMaker's word for no limit; ours is what it would send at once."""
+        """Return the largest body in MB; SageMaker sends 0 for no limit, which is its own limit then."""
         return self.max_payload_mb or BATCH_TRANSFORM_MB
 
     @property
@@ -84,11 +84,11 @@ class ServeConfig:
 
     @property
     def bad_images_get_rows(self) -> bool:
-        """On SageMaker one object that fails, after its retries, fails the whole transform job."""
+        """Return whether a bad image is a row and not an error, which would fail the whole transform job."""
         return self.batch and self.bad_input == "row"
 
     def execution_parameters(self, device: str, cpus: int) -> dict[str, int | str]:
-        """What batch transform asks for. A GPU is kept busy by one batch in the model and one on its way."""
+        """Return what batch transform asks for; a GPU gets one batch for the model and one that is on its way."""
         wanted = 2 * self.batch_size if device == "cuda" else REQUESTS_PER_CPU * cpus
         most = max(1, BATCH_TRANSFORM_MB // self.payload_mb)
         return {

@@ -1,7 +1,7 @@
 """The built image as a SageMaker model: `docker run IMAGE serve`, and `make infer` on top of it.
 
-What the server answers in detail, tests/test_service.py and test_serve.py show; here it runs as the service runs it:
-PID 1, a read-only disk, no capabilities, a read-only model, whatever user.
+tests/server and tests/test_serve.py test the responses in detail. Here the server runs as SageMaker runs it: as PID 1,
+with a read-only disk, no capabilities, a read-only model, any user.
 """
 
 import http.client
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from support.containers import HARDENED, IMAGE, ROOT, docker, wait_for_log
-from support.serving import Reply, encoded_image, publish_model
+from support.serving import HttpResponse, encoded_image, publish_model
 
 pytestmark = pytest.mark.image
 
@@ -35,29 +35,31 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Container:
-    """A server in a container, at a port of this machine's loopback."""
+    """A server in a container, published on a port of the loopback."""
 
     def __init__(self, name: str, port: int) -> None:
         self.name, self.port = name, port
 
-    def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
+    def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> HttpResponse:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
-            reply = connection.getresponse()
-            return Reply(reply.status, {name.lower(): text for name, text in reply.getheaders()}, reply.read())
+            response = connection.getresponse()
+            return HttpResponse(
+                response.status, {name.lower(): text for name, text in response.getheaders()}, response.read()
+            )
 
-    def post(self, body: bytes, **headers: str) -> Reply:
+    def post(self, body: bytes, **headers: str) -> HttpResponse:
         return self.call("POST", "/invocations", body, **headers)
 
     def ping(self) -> int:
-        """The status of /ping; 0 while nobody listens yet."""
+        """Return the status of /ping, 0 while nothing listens."""
         try:
             return self.call("GET", "/ping").status
         except (OSError, http.client.HTTPException):
             return 0
 
     def until(self, status: int) -> None:
-        """Return when /ping answers so; fail if the container ends instead."""
+        """Wait until /ping returns this status; fail if the container exits."""
         while self.ping() != status:
             assert docker("inspect", "--format={{.State.Running}}", self.name).stdout.strip() == "true", self.log()
 
@@ -66,15 +68,15 @@ class Container:
         return int(docker("inspect", "--format={{.State.ExitCode}}", self.name).stdout)
 
     def log(self) -> str:
-        said = docker("logs", self.name)
-        return said.stdout + said.stderr
+        logs = docker("logs", self.name)
+        return logs.stdout + logs.stderr
 
 
 @contextmanager
 def serving(
     model_dir: Path, *, port: int = 8080, user: str = "0:0", options: list[str] | None = None, **settings: object
 ) -> Iterator[Container]:
-    """The server, started as SageMaker starts it; gone with the block."""
+    """Start the server as SageMaker does; remove the container after the block."""
     words: list[Any] = ["run", "--detach", f"--publish=127.0.0.1::{port}", f"--user={user}"]
     words += HARDENED if options is None else options
     words += [f"--volume={model_dir}:/opt/ml/model:ro", *(f"--env={name}={text}" for name, text in settings.items())]
@@ -107,21 +109,21 @@ def test_the_image_serves_as_sagemaker_asks(model_dir: Path, user: str, options:
         assert server.post(b"{}", content_type="application/json").status == 415
 
         with ThreadPoolExecutor(64) as clients:
-            replies = list(clients.map(server.post, [encoded_image(seed, size=(384, 512)) for seed in range(64)] * 4))
-        assert {reply.status for reply in replies} == {200}
+            responses = list(clients.map(server.post, [encoded_image(seed, size=(384, 512)) for seed in range(64)] * 4))
+        assert {response.status for response in responses} == {200}
         assert docker("stop", "--time=30", server.name).returncode == 0
         assert server.exit_code == 0
         ended = server.log().splitlines()[-1]
         assert ended.startswith("ended; ")
-        assert float(ended.rsplit("mean_batch=", 1)[1]) > 2, "requests at the same time travel together"
+        assert float(ended.rsplit("mean_batch=", 1)[1]) > 2, "concurrent requests are batched"
 
 
-def test_docker_stop_answers_every_request_in_flight(model_dir: Path) -> None:
+def test_docker_stop_lets_every_request_in_flight_finish(model_dir: Path) -> None:
     with serving(model_dir) as server:
         server.until(200)
         with ThreadPoolExecutor(65) as clients:
             connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(64)]
-            for connection in connections:  # headers and half of a body have come when the server is told to end
+            for connection in connections:  # headers and half of a body have arrived before the stop
                 connection.putrequest("POST", "/invocations")
                 connection.putheader("Content-Length", str(len(GOOD)))
                 connection.endheaders(GOOD[:1000])
@@ -140,13 +142,13 @@ def test_docker_stop_answers_every_request_in_flight(model_dir: Path) -> None:
         assert server.exit_code == 0
 
 
-def test_the_port_is_the_one_that_sagemaker_names(model_dir: Path) -> None:
+def test_the_port_is_the_one_that_sagemaker_sets(model_dir: Path) -> None:
     with serving(model_dir, port=9123, SAGEMAKER_BIND_TO_PORT=9123) as server:
         server.until(200)
         assert "listening: http://0.0.0.0:9123" in server.log()
 
 
-def test_a_model_that_cannot_be_served_ends_the_container_with_a_sentence(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_served_stops_the_container_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     with serving(tmp_path) as server:
         assert docker("wait", server.name).stdout.strip() == "1"
@@ -158,13 +160,13 @@ def test_a_model_that_cannot_be_served_ends_the_container_with_a_sentence(tmp_pa
 
 
 def make_infer(data: Path, out: Path, *words: str) -> dict[str, Any]:
-    """Arguments for subprocess: `make infer` in Docker."""
+    """Return the arguments for subprocess that run `make infer` in Docker."""
     command = ["make", "--no-print-directory", "infer", f"DATA={data}", f"OUT={out}", f"IMAGE={IMAGE}"]
     return {"args": [*command, "RUNTIME=docker", "GPU=", *words], "cwd": ROOT, "stderr": subprocess.STDOUT}
 
 
 def containers_left(out: Path) -> list[str]:
-    """Containers that mount something of `out`."""
+    """Return the containers that mount a folder of `out`."""
     listed = docker("ps", "--all", "--quiet").stdout.split()
     found = json.loads(docker("inspect", *listed).stdout) if listed else []
     return [each["Name"] for each in found if str(out) in json.dumps(each["Mounts"])]
@@ -172,7 +174,7 @@ def containers_left(out: Path) -> list[str]:
 
 @pytest.fixture
 def out(model_dir: Path, tmp_path: Path) -> Path:
-    """A folder as training leaves it; models are read-only in the containers, so one may be shared."""
+    """Create a folder as training leaves it; containers mount the model read-only, so that all tests share one."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model").symlink_to(model_dir)
     return tmp_path / "out"
@@ -196,7 +198,7 @@ def test_make_infer_writes_what_inference_writes_and_leaves_no_container(
     assert containers_left(out) == []
 
 
-def test_make_infer_says_why_there_are_no_labels_and_leaves_no_container(faces: Path, tmp_path: Path) -> None:
+def test_make_infer_reports_a_bad_model_and_leaves_no_container(faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "model").mkdir(parents=True)
     (out / "model" / "model.json").write_text("{}")
@@ -206,7 +208,7 @@ def test_make_infer_says_why_there_are_no_labels_and_leaves_no_container(faces: 
     assert containers_left(out) == []
 
 
-def test_make_infer_interrupted_leaves_no_container(faces: Path, out: Path) -> None:
+def test_an_interrupted_make_infer_leaves_no_container(faces: Path, out: Path) -> None:
     with subprocess.Popen(
         **make_infer(faces, out), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -218,7 +220,7 @@ def test_make_infer_interrupted_leaves_no_container(faces: Path, out: Path) -> N
     assert containers_left(out) == []
 
 
-def test_compose_serves_at_a_port_of_the_loopback(model_dir: Path, out: Path) -> None:
+def test_compose_serves_on_a_port_of_the_loopback(model_dir: Path, out: Path) -> None:
     environ = os.environ | {"IMAGE": IMAGE, "OUT": str(out), "DATA": "/none", "PORT": "0"}
     environ |= {"COMPOSE_PROJECT_NAME": f"serve-{os.getpid()}", "USER_ID": "23456", "GROUP_ID": "23456"}
 

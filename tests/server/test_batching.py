@@ -1,4 +1,4 @@
-"""Concurrent images travel together, alone ones at once, and each gets its own answer."""
+"""Concurrent images share a batch, a single one is not delayed, and each gets its own result."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from server.batching import Batcher, QueueFullError
 
 
 class Model:
-    """Answers an image with its own first value; calls wait for the gate if it is shut."""
+    """Returns the first value of each image; calls wait while the gate is closed."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -42,7 +42,7 @@ def an_image(value: int) -> Callable[[], Pixels]:
 def run(
     scenario: Callable[[Batcher, Model], Awaitable[None]], *, batch_size: int = 8, max_waiting: int = 100
 ) -> tuple[Batcher, Model]:
-    """Play a scenario, then end the batcher as the server does."""
+    """Run a scenario, then close the batcher as the server does."""
     model = Model()
 
     async def play() -> Batcher:
@@ -63,7 +63,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def behind_a_running_call(batcher: Batcher, model: Model, count: int) -> list[asyncio.Task[Any]]:
-    """One call that runs, and so many images that are prepared and wait for the next."""
+    """Start one call, and wait until `count` more images are prepared for the next."""
     model.gate.clear()
     tasks = [asyncio.create_task(batcher.submit(an_image(0)))]
     await until(lambda: model.batches == [1])
@@ -72,7 +72,7 @@ async def behind_a_running_call(batcher: Batcher, model: Model, count: int) -> l
     return tasks
 
 
-def test_what_waits_when_the_model_is_free_goes_in_one_call() -> None:
+def test_all_images_that_are_ready_go_into_one_call() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         tasks = await behind_a_running_call(batcher, model, 5)
         model.gate.set()
@@ -83,7 +83,7 @@ def test_what_waits_when_the_model_is_free_goes_in_one_call() -> None:
     assert (batcher.images, batcher.batches, batcher.waiting) == (6, 2, 0)
 
 
-def test_a_call_never_holds_more_than_its_size() -> None:
+def test_a_call_never_has_more_images_than_the_batch_size() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         tasks = await behind_a_running_call(batcher, model, 9)
         model.gate.set()
@@ -92,7 +92,7 @@ def test_a_call_never_holds_more_than_its_size() -> None:
     assert run(scenario, batch_size=4)[1].batches == [1, 4, 4, 1]
 
 
-def test_a_client_alone_waits_for_nobody() -> None:
+def test_a_single_client_is_never_delayed() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         for value in range(20):
             assert await batcher.submit(an_image(value)) == [value]
@@ -100,7 +100,7 @@ def test_a_client_alone_waits_for_nobody() -> None:
     assert run(scenario)[1].batches == [1] * 20
 
 
-def test_everybody_gets_the_answer_to_their_own_image() -> None:
+def test_every_request_gets_the_result_of_its_own_image() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         values = np.random.default_rng(0).integers(0, 256, 400).tolist()
         rows = await asyncio.gather(*(batcher.submit(an_image(value)) for value in values))
@@ -109,7 +109,7 @@ def test_everybody_gets_the_answer_to_their_own_image() -> None:
     run(scenario, max_waiting=400)
 
 
-def test_a_full_queue_refuses_at_once_and_takes_more_when_there_is_room() -> None:
+def test_a_full_queue_rejects_at_once_and_accepts_again_when_there_is_room() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         tasks = await behind_a_running_call(batcher, model, 2)
         assert batcher.is_full
@@ -122,7 +122,7 @@ def test_a_full_queue_refuses_at_once_and_takes_more_when_there_is_room() -> Non
     assert run(scenario, max_waiting=3)[1].batches == [1, 2, 1]
 
 
-def test_an_image_that_cannot_be_read_concerns_only_its_sender() -> None:
+def test_an_unreadable_image_fails_only_its_own_request() -> None:
     def unreadable() -> Pixels:
         raise ImageError("no image")
 
@@ -136,7 +136,7 @@ def test_an_image_that_cannot_be_read_concerns_only_its_sender() -> None:
     assert run(scenario)[1].batches == [1]
 
 
-def test_a_model_call_that_fails_is_heard_of_by_all_in_it_and_is_not_the_end() -> None:
+def test_a_failed_model_call_fails_all_its_requests_and_no_later_one() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         tasks = await behind_a_running_call(batcher, model, 3)
         model.failure = RuntimeError("no memory")
@@ -149,7 +149,7 @@ def test_a_model_call_that_fails_is_heard_of_by_all_in_it_and_is_not_the_end() -
     run(scenario)
 
 
-def test_a_request_that_is_given_up_leaves_nothing_behind() -> None:
+def test_a_cancelled_request_leaves_nothing_behind() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         tasks = await behind_a_running_call(batcher, model, 2)
         tasks[1].cancel()
@@ -162,7 +162,7 @@ def test_a_request_that_is_given_up_leaves_nothing_behind() -> None:
     run(scenario)
 
 
-def test_ending_ends_the_threads_and_only_after_the_last_call() -> None:
+def test_closing_ends_the_threads_after_the_last_call() -> None:
     before = set(threading.enumerate())
 
     async def scenario(batcher: Batcher, model: Model) -> None:
@@ -175,7 +175,7 @@ def test_ending_ends_the_threads_and_only_after_the_last_call() -> None:
     assert {thread for thread in threading.enumerate() if "model" in thread.name or "decode" in thread.name} <= before
 
 
-def test_an_image_that_is_still_decoded_at_the_end_is_answered() -> None:
+def test_an_image_that_is_decoded_during_the_close_gets_its_result() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         gate = threading.Event()
 
@@ -194,7 +194,7 @@ def test_an_image_that_is_still_decoded_at_the_end_is_answered() -> None:
     run(scenario)
 
 
-def test_the_end_comes_also_behind_images_that_fill_a_batch() -> None:
+def test_a_full_batch_in_front_of_the_end_does_not_hide_it() -> None:
     async def scenario(batcher: Batcher, model: Model) -> None:
         tasks = await behind_a_running_call(batcher, model, 3)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))

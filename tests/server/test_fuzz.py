@@ -1,6 +1,6 @@
-"""Whatever is sent, the server answers with an image's class or a sentence: no 5xx, no traceback, no growing memory.
+"""Whatever is sent, the server responds with a prediction or a message: no 5xx, no traceback, no growing memory.
 
-FUZZ_REQUESTS=100000 pytest tests/test_serve_fuzz.py       `make fuzz`; 10,000 without
+FUZZ_REQUESTS=100000 pytest tests/server/test_fuzz.py      `make fuzz`; 10,000 without
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.settings import ServeConfig
-from support.serving import InProcess, Reply, Running, encoded_image, publish_model, running
+from support.serving import HttpResponse, InProcess, Running, encoded_image, publish_model, running
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "10000"))
 IMAGES, HEADERS = REQUESTS * 9 // 10, REQUESTS // 20
@@ -44,16 +44,20 @@ def server(model_dir: Path) -> Iterator[InProcess]:
         assert server.logged == []
 
 
-def check(reply: Reply) -> None:
-    assert reply.status in EXPECTED
-    if reply.status == 200 and reply.headers.get("content-type") == "application/json" and b"prediction" in reply.body:
-        assert reply.json()["prediction"] in range(18)
-    elif reply.status != 200:
-        assert reply.error
+def check(response: HttpResponse) -> None:
+    assert response.status in EXPECTED
+    if (
+        response.status == 200
+        and response.headers.get("content-type") == "application/json"
+        and b"prediction" in response.body
+    ):
+        assert response.json()["prediction"] in range(18)
+    elif response.status != 200:
+        assert response.error
 
 
 def seeds() -> list[bytes]:
-    """One file of every kind that is read, and of some that are not."""
+    """Return one file of every kind that is supported, and of some that are not."""
     exif = Image.Exif()
     exif[0x0112] = 6
     found = [
@@ -71,14 +75,14 @@ def seeds() -> list[bytes]:
 
 
 def mutated(data: bytes, other: bytes, random: np.random.Generator) -> bytes:
-    """Some bytes changed, cut, repeated, or another file's in between."""
+    """Return a file with some bytes changed, cut, repeated, or taken from another file."""
     changed = bytearray(data)
     for _ in range(int(random.integers(1, 4))):
         at = int(random.integers(0, len(changed) + 1) * random.random() ** 2)  # the headers most of all
         match int(random.integers(0, 6)):
             case 0 | 1:
-                for to_device in random.integers(0, len(changed), int(random.integers(1, 9))) if changed else ():
-                    changed[to_device] = int(random.integers(0, 256))
+                for index in random.integers(0, len(changed), int(random.integers(1, 9))) if changed else ():
+                    changed[index] = int(random.integers(0, 256))
             case 2:
                 changed[at : at + 4] = random.bytes(4)
             case 3:
@@ -95,7 +99,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_no_image_however_damaged_is_a_server_error(server: InProcess) -> None:
+def test_no_damaged_image_is_a_server_error(server: InProcess) -> None:
     random, files = np.random.default_rng(0), seeds()
     types = [b"image/jpeg", b"image/png", b"application/octet-stream", b"application/x-image", b"", b"text/plain"]
     encodings = [b"identity"] * 30 + [b"gzip", b"br"]
@@ -108,9 +112,9 @@ def test_no_image_however_damaged_is_a_server_error(server: InProcess) -> None:
             (b"content-type", types[int(random.integers(len(types)) * random.random())]),
             (b"content-encoding", encodings[random.integers(len(encodings))]),
         ]
-        reply = await server.exchange("POST", "/invocations", body, headers)
-        check(reply)
-        return reply.status
+        response = await server.exchange("POST", "/invocations", body, headers)
+        check(response)
+        return response.status
 
     async def many(count: int) -> None:
         for start in range(0, count, AT_ONCE):
@@ -161,7 +165,7 @@ def test_no_headers_and_no_parts_of_a_body_are_a_server_error(
 
 
 def wire(random: np.random.Generator, files: list[bytes]) -> bytes:
-    """Bytes for a connection: a few requests, mostly spoilt."""
+    """Return the bytes for a connection: a few requests, most of them damaged."""
     requests = []
     for _ in range(int(random.integers(1, 4))):
         body = files[random.integers(len(files))]
@@ -177,7 +181,7 @@ def wire(random: np.random.Generator, files: list[bytes]) -> bytes:
 
 
 def talk(server: Running, data: bytes) -> list[int]:
-    """Send all, say that there is no more, and read the statuses of what comes back."""
+    """Send everything, close the sending side, and return the statuses of the responses."""
     got = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
         try:
@@ -186,7 +190,7 @@ def talk(server: Running, data: bytes) -> list[int]:
             while part := client.recv(1 << 16):
                 got += part
         except (ConnectionResetError, BrokenPipeError):
-            pass  # the server had heard enough
+            pass  # the server closed the connection first
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", got)]
 
 

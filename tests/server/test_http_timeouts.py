@@ -1,4 +1,4 @@
-"""A client that does not take its answers is a slow client too. The others are in test_serve.py."""
+"""A client that does not read its responses times out as well; tests/test_serve.py has the other slow clients."""
 
 import asyncio
 import socket
@@ -12,18 +12,18 @@ import pytest
 import uvicorn
 from starlette.responses import Response
 
-from server.http_timeouts import DeadlineProtocol
+from server.http_timeouts import TimeoutProtocol
 
 RECEIVE_SECONDS = 0.3
 
 
 @pytest.fixture
 def server() -> Iterator[uvicorn.Server]:
-    """Uvicorn in a thread, with little room for answers that nobody takes."""
+    """Run uvicorn in a thread, with a small send buffer, so that unread responses soon fill it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        protocol = cast(type[asyncio.Protocol], partial(DeadlineProtocol, RECEIVE_SECONDS))
-        config = uvicorn.Config(_answer, http=protocol, ws="none", loop="uvloop", lifespan="off", log_level="error")
+        protocol = cast(type[asyncio.Protocol], partial(TimeoutProtocol, RECEIVE_SECONDS))
+        config = uvicorn.Config(_respond, http=protocol, ws="none", loop="uvloop", lifespan="off", log_level="error")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -34,7 +34,7 @@ def server() -> Iterator[uvicorn.Server]:
         thread.join()
 
 
-async def _answer(scope: Any, receive: Any, send: Any) -> None:
+async def _respond(scope: Any, receive: Any, send: Any) -> None:
     await Response(b"x" * 1000)(scope, receive, send)
 
 
@@ -46,7 +46,7 @@ def connect(server: uvicorn.Server) -> socket.socket:
     return client
 
 
-def test_a_client_that_does_not_read_its_answers_is_cut_off(
+def test_a_client_that_does_not_read_its_responses_is_disconnected(
     server: uvicorn.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(server) as client:
@@ -61,7 +61,7 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(
     assert caplog.records == []
 
 
-def test_a_client_that_reads_slowly_but_reads_gets_all_its_answers(server: uvicorn.Server) -> None:
+def test_a_client_that_reads_slowly_gets_all_its_responses(server: uvicorn.Server) -> None:
     asked, got, started = 2000, b"", time.monotonic()
     with connect(server) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * asked)

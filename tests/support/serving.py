@@ -1,4 +1,4 @@
-"""What the tests of the server share: a small model, images, the server in this process and as its own process."""
+"""A small model, images, and the server in this process or in its own, for the tests of the server."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ SIZE = (32, 24)
 
 
 def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 3) -> Path:
-    """A tiny untrained model that finds different classes in different images."""
+    """Publish a tiny untrained model that predicts different classes for different images; return the folder."""
     torch.manual_seed(seed)
     description = Description("TinyModel", "joint", scheme, Preparation(SIZE))
     model = description.build().eval()
@@ -47,15 +47,15 @@ def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 
 
 
 def encoded_image(seed: int, kind: str = "JPEG", size: tuple[int, int] = (48, 64), **options: Any) -> bytes:
-    """A file of a given kind: coarse random colours, (width, height)."""
+    """Return an image file of a given kind and size (width, height), with coarse random colours."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 3, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-class Reply:
-    """What came back, with the headers' names in small letters."""
+class HttpResponse:
+    """A response, with the names of its headers in lower case."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
@@ -69,7 +69,7 @@ class Reply:
 
     @property
     def error(self) -> str:
-        """The code of an error, which must be as documented: JSON, with a sentence in it."""
+        """Return the code of an error, which must be the documented JSON with a message."""
         assert self.headers["content-type"] == "application/json"
         record = self.json()
         assert record.keys() == {"error", "prediction"}
@@ -87,7 +87,7 @@ class InProcess:
     def __init__(self, config: ServeConfig) -> None:
         self.service = Service(config)
         self.app = self.service.app()
-        self.logged: list[Exception] = []  # what uvicorn would print with its traceback
+        self.logged: list[Exception] = []  # errors that uvicorn would log with a traceback
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -117,22 +117,22 @@ class InProcess:
         assert self.service.ready
         return self.service.ready
 
-    def call(self, method: str, path: str, body: Any = b"", **headers: str) -> Reply:
-        """One request; `content_type` is the header Content-Type. In a body of parts, None means the client left."""
+    def call(self, method: str, path: str, body: Any = b"", **headers: str) -> HttpResponse:
+        """Send one request; `content_type` is the header Content-Type. In a body of parts, None is a disconnect."""
         sent = [(name.replace("_", "-").encode(), text.encode("latin-1")) for name, text in headers.items()]
         if isinstance(body, bytes):
             sent.append((b"content-length", str(len(body)).encode()))
-        reply: Reply = self.run(self.exchange(method, path, body, sent))
-        return reply
+        response: HttpResponse = self.run(self.exchange(method, path, body, sent))
+        return response
 
-    def get(self, path: str) -> Reply:
+    def get(self, path: str) -> HttpResponse:
         return self.call("GET", path)
 
-    def post(self, body: Any, **headers: str) -> Reply:
+    def post(self, body: Any, **headers: str) -> HttpResponse:
         return self.call("POST", "/invocations", body, **headers)
 
-    async def exchange(self, method: str, path: str, body: Any, headers: list[tuple[bytes, bytes]]) -> Reply:
-        """What an ASGI server does for one request."""
+    async def exchange(self, method: str, path: str, body: Any, headers: list[tuple[bytes, bytes]]) -> HttpResponse:
+        """Send one request as an ASGI server does."""
         parts = iter([body]) if isinstance(body, bytes) else body
         sent: list[Any] = []
         scope = {
@@ -155,11 +155,11 @@ class InProcess:
         except Exception as error:
             self.logged.append(error)
         named = {name.decode(): text.decode() for name, text in sent[0]["headers"]}
-        return Reply(sent[0]["status"], named, b"".join(message["body"] for message in sent[1:]))
+        return HttpResponse(sent[0]["status"], named, b"".join(message["body"] for message in sent[1:]))
 
 
 class Held:
-    """Calls of the model wait until they are let go."""
+    """A model whose calls wait until the gate opens."""
 
     def __init__(self, server: InProcess) -> None:
         self.batcher = server.ready.batcher
@@ -182,18 +182,20 @@ class Running:
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process, self.port = process, port
 
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
-        """One request on a connection of its own."""
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
+        """Send one request on its own connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
             connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
-            reply = connection.getresponse()
-            return Reply(reply.status, {name.lower(): text for name, text in reply.getheaders()}, reply.read())
+            response = connection.getresponse()
+            return HttpResponse(
+                response.status, {name.lower(): text for name, text in response.getheaders()}, response.read()
+            )
 
-    def get(self, path: str) -> Reply:
+    def get(self, path: str) -> HttpResponse:
         return self.call("GET", path)
 
-    def post(self, body: Any, **headers: str) -> Reply:
+    def post(self, body: Any, **headers: str) -> HttpResponse:
         return self.call("POST", "/invocations", body, **headers)
 
     def until_ready(self) -> Self:
@@ -208,14 +210,14 @@ class Running:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> tuple[int, str]:
-        """SIGTERM; returns the exit code and what was printed since the start."""
+        """Send SIGTERM; return the exit code and what was printed since the start."""
         self.process.send_signal(signal.SIGTERM)
-        said, _ = self.process.communicate(timeout=30)
-        return self.process.returncode, said
+        output, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, output
 
 
 def server_command(model_dir: Path, **settings: object) -> dict[str, Any]:
-    """Arguments for subprocess: serve.py on a free port, with settings such as SAGEMAKER_BATCH="true"."""
+    """Return the arguments for subprocess: serve.py on a free port, with settings such as SAGEMAKER_BATCH="true"."""
     environ = {
         "PATH": os.environ["PATH"],
         "OMP_NUM_THREADS": "1",
@@ -231,7 +233,7 @@ def server_command(model_dir: Path, **settings: object) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def running(model_dir: Path, *, ready: bool = True, **settings: object) -> Iterator[Running]:
-    """The server, once it listens, and once it is ready too unless asked otherwise; gone with the block."""
+    """Start the server and yield it once it is ready (or once it listens); stop it after the block."""
     command = server_command(model_dir, **settings)
     with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
