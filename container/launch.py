@@ -2,6 +2,7 @@
 """PID 1 of the container: read what SageMaker left in /opt/ml, then become the command.
 
     launch.py train | infer | evaluate | serve [flags of the command]
+    launch.py --version
 
 The command replaces this process (exec, no shell), so that the SIGTERM of `docker stop`, of StopTrainingJob and of a
 spot instance reaches the code that can save. Hyperparameters become flags; flags on the command line override them, and
@@ -24,6 +25,7 @@ from cuda_driver import driver_variables
 from runtime.arguments import parse
 from runtime.errors import ConfigError, unknown_name
 from runtime.failure import forget_failures, guard
+from runtime.version import NAME, version
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -73,10 +75,16 @@ def _other_executable(argv: Sequence[str]) -> str | None:
 
 
 def _read_command(argv: Sequence[str]) -> tuple[Command, list[str]]:
-    """Return the command and its flags; it is the name of the program itself if that is a link called `train` etc."""
+    """Return the command and its flags; the command may be the name of the program itself, if that is a link to it.
+
+    `--version` in its place prints the version and exits.
+    """
     words = list(argv) if Path(argv[0]).name in COMMANDS else list(argv[1:])
     if not words:
         raise ConfigError(f"no command given; choose from {', '.join(COMMANDS)}")
+    if words[0] == "--version":
+        print(f"{NAME} {version()}")
+        sys.exit()
     name = Path(words[0]).name
     if name not in COMMANDS:
         raise ConfigError(unknown_name("command", words[0], COMMANDS))

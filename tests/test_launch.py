@@ -18,6 +18,7 @@ from config import TrainConfig, TrainPaths
 from contract import folder_variables
 from runtime.arguments import parse
 from runtime.errors import ConfigError
+from runtime.version import NAME, version
 
 ROOT = Path(__file__).parents[1]
 
@@ -456,6 +457,15 @@ def test_the_command_gets_the_libraries_that_the_driver_needs(
 ) -> None:
     monkeypatch.setattr(launch, "driver_variables", lambda environ: {"LD_LIBRARY_PATH": "/compat"})
     assert started("train").environ["LD_LIBRARY_PATH"] == "/compat"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["train", "--version"], ["evaluate", "--version"]])
+def test_the_version_is_printed_with_and_without_a_command(
+    job: Callable[..., subprocess.Popen[str]], words: list[str]
+) -> None:
+    process = job(*words)
+    assert process.communicate(timeout=60)[0] == f"{NAME} {version()}\n"
+    assert process.returncode == 0
 
 
 def test_help_exits_with_zero(job: Callable[..., subprocess.Popen[str]]) -> None:
