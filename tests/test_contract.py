@@ -1,4 +1,4 @@
-"""The job under SageMaker's stock `train`, the real one of sagemaker-training, in both of its modes.
+"""The job under the real `train` command of sagemaker-training, in both of its modes.
 
 Script mode is what SAGEMAKER_PROGRAM=train.py asks for: /opt/ml/code/train.py in a child process, without the launcher.
 Module mode is what the image asks for: the launcher, called inside the stock `train`.
@@ -9,7 +9,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ QUICK = {
 
 @pytest.fixture
 def opt_ml(tmp_path: Path) -> Path:
-    """The tree of a training job, as SageMaker makes it, with an empty channel."""
+    """Create the tree of a training job as SageMaker does, with an empty channel."""
     base = tmp_path / "opt_ml"
     for folder in ("input/config", "input/data/train", "model", "output"):
         (base / folder).mkdir(parents=True)
@@ -46,7 +46,7 @@ def opt_ml(tmp_path: Path) -> Path:
     return base
 
 
-def write_config(base: Path, name: str, content: dict[str, object]) -> None:
+def write_config(base: Path, name: str, content: Mapping[str, object]) -> None:
     (base / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
 
 
@@ -81,8 +81,8 @@ def test_an_empty_channel_is_named(opt_ml: Path, mode: dict[str, str]) -> None:
     assert (opt_ml / "output" / "failure").read_text().startswith("DataError: SM_CHANNEL_TRAIN is empty")
 
 
-def test_a_failure_that_cannot_be_written_down_is_a_failure_all_the_same(opt_ml: Path) -> None:
-    # In script mode it is not: sagemaker-training then ends with exit code 0, and no script can change that.
+def test_a_job_without_a_failure_file_still_fails(opt_ml: Path) -> None:
+    # In script mode sagemaker-training exits with 0 in this case, and no script can change that.
     (opt_ml / "output").rmdir()
     (opt_ml / "output").write_text("a file where the folder should be")
     write_config(opt_ml, "hyperparameters", {"epoch": "3"})

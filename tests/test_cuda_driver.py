@@ -1,4 +1,4 @@
-"""What is set for the NVIDIA driver of the host: real shared libraries that answer as drivers of several ages do."""
+"""The variables for the NVIDIA driver of the host, tested with real shared libraries that pose as drivers."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from cuda_driver import driver_variables
 
 COMPILER = shutil.which("cc")
-NOT_SUPPORTED_ON_DEVICE = 804  # what the compatibility libraries answer on a GeForce
+NOT_SUPPORTED_ON_DEVICE = 804  # result of the compatibility libraries on a GeForce
 DRIVER = """
 int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}
 int cuInit(unsigned flags) {{ return {init}; }}
@@ -24,7 +24,7 @@ Driver = Callable[..., Path]
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Driver:
-    """Compile a driver library that offers CUDA `version` and whose cuInit answers `init`."""
+    """Compile a driver library that offers CUDA `version` and whose cuInit returns `init`."""
 
     def make(folder: str, version: int, init: int = 0) -> Path:
         (tmp_path / folder).mkdir()
@@ -36,13 +36,13 @@ def driver(tmp_path: Path) -> Driver:
     return make
 
 
-def test_without_a_gpu_nothing_is_set_or_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_nothing_is_set_or_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert driver_variables({}, "libcuda-that-is-not-there.so", tmp_path) == {}
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("version", [12000, 12020, 12080, 13000])
-def test_a_driver_that_is_new_enough_is_left_alone(
+def test_a_new_enough_driver_needs_no_variables(
     driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int
 ) -> None:
     driver("compat", 12080)
@@ -50,7 +50,7 @@ def test_a_driver_that_is_new_enough_is_left_alone(
     assert capsys.readouterr().out == ""
 
 
-def test_an_old_driver_is_helped_by_the_compatibility_libraries(
+def test_an_old_driver_gets_the_compatibility_libraries(
     driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host = driver("host", 11040)
@@ -60,12 +60,12 @@ def test_an_old_driver_is_helped_by_the_compatibility_libraries(
     assert "offers CUDA 11.4" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("compat_answers", [NOT_SUPPORTED_ON_DEVICE, None])
-def test_an_old_driver_that_nothing_helps_means_the_cpu_and_a_sentence(
-    driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str], compat_answers: int | None
+@pytest.mark.parametrize("compat_init", [NOT_SUPPORTED_ON_DEVICE, None])
+def test_an_old_driver_without_them_means_the_cpu_and_a_message(
+    driver: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str], compat_init: int | None
 ) -> None:
-    if compat_answers is not None:
-        driver("compat", 12080, compat_answers)
+    if compat_init is not None:
+        driver("compat", 12080, compat_init)
     assert driver_variables({}, str(driver("host", 11040)), tmp_path / "compat") == {"CUDA_VISIBLE_DEVICES": ""}
     assert "computing on the CPU; install driver 525 or newer" in capsys.readouterr().out
 
@@ -79,5 +79,5 @@ def test_the_variable_makes_a_new_process_load_the_newer_driver(driver: Driver, 
         "LD_LIBRARY_PATH": str(host.parent),
     }
     environ |= driver_variables(environ, str(host), tmp_path / "compat")
-    answer = subprocess.run([sys.executable, "-c", ask], env=environ, check=True, capture_output=True, text=True)
-    assert answer.stdout == "12080\n"
+    done = subprocess.run([sys.executable, "-c", ask], env=environ, check=True, capture_output=True, text=True)
+    assert done.stdout == "12080\n"

@@ -244,7 +244,12 @@ def test_a_killed_job_is_resumed_and_the_result_is_the_same(
     undisturbed = transform(replace(config, output_dir=tmp_path / "undisturbed"))
     container.sizes.clear()
     with subprocess.Popen(**command(config)) as process:
-        container.on_post = lambda: container.sizes.total() >= 7 and process.kill()
+
+        def kill() -> None:
+            if container.sizes.total() >= 7:
+                process.kill()
+
+        container.on_post = kill
     assert process.returncode == -signal.SIGKILL
     kept = len(outs(config))
     assert 1 <= kept < 9

@@ -1,4 +1,4 @@
-"""What every test in a container needs: Docker, the built image, drawn faces, a hand-made /opt/ml."""
+"""The fixtures of every test in a container: Docker, the built image, drawn faces, a hand-made /opt/ml."""
 
 import os
 import shutil
@@ -14,10 +14,10 @@ from support.containers import IMAGE, ROOT, Job, docker
 
 @pytest.fixture(scope="session", autouse=True)
 def image() -> None:
-    """Everything here needs Docker and the built image."""
+    """Skip or fail every test here without Docker and the built image."""
     reason = ""
     if shutil.which("docker") is None or docker("info").returncode != 0:
-        reason = "Docker does not answer"
+        reason = "Docker does not respond"
     elif docker("image", "inspect", IMAGE).returncode != 0:
         reason = f"there is no image {IMAGE}; `make image` builds it"
     if reason and os.environ.get("IMAGE_TESTS") == "required":
@@ -28,9 +28,9 @@ def image() -> None:
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn faces: train/, eval/ and gt/, in a folder that everybody may read."""
+    """Draw faces on the host: train/, eval/ and gt/, in a folder that every user may read."""
     folder = tmp_path_factory.mktemp("faces")
-    command = [sys.executable, ROOT / "code" / "demo.py", "--output-dir", folder, "--people", "18"]
+    command = [sys.executable, str(ROOT / "code" / "demo.py"), "--output-dir", str(folder), "--people", "18"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
     return folder
 
@@ -38,7 +38,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator[Job]:
     yield Job(tmp_path / "ml")
-    if os.getuid() != 0:  # what a container left as another user, only a container can remove
+    if os.getuid() != 0:  # only a container can remove what another user wrote in a container
         docker("run", "--rm", f"--volume={tmp_path}:/left", "--entrypoint=chmod", IMAGE, "-R", "a+rwX", "/left")
 
 

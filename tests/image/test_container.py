@@ -1,4 +1,4 @@
-"""The built image, in real containers, with hand-made /opt/ml trees: what SageMaker and a careful administrator expect.
+"""The built image in real containers, with hand-made /opt/ml trees, as SageMaker and careful administrators run it.
 
     IMAGE=mask-classifier pytest -m image       IMAGE_TESTS=required makes a missing Docker or image a failure
 
@@ -26,7 +26,7 @@ def files_of(folder: Path) -> dict[str, str]:
     return {path.name: stat.filemode(path.lstat().st_mode) for path in sorted(folder.iterdir())}
 
 
-# the whole way
+# from training to evaluation
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def files_of(folder: Path) -> dict[str, str]:
         pytest.param("12345:54321", HARDENED, id="an unknown user"),
     ],
 )
-def test_train_infer_and_evaluate_leave_what_sagemaker_collects(
+def test_train_infer_and_evaluate_leave_the_files_that_sagemaker_collects(
     train_job: Job, faces: Path, user: str, options: list[str]
 ) -> None:
     how: dict[str, Any] = {"user": user, "options": options}
@@ -52,9 +52,9 @@ def test_train_infer_and_evaluate_leave_what_sagemaker_collects(
     job.channel("model", job.base / "model")
     labelled = job.run("infer", **how)
     assert labelled.returncode == 0, labelled.stderr
-    asked = (faces / "eval" / "info.csv").read_text().splitlines()
-    answered = (output / "output.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in answered] == [row.split(",")[0] for row in asked]
+    given_rows = (faces / "eval" / "info.csv").read_text().splitlines()
+    labelled_rows = (output / "output.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in labelled_rows] == [row.split(",")[0] for row in given_rows]
 
     job.channel("ground_truth", faces / "gt")
     evaluated = job.run("evaluate", **how)
@@ -70,7 +70,7 @@ def test_the_same_image_is_a_processing_job(train_job: Job, faces: Path) -> None
     job.mounts = {
         "model": f"--volume={job.base}/model:/opt/ml/processing/model:ro",
         "test": f"--volume={faces}/eval:/opt/ml/processing/test:ro",
-        "truth": f"--volume={faces}/gt:/opt/ml/processing/ground_truth:ro",
+        "ground truth": f"--volume={faces}/gt:/opt/ml/processing/ground_truth:ro",
         "output": f"--volume={job.base}/output:/opt/ml/output",
     }
     job.writable("processing/predictions")
@@ -94,12 +94,12 @@ def test_a_processing_job_that_fails_says_why_in_its_message(job: Job) -> None:
 # stopping
 
 
-def test_docker_stop_in_mid_epoch_saves_everything_and_the_next_start_goes_on(train_job: Job) -> None:
+def test_docker_stop_within_an_epoch_saves_everything_and_the_next_start_resumes(train_job: Job) -> None:
     job = train_job
     job.config("hyperparameters", QUICK | {"epochs": "1000000"})
     with job.running("train", until="epoch=2;") as container:
         processes = docker("top", container, "-o", "pid,args").stdout.splitlines()[1:]
-        assert len(processes) == 1, "the verb is the only process, in the place of the launcher"
+        assert len(processes) == 1, "the command is the only process and has replaced the launcher"
         assert "/opt/job/code/train.py" in processes[0]
         started = time.monotonic()
         docker("stop", "--time=120", container)
@@ -115,7 +115,7 @@ def test_docker_stop_in_mid_epoch_saves_everything_and_the_next_start_goes_on(tr
         assert docker("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
 
 
-# what goes wrong
+# errors
 
 
 def test_a_bad_hyperparameter_is_named(train_job: Job) -> None:
@@ -157,7 +157,7 @@ def test_a_model_folder_that_is_full_is_named(train_job: Job) -> None:
     assert "/opt/ml/model" in train_job.failure[:200]
 
 
-def test_a_failure_that_cannot_be_written_down_is_a_failure_all_the_same(job: Job, tmp_path: Path) -> None:
+def test_a_job_without_a_writable_failure_file_still_fails(job: Job, tmp_path: Path) -> None:
     job.mounts["/opt/ml/output"] += ":ro"
     ended = job.run("train", "--epochs", "none")
     assert ended.returncode == 2
@@ -217,13 +217,13 @@ def test_the_default_command_is_train() -> None:
     assert ended.stderr.strip().endswith(": /opt/ml/input/data/train")
 
 
-@pytest.mark.parametrize("verb", ["train", "infer", "evaluate"])
-def test_every_verb_is_a_command_on_the_path(verb: str) -> None:
-    ended = docker("run", "--rm", "--network=none", f"--entrypoint={verb}", IMAGE, "--help")
-    assert ended.stdout.startswith(f"usage: {verb}")
+@pytest.mark.parametrize("command", ["train", "infer", "evaluate"])
+def test_every_command_is_on_the_path(command: str) -> None:
+    ended = docker("run", "--rm", "--network=none", f"--entrypoint={command}", IMAGE, "--help")
+    assert ended.stdout.startswith(f"usage: {command}")
 
 
-def test_the_image_is_labelled_and_starts_without_a_shell() -> None:
+def test_the_image_has_its_labels_and_starts_without_a_shell() -> None:
     (found,) = json.loads(docker("image", "inspect", IMAGE).stdout)
     config = found["Config"]
     assert config["Entrypoint"] == ["/opt/venv/bin/python", "/opt/job/container/launch.py"]
@@ -233,7 +233,7 @@ def test_the_image_is_labelled_and_starts_without_a_shell() -> None:
     assert not any(re.search("index|token|secret|password", name, re.IGNORECASE) for name in config["Env"])
 
 
-def test_the_image_holds_no_compiler_and_nothing_of_the_job_under_opt_ml() -> None:
+def test_the_image_has_no_compiler_and_no_file_of_the_job_under_opt_ml() -> None:
     script = """
         for tool in gcc cc clang ld; do command -v $tool && exit 1; done
         for tool in bash python3 pip; do command -v $tool >/dev/null || exit 2; done
@@ -249,11 +249,11 @@ def test_the_image_holds_no_compiler_and_nothing_of_the_job_under_opt_ml() -> No
 # compose
 
 
-def test_compose_runs_every_verb_as_the_caller(faces: Path, tmp_path: Path) -> None:
+def test_compose_runs_every_command_as_the_user_of_the_caller(faces: Path, tmp_path: Path) -> None:
     if docker("compose", "version").returncode != 0:
         if os.environ.get("IMAGE_TESTS") == "required":
-            pytest.fail("docker compose does not answer")
-        pytest.skip("docker compose does not answer")
+            pytest.fail("docker compose does not respond")
+        pytest.skip("docker compose does not respond")
     out, user = tmp_path / "out", 23456
     for folder in ("model", "output", "checkpoints", "store"):
         (out / folder).mkdir(parents=True)

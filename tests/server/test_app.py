@@ -340,7 +340,8 @@ def test_overload_is_rejected_at_once_and_ends_with_the_load(config: ServeConfig
         held = Held(server.until_ready())
         accepted = [pool.submit(server.post, GOOD) for _ in range(4)]
         held.until_waiting(4)
-        for body in (GOOD, chunks(50 << 20, sent := [])):
+        sent: list[int] = []
+        for body in (GOOD, chunks(50 << 20, sent)):
             response = server.post(body)
             assert (response.status, response.error, response.headers["retry-after"]) == (503, "overloaded", "1")
         assert sent == [], "the body of a rejected request is not read"

@@ -204,11 +204,11 @@ def test_no_bytes_on_a_connection_are_a_server_error(model_dir: Path) -> None:
                 before = server.resident_bytes()
         assert server.resident_bytes() < GROWTH * before
         assert server.post(files[0]).status == 200
-        code, said = server.stop()
+        code, output = server.stop()
     assert statuses.keys() <= EXPECTED
     assert statuses.keys() >= {200, 400}
     assert code == 0
-    assert [line.split(":")[0].split(";")[0] for line in said.splitlines()] == ["ready", "ended"], said
+    assert [line.split(":")[0].split(";")[0] for line in output.splitlines()] == ["ready", "ended"], output
 
 
 def test_the_parts_make_up_the_whole() -> None:

@@ -46,12 +46,18 @@ def connect(server: uvicorn.Server) -> socket.socket:
     return client
 
 
+def is_any_paused(server: uvicorn.Server) -> bool:
+    """Return whether a connection has stopped writing because its client does not read."""
+    connections = [each for each in set(server.server_state.connections) if isinstance(each, TimeoutProtocol)]
+    return any(connection.flow.write_paused for connection in connections)
+
+
 def test_a_client_that_does_not_read_its_responses_is_disconnected(
     server: uvicorn.Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(server) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
-        while not any(connection.flow.write_paused for connection in set(server.server_state.connections)):
+        while not is_any_paused(server):
             time.sleep(0.01)
         paused = time.monotonic()
         while server.server_state.connections or server.server_state.tasks:

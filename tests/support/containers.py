@@ -1,4 +1,4 @@
-"""Real containers of the built image, with hand-made /opt/ml trees and the limits of a careful administrator."""
+"""Real containers of the built image, with hand-made /opt/ml trees and the limits that careful administrators set."""
 
 import json
 import os
@@ -29,11 +29,11 @@ def docker(*words: object, seconds: float = 300) -> subprocess.CompletedProcess[
 
 
 class Job:
-    """A hand-made /opt/ml, and the containers that are started on it."""
+    """A hand-made /opt/ml, and the containers that run on it."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.mounts: dict[str, str] = {}  # place in the container -> what docker's --volume or --tmpfs says of it
+        self.mounts: dict[str, str] = {}  # folder in the container -> its option --volume or --tmpfs of docker
         for folder in ("input/config", "input/data"):
             (base / folder).mkdir(parents=True)
         for folder in ("model", "output", "checkpoints"):
@@ -47,7 +47,7 @@ class Job:
         (self.base / "input" / "config" / f"{name}.json").write_text(json.dumps(content))
 
     def writable(self, folder: str) -> Path:
-        """Make a folder that any user may write to, mounted at its place under /opt/ml."""
+        """Create a folder that any user may write to and mount it under /opt/ml; return it."""
         path = self.base / folder
         path.mkdir(parents=True)
         path.chmod(0o777)
@@ -69,7 +69,7 @@ class Job:
 
     @contextmanager
     def running(self, *words: str, until: str, **how: Any) -> Iterator[str]:
-        """A container, once its log has a line that contains `until`."""
+        """Start a container and yield it once a line of its log contains `until`; remove it after the block."""
         command = self.command(*words, **how)
         container = docker(command[0], "--detach", *command[1:]).stdout.strip()
         try:
@@ -80,12 +80,12 @@ class Job:
 
     @property
     def failure(self) -> str:
-        """What SageMaker would show as FailureReason."""
+        """Return the text that SageMaker would show as FailureReason."""
         return self._read("failure")
 
     @property
     def message(self) -> str:
-        """What SageMaker would show as the ExitMessage of a processing job."""
+        """Return the text that SageMaker would show as the ExitMessage of a processing job."""
         return self._read("message")
 
     def _read(self, name: str) -> str:

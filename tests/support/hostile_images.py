@@ -1,4 +1,4 @@
-"""Damaged and hostile image files, made byte by byte."""
+"""Damaged and hostile image files, built byte by byte."""
 
 import io
 import struct
@@ -26,13 +26,13 @@ def header(kind: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:
-    """A black-and-white PNG; rows of zeros compress a thousandfold."""
+    """Return a black-and-white PNG; rows of zeros compress a thousandfold."""
     size = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return header(b"\x89PNG\r\n\x1a\n", (b"IHDR", size), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """A small JPEG whose header says that it is large."""
+    """Return a small JPEG whose header gives a large size."""
     data = bytearray(encoded("JPEG"))
     start = data.index(b"\xff\xc0") + 5
     data[start : start + 4] = struct.pack(">HH", height, width)

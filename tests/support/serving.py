@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from augmentation import BaseAugmentation
 from data.images import Preparation
@@ -40,8 +41,10 @@ def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 
     with torch.no_grad():
         logits = model(augmentation.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
         scale = 2 / logits.std(0)
-        model.fc.weight *= scale.unsqueeze(1)  # type: ignore[union-attr, operator]
-        model.fc.bias.copy_((model.fc.bias - logits.mean(0)) * scale)  # type: ignore[union-attr, operator]
+        head = model.get_submodule("fc")
+        assert isinstance(head, nn.Linear)
+        head.weight *= scale.unsqueeze(1)
+        head.bias.copy_((head.bias - logits.mean(0)) * scale)
     publish(folder, model.state_dict(), description)
     return folder
 
