@@ -290,37 +290,6 @@ def test_every_command_explains_its_flags(command: str, capsys: pytest.CaptureFi
     assert f"usage: submit.py {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "commands"),
-    [
-        (["push"], ["push --local-image mask-classifier --tag 1"]),
-        (["submit", "EPOCHS=3"], ["train --data faces/train --tag 1 -- --epochs '3'"]),
-        (
-            ["submit-infer", "JOB=j-1", "CONCURRENCY=8"],
-            ["transform --data faces/eval --model 'j-1' --tag 1 --concurrency '8'"],
-        ),
-        (
-            ["submit-evaluate", "JOB=j-2", "BOOTSTRAP=9"],
-            [
-                "download 'j-2' --to out/j-2  >/dev/null",
-                "evaluate --predictions out/j-2 --ground-truth faces/gt --tag 1 -- --bootstrap '9'",
-            ],
-        ),
-        (
-            ["tune", "SEARCH=lr=0.1:1", "EPOCHS=3"],
-            ["tune --data faces/train --search 'lr=0.1:1' --tag 1 -- --epochs '3'"],
-        ),
-    ],
-)
-def test_make_calls_it(words: list[str], commands: list[str]) -> None:
-    root = Path(submit.__file__).parents[1]
-    command = ["make", "--dry-run", "--old-file=.venv/job", *words, "DATA=faces", "SUBMIT=--tag 1"]
-    environ = {"PATH": os.environ["PATH"]}  # not what the make that started these tests was given
-    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=True)
-    called = [line.split("submit.py ")[1].rstrip() for line in done.stdout.splitlines() if "submit.py" in line]
-    assert called == commands
-
-
 def test_whoever_stops_reading_gets_no_traceback() -> None:
     with subprocess.Popen(
         [sys.executable, submit.__file__, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -53,6 +53,7 @@ def end(job: Job) -> int:
         return process.wait(MOST_SECONDS)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_loses_nothing_and_with_room_the_run_goes_on_to_the_same_bits(
     module_faces: Path, tmp_path: Path, mounted: Mount
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_read_only_disk_is_said_in_a_sentence(
         assert not (tmp_path / "checkpoint").exists(), "it is found out before training, not after"
 
 
+@pytest.mark.slow
 def test_shared_memory_is_not_needed(module_faces: Path, tmp_path: Path) -> None:
     job = Job(tmp_path, module_faces, FLAGS[0] + " --epochs 1")
     job.prefix = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$0" "$@"']
