@@ -89,7 +89,7 @@ def test_the_validation_share_is_the_one_that_was_asked_for(faces: Faces, ratio:
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_an_empty_part_is_a_sentence_instead_of_a_crash_later(faces: Faces, ratio: float) -> None:
-    with pytest.raises(DataError, match="leaves no one to"):
+    with pytest.raises(DataError, match="leaves no people for"):
         MaskSplitByProfileDataset(faces(people=2), val_ratio=ratio)
 
 

@@ -1,7 +1,7 @@
-"""A data set as one table: which image, whose, which class; and the readers of both layouts. No torch.
+"""A data set as one table of images with person and label, and the readers of both folder layouts. No torch.
 
 Columns: `path` (relative to the root, with forward slashes), `person` (an opaque id), `label` (class number), and one
-column per task of the scheme. Rows are sorted by path, so the same files give the same table on every machine.
+per task of the scheme. Rows are sorted by path, so the same files give the same table on every machine.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _PROFILE = "<id>_<gender>_<race>_<age>/mask1.jpg"
 
 @dataclass(frozen=True)
 class Samples:
-    """The table, the folder its paths start from, the meaning of its labels, and how many files were passed over."""
+    """The table of a data set, the folder that its paths are relative to, and what its labels mean."""
 
     root: Path
     table: pd.DataFrame
@@ -35,16 +35,18 @@ class Samples:
 
     @cached_property
     def paths(self) -> list[Path]:
+        """Return the path of every image, in the order of the table."""
         return [self.root / path for path in self.table["path"]]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
+        """Return the class number of every image, (images,)."""
         return self.table["label"].to_numpy(np.int64)
 
     def fingerprint(self) -> str:
-        """sha256 over the path, label and size of every image: another data set has another one.
+        """Return a sha256 over path, label and size of every image, which tells data sets apart.
 
-        Contents are not read, and times do not count: SageMaker copies the data anew for each job.
+        Neither contents nor modification times count: SageMaker copies the data for each job.
         """
         rows = zip(self.table["path"], self.table["label"], map(_size_bytes, self.paths), strict=True)
         text = "\n".join(f"{path}\t{label}\t{size}" for path, label, size in rows)
@@ -53,10 +55,10 @@ class Samples:
 
 
 def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
-    """Read profile folders `<id>_<gender>_<race>_<age>` with mask1..mask5, incorrect_mask and normal in each.
+    """Read profile folders `<id>_<gender>_<race>_<age>`, each with mask1 to mask5, incorrect_mask and normal.
 
-    `channel` is the folder that holds them, or one or two levels above it. Raises DataError for a folder name that is
-    not a profile, for an unknown gender or age, and where there is no image at all.
+    `channel` is the folder that contains them, or one or two levels above it; `variable` names it in messages. Raises
+    DataError for a folder name that is not a profile, an unknown gender or age, and a data set without images.
     """
     existing_folder(channel, variable, f"profile folders such as {_PROFILE}")
     root = _find_profiles(channel, variable)
@@ -79,9 +81,9 @@ def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
 
 
 def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
-    """Read one folder per class, as torchvision's ImageFolder does; every image is its own person.
+    """Read one folder per class, as torchvision's ImageFolder does; every image counts as a person of its own.
 
-    Raises DataError for a folder without images.
+    `variable` names the channel in messages. Raises DataError for a class without images.
     """
     existing_folder(channel, variable, "one folder per class")
     classes = _folders(channel)
@@ -98,7 +100,7 @@ def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sam
     return Samples(channel, _tabulate(rows, ("path", "person", "label"), channel), scheme, ignored)
 
 
-# The reader of each data set of dataset.py, by name; here, so that submit.py can check a folder without torch.
+# The reader of each data set in dataset.py, by its name; here, so that submit.py can check a folder without torch.
 READERS: dict[str, Callable[[Path, str], Samples]] = {
     "MaskSplitByProfileDataset": read_profiles,
     "MaskBaseDataset": read_profiles,
@@ -107,7 +109,7 @@ READERS: dict[str, Callable[[Path, str], Samples]] = {
 
 
 def _size_bytes(path: Path) -> int | None:
-    """None for what cannot be read, which decoding will say."""
+    """Return the size of a file; None if it cannot be read, which is reported when it is decoded."""
     try:
         return path.stat().st_size
     except OSError:
@@ -115,7 +117,7 @@ def _size_bytes(path: Path) -> int | None:
 
 
 def _tabulate(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...], root: Path) -> pd.DataFrame:
-    """The rows by path; raises DataError for a path that is not UTF-8, which neither split.csv nor a log can hold."""
+    """Return the rows sorted by path; raise DataError for a path that is not UTF-8, as split.csv and logs are."""
     for path, *_ in rows:
         try:
             path.encode()
@@ -125,13 +127,13 @@ def _tabulate(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...], root: P
 
 
 def _find_profiles(channel: Path, variable: str) -> Path:
-    """The folder that holds the profile folders: the channel itself, or one or two levels below."""
+    """Return the folder that contains the profile folders: the channel, or one that is one or two levels below."""
     for level in _levels(channel):
         found = [folder for folder in level if any(_looks_like_profile(child) for child in _folders(folder))]
         if len(found) > 1:
             names = ", ".join(folder.name for folder in found[:4])
             raise DataError(
-                f"{variable} holds several data sets ({names}), expected one; name the one to use: {channel}"
+                f"{variable} contains several data sets ({names}), expected one; pass the one to use: {channel}"
             )
         if found:
             return found[0]
@@ -150,12 +152,12 @@ def _looks_like_profile(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Sub-folders by name; those that start with a dot are litter of other systems."""
+    """Return the sub-folders by name, without hidden ones."""
     return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _read_profile(folder: Path) -> tuple[str, GenderLabels, AgeLabels]:
-    """The id, gender and age group in the name of a profile folder."""
+    """Return the id, gender and age group in the name of a profile folder."""
     parts = folder.name.split("_")
     if len(parts) != 4:
         raise DataError(

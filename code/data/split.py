@@ -1,4 +1,8 @@
-"""The split of a data set into training and validation: by person or by image, stratified and seeded. No torch."""
+"""The split of a data set into training and validation: by person or by image, stratified and seeded. No torch.
+
+Folds have as many people of each group as those of scikit-learn's StratifiedKFold. Its StratifiedGroupKFold balances
+images instead of people, and moves people when an image is added. The tests compare with both.
+"""
 
 import hashlib
 import math
@@ -12,10 +16,12 @@ from runtime.errors import DataError
 def split_samples(
     samples: Samples, ratio: float, seed: int, *, fold: tuple[int, int] | None = None, by: str = "person"
 ) -> pd.Series:
-    """Say "train" or "val" for every row: validation gets `ratio` of the people, or part k of n for fold=(k, n).
+    """Return "train" or "val" for every row: validation gets `ratio` of the people, or part k of n if fold=(k, n).
 
-    All rows with the same `by` go to the same side. Stratified by gender x age (without these, by label): each group's
-    share is right to within one person. A function of seed, ids and groups only: sorted, no global random state.
+    Rows with the same value in column `by` stay together. The split is stratified by gender x age, or by label in a
+    data set without these: the number of people from each group is right to within one. It depends on the seed, the
+    ids and the groups only, not on the order of the rows or on a global random state. Raises DataError if one of the
+    parts is empty.
     """
     groups = [task.name for task in samples.scheme.tasks if task.name != "mask"] if by == "person" else []
     firsts = samples.table.drop_duplicates(by)
@@ -24,15 +30,16 @@ def split_samples(
     held_out = {person for index, person in enumerate(people) if _is_held_out(index, ratio, fold)}
     if not held_out or len(held_out) == len(people):
         how = f"--fold {fold[0]}/{fold[1]}" if fold else f"--val-ratio {ratio:g}"
-        side = "train on" if held_out else "validate on"
+        part = "training" if held_out else "validation"
+        what = "people" if by == "person" else "images"
         raise DataError(
-            f"{how} leaves no one to {side} out of {len(people)}; give more people or another split: {samples.root}"
+            f"{how} leaves no {what} for {part} out of {len(people)}; add {what} or change the split: {samples.root}"
         )
     return samples.table[by].isin(held_out).map(lambda held: "val" if held else "train")
 
 
 def _is_held_out(index: int, ratio: float, fold: tuple[int, int] | None) -> bool:
-    """Systematic sampling: the groups stand in one line, and every 1/ratio-th person is taken."""
+    """Sample systematically: all people are in one line, group after group, and every 1/ratio-th one is held out."""
     if fold:
         part, parts = fold
         return index % parts == part - 1
@@ -40,5 +47,5 @@ def _is_held_out(index: int, ratio: float, fold: tuple[int, int] | None) -> bool
 
 
 def _shuffle_key(seed: int, person: str) -> str:
-    """A random place in the line that depends on nothing but the seed and the person."""
+    """Return a sort key that is random but depends on the seed and the person only."""
     return hashlib.sha256(f"{seed}:{person}".encode()).hexdigest()

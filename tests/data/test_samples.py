@@ -1,4 +1,4 @@
-"""Folders become one table, the same on every machine; and a split never puts a person on both sides."""
+"""Folders become one table, the same on every machine, and a folder that does not fit the layout is an error."""
 
 import os
 import random
@@ -20,7 +20,7 @@ STEMS = ("incorrect_mask", "mask1", "mask2", "mask3", "mask4", "mask5", "normal"
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Make empty files, and folders for names that end with a slash; reading the table opens none of them."""
+    """Create empty files, and folders for names that end with a slash; reading the table opens none of them."""
     for name in names:
         path = root / name
         (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def test_the_channel_may_be_the_profile_folders_or_one_or_two_levels_above(
     assert all(path.is_file() for path in samples.paths)
 
 
-def test_the_table_says_who_and_which_class(faces: Faces) -> None:
+def test_the_table_has_person_and_class_of_every_image(faces: Faces) -> None:
     samples = read_profiles(faces(people=6))
     row = samples.table.set_index("path").loc["000005_female_Asian_60/incorrect_mask.jpg"]
     assert row.to_dict() == {"person": "000005", "label": 11, "mask": 1, "gender": 1, "age": 2}
@@ -51,12 +51,12 @@ def test_the_table_says_who_and_which_class(faces: Faces) -> None:
     assert samples.ignored_files == 0
 
 
-def test_an_id_is_any_text_such_as_one_with_a_suffix(tmp_path: Path) -> None:
+def test_an_id_may_have_a_suffix(tmp_path: Path) -> None:
     touch(tmp_path, "001498-1_male_Asian_23/normal.jpg", "001498_female_Asian_60/normal.jpg")
     assert read_profiles(tmp_path).table["person"].tolist() == ["001498-1", "001498"]
 
 
-def test_litter_is_passed_over_and_odd_files_are_counted(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored_and_other_files_are_counted(tmp_path: Path) -> None:
     profile = "000001_male_Asian_23"
     touch(tmp_path, f"{profile}/mask1.jpg", f"{profile}/._mask1.jpg", f"{profile}/.DS_Store", ".cache/x_y_z_1/a.jpg")
     touch(tmp_path, f"{profile}/mask6.jpg", f"{profile}/Thumbs.db", f"{profile}/mask2.txt", f"{profile}/normal/")
@@ -65,9 +65,9 @@ def test_litter_is_passed_over_and_odd_files_are_counted(tmp_path: Path) -> None
     assert samples.ignored_files == 3
 
 
-@pytest.mark.parametrize("ending", [".jpg", ".JPG", ".jpeg", ".png", ".webp", ".bmp"])
-def test_the_stem_decides_and_not_the_ending(tmp_path: Path, ending: str) -> None:
-    touch(tmp_path, *(f"000001_male_Asian_23/{stem}{ending}" for stem in STEMS))
+@pytest.mark.parametrize("extension", [".jpg", ".JPG", ".jpeg", ".png", ".webp", ".bmp"])
+def test_the_class_depends_on_the_file_stem_and_not_on_the_extension(tmp_path: Path, extension: str) -> None:
+    touch(tmp_path, *(f"000001_male_Asian_23/{stem}{extension}" for stem in STEMS))
     assert read_profiles(tmp_path).labels.tolist() == [6, 0, 0, 0, 0, 0, 12]
 
 
@@ -83,7 +83,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_folder_that_is_no_profile_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_not_a_profile_is_an_error_of_one_line(tmp_path: Path, name: str) -> None:
     touch(tmp_path, GOOD, name)
     with pytest.raises(DataError, match=re.escape(BROKEN[name])) as caught:
         read_profiles(tmp_path)
@@ -99,10 +99,12 @@ def test_a_folder_that_is_no_profile_is_one_sentence(tmp_path: Path, name: str) 
         (["a/b.jpg"], "no profile folders under SM_CHANNEL_TRAIN, expected <id>_"),
         (["000001_male_Asian_23/"], "no images in the profile folders of SM_CHANNEL_TRAIN"),
         (["000001_male_Asian_23/mask9.jpg"], "no images in the profile folders of SM_CHANNEL_TRAIN"),
-        ([f"old/{GOOD}", f"new/{GOOD}"], r"SM_CHANNEL_TRAIN holds several data sets \(new, old\), expected one"),
+        ([f"old/{GOOD}", f"new/{GOOD}"], r"SM_CHANNEL_TRAIN contains several data sets \(new, old\), expected one"),
     ],
 )
-def test_a_channel_without_one_data_set_is_one_sentence(tmp_path: Path, names: list[str], sentence: str) -> None:
+def test_a_channel_without_exactly_one_data_set_is_an_error_of_one_line(
+    tmp_path: Path, names: list[str], sentence: str
+) -> None:
     with pytest.raises(DataError, match=f"^{sentence}.*: {tmp_path}"):
         read_profiles(touch(tmp_path, *names))
 
@@ -114,7 +116,9 @@ def test_a_missing_channel_and_a_file_are_named_by_their_variable(tmp_path: Path
         read_profiles(touch(tmp_path, "file") / "file")
 
 
-def test_the_order_of_a_directory_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_directory_entries_changes_neither_table_nor_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     profiles = [f"{number:06}_female_Asian_{20 + number}" for number in range(12)]
     touch(tmp_path, *(f"{profile}/{stem}.jpg" for profile in profiles for stem in STEMS))
     expected = read_profiles(tmp_path)
@@ -132,7 +136,7 @@ def test_the_order_of_a_directory_changes_nothing(tmp_path: Path, monkeypatch: p
     assert split_samples(found, 0.2, 42).equals(split_samples(expected, 0.2, 42))
 
 
-def test_another_image_of_the_same_name_is_another_data_set(tmp_path: Path) -> None:
+def test_another_image_of_the_same_name_changes_the_fingerprint(tmp_path: Path) -> None:
     first, other = (touch(tmp_path / name, GOOD) for name in ("first", "other"))
     path = read_profiles(other).paths[0]
     path.write_bytes(path.read_bytes() + b"0")
@@ -142,7 +146,7 @@ def test_another_image_of_the_same_name_is_another_data_set(tmp_path: Path) -> N
     assert read_profiles(first).fingerprint()
 
 
-def test_the_fingerprint_tells_data_sets_apart_and_not_their_folders(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_data_and_not_on_its_folder(tmp_path: Path) -> None:
     first = read_profiles(touch(tmp_path / "first", GOOD, "000002_male_Asian_60/mask1.jpg"))
     again = read_profiles(touch(tmp_path / "again", GOOD, "000002_male_Asian_60/mask1.jpg"))
     other = read_profiles(touch(tmp_path / "other", GOOD, "000002_male_Asian_60/mask2.jpg"))
@@ -151,7 +155,7 @@ def test_the_fingerprint_tells_data_sets_apart_and_not_their_folders(tmp_path: P
     assert len({samples.fingerprint() for samples in (first, other, relabelled)}) == 3
 
 
-def test_one_folder_per_class_is_read_as_torchvision_does(tmp_path: Path) -> None:
+def test_class_folders_are_read_as_torchvision_reads_them(tmp_path: Path) -> None:
     touch(
         tmp_path,
         "dog/1.jpg",
@@ -179,7 +183,7 @@ def test_one_folder_per_class_is_read_as_torchvision_does(tmp_path: Path) -> Non
         (["cat/1.jpg", "dog/\udce1.jpg"], "is not UTF-8, rename the file or folder"),
     ],
 )
-def test_class_folders_that_do_not_make_classes_are_one_sentence(
+def test_class_folders_without_two_classes_of_images_are_an_error_of_one_line(
     tmp_path: Path, names: list[str], sentence: str
 ) -> None:
     with pytest.raises(DataError, match=sentence):
