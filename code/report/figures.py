@@ -1,8 +1,8 @@
 """The figures of a run: curves, confusion matrix, reliability diagram, captioned images. No torch.
 
-Every function returns a matplotlib Figure with its own Agg canvas; pyplot and its global state are never touched.
-The colours are those of Okabe and Ito (2008), which people with any common colour blindness can tell apart; lines
-differ in dash and marker, too.
+Every function returns a matplotlib Figure with its own Agg canvas; pyplot and its global state are not used.
+The colours are those of Okabe and Ito (2008), which people with a common colour blindness can tell apart; lines differ
+in dash and marker, too.
 """
 
 import io
@@ -27,7 +27,7 @@ from labels import LabelScheme
 from metrics import Calibration
 
 ARROW = "\N{RIGHTWARDS ARROW}"
-FONT = "DejaVu Sans"  # the one that matplotlib ships
+FONT = "DejaVu Sans"  # included in matplotlib
 BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
 GREY, INK, RUST = "#767676", "#222222", "#a34100"
 
@@ -46,15 +46,15 @@ _STYLE: dict[RcKeyType, Any] = {
     "grid.color": "#e6e6e6",
     "legend.edgecolor": "none",
     "legend.framealpha": 0.85,
-    "text.parse_math": False,  # a class may be called `$x$`
+    "text.parse_math": False,  # a class may have the name `$x$`
     "xtick.color": "#555555",
     "ytick.color": "#555555",
 }
 _LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (ORANGE, ":", "D"))
 
-_MARKED_EPOCHS = 30
-_DETAILED_CLASSES = 6  # up to here a cell of the confusion matrix has room for a share and a count
-_NAMED_CLASSES = 30  # up to here every class has its name, and every cell its count
+_MARKED_EPOCHS = 30  # at most, for a marker at each epoch
+_DETAILED_CLASSES = 6  # at most, for a share and a count in each cell of the confusion matrix
+_NAMED_CLASSES = 30  # at most, for the names of the classes and a count in each cell
 _SHORT_NAME = 14  # characters that fit below a column
 _LONG_NAME = 36
 _CAPTION = 30  # characters that fit above an image in a grid
@@ -63,7 +63,7 @@ _IMAGE_INCHES = 1.6  # width of an image in a grid
 
 @rc_context(_STYLE)
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
-    """Loss, accuracy and macro F1, macro F1 per task, and learning rate by epoch; a dotted line is the best epoch."""
+    """Draw loss, accuracy, macro F1 (also by task) and learning rate by epoch, with a dotted line at the best epoch."""
     tasks = [key for key in history[0] if key.startswith("val_") and key.endswith("_f1") and key != "val_f1"]
     scores = {"val_accuracy": "validation accuracy", "train_accuracy": "training accuracy", "val_f1": "validation F1"}
     panels = [
@@ -88,10 +88,11 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
 
 
 def _draw_lines(axes: Axes, history: Sequence[Mapping[str, float]], lines: Mapping[str, str]) -> None:
+    """Draw one line for each key of `lines`, labelled with its value."""
     epochs = [row["epoch"] for row in history]
     for (key, label), (color, dash, marker) in zip(lines.items(), cycle(_LINES), strict=False):
         values = [row[key] for row in history]
-        # a line needs two points, so few epochs are drawn as points, too
+        # A line needs two points, so few epochs are drawn as points, too.
         marker = marker if len(epochs) <= _MARKED_EPOCHS else ""
         axes.plot(epochs, values, dash, color=color, label=label, marker=marker, markersize=3.5, clip_on=False)
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
@@ -100,9 +101,9 @@ def _draw_lines(axes: Axes, history: Sequence[Mapping[str, float]], lines: Mappi
 
 @rc_context(_STYLE | {"axes.grid": False, "axes.spines.right": True, "axes.spines.top": True})
 def confusion(matrix: NDArray[np.int64], names: Sequence[str], title: str, block: int = 0) -> Figure:
-    """The confusion matrix (classes, classes), rows the truth; a cell is coloured by its share of the row.
+    """Draw a confusion matrix (classes, classes), rows the ground truth; colours are shares of the row.
 
-    `block` draws a line after every so many classes. Cells have counts up to 30 classes, shares as well up to 6.
+    A line separates every `block` classes, if it is not 0. Cells have counts up to 30 classes, and shares up to 6.
     """
     classes = len(matrix)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -110,7 +111,7 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], title: str, block
     longest = min(_LONG_NAME, max(map(len, names))) if classes <= _NAMED_CLASSES else 4
     figure = _figure(classes * cell + 1.5 + 0.075 * longest, classes * cell + 1.0)
     axes = figure.subplots()
-    # with many classes a mistake is a speck: the square root keeps it visible
+    # The square root keeps single mistakes visible among many classes.
     mesh = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1.0 if classes <= _NAMED_CLASSES else 0.5, 0, 1))
     axes.set_title(title)
     axes.set_xlabel("predicted")
@@ -128,13 +129,14 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], title: str, block
 
 
 def _cell_inches(classes: int) -> float:
+    """Return the side of a cell of the confusion matrix."""
     if classes <= _DETAILED_CLASSES:
         return max(1.05, 3.2 / classes)
     return 0.36 if classes <= _NAMED_CLASSES else 7.5 / classes
 
 
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
-    """Names at both sides where they are short, else names and numbers at the rows and numbers below the columns."""
+    """Write short names at both sides; with long ones, names and numbers at the rows, numbers below the columns."""
     rows = columns = [shorten(name) for name in names]
     if max(map(len, rows)) > _SHORT_NAME:
         columns = [str(label) for label in range(len(names))]
@@ -146,6 +148,7 @@ def _name_classes(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _write_cells(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    """Write the count, and the share if there is room, into every cell that is not 0."""
     detailed = len(matrix) <= _DETAILED_CLASSES
     for row, column in np.argwhere(matrix):
         count, share = f"{matrix[row, column]:,}", shares[row, column]
@@ -156,7 +159,7 @@ def _write_cells(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float
 
 @rc_context(_STYLE)
 def reliability(result: Calibration) -> Figure:
-    """Accuracy by confidence (the diagonal is what it should be), and how many images have that confidence."""
+    """Draw accuracy by confidence, with the ideal as diagonal, and the number of images by confidence."""
     figure = _figure(5.6, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = 1 / len(result.samples)
@@ -184,13 +187,13 @@ def reliability(result: Calibration) -> Figure:
 def image_grid(
     images: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int, colors: Sequence[str] | None = None
 ) -> Figure:
-    """Images (height, width, 3) in rows of `columns`, each below its caption of one or more lines."""
+    """Draw images (height, width, 3) in rows of `columns`, each below its caption of one or more lines."""
     aspect = max((image.shape[0] / image.shape[1] for image in images), default=1.0)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
     tile_height = _IMAGE_INCHES * aspect + 0.13 * lines + 0.15
     width, height = columns * (_IMAGE_INCHES + 0.1), max(1, math.ceil(len(images) / columns)) * tile_height
     figure = _figure(width, height, layout=None)
-    # one canvas measured in inches: laying out an axes per image takes ten times as long
+    # One canvas measured in inches: one Axes per image takes ten times as long.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     tiles = zip(images, captions, colors or [INK] * len(images), strict=True)
@@ -201,7 +204,7 @@ def image_grid(
         axes.imshow(image, aspect="auto", interpolation="bilinear", extent=(left, left + _IMAGE_INCHES, bottom, top))
         text = "\n".join(shorten(line, _CAPTION) for line in caption.splitlines())
         axes.text(left, top - 0.05, text, fontsize=7, color=color, verticalalignment="bottom")
-    axes.set(xlim=(0, width), ylim=(height, 0))  # imshow moves them
+    axes.set(xlim=(0, width), ylim=(height, 0))  # imshow changes them
     return figure
 
 
@@ -213,43 +216,44 @@ def grid_image(
     *,
     n: int = 16,
 ) -> Figure:
-    """The original's grid: up to `n` images of (samples, height, width, 3), titled with truth and prediction per task.
+    """Draw the original's grid: up to `n` images of (samples, height, width, 3) with label and prediction by task.
 
-    What is wrong has an arrow from truth to prediction and another colour.
+    Wrong predictions have another colour, and an arrow from the label to the prediction.
     """
     shown = min(n, len(images))
-    pairs = [(int(truth), int(answer)) for truth, answer in zip(labels, predictions, strict=True)][:shown]
-    captions = ["\n".join(compare(scheme, truth, answer)) for truth, answer in pairs]
-    colors = [INK if truth == answer else RUST for truth, answer in pairs]
+    pairs = [(int(label), int(prediction)) for label, prediction in zip(labels, predictions, strict=True)][:shown]
+    captions = ["\n".join(compare(scheme, label, prediction)) for label, prediction in pairs]
+    colors = [INK if label == prediction else RUST for label, prediction in pairs]
     return image_grid(list(images[:shown]), captions, max(1, math.ceil(math.sqrt(shown))), colors)
 
 
-def compare(scheme: LabelScheme, truth: int, answer: int, only_wrong: bool = False) -> list[str]:
-    """What was taken for what: a line per task such as `age: 30-59 -> under 30`; without tasks, the classes."""
+def compare(scheme: LabelScheme, label: int, prediction: int, only_wrong: bool = False) -> list[str]:
+    """Return a line by task such as `age: 30-59 -> under 30`; for a scheme without tasks, the names of the classes."""
     if not scheme.tasks:
-        names = scheme.classes[truth], scheme.classes[answer]
-        return [names[0]] if truth == answer else [names[0], f"{ARROW} {names[1]}"]
-    true, said = scheme.describe(truth), scheme.describe(answer)
+        names = scheme.classes[label], scheme.classes[prediction]
+        return [names[0]] if label == prediction else [names[0], f"{ARROW} {names[1]}"]
+    true, predicted = scheme.describe(label), scheme.describe(prediction)
     return [
-        f"{task}: {true[task]}" + (f" {ARROW} {said[task]}" if said[task] != true[task] else "")
+        f"{task}: {true[task]}" + (f" {ARROW} {predicted[task]}" if predicted[task] != true[task] else "")
         for task in true
-        if said[task] != true[task] or not only_wrong
+        if predicted[task] != true[task] or not only_wrong
     ]
 
 
 def shorten(name: str, most: int = _LONG_NAME) -> str:
-    """One line of at most `most` characters; a letter that the font lacks becomes a square."""
+    """Return a name as one line of at most `most` characters; letters that the font lacks become squares."""
     name = "".join(letter if ord(letter) in _letters() else "\N{WHITE SQUARE}" for letter in " ".join(name.split()))
     return name if len(name) <= most else name[: most - 3] + "..."
 
 
 @cache
 def _letters() -> frozenset[int]:
+    """Return the code points in the font."""
     return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
 def png(figure: Figure, dots_per_inch: int = 120) -> bytes:
-    """The figure as a PNG file; the same figure gives the same bytes."""
+    """Return a figure as a PNG file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(
         buffer, dpi=dots_per_inch, facecolor="white", bbox_inches="tight", pad_inches=0.06, metadata={"Software": None}
@@ -258,6 +262,7 @@ def png(figure: Figure, dots_per_inch: int = 120) -> bytes:
 
 
 def _figure(width_inches: float, height_inches: float, layout: Literal["compressed"] | None = "compressed") -> Figure:
+    """Create a figure with a canvas of its own."""
     figure = Figure((width_inches, height_inches), layout=layout)
     FigureCanvasAgg(figure)
     return figure

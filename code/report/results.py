@@ -1,24 +1,64 @@
-"""The numbers behind a report: what follows from the answers to labelled images. No torch."""
+"""The numbers of a report, computed from predictions for labelled images. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labels import LabelScheme
-from metrics import Calibration, calibration, confusion_matrix, log_name, per_class, scores
+from metrics import Calibration, Matrix, calibration, confusion_matrix, log_name, per_class, scores
 
 _MOST_MISTAKES = 24
 _MOST_CONFUSIONS = 10
 
 
+class Confusion(NamedTuple):
+    """A mistake between two classes: number of images, and their share of the images of the true class."""
+
+    true: str
+    predicted: str
+    images: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scores of the images of one group of people, such as women under 30.
+
+    Macro F1 is the mean over the classes of the group; predictions of them for images of other groups count as wrong.
+    """
+
+    described: Mapping[str, str]  # task -> value
+    images: int
+    accuracy: float
+    macro_f1: float
+    task_accuracy: Mapping[str, float]
+
+    @property
+    def values(self) -> list[str]:
+        return list(self.described.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the group's entry in metrics.json."""
+        return {
+            "group": dict(self.described),
+            "pictures": self.images,
+            "accuracy": self.accuracy,
+            log_name("macro_f1"): self.macro_f1,
+            "task_accuracy": dict(self.task_accuracy),
+        }
+
+
 @dataclass(frozen=True)
 class Results:
-    """Answers to labelled images, and what follows from them: labels (n,), probabilities (n, classes)."""
+    """Predictions for labelled images: labels (n,), probabilities (n, classes), and the scores they give.
+
+    `history` has one row per epoch as in metrics.jsonl; `metric` is the score in it that selects the best epoch.
+    """
 
     scheme: LabelScheme
     history: Sequence[Mapping[str, float]]
@@ -28,58 +68,72 @@ class Results:
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:
-        answers: NDArray[np.int64] = self.probabilities.argmax(axis=1)
-        return answers
+        """Return the predicted classes, (n,)."""
+        predictions: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return predictions
 
     @cached_property
     def confidence(self) -> NDArray[np.float32]:
-        highest: NDArray[np.float32] = self.probabilities.max(axis=1)
-        return highest
+        """Return the probability of every prediction, (n,)."""
+        confidence: NDArray[np.float32] = self.probabilities.max(axis=1)
+        return confidence
 
     @cached_property
-    def matrix(self) -> NDArray[np.int64]:
-        """The confusion matrix (classes, classes), rows the ground truth."""
+    def matrix(self) -> Matrix:
+        """Return the confusion matrix (classes, classes), rows the ground truth."""
         return confusion_matrix(self.labels, self.predictions, self.scheme.num_classes)
 
     @cached_property
     def scores(self) -> dict[str, float]:
+        """Return accuracy and macro F1 over the classes, then of every task."""
         return scores(self.matrix, self.scheme)
 
     @cached_property
     def calibration(self) -> Calibration:
+        """Return accuracy by confidence, and the expected calibration error."""
         return calibration(self.labels, self.probabilities)
 
     @cached_property
     def best_epoch(self) -> int:
-        """The first epoch with the highest score; 0 before the first is complete."""
+        """Return the first epoch with the highest score; 0 if the first epoch was not completed."""
         best = max(self.history, key=lambda row: row[f"val_{self.metric}"], default={"epoch": 0})
         return int(best["epoch"])
 
     @cached_property
+    def wrong(self) -> int:
+        """Return the number of wrong predictions."""
+        return int((self.predictions != self.labels).sum())
+
+    @cached_property
     def mistakes(self) -> NDArray[np.int64]:
-        """Indices of the wrong answers, the most confident first, at most 24."""
+        """Return the indices of the wrong predictions, by falling confidence, at most 24."""
         wrong = np.flatnonzero(self.predictions != self.labels)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:_MOST_MISTAKES]
 
     @cached_property
-    def confusions(self) -> list[tuple[str, str, int, float]]:
-        """The most frequent mistakes: true class, predicted class, images, share of the true class."""
+    def confusions(self) -> list[Confusion]:
+        """Return the most frequent mistakes, at most 10."""
         wrong = self.matrix - np.diag(np.diagonal(self.matrix))
-        support = self.matrix.sum(axis=1)
+        support, names = self.matrix.sum(axis=1), self.scheme.classes
         found = []
-        for place in np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]:
-            truth, answer = divmod(int(place), self.scheme.num_classes)
-            if count := int(wrong[truth, answer]):
-                names = self.scheme.classes[truth], self.scheme.classes[answer]
-                found.append((*names, count, count / int(support[truth])))
+        for cell in np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]:
+            label, prediction = divmod(int(cell), self.scheme.num_classes)
+            if images := int(wrong[label, prediction]):
+                found.append(Confusion(names[label], names[prediction], images, images / int(support[label])))
         return found
 
     @cached_property
-    def groups(self) -> list[dict[str, Any]]:
-        """Scores by who is in the image: every combination of the tasks after the first, such as gender and age.
+    def classes(self) -> list[dict[str, Any]]:
+        """Return name, precision, recall, f1 and support of every class."""
+        columns = per_class(self.matrix)._asdict()
+        return [
+            {"name": name} | {key: column[label].item() for key, column in columns.items()}
+            for label, name in enumerate(self.scheme.classes)
+        ]
 
-        Macro F1 is the mean over the classes of the group, counting false answers from all images.
-        """
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Return the scores by group of people: every combination of the tasks after the first, with its images."""
         tasks = self.scheme.tasks[1:]
         count = prod(len(task.classes) for task in tasks) if tasks else 0
         f1, support = per_class(self.matrix)[2:]
@@ -89,22 +143,20 @@ class Results:
             if not (present := inside & (support > 0)).any():
                 continue
             found = scores(np.where(inside[:, None], self.matrix, 0), self.scheme)
-            parts = {task.name: found[f"{task.name}_accuracy"] for task in self.scheme.tasks}
             described = self.scheme.describe(first)
             groups.append(
-                {
-                    "group": {task.name: described[task.name] for task in tasks},
-                    "pictures": int(support[inside].sum()),
-                    "accuracy": found["accuracy"],
-                    "f1": float(f1[present].mean()),
-                    "task_accuracy": parts,
-                }
+                Group(
+                    described={task.name: described[task.name] for task in tasks},
+                    images=int(support[inside].sum()),
+                    accuracy=found["accuracy"],
+                    macro_f1=float(f1[present].mean()),
+                    task_accuracy={task.name: found[f"{task.name}_accuracy"] for task in self.scheme.tasks},
+                )
             )
         return groups
 
     def to_dict(self) -> dict[str, Any]:
-        """What metrics.json holds."""
-        columns = per_class(self.matrix)._asdict()
+        """Return the contents of metrics.json."""
         return {
             "pictures": len(self.labels),
             "epochs": len(self.history),
@@ -112,10 +164,7 @@ class Results:
             "best_by": self.metric,
             "scores": {log_name(name): value for name, value in self.scores.items()},
             "expected_calibration_error": self.calibration.expected_error,
-            "classes": [
-                {"name": name} | {key: column[label].item() for key, column in columns.items()}
-                for label, name in enumerate(self.scheme.classes)
-            ],
-            "groups": self.groups,
+            "classes": self.classes,
+            "groups": [group.to_dict() for group in self.groups],
             "confusion_matrix": self.matrix.tolist(),
         }

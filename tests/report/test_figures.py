@@ -1,4 +1,4 @@
-"""figures.py: every figure says what it should, whatever the classes are called and however many there are."""
+"""figures.py: figures show the right values, for any number of classes with any names."""
 
 import io
 import subprocess
@@ -50,7 +50,7 @@ def test_curves_show_loss_scores_tasks_and_learning_rate_of_every_epoch() -> Non
     assert all(axes.get_xlabel() == "epoch (best: 3)" for axes in figure.axes)
 
 
-def test_curves_without_tasks_leave_the_panel_of_tasks_out() -> None:
+def test_curves_without_tasks_have_no_panel_of_tasks() -> None:
     assert titles(curves(history(5, tasks=()), best_epoch=1)) == ["Loss", "Accuracy and macro F1", "Learning rate"]
 
 
@@ -67,7 +67,7 @@ def test_curves_of_many_epochs_are_plain_lines() -> None:
     assert {line.get_marker() for line in curves(history(60), 60).axes[0].get_lines()[1:]} == {""}
 
 
-def test_confusion_writes_every_count_that_is_not_zero() -> None:
+def test_confusion_shows_every_count_that_is_not_zero() -> None:
     matrix = np.zeros((18, 18), np.int64)
     matrix[2, 5], matrix[17, 17] = 1234, 7
     axes = confusion(matrix, MASKED_FACES.classes, "All", block=6).axes[0]
@@ -101,7 +101,7 @@ def test_confusion_of_many_classes_has_no_numbers_and_few_ticks() -> None:
     assert max(figure.get_size_inches()) < 12
 
 
-def test_reliability_draws_accuracy_and_number_of_every_bin() -> None:
+def test_reliability_shows_accuracy_and_number_of_images_of_every_bin() -> None:
     labels = np.random.default_rng(0).integers(0, 4, 300)
     probabilities = np.random.default_rng(1).dirichlet(np.ones(4), 300)
     result = calibration(labels, probabilities)
@@ -113,25 +113,25 @@ def test_reliability_draws_accuracy_and_number_of_every_bin() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 16, 20])
-def test_grid_image_takes_any_number_of_images(count: int) -> None:
+def test_grid_image_accepts_any_number_of_images(count: int) -> None:
     labels = np.arange(count) % 18
     figure = grid_image(noise(count), labels, labels, MASKED_FACES)
     assert len(figure.axes[0].images) == len(figure.axes[0].texts) == min(count, 16)
     figure.canvas.draw()
 
 
-def test_grid_image_shows_no_more_than_asked() -> None:
+def test_grid_image_shows_at_most_n_images() -> None:
     assert len(grid_image(noise(9), [0] * 9, [1] * 9, MASKED_FACES, n=4).axes[0].images) == 4
 
 
-def test_grid_image_titles_truth_and_prediction_per_task_and_marks_what_is_wrong() -> None:
+def test_grid_image_shows_label_and_prediction_by_task_and_marks_mistakes() -> None:
     right, wrong = grid_image(noise(2), [0, 7], [0, 10], MASKED_FACES).axes[0].texts
     assert right.get_text() == "mask: worn\ngender: male\nage: under 30"
     assert wrong.get_text() == f"mask: incorrect\ngender: male {ARROW} female\nage: 30-59"
     assert right.get_color() != wrong.get_color()
 
 
-def test_grid_image_without_tasks_titles_the_classes() -> None:
+def test_grid_image_without_tasks_shows_the_classes() -> None:
     right, wrong = grid_image(noise(2), [0, 1], [0, 0], ANIMALS).axes[0].texts
     assert (right.get_text(), wrong.get_text()) == ("cat", f"dog\n{ARROW} cat")
 
@@ -149,20 +149,20 @@ def test_grid_image_shows_the_pixels_upright_and_in_their_place() -> None:
     assert columns.max() < width / 2
 
 
-def test_compare_can_leave_out_what_is_right() -> None:
+def test_compare_can_omit_correct_tasks() -> None:
     assert compare(MASKED_FACES, 0, 1, only_wrong=True) == [f"age: under 30 {ARROW} 30-59"]
     assert compare(MASKED_FACES, 0, 0, only_wrong=True) == []
 
 
 @pytest.mark.parametrize("classes", [2, 6])
-def test_no_class_name_can_break_a_figure(classes: int) -> None:
-    """Not even `$\\frac{$`, which is broken mathematics, or letters that the font lacks: warnings are errors here."""
+def test_any_class_name_can_be_drawn(classes: int) -> None:
+    """Warnings are errors here, so broken formulas (`$\\frac{$`) and letters that the font lacks raise none."""
     names = (HOSTILE * 2)[-classes:]
     png(confusion(np.eye(classes, dtype=np.int64), names, "$x"))
     png(image_grid(list(noise(classes)), names, columns=2))
 
 
-def test_shorten_keeps_short_names_and_makes_any_other_one_line() -> None:
+def test_shorten_keeps_short_names_and_puts_the_others_on_one_line() -> None:
     assert shorten("30-59") == "30-59"
     assert shorten("a\nb\t c") == "a b c"
     assert shorten("x" * 200, 10) == "xxxxxxx..."
