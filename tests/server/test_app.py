@@ -1,10 +1,7 @@
-"""An image gets a prediction in the format that the client accepts; anything else gets a message, and never a 5xx."""
+"""The routes and the states of the server: a prediction, or a message that says why not, and never a 5xx."""
 
 import base64
-import csv
 import gzip
-import io
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,137 +18,18 @@ import pytest
 from config import InferenceConfig
 from data.decoding import stream
 from inference import inference
-from labels import MASKED_FACES, LabelScheme
 from server import app as server_app
 from server.settings import ServeConfig
 from support.hostile_images import BOMBS
-from support.serving import Held, HttpResponse, InProcess, encoded_image, publish_model
+from support.serving import Held, InProcess, chunks, csv_row, encoded_image
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish_model(tmp_path_factory.mktemp("served") / "model")
-
-
-@pytest.fixture(scope="module")
-def config(model_dir: Path) -> ServeConfig:
-    return ServeConfig(model_dir=model_dir, device="cpu", max_payload_mb=1)
-
-
-@pytest.fixture(scope="module")
-def server(config: ServeConfig) -> Iterator[InProcess]:
-    with InProcess(config) as server:
-        yield server.until_ready()
 
 
 @pytest.fixture(scope="module")
 def batch_server(config: ServeConfig) -> Iterator[InProcess]:
     with InProcess(replace(config, batch=True)) as server:
         yield server.until_ready()
-
-
-def csv_row(response: HttpResponse) -> list[str]:
-    """Return the cells of a response that is one line of csv."""
-    assert response.headers["content-type"] == "text/csv; charset=utf-8"
-    (row,) = csv.reader(io.StringIO(response.text))
-    return row
-
-
-# requests
-
-
-@pytest.mark.parametrize("content_type", [None, "", "application/octet-stream", "application/x-image", "image/png"])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
-def test_the_kind_of_an_image_is_told_by_its_bytes_not_by_its_content_type(
-    server: InProcess, kind: str, content_type: str | None
-) -> None:
-    headers = {} if content_type is None else {"content_type": content_type}
-    response = server.post(encoded_image(1, kind), **headers)
-    assert response.status == 200
-    assert response.json()["prediction"] in range(18)
-
-
-@pytest.mark.parametrize("content_type", ["IMAGE/JPEG", "image/jpeg; q=1", "image/webp", "image/bmp"])
-def test_content_types_are_parsed_as_http_defines_them(server: InProcess, content_type: str) -> None:
-    assert server.post(encoded_image(1), content_type=content_type).status == 200
-
-
-def test_a_gzipped_image_is_the_same_image(server: InProcess) -> None:
-    packed = server.post(gzip.compress(encoded_image(2)), content_encoding="gzip")
-    assert packed.status == 200
-    assert packed.body == server.post(encoded_image(2)).body
-
-
-# responses
-
-
-def test_a_prediction_has_the_class_and_its_attributes(server: InProcess) -> None:
-    response = server.post(encoded_image(3))
-    assert response.headers["content-type"] == "application/json"
-    record = response.json()
-    assert list(record) == ["prediction", "label", "mask", "gender", "age", "probability"]
-    label = record["prediction"]
-    assert record["label"] == MASKED_FACES.classes[label]
-    assert {name: record[name] for name in ("mask", "gender", "age")} == MASKED_FACES.describe(label)
-    assert 1 / 18 < record["probability"] <= 1
-
-
-@pytest.mark.parametrize("accept", ["application/json;verbose", "application/json; verbose=true", "*/*;verbose"])
-def test_verbose_adds_every_probability_and_the_names_of_the_classes(server: InProcess, accept: str) -> None:
-    record = server.post(encoded_image(3), accept=accept).json()
-    assert record["labels"] == list(MASKED_FACES.classes)
-    assert sum(record["probabilities"]) == pytest.approx(1, abs=1e-4)
-    assert record["probabilities"][record["prediction"]] == record["probability"] == max(record["probabilities"])
-
-
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        ("", "application/json"),
-        ("*/*", "application/json"),
-        ("application/*", "application/json"),
-        ("text/*", "text/csv; charset=utf-8"),
-        ("text/html, */*;q=0.1", "application/json"),
-        ("text/csv;q=0.5, application/jsonlines", "application/jsonlines"),
-        ("application/json;q=0, text/csv", "text/csv; charset=utf-8"),
-        ("application/json;q=nonsense, application/jsonlines;q=0.1", "application/jsonlines"),
-    ],
-)
-def test_the_client_chooses_the_format(server: InProcess, accept: str, media_type: str) -> None:
-    response = server.post(encoded_image(3), accept=accept)
-    assert (response.status, response.headers["content-type"]) == (200, media_type)
-
-
-def test_json_lines_and_csv_are_one_line_with_the_same_prediction(server: InProcess) -> None:
-    record = server.post(encoded_image(3), accept="application/json;verbose").json()
-    probabilities = [str(value) for value in record.pop("probabilities")]
-    del record["labels"]
-    lines = server.post(encoded_image(3), accept="application/jsonlines").text
-    assert lines.endswith("}\n")
-    assert json.loads(lines) == record
-    cells = [*(str(value) for value in record.values()), ""]
-    assert csv_row(server.post(encoded_image(3), accept="text/csv")) == cells
-    assert csv_row(server.post(encoded_image(3), accept="text/csv;verbose")) == cells + probabilities
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM"])
-@pytest.mark.parametrize(
-    "media_type", ["image/jpg", "image/x-portable-pixmap", "IMAGE/PNG; q=1", "application/x-image"]
-)
-def test_any_image_content_type_goes_with_any_kind_of_image(server: InProcess, kind: str, media_type: str) -> None:
-    assert server.post(encoded_image(3, kind), content_type=media_type).status == 200
-
-
-# rejected requests
-
-
-def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
-    """Yield a body without a length; `sent` records how much of it was read."""
-    for _ in range(size >> 16):
-        sent.append(1 << 16)
-        yield bytes(1 << 16)
 
 
 GOOD = encoded_image(1)
@@ -189,18 +67,6 @@ def test_a_decompression_bomb_is_rejected_at_once(server: InProcess, name: str) 
     response = server.post(BOMBS[name])
     assert (response.status, response.error) == (413, "too_large")
     assert time.process_time() - started < 0.1
-
-
-def test_a_body_of_exactly_the_limit_is_accepted(server: InProcess) -> None:
-    body = encoded_image(1, "BMP")
-    assert server.post(body + bytes((1 << 20) - len(body))).status == 200
-
-
-def test_a_body_without_a_length_is_rejected_as_soon_as_it_exceeds_the_limit(server: InProcess) -> None:
-    sent: list[int] = []
-    response = server.post(chunks(50 << 20, sent))
-    assert (response.status, response.error) == (413, "payload_too_large")
-    assert sum(sent) <= (1 << 20) + (2 << 16)
 
 
 @pytest.mark.parametrize(
@@ -319,17 +185,6 @@ def test_bf16_is_a_setting_and_off_by_default(config: ServeConfig, server: InPro
     exact = server.post(GOOD, accept="*/*;verbose").json()["probabilities"]
     assert fast != exact
     np.testing.assert_allclose(fast, exact, atol=0.2)
-
-
-def test_classes_of_another_scheme_have_names_and_no_attributes(tmp_path: Path) -> None:
-    scheme = LabelScheme("folders", ("cat", "d\N{LATIN SMALL LETTER O WITH DIAERESIS}g, wet"))
-    with InProcess(ServeConfig(model_dir=publish_model(tmp_path / "pets", scheme), device="cpu")) as server:
-        record = server.until_ready().post(GOOD).json()
-        assert list(record) == ["prediction", "label", "probability"]
-        assert record["label"] == scheme.classes[record["prediction"]]
-        cells = csv_row(server.post(GOOD, accept="text/csv;verbose"))
-    assert cells[1] == record["label"]
-    assert len(cells) == 4 + 2
 
 
 # states of the server

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from server.settings import ServeConfig
-from support.serving import HttpResponse, InProcess, Running, encoded_image, publish_model, running
+from support.serving import HttpResponse, InProcess, Running, encoded_image, running
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "10000"))
 IMAGES, HEADERS = REQUESTS * 9 // 10, REQUESTS // 20
@@ -30,11 +30,6 @@ AT_ONCE = 32
 WARM_UP = 0.4  # of the requests, before memory is compared
 GROWTH = 1.05
 EXPECTED = {200, 400, 404, 405, 406, 408, 413, 415, 422, 431}
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish_model(tmp_path_factory.mktemp("served") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A client that does not read its responses times out as well; tests/test_serve.py has the other slow clients."""
+"""A client that does not read its responses times out as well; test_connections.py has the other slow clients."""
 
 import asyncio
 import socket

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import csv
 import http.client
 import io
 import json
@@ -82,6 +83,20 @@ class HttpResponse:
         assert "Traceback" not in record["error"]["message"]
         code: str = record["error"]["code"]
         return code
+
+
+def csv_row(response: HttpResponse) -> list[str]:
+    """Return the cells of a response that is one line of csv."""
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    (row,) = csv.reader(io.StringIO(response.text))
+    return row
+
+
+def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
+    """Yield a body without a length; `sent` records how much of it was read."""
+    for _ in range(size >> 16):
+        sent.append(1 << 16)
+        yield bytes(1 << 16)
 
 
 class InProcess:

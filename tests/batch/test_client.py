@@ -1,0 +1,191 @@
+"""Every object is posted as SageMaker posts it, failed ones are retried, and a stopped transform is resumed."""
+
+import os
+import signal
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from batch.client import Endpoint, ServerError
+from runtime.errors import DataError
+from support.serving import encoded_image
+from support.transform_container import Container, command, outs
+from transform import TransformConfig, transform
+
+
+def predictions(output: Path) -> dict[str, str]:
+    return dict(pd.read_csv(output, dtype=str, keep_default_na=False)[["ImageID", "ans"]].itertuples(index=False))
+
+
+# the protocol
+
+
+def test_every_object_gets_its_out_file_and_every_row_its_prediction(
+    config: TransformConfig, container: Container
+) -> None:
+    output = transform(config)
+    assert list(predictions(output).items())[:2] == [("deep/er/9.jpg", "9"), ("8.jpg", "8")]
+    assert outs(config).keys() == {*(f"{size}.jpg.out" for size in range(1, 9)), "deep/er/9.jpg.out"}
+    assert outs(config)["deep/er/9.jpg.out"] == b'{"prediction": 9}'
+    assert container.sizes == dict.fromkeys(range(1, 10), 1)
+    assert container.types == {("application/x-image", "application/json")}
+
+
+@pytest.mark.parametrize(
+    ("proposal", "given", "most"),
+    [
+        (None, {}, 1),
+        ({"MaxConcurrentTransforms": 3}, {}, 3),
+        ({"MaxConcurrentTransforms": "3", "BatchStrategy": None, "MaxPayloadInMB": "6"}, {}, 3),
+        ({"MaxConcurrentTransforms": None}, {}, 1),
+        ([1], {}, 1),
+        ({"MaxConcurrentTransforms": 9, "MaxPayloadInMB": 20}, {"max_concurrent_transforms": 2}, 2),
+        ({"MaxConcurrentTransforms": 9, "MaxPayloadInMB": 50}, {"max_payload_mb": 1}, 9),
+    ],
+)
+def test_the_concurrency_is_the_given_one_or_the_proposed_one_or_one(
+    config: TransformConfig, container: Container, proposal: Any, given: dict[str, int], most: int
+) -> None:
+    barrier = threading.Barrier(most)
+    container.proposal = proposal
+    container.on_post = lambda: barrier.wait(10) if container.sizes.total() <= 9 // most * most else None
+    transform(replace(config, **given))  # type: ignore[arg-type]
+    assert container.most_in_flight == most
+
+
+def test_more_than_a_hundred_megabytes_of_concurrent_requests_are_rejected(
+    config: TransformConfig, container: Container
+) -> None:
+    container.proposal = {"MaxConcurrentTransforms": 9, "MaxPayloadInMB": 20}
+    with pytest.raises(ServerError, match="9 concurrent requests of 20 MB exceed SageMaker's limit of 100 MB"):
+        transform(config)
+    assert not container.sizes
+
+
+def test_a_failed_request_is_retried_three_times(config: TransformConfig, container: Container) -> None:
+    container.statuses = {4: [503, 500, 502], 5: [503]}
+    assert predictions(transform(config))["4.jpg"] == "4"
+    assert (container.sizes[4], container.sizes[5], container.sizes[6]) == (4, 2, 1)
+
+
+def test_one_failed_object_fails_the_job_and_the_other_responses_are_kept(
+    config: TransformConfig, container: Container
+) -> None:
+    container.statuses = {3: [422], 5: [503] * 4}
+    with pytest.raises(DataError, match="2 of 9 objects failed") as caught:
+        transform(config)
+    assert "422 Unprocessable Entity (no, because): " in str(caught.value)
+    assert "503 Service Unavailable (no, because): " in str(caught.value)
+    assert (container.sizes[3], container.sizes[5]) == (1, 4)
+    assert len(outs(config)) == 7
+    assert not (config.output_dir / "output.csv").exists()
+    transform(config)
+    assert container.sizes == dict.fromkeys(range(1, 10), 1) | {3: 2, 5: 5}
+
+
+def test_an_object_over_the_limit_is_not_sent_and_the_option_is_named(
+    config: TransformConfig, container: Container
+) -> None:
+    (config.data_dir / "images" / "1.jpg").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(DataError, match=r"larger than the 1 MB of --max-payload-mb: .*1\.jpg"):
+        transform(replace(config, max_payload_mb=1))
+    assert max(container.sizes) == 9
+
+
+def test_a_server_that_disappears_ends_the_job_at_once(config: TransformConfig, container: Container) -> None:
+    def leave() -> None:
+        container._server.shutdown()
+        container._server.server_close()
+        raise ConnectionError
+
+    container._server.handle_error = lambda *arguments: None  # type: ignore[method-assign]
+    container.on_post = leave
+    with pytest.raises(ServerError, match="no longer responds"):
+        transform(replace(config, max_retries=0, max_concurrent_transforms=1))
+
+
+def test_a_server_that_never_becomes_ready_is_reported() -> None:
+    with pytest.raises(ServerError, match=r"/ping did not return 200 within 0\.2 seconds"):
+        Endpoint("http://127.0.0.1:9", timeout_seconds=1, max_retries=0).wait(0.2)
+    with pytest.raises(ServerError, match="exited before it was ready; see its output above"):
+        Endpoint("http://127.0.0.1:9", timeout_seconds=1, max_retries=0, is_alive=lambda: False).wait(0.2)
+
+
+# resuming
+
+
+def test_a_killed_job_is_resumed_and_the_result_is_the_same(
+    config: TransformConfig, container: Container, tmp_path: Path
+) -> None:
+    undisturbed = transform(replace(config, output_dir=tmp_path / "undisturbed"))
+    container.sizes.clear()
+    with subprocess.Popen(**command(config)) as process:
+
+        def kill() -> None:
+            if container.sizes.total() >= 7:
+                process.kill()
+
+        container.on_post = kill
+    assert process.returncode == -signal.SIGKILL
+    kept = len(outs(config))
+    assert 1 <= kept < 9
+    container.on_post = lambda: None
+    container.sizes.clear()
+    assert transform(config).read_bytes() == undisturbed.read_bytes()
+    assert container.sizes.total() == 9 - kept
+
+
+def test_only_changed_objects_are_sent_again(config: TransformConfig, container: Container) -> None:
+    transform(config)
+    container.sizes.clear()
+    transform(config)
+    assert not container.sizes
+    images = config.data_dir / "images"
+    os.utime(images / "3.jpg", (1, 1))  # another time: another file has replaced it
+    (config.output_dir / "transform" / "5.jpg.out").write_text('{"predict')
+    (config.output_dir / "transform" / "6.jpg.out").unlink()
+    transform(config)
+    assert container.sizes == {3: 1, 5: 1, 6: 1}
+
+
+def test_an_image_without_a_prediction_is_sent_again(config: TransformConfig, container: Container) -> None:
+    predict = container.predict
+    bad = {"prediction": None, "error": {"code": "x", "message": "it is none"}}
+    container.predict = lambda size: bad if size == 3 else predict(size)
+    transform(config)
+    container.sizes.clear()
+    container.statuses = {3: [422]}
+    with pytest.raises(DataError, match="1 of 9 objects failed"):
+        transform(config)
+    assert container.sizes == {3: 1}
+
+
+@pytest.mark.parametrize("digest", ["two", ""])
+def test_responses_of_another_model_are_not_kept(config: TransformConfig, container: Container, digest: str) -> None:
+    transform(config)
+    container.sizes.clear()
+    container.digest = digest
+    container.statuses = {4: [422]}
+    with pytest.raises(DataError):
+        transform(config)
+    assert container.sizes.total() == 9
+    assert "4.jpg.out" not in outs(config)
+
+
+def test_without_a_single_prediction_there_is_no_table(config: TransformConfig, container: Container) -> None:
+    container.predict = lambda size: {"prediction": None, "error": {"code": "x", "message": "it is none"}}
+    with pytest.raises(DataError, match=r"none of the 9 images can be used: it is none: deep/er/9\.jpg"):
+        transform(config)
+    assert not (config.output_dir / "output.csv").exists()
+
+
+def test_the_bytes_of_an_image_are_posted_unchanged(config: TransformConfig, container: Container) -> None:
+    body = encoded_image(1, "PNG")
+    (config.data_dir / "images" / "1.jpg").write_bytes(body)
+    transform(config)
+    assert container.sizes[len(body)] == 1

@@ -1,0 +1,72 @@
+"""A prediction has the format that the client accepts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labels import MASKED_FACES, LabelScheme
+from server.settings import ServeConfig
+from support.serving import InProcess, csv_row, encoded_image, publish_model
+
+GOOD = encoded_image(1)
+
+
+def test_a_prediction_has_the_class_and_its_attributes(server: InProcess) -> None:
+    response = server.post(encoded_image(3))
+    assert response.headers["content-type"] == "application/json"
+    record = response.json()
+    assert list(record) == ["prediction", "label", "mask", "gender", "age", "probability"]
+    label = record["prediction"]
+    assert record["label"] == MASKED_FACES.classes[label]
+    assert {name: record[name] for name in ("mask", "gender", "age")} == MASKED_FACES.describe(label)
+    assert 1 / 18 < record["probability"] <= 1
+
+
+@pytest.mark.parametrize("accept", ["application/json;verbose", "application/json; verbose=true", "*/*;verbose"])
+def test_verbose_adds_every_probability_and_the_names_of_the_classes(server: InProcess, accept: str) -> None:
+    record = server.post(encoded_image(3), accept=accept).json()
+    assert record["labels"] == list(MASKED_FACES.classes)
+    assert sum(record["probabilities"]) == pytest.approx(1, abs=1e-4)
+    assert record["probabilities"][record["prediction"]] == record["probability"] == max(record["probabilities"])
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        ("text/*", "text/csv; charset=utf-8"),
+        ("text/html, */*;q=0.1", "application/json"),
+        ("text/csv;q=0.5, application/jsonlines", "application/jsonlines"),
+        ("application/json;q=0, text/csv", "text/csv; charset=utf-8"),
+        ("application/json;q=nonsense, application/jsonlines;q=0.1", "application/jsonlines"),
+    ],
+)
+def test_the_client_chooses_the_format(server: InProcess, accept: str, media_type: str) -> None:
+    response = server.post(encoded_image(3), accept=accept)
+    assert (response.status, response.headers["content-type"]) == (200, media_type)
+
+
+def test_json_lines_and_csv_are_one_line_with_the_same_prediction(server: InProcess) -> None:
+    record = server.post(encoded_image(3), accept="application/json;verbose").json()
+    probabilities = [str(value) for value in record.pop("probabilities")]
+    del record["labels"]
+    lines = server.post(encoded_image(3), accept="application/jsonlines").text
+    assert lines.endswith("}\n")
+    assert json.loads(lines) == record
+    cells = [*(str(value) for value in record.values()), ""]
+    assert csv_row(server.post(encoded_image(3), accept="text/csv")) == cells
+    assert csv_row(server.post(encoded_image(3), accept="text/csv;verbose")) == cells + probabilities
+
+
+def test_classes_of_another_scheme_have_names_and_no_attributes(tmp_path: Path) -> None:
+    scheme = LabelScheme("folders", ("cat", "d\N{LATIN SMALL LETTER O WITH DIAERESIS}g, wet"))
+    with InProcess(ServeConfig(model_dir=publish_model(tmp_path / "pets", scheme), device="cpu")) as server:
+        record = server.until_ready().post(GOOD).json()
+        assert list(record) == ["prediction", "label", "probability"]
+        assert record["label"] == scheme.classes[record["prediction"]]
+        cells = csv_row(server.post(GOOD, accept="text/csv;verbose"))
+    assert cells[1] == record["label"]
+    assert len(cells) == 4 + 2
