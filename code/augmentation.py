@@ -1,12 +1,12 @@
-"""What an image undergoes: a deterministic half, `prepare`, and a random half for whole batches, `augment`.
+"""Augmentations by name; each has a deterministic half, `prepare`, and a random half for whole batches, `augment`.
 
-`prepare` (decode, crop, resize) is the same in training, validation, inference and serving, and its result is kept.
-`augment` runs in training only, on uint8 batches on the device, and ends normalised. Each sample has its own
-parameters, drawn by a generator on the CPU, so a batch is a function of the generator's seed, and CPU and GPU agree
-(but for the pixels of Gaussian noise, which each device draws itself).
+`prepare` (decode, crop, resize) is the same in training, validation, inference and serving, and runs once per image.
+`augment` runs in training only, on uint8 batches on the device, and normalises. Parameters are drawn per image by a
+generator on the CPU, so a batch is a function of the generator's seed, on a CPU and a GPU alike (except for Gaussian
+noise, which each device draws itself).
 
 The original's names are BaseAugmentation, CustomAugmentation and AddGaussianNoise. Called with one image, an
-augmentation is an ordinary transform: it returns the normalised tensor (3, height, width).
+augmentation is an ordinary transform and returns the normalised tensor (3, height, width).
 """
 
 import inspect
@@ -32,7 +32,7 @@ from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, Preparation, fit, p
 from runtime.devices import constant
 from runtime.errors import ConfigError, unknown_name
 
-Triple = tuple[float, float, float]
+Triple = tuple[float, float, float]  # red, green, blue
 
 
 class AddGaussianNoise:
@@ -49,7 +49,7 @@ class AddGaussianNoise:
 
 
 class BaseAugmentation:
-    """Resize and normalise, nothing random (the original's Resize, ToTensor, Normalize)."""
+    """Resize and normalise, without randomness (the original's Resize, ToTensor, Normalize)."""
 
     default_crop: tuple[int, int] | None = None
 
@@ -60,40 +60,41 @@ class BaseAugmentation:
         std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
     ) -> None:
+        """`resize` and `crop` are (height, width) in pixels; mean and std are of pixels scaled to 0..1."""
         self.preparation = Preparation(resize, crop or self.default_crop, mean, std)
 
     @classmethod
     def of(cls, preparation: Preparation) -> "BaseAugmentation":
-        """The augmentation without randomness that prepares and normalises in a given way."""
+        """Create the augmentation without randomness for a preparation."""
         return BaseAugmentation(preparation.size, preparation.mean, preparation.std, preparation.crop)
 
     def prepare(self, source: Path | bytes) -> Pixels:
-        """Decode, crop and resize one image: (height, width, 3), uint8; raises ImageError."""
+        """Decode, crop and resize one image to (height, width, 3), uint8; raises ImageError."""
         return prepare(source, self.preparation)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """uint8 (batch, 3, height, width) -> float32 of the same shape, zero mean and unit spread on the data."""
+        """Return (pixels / 255 - mean) / std as float32, for uint8 (batch, 3, height, width)."""
         mean, std = self._statistics(pixels.device)
-        return in_blocks(lambda part: normalize(part, mean, std), pixels)
+        return in_blocks(lambda block: normalize(block, mean, std), pixels)
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a uint8 batch (batch, 3, height, width) at random and normalise it; here only the latter."""
+        """Augment and normalise uint8 (batch, 3, height, width), to float32; this class only normalises."""
         return self.normalize(pixels)
 
     def __call__(self, source: Image.Image | Path | bytes) -> Tensor:
-        """One image, as in the original: prepared, changed by torch's global randomness, normalised."""
+        """Return one image prepared, augmented with torch's global random state as in the original, and normalised."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         pixels = fit(source, self.preparation) if isinstance(source, Image.Image) else self.prepare(source)
         batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)
         return self.augment(batch, generator).squeeze(0)  # (3, height, width)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel, (3,) each."""
+        """Return mean and standard deviation per channel, (3,) each, on a device."""
         mean, std = self.preparation.mean, self.preparation.std
         return constant(mean, device), constant(std, device)
 
     def _normalizing(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """A colour matrix (batch, 3, 3) and bias (batch, 3) on the 0..1 scale, with the normalisation of uint8."""
+        """Combine a colour matrix (batch, 3, 3) and bias (batch, 3) on the 0..1 scale with normalising uint8."""
         mean, std = self._statistics(matrix.device)
         return matrix / (255 * std.view(3, 1)), (bias - mean) / std
 
@@ -101,9 +102,9 @@ class BaseAugmentation:
 class CustomAugmentation(BaseAugmentation):
     """Centre crop, resize, colour jitter, normalise, Gaussian noise (the original's class).
 
-    The original's noise had std 1, as large as the signal; `noise=1.0` brings that back. Unlike in torchvision's
-    ColorJitter the changes come in a fixed order, without rounding or clamping in between, and hue turns in YIQ
-    instead of HSV.
+    The original's noise had std 1, as large as the signal; `noise=1.0` restores it. Unlike torchvision's ColorJitter,
+    the changes are applied in a fixed order, without rounding or clamping in between, and hue is rotated in YIQ instead
+    of HSV.
     """
 
     default_crop: tuple[int, int] | None = (320, 256)
@@ -134,11 +135,11 @@ class CustomAugmentation(BaseAugmentation):
 
 
 class StrongAugmentation(CustomAugmentation):
-    """Flip, rotate, scale, shift, crop, colour jitter, noise, erasing: for training from scratch on few images.
+    """Flip, rotation, scale, shift, crop, colour jitter, noise and erasing, to train from scratch on few images.
 
-    `rotate` in degrees, `scale` and `shift` as shares of the image; `area` is the share of it that may be cropped
-    away (0.92 is what torchvision's RandomResizedCrop does by default, 0 is none); `erase` is the chance of a patch
-    (Zhong et al., Random Erasing, 2017) of 2 to 20 percent of the image.
+    `flip` and `erase` are probabilities, `rotate` is in degrees, `scale` and `shift` are relative to the image. `area`
+    is the largest share of the image that a crop removes (0 is none, 0.92 is the default of torchvision's
+    RandomResizedCrop). `erase` blanks a patch of 2 to 20 percent (Zhong et al., Random Erasing, 2017).
     """
 
     default_crop = None
@@ -180,15 +181,19 @@ class StrongAugmentation(CustomAugmentation):
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         matrix, bias = self._normalizing(*color_matrix(pixels, *self.jitter, generator=generator))
-        motion = affine_matrix(len(pixels), pixels.shape[2:], *self.geometry, generator=generator)
-        images = in_blocks(lambda *parts: recolor(warp(*parts[:2]), *parts[2:]), pixels, motion, matrix, bias)
+        geometry = affine_matrix(len(pixels), pixels.shape[2:], *self.geometry, generator=generator)
+        images = in_blocks(_warp_and_recolor, pixels, geometry, matrix, bias)
         if self.noise.std:
             add_noise(images, self.noise.std, generator)
         return random_erase(images, self.erase, generator)
 
 
+def _warp_and_recolor(pixels: Tensor, geometry: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    return recolor(warp(pixels, geometry), matrix, bias)
+
+
 def _check(**arguments: tuple[float, float]) -> None:
-    """Refuse an augmentation argument that is not a number between 0 and its limit."""
+    """Raise ConfigError for an argument, given as (value, limit), that is not a number between 0 and its limit."""
     for name, (value, limit) in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
             raise ConfigError(f"--augmentation-args: {name}={value!r} is not a number between 0 and {limit:g}")
@@ -210,7 +215,7 @@ def create_augmentation(
     /,
     **arguments: Any,
 ) -> BaseAugmentation:
-    """Build an augmentation by name; raises ConfigError for an unknown name or argument."""
+    """Create an augmentation by name; raises ConfigError for an unknown name or argument, or a value out of range."""
     if name not in _augmentations:
         raise ConfigError(unknown_name("augmentation", name, _augmentations))
     accepted = [
@@ -220,8 +225,8 @@ def create_augmentation(
     ]
     for argument in arguments:
         if argument not in accepted:
-            refused = unknown_name(f"argument of {name}", argument, accepted, most=12)
+            problem = unknown_name(f"argument of {name}", argument, accepted, most=12)
             raise ConfigError(
-                f"--augmentation-args: {refused if accepted else f'{name} takes no arguments, got {argument!r}'}"
+                f"--augmentation-args: {problem if accepted else f'{name} takes no arguments, got {argument!r}'}"
             )
     return _augmentations[name](resize, mean, std, crop, **arguments)

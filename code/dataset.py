@@ -1,7 +1,11 @@
-"""The original's data sets: what a sample is, and which belong to training. Streaming them is loader.py's business.
+"""The data sets by name: which images there are, their labels, and which belong to training or validation.
 
-The original's names live on here: is_image_file, the augmentations, the label enums, and the three data sets. Each is
-also an ordinary `torch.utils.data.Dataset` for whoever wants a DataLoader.
+Each is an ordinary `torch.utils.data.Dataset`, so `torch.utils.data.DataLoader` works. Training does not use it: it
+decodes every image once (data/image_store.py) and takes batches from memory (data/loader.py). The original's names can
+be imported from here: is_image_file, the augmentations, the label enums, and the three data sets.
+
+For a new layout of files: a reader in data/samples.py and a class here, with the same name in `READERS`, `_datasets`
+and `DATASETS` of config.py.
 """
 
 from collections.abc import Sequence
@@ -50,10 +54,10 @@ __all__ = [
 
 
 class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
-    """Masked faces, split by image: people leak from training into validation, which flatters every score."""
+    """Masked faces, split by image: a person can be in training and validation, which inflates every score."""
 
     scheme: LabelScheme = MASKED_FACES
-    leaks_people: ClassVar[bool] = True
+    people_in_both_parts: ClassVar[bool] = True
     _split_by: ClassVar[str] = "path"
     _read = staticmethod(READERS["MaskBaseDataset"])
 
@@ -67,7 +71,12 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         seed: int = 42,
         fold: tuple[int, int] | None = None,
     ) -> None:
-        """Read the table and split it; no image is opened. Raises DataError for what does not fit the layout."""
+        """Read the table of images and split it; no image is opened.
+
+        `mean` and `std` are stored, as in the original; the transform normalises with its own. With `fold` (k, n),
+        validation is part k of n instead of `val_ratio`. Raises DataError if the folder does not fit the layout, or if
+        a part would be empty.
+        """
         self.mean, self.std = mean, std
         self.transform: BaseAugmentation | None = None
         self.samples = self._read(Path(data_dir), "SM_CHANNEL_TRAIN")
@@ -79,68 +88,68 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         return self.scheme.num_classes
 
     def set_transform(self, transform: BaseAugmentation) -> None:
-        """Choose the augmentation that `dataset[i]` applies."""
+        """Set the augmentation that `dataset[i]` applies."""
         self.transform = transform
 
     def __len__(self) -> int:
         return len(self.samples.table)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The changed and normalised image (3, height, width), and its class."""
+        """Return the augmented and normalised image (3, height, width) and its class; raises ImageError."""
         if self.transform is None:
             raise ConfigError("no transform was set, call set_transform(augmentation) before reading images")
         return self.transform(self.samples.paths[index]), int(self.samples.labels[index])
 
     def read_image(self, index: int) -> Image.Image:
-        """The whole image at its own size, upright and RGB; raises ImageError."""
+        """Return the whole image at its own size, upright and RGB; raises ImageError."""
         return read_upright(self.samples.paths[index])
 
     def split_dataset(self) -> tuple["SplitDataset", "SplitDataset"]:
-        """(training, validation); validation is prepared in the same way but never changed at random."""
+        """Return (training, validation); validation has the same preparation and no random augmentation."""
         if self.transform is None:
             raise ConfigError("no transform was set, call set_transform(augmentation) before splitting")
         plain = BaseAugmentation.of(self.transform.preparation)
         return SplitDataset(self, self.indices("train"), self.transform), SplitDataset(self, self.indices("val"), plain)
 
     def indices(self, part: str) -> NDArray[np.int64]:
-        """Rows of the table in "train" or "val"."""
+        """Return the indices of the images in `part`, "train" or "val"."""
         return np.flatnonzero(self.split == part)
 
     @staticmethod
     def encode_multi_class(mask_label: int, gender_label: int, age_label: int) -> int:
-        """mask * 6 + gender * 3 + age."""
+        """Return the class number, mask * 6 + gender * 3 + age."""
         return MASKED_FACES.encode(mask_label, gender_label, age_label)
 
     @staticmethod
     def decode_multi_class(multi_class_label: int) -> tuple[MaskLabels, GenderLabels, AgeLabels]:
-        """The inverse of `encode_multi_class`."""
+        """Return mask, gender and age of a class number; the inverse of `encode_multi_class`."""
         mask, gender, age = MASKED_FACES.decode(multi_class_label)
         return MaskLabels(mask), GenderLabels(gender), AgeLabels(age)
 
     @staticmethod
     def denormalize_image(image: Any, mean: Triple, std: Triple) -> Pixels:
-        """Undo the normalisation of one image (height, width, 3) or a batch of them, to uint8."""
+        """Convert a normalised image (height, width, 3), or a batch of them, back to uint8."""
         return (((np.asarray(image) * std) + mean) * 255.0).round().clip(0, 255).astype(np.uint8)
 
 
 class MaskSplitByProfileDataset(MaskBaseDataset):
-    """Masked faces, split by person, stratified by gender and age: nobody is in both parts."""
+    """Masked faces, split by person, stratified by gender and age: no person is in both parts."""
 
-    leaks_people = False
+    people_in_both_parts = False
     _split_by = "person"
     _read = staticmethod(READERS["MaskSplitByProfileDataset"])
 
 
 class ImageFolderDataset(MaskBaseDataset):
-    """Any images in one folder per class, split by image and stratified by class."""
+    """Any images in one folder per class, split by image, stratified by class."""
 
-    leaks_people = False
+    people_in_both_parts = False
     _split_by = "path"
     _read = staticmethod(READERS["ImageFolderDataset"])
 
 
 class SplitDataset(Dataset[tuple[Tensor, int]]):
-    """Some rows of a data set with a transform of their own; the original shared one, so validation was augmented."""
+    """One part of a data set, with its own transform, so that validation is not augmented (in the original it was)."""
 
     def __init__(self, dataset: MaskBaseDataset, indices: NDArray[np.int64], transform: BaseAugmentation) -> None:
         self.dataset, self.indices, self.transform = dataset, indices, transform
@@ -149,14 +158,15 @@ class SplitDataset(Dataset[tuple[Tensor, int]]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        row = int(self.indices[index])
-        return self.transform(self.dataset.samples.paths[row]), int(self.dataset.samples.labels[row])
+        """Return the transformed image (3, height, width) and its class; raises ImageError."""
+        samples, index = self.dataset.samples, int(self.indices[index])
+        return self.transform(samples.paths[index]), int(samples.labels[index])
 
 
 class TestDataset(Dataset[Tensor]):
-    """Images without labels, by path: resized and normalised."""
+    """Images without labels, by path: cropped, resized and normalised."""
 
-    __test__ = False  # not a test class, whatever its name begins with
+    __test__ = False  # not a test class for pytest, in spite of its name
 
     def __init__(
         self,
@@ -166,6 +176,7 @@ class TestDataset(Dataset[Tensor]):
         std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
     ) -> None:
+        """Prepare the files of `img_paths`; `resize` and `crop` are (height, width) in pixels."""
         self.img_paths = [Path(path) for path in img_paths]
         self.transform = BaseAugmentation(resize, mean, std, crop)
 
@@ -173,7 +184,7 @@ class TestDataset(Dataset[Tensor]):
         return len(self.img_paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """The normalised image (3, height, width); raises ImageError, never a neighbour's image."""
+        """Return the normalised image (3, height, width); raises ImageError if it cannot be used."""
         pixels = torch.from_numpy(self.transform.prepare(self.img_paths[index]).copy()).permute(2, 0, 1)
         return self.transform.normalize(pixels.unsqueeze(0)).squeeze(0)
 
@@ -188,20 +199,21 @@ _datasets: dict[str, type[MaskBaseDataset]] = {
 def create_dataset(
     name: str, data_dir: Path, *, val_ratio: float = 0.2, seed: int = 42, fold: tuple[int, int] | None = None
 ) -> MaskBaseDataset:
-    """Build a data set by name; raises ConfigError for an unknown one."""
+    """Create a data set by name; raises ConfigError for an unknown name, and DataError as the class does."""
     if name not in _datasets:
         raise ConfigError(unknown_name("dataset", name, _datasets))
     return _datasets[name](data_dir, val_ratio=val_ratio, seed=seed, fold=fold)
 
 
 def pixel_statistics(pixels: Pixels, indices: NDArray[np.int64]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation per channel on the 0..1 scale, over all pixels of some images of a store.
+    """Return mean and standard deviation per channel, on the 0..1 scale, over all pixels of the images at `indices`.
 
-    A channel that never changes gets one grey level as its deviation, since images are divided by it.
+    `pixels` are those of a store, (images, height, width, 3). The standard deviation is at least one grey level, 1/255,
+    because images are divided by it.
     """
     total, squares = np.zeros(3), np.zeros(3)
-    for row in indices:  # one image at a time: float64 copies of a whole store would not fit
-        values = pixels[row].reshape(-1, 3) / 255.0
+    for index in indices:  # one image at a time: a float64 copy of the whole store would not fit in memory
+        values = pixels[index].reshape(-1, 3) / 255.0
         total += values.mean(axis=0)
         squares += (values**2).mean(axis=0)
     mean = total / len(indices)

@@ -1,4 +1,4 @@
-"""The original's data sets under the original's names, without the original's defects."""
+"""The original's data sets under their names, without the original's defects."""
 
 import importlib
 import subprocess
@@ -40,55 +40,56 @@ def people_of(data: MaskBaseDataset, part: str) -> set[str]:
 
 
 def test_every_name_of_the_original_can_be_imported_from_dataset() -> None:
-    seed = "is_image_file BaseAugmentation AddGaussianNoise CustomAugmentation MaskLabels GenderLabels AgeLabels "
-    seed += "MaskBaseDataset MaskSplitByProfileDataset TestDataset"
-    for name in seed.split():
+    names = "is_image_file BaseAugmentation AddGaussianNoise CustomAugmentation MaskLabels GenderLabels AgeLabels "
+    names += "MaskBaseDataset MaskSplitByProfileDataset TestDataset"
+    for name in names.split():
         assert name in module.__all__
     assert all(hasattr(importlib.import_module("dataset"), name) for name in module.__all__)
 
 
-def test_a_dataset_answers_with_a_normalised_image_and_its_class(faces: Faces) -> None:
+def test_an_item_is_a_normalised_image_and_its_class(faces: Faces) -> None:
     data = MaskSplitByProfileDataset(faces())
     data.set_transform(BaseAugmentation(SIZE))
     image, label = data[8]
     assert len(data) == 84
     assert data.num_classes == 18
-    assert (image.shape, image.dtype) == ((3, *SIZE), torch.float32)
+    assert image.shape == (3, *SIZE)
+    assert image.dtype == torch.float32
     assert (label, type(label)) == (data.samples.labels[8], int)
     images, labels = next(iter(DataLoader(data, batch_size=5)))
     assert images.shape == (5, 3, *SIZE)
     assert labels.tolist() == data.samples.labels[:5].tolist()
 
 
-def test_two_data_sets_in_one_process_do_not_share_their_lists(faces: Faces) -> None:
+def test_two_data_sets_in_one_process_share_no_lists(faces: Faces) -> None:
     first = MaskBaseDataset(faces(people=6, folder="first"))
     second = MaskBaseDataset(faces(people=12, folder="second"))
     assert (len(first), len(second)) == (42, 84)
 
 
-def test_by_profile_nobody_is_in_both_parts_and_every_image_is_in_one(faces: Faces) -> None:
+def test_a_split_by_profile_has_nobody_in_both_parts_and_every_image_in_one(faces: Faces) -> None:
     data = MaskSplitByProfileDataset(faces(people=20))
     assert people_of(data, "train").isdisjoint(people_of(data, "val"))
     assert len(people_of(data, "val")) == 4
     assert sorted([*data.indices("train"), *data.indices("val")]) == list(range(140))
-    assert not data.leaks_people
+    assert not data.people_in_both_parts
 
 
-def test_the_base_data_set_splits_images_and_says_that_people_leak(faces: Faces) -> None:
+def test_the_base_data_set_splits_by_image_and_declares_people_in_both_parts(faces: Faces) -> None:
     data = MaskBaseDataset(faces(people=20))
     assert people_of(data, "train") & people_of(data, "val")
     assert len(data.indices("val")) == 28
-    assert data.leaks_people
+    assert data.people_in_both_parts
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.1, 2), (0.2, 4), (0.5, 10)])
-def test_the_validation_share_is_the_one_that_was_asked_for(faces: Faces, ratio: float, count: int) -> None:
+def test_validation_gets_the_ratio_that_is_set(faces: Faces, ratio: float, count: int) -> None:
     data = MaskSplitByProfileDataset(faces(people=20), val_ratio=ratio)
     assert len(people_of(data, "val")) == count
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
-def test_an_empty_part_is_a_sentence_instead_of_a_crash_later(faces: Faces, ratio: float) -> None:
+def test_an_empty_part_is_an_error(faces: Faces, ratio: float) -> None:
     with pytest.raises(DataError, match="leaves no people for"):
         MaskSplitByProfileDataset(faces(people=2), val_ratio=ratio)
 
@@ -100,14 +101,14 @@ def test_validation_is_never_augmented_and_training_is(faces: Faces) -> None:
     train, val = data.split_dataset()
     assert (len(train), len(val)) == (len(data.indices("train")), len(data.indices("val")))
     plain = BaseAugmentation(SIZE)
-    for index, row in enumerate(data.indices("val")):
-        assert torch.equal(val[index][0], plain(data.samples.paths[row]))
-        assert val[index][1] == data.samples.labels[row]
+    for position, index in enumerate(data.indices("val")):
+        assert torch.equal(val[position][0], plain(data.samples.paths[index]))
+        assert val[position][1] == data.samples.labels[index]
     assert not torch.equal(train[0][0], train[0][0])
     assert train[0][1] == data.samples.labels[data.indices("train")[0]]
 
 
-def test_validation_is_cropped_as_training_is(faces: Faces) -> None:
+def test_validation_is_prepared_as_training_is(faces: Faces) -> None:
     data = MaskSplitByProfileDataset(faces())
     augmentation = CustomAugmentation(SIZE, crop=(40, 30))
     data.set_transform(augmentation)
@@ -115,7 +116,7 @@ def test_validation_is_cropped_as_training_is(faces: Faces) -> None:
     assert val.transform.preparation == augmentation.preparation
 
 
-def test_without_a_transform_the_sentence_says_what_to_do(faces: Faces) -> None:
+def test_without_a_transform_the_error_says_what_to_do(faces: Faces) -> None:
     data = MaskBaseDataset(faces(people=6))
     with pytest.raises(ConfigError, match="call set_transform"):
         data[0]
@@ -123,14 +124,14 @@ def test_without_a_transform_the_sentence_says_what_to_do(faces: Faces) -> None:
         data.split_dataset()
 
 
-def test_classes_are_joined_and_taken_apart_as_in_the_seed() -> None:
+def test_classes_are_encoded_and_decoded_as_in_the_original() -> None:
     assert MaskBaseDataset.encode_multi_class(MaskLabels.NORMAL, GenderLabels.FEMALE, AgeLabels.OLD) == 17
     found = MaskBaseDataset.decode_multi_class(7)
     assert found == (MaskLabels.INCORRECT, GenderLabels.MALE, AgeLabels.MIDDLE)
     assert [type(part) for part in found] == [MaskLabels, GenderLabels, AgeLabels]
 
 
-def test_denormalising_gives_the_pixels_back() -> None:
+def test_denormalising_restores_the_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 12, 3), dtype=np.uint8)
     normalised = BaseAugmentation().normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     assert np.array_equal(MaskBaseDataset.denormalize_image(normalised, ORIGINAL_MEAN, ORIGINAL_STD), pixels)
@@ -141,7 +142,7 @@ def test_denormalising_gives_the_pixels_back() -> None:
     assert beyond.tolist() == [[[255, 0, 122]]]
 
 
-def test_an_image_is_read_at_its_own_size_upright(faces: Faces) -> None:
+def test_an_image_is_read_upright_at_its_own_size(faces: Faces) -> None:
     data = MaskBaseDataset(faces(people=6))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -152,7 +153,7 @@ def test_an_image_is_read_at_its_own_size_upright(faces: Faces) -> None:
 
 
 @pytest.mark.parametrize("indices", [[0, 1, 2, 3, 4], [3], [4, 0, 4]])
-def test_pixel_statistics_are_the_mean_and_deviation_over_all_pixels(indices: list[int]) -> None:
+def test_pixel_statistics_are_mean_and_standard_deviation_over_all_pixels(indices: list[int]) -> None:
     pixels = np.random.default_rng(0).integers(0, [256, 128, 20], (5, 16, 12, 3)).astype(np.uint8)
     mean, std = pixel_statistics(pixels, np.array(indices))
     chosen = pixels[indices].reshape(-1, 3) / 255
@@ -166,7 +167,7 @@ def test_images_of_one_colour_can_still_be_normalised() -> None:
     assert std == pytest.approx((1 / 255,) * 3)
 
 
-def test_the_test_data_set_prepares_as_training_does(faces: Faces) -> None:
+def test_the_test_data_set_prepares_images_as_training_does(faces: Faces) -> None:
     data = MaskBaseDataset(faces(people=6))
     training = CustomAugmentation(SIZE, crop=(40, 30))
     test = TestDataset([str(path) for path in data.samples.paths], SIZE, crop=(40, 30))
@@ -185,14 +186,14 @@ def test_the_test_data_set_names_a_bad_image(tmp_path: Path) -> None:
         TestDataset([tmp_path / "a.jpg"], SIZE)[0]
 
 
-def test_any_images_in_class_folders_make_a_data_set(faces: Faces, tmp_path: Path) -> None:
+def test_class_folders_with_any_images_are_a_data_set(faces: Faces, tmp_path: Path) -> None:
     faces(people=2, folder="classes/cat")
     faces(people=4, folder="classes/dog")
     data = create_dataset("ImageFolderDataset", tmp_path / "classes", val_ratio=0.5)
     data.set_transform(BaseAugmentation(SIZE))
     assert isinstance(data, ImageFolderDataset)
     assert data.scheme.classes == ("cat", "dog")
-    assert not data.leaks_people
+    assert not data.people_in_both_parts
     assert np.bincount(data.samples.labels[data.indices("val")]).tolist() == [7, 14]
     assert data[0][0].shape == (3, *SIZE)
 

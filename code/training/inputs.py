@@ -74,7 +74,7 @@ class Data:
 def read_data(data_dir: Path, args: TrainConfig, store_dir: Path | None = None) -> Data:
     """Read the table, split it, and start to decode every image once; a `store_dir` keeps them for the next job."""
     dataset = create_dataset(args.dataset, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
-    if dataset.leaks_people:
+    if dataset.people_in_both_parts:
         print(
             "warning: MaskBaseDataset splits by image, so people are in both parts; its scores flatter",
             file=sys.stderr,
