@@ -1,7 +1,7 @@
-"""The label scheme: what a class number means. No torch, no pandas.
+"""Label schemes: what a class number means. No torch, no pandas.
 
-The home task is masked faces: 18 classes = mask x gender x age, `class = mask * 6 + gender * 3 + age`. Any other
-data set has a plain scheme: a list of class names and no tasks below it.
+Masked faces have 18 classes from three tasks, mask x gender x age: `class = mask * 6 + gender * 3 + age`. Any other
+data set has a plain scheme: a list of class names without tasks.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from runtime.errors import DataError, unknown_name
 
 
 class MaskLabels(IntEnum):
-    """How the mask is worn."""
+    """Mask worn correctly, incorrectly, or not at all."""
 
     MASK = 0
     INCORRECT = 1
@@ -22,14 +22,14 @@ class MaskLabels(IntEnum):
 
 
 class GenderLabels(IntEnum):
-    """Perceived gender, as the data set records it."""
+    """Perceived gender, as recorded in the data set."""
 
     MALE = 0
     FEMALE = 1
 
     @classmethod
     def from_str(cls, value: str) -> Self:
-        """Read `male` or `female` in any case; raises DataError for anything else."""
+        """Parse `male` or `female`, in any case; raises DataError for anything else."""
         try:
             return cls[value.upper()]
         except KeyError:
@@ -45,7 +45,7 @@ class AgeLabels(IntEnum):
 
     @classmethod
     def from_number(cls, value: str | int) -> Self:
-        """Read an age in whole years; raises DataError if it is none."""
+        """Return the group of an age in whole years, 0 to 150; raises DataError for anything else."""
         try:
             years = int(value)
         except ValueError:
@@ -55,7 +55,7 @@ class AgeLabels(IntEnum):
         return cls.YOUNG if years < 30 else cls.MIDDLE if years < 60 else cls.OLD
 
 
-# File stems of a profile folder; what else lies in there is not a sample.
+# File stems of the images in a profile folder; other files there are ignored.
 MASK_OF_STEM = {
     **{f"mask{number}": MaskLabels.MASK for number in range(1, 6)},
     "incorrect_mask": MaskLabels.INCORRECT,
@@ -65,7 +65,7 @@ MASK_OF_STEM = {
 
 @dataclass(frozen=True)
 class Task:
-    """One attribute of a class, such as `mask`, with the names of its values."""
+    """One attribute of a class, such as `mask`, and the names of its values."""
 
     name: str
     classes: tuple[str, ...]
@@ -73,7 +73,10 @@ class Task:
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """The names of all classes and, where a class is a combination of attributes, its tasks (first varies slowest)."""
+    """The names of all classes and, if a class combines several attributes, the tasks (the last varies fastest).
+
+    Raises DataError for fewer than two classes, or tasks whose values do not multiply to the number of classes.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -90,7 +93,7 @@ class LabelScheme:
         return len(self.classes)
 
     def decode(self, label: int) -> tuple[int, ...]:
-        """Split a class number into one number per task: 7 -> (1, 0, 1) for masked faces."""
+        """Return one number per task for a class number: 7 -> (1, 0, 1) for masked faces; () without tasks."""
         digits: list[int] = []
         for task in reversed(self.tasks):
             label, digit = divmod(label, len(task.classes))
@@ -98,18 +101,19 @@ class LabelScheme:
         return tuple(reversed(digits))
 
     def encode(self, *digits: int) -> int:
-        """Join one number per task into a class number; the inverse of `decode`."""
+        """Return the class number for one number per task; the inverse of `decode`."""
         label = 0
         for task, digit in zip(self.tasks, digits, strict=True):
             label = label * len(task.classes) + int(digit)
         return label
 
     def describe(self, label: int) -> dict[str, str]:
-        """The attribute names of a class: 7 -> {"mask": "incorrect", "gender": "male", "age": "30-59"}."""
+        """Return the value of each task by name: 7 -> {"mask": "incorrect", "gender": "male", "age": "30-59"}."""
         digits = self.decode(label)
         return {task.name: task.classes[digit] for task, digit in zip(self.tasks, digits, strict=True)}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON; the inverse of `from_dict`."""
         tasks = [{"name": task.name, "classes": list(task.classes)} for task in self.tasks]
         return {"name": self.name, "classes": list(self.classes), "tasks": tasks}
 

@@ -1,6 +1,7 @@
-"""Losses by name, with the original's classes. The number of classes is always that of the logits.
+"""Losses by name, with the original's classes.
 
-All take logits (batch, classes) and class numbers (batch,), and compute in float32 whatever the logits' type.
+All take logits (batch, classes) and class numbers (batch,), and compute in float32 for logits of any type. The number
+of classes is that of the logits.
 """
 
 import inspect
@@ -18,7 +19,7 @@ from runtime.errors import ConfigError, unknown_name
 
 
 class CrossEntropyLoss(nn.CrossEntropyLoss):
-    """torch's cross entropy, in float32; `label_smoothing` gives every class, the true one too, an equal share."""
+    """torch's cross entropy in float32; `label_smoothing` is spread over all classes, including the true one."""
 
     def __init__(self, weight: Tensor | None = None, label_smoothing: float = 0.0) -> None:
         _require_number("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "at least 0 and below 1")
@@ -29,9 +30,10 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
 
 
 class FocalLoss(nn.Module):
-    """-(1 - p)^gamma log p of the true class: confident samples count less (Lin et al., Focal Loss, 2017).
+    """-(1 - p)^gamma log p of the true class, so that easy samples count less (Lin et al., Focal Loss, 2017).
 
-    `weight` (classes,) weighs each class, and the mean divides by the weights, as in torch's cross entropy.
+    `weight` (classes,) and `reduction` (mean, sum or none) are those of torch's cross entropy: a mean is divided by the
+    sum of the weights.
     """
 
     weight: Tensor | None
@@ -45,17 +47,17 @@ class FocalLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         log_probabilities = functional.log_softmax(logits.float(), dim=1)
-        # 1 - p without cancellation; where it is 0, the slope of its power below 1 would be infinite, and times 0 NaN
-        doubt = (-torch.expm1(log_probabilities)).clamp(min=torch.finfo(torch.float32).tiny)
-        focused = doubt**self.gamma * log_probabilities
+        # 1 - p, without cancellation; at 0 the derivative of a power below 1 would be infinite, and the gradient NaN
+        complement = (-torch.expm1(log_probabilities)).clamp(min=torch.finfo(torch.float32).tiny)
+        focused = complement**self.gamma * log_probabilities
         return functional.nll_loss(focused, labels, weight=self.weight, reduction=self.reduction)
 
 
 class LabelSmoothingLoss(nn.Module):
-    """Cross entropy against 1 - smoothing for the true class and smoothing / (classes - 1) for every other.
+    """Cross entropy with a target of 1 - smoothing for the true class and smoothing / (classes - 1) for each other one.
 
-    This is the original's formula. torch's CrossEntropyLoss(label_smoothing=s) also gives the true class its share, so
-    it equals this one with s (classes - 1) / classes. `weight` (classes,) weighs the terms as there.
+    This is the original's formula. In torch's CrossEntropyLoss(label_smoothing=s), the true class gets s / classes too,
+    so it equals this loss with smoothing = s (classes - 1) / classes. `weight` (classes,) is as in torch's.
     """
 
     weight: Tensor | None
@@ -63,7 +65,7 @@ class LabelSmoothingLoss(nn.Module):
     def __init__(
         self, classes: int | None = None, smoothing: float = 0.1, dim: int = -1, weight: Tensor | None = None
     ) -> None:
-        """`classes`, as in the original, may be given and must then be that of the logits; `dim` is where they lie."""
+        """`dim` is the dimension of the classes. `classes` is optional; if given, it must match the logits."""
         super().__init__()
         _require_number("smoothing", smoothing, 0 <= smoothing < 1, "at least 0 and below 1")
         _require_classes(classes)
@@ -81,10 +83,10 @@ class LabelSmoothingLoss(nn.Module):
 
 
 class F1Loss(nn.Module):
-    """1 - macro F1, with probabilities in the place of counts over the batch (the original's class)."""
+    """1 - macro F1 over the batch, with probabilities instead of counts (the original's class)."""
 
     def __init__(self, classes: int | None = None, epsilon: float = 1e-7) -> None:
-        """`classes`, as the original has it, may be given and must then be that of the logits."""
+        """`classes` is optional, as in the original; if given, it must match the logits."""
         super().__init__()
         _require_number("epsilon", epsilon, 0 < epsilon < 0.5, "above 0 and below 0.5")
         _require_classes(classes)
@@ -93,10 +95,10 @@ class F1Loss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         classes = _count_classes(logits, self.classes, 1)
         probabilities = functional.softmax(logits.float(), dim=1)
-        truth = functional.one_hot(labels, classes).float()
-        hits = (truth * probabilities).sum(0)  # (classes,)
-        precision = hits / (probabilities.sum(0) + self.epsilon)
-        recall = hits / (truth.sum(0) + self.epsilon)
+        targets = functional.one_hot(labels, classes).float()
+        true_positives = (targets * probabilities).sum(0)  # (classes,)
+        precision = true_positives / (probabilities.sum(0) + self.epsilon)
+        recall = true_positives / (targets.sum(0) + self.epsilon)
         f1 = 2 * precision * recall / (precision + recall + self.epsilon)
         return 1 - f1.clamp(self.epsilon, 1 - self.epsilon).mean()
 
@@ -104,22 +106,24 @@ class F1Loss(nn.Module):
 def _count_classes(logits: Tensor, classes: int | None, dim: int) -> int:
     if classes not in (None, logits.shape[dim]):
         raise ConfigError(
-            f"--criterion-args: the loss was made for {classes} classes and the model has {logits.shape[dim]};"
+            f"--criterion-args: the loss has {classes} classes and the model has {logits.shape[dim]};"
             " leave `classes` out"
         )
     return logits.shape[dim]
 
 
 def _require_classes(classes: int | None) -> None:
-    _require("classes", classes, classes is None or (type(classes) is int and classes >= 2), "a number from 2 on")
+    _require(
+        "classes", classes, classes is None or (type(classes) is int and classes >= 2), "a whole number of at least 2"
+    )
 
 
-def _require_number(name: str, value: float, holds: bool, expected: str) -> None:
-    _require(name, value, math.isfinite(value) and holds, expected)
+def _require_number(name: str, value: float, valid: bool, expected: str) -> None:
+    _require(name, value, math.isfinite(value) and valid, expected)
 
 
-def _require(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
+def _require(name: str, value: object, valid: bool, expected: str) -> None:
+    if not valid:
         raise ConfigError(f"--criterion-args: {name}={value!r} is out of range, must be {expected}")
 
 
@@ -130,49 +134,50 @@ _criterion_entrypoints: dict[str, Callable[..., nn.Module]] = {
     "f1": F1Loss,
 }
 
-# Not for the command line: training averages over the batch, and a weight, a tensor, comes from --class-weights.
+# Not accepted in --criterion-args: training needs the mean over the batch, and `weight` comes from --class-weights.
 _NOT_BY_NAME = ("weight", "reduction", "dim")
 
 
 def criterion_entrypoint(criterion_name: str) -> Callable[..., nn.Module]:
-    """The class of a loss; raises ConfigError for an unknown name."""
+    """Return the class of a loss by name; raises ConfigError for an unknown one."""
     if not is_criterion(criterion_name):
         raise ConfigError(unknown_name("criterion", criterion_name, _criterion_entrypoints))
     return _criterion_entrypoints[criterion_name]
 
 
 def is_criterion(criterion_name: str) -> bool:
-    """Whether a loss of this name exists."""
+    """Return True if a loss of this name exists."""
     return criterion_name in _criterion_entrypoints
 
 
 def create_criterion(criterion_name: str, /, **kwargs: Any) -> nn.Module:
-    """Build a loss; raises ConfigError for an unknown name or argument, or a value that it cannot take.
+    """Create a loss by name; raises ConfigError for an unknown name or argument, or a value out of range.
 
     >>> create_criterion("focal", gamma=1.5)
     FocalLoss()
     """
     create = criterion_entrypoint(criterion_name)
     accepted = inspect.signature(create).parameters
-    taken = [name for name in accepted if name not in _NOT_BY_NAME]
+    options = [name for name in accepted if name not in _NOT_BY_NAME]
     given = {name: value for name, value in kwargs.items() if value is not None}
     if isinstance(given.get("weight"), Tensor) and "weight" not in accepted:
         raise ConfigError(f"--class-weights: the loss {criterion_name!r} takes no class weights; choose another loss")
     for name, value in given.items():
         if name == "weight" and isinstance(value, Tensor):
             continue
-        if name not in taken:
-            raise ConfigError(f"--criterion-args: {unknown_name(f'argument of {criterion_name}', name, taken)}")
+        if name not in options:
+            raise ConfigError(f"--criterion-args: {unknown_name(f'argument of {criterion_name}', name, options)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
-            listed = ", ".join(taken)
+            listed = ", ".join(options)
             raise ConfigError(f"--criterion-args: {name}={value!r} is not a number; {criterion_name} takes {listed}")
     return create(**given)
 
 
 def balanced_class_weights(labels: Tensor | NDArray[np.int64], num_classes: int) -> Tensor:
-    """Weights (classes,) that make every class count the same: scikit-learn's `balanced`; 0 for an absent class.
+    """Return weights (num_classes,) with which all classes count the same; 0 for a class without samples.
 
-    `labels` (samples,) are class numbers; weight = samples / (classes present * samples of the class).
+    `labels` (samples,) are class numbers. The formula is that of scikit-learn's class_weight="balanced":
+    samples / (classes with samples * samples of the class).
     """
     numbers = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
     counts = np.bincount(numbers, minlength=num_classes)

@@ -1,8 +1,8 @@
 """Networks by name: the original's BaseModel, a small one for CPUs and few images, and every classifier of torchvision.
 
-A network maps normalised images (batch, 3, height, width) to logits (batch, classes). With a factored head it ends
-in one output per value of each task and adds them up, logit[class] = mask[...] + gender[...] + age[...]: softmax then
-makes the tasks independent of each other, which needs far fewer images to learn.
+A network maps normalised images (batch, 3, height, width) to logits (batch, classes). With a factored head, it has one
+output per value of each task, and logit[class] = mask[...] + gender[...] + age[...]. The softmax then treats the tasks
+as independent, which takes far fewer images to learn.
 """
 
 from collections.abc import Callable
@@ -55,10 +55,10 @@ class BaseModel(nn.Module):
 
 
 class TinyModel(nn.Module):
-    """A residual network of five strided stages that halves the image at once: quick on a CPU, 1.2 M parameters.
+    """A residual network with a stem and four blocks, each of stride 2: fast on a CPU, 1.2 million parameters.
 
-    The last batch norm of each block starts at zero, so that a block starts as its shortcut (Goyal et al., Accurate,
-    Large Minibatch SGD, 2017), and the shortcut pools before it projects (He et al., Bag of Tricks, 2019).
+    The last batch norm of each block is initialised to zero, so that a block starts as its shortcut (Goyal et al.,
+    Accurate, Large Minibatch SGD, 2017). The shortcut pools before its projection (He et al., Bag of Tricks, 2019).
     """
 
     def __init__(self, num_classes: int, width: int = 32, dropout: float = 0.2) -> None:
@@ -77,7 +77,7 @@ class TinyModel(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions, the first of stride 2, beside a pooled shortcut."""
+    """A residual block: two 3x3 convolutions, the first with stride 2, and a pooled shortcut."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -95,12 +95,12 @@ class _Block(nn.Module):
 
 
 class MyModel(nn.Module):
-    """A classifier of torchvision by name, without weights, with as many outputs as there are classes."""
+    """A classifier of torchvision by name, with random weights and `num_classes` outputs."""
 
     def __init__(self, num_classes: int, backbone: str = DEFAULT_BACKBONE, size: tuple[int, int] = (224, 224)) -> None:
-        """`size` is (height, width) of the images, which transformers with fixed positions need to know.
+        """Create the backbone for images of `size` (height, width), which some transformers depend on.
 
-        Raises ConfigError if the backbone is unknown or its positions cannot be laid over `size`.
+        Raises ConfigError if the backbone is unknown, or if it is a transformer that does not take this size.
         """
         super().__init__()
         self.backbone = _create_backbone(backbone, num_classes, size)
@@ -111,7 +111,7 @@ class MyModel(nn.Module):
 
 
 def _create_backbone(name: str, num_classes: int, size: tuple[int, int]) -> nn.Module:
-    import torchvision  # takes a second, and BaseModel and TinyModel do without it
+    import torchvision  # here, because it takes a second and BaseModel and TinyModel do not need it
 
     if name not in _backbones():
         raise ConfigError(unknown_name("backbone", name, _backbones()))
@@ -138,30 +138,30 @@ def _backbones() -> list[str]:
 
 
 def _square_unit(name: str) -> int:
-    """Transformers with positions fixed for a square: the pixels that its side is a multiple of; 0 for all others."""
+    """Return the pixels that the side of an image must be a multiple of, if the network needs squares; else 0."""
     if name.startswith("vit_"):
         return int(name.rpartition("_")[2])  # one patch
     return 224 if name == "maxvit_t" else 0  # five halvings, then windows of 7
 
 
 class FactoredHead(nn.Module):
-    """Add up the outputs for the values of each task to one logit per class."""
+    """Turn the outputs of a network, one per value of each task, into one logit per class by adding them."""
 
     expansion: Tensor
 
     def __init__(self, network: nn.Module, scheme: LabelScheme) -> None:
         super().__init__()
         self.network = network
-        rows = [
+        expansion = [
             [float(scheme.decode(label)[position] == value) for label in range(scheme.num_classes)]
             for position, task in enumerate(scheme.tasks)
             for value in range(len(task.classes))
         ]
-        self.register_buffer("expansion", torch.tensor(rows), persistent=False)  # (values of all tasks, classes)
+        self.register_buffer("expansion", torch.tensor(expansion), persistent=False)  # (values of all tasks, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         values = self.network(images).float()
-        with torch.autocast(values.device.type, enabled=False):  # sums of a few logits deserve all their digits
+        with torch.autocast(values.device.type, enabled=False):  # these sums are cheap in float32
             logits: Tensor = values @ self.expansion
         return logits
 
@@ -170,21 +170,22 @@ _models: dict[str, Callable[[int], nn.Module]] = {"BaseModel": BaseModel, "TinyM
 
 
 def model_names() -> list[str]:
-    """Every name that `create_model` knows."""
+    """Return every name that `create_model` accepts."""
     return [*_models, "MyModel", *_backbones()]
 
 
 def is_model(name: str) -> bool:
-    """Whether a model of this name exists."""
+    """Return True if `create_model` accepts this name."""
     return name in _models or name in model_names()
 
 
 def create_model(
     name: str, scheme: LabelScheme, *, head: str = "joint", size: tuple[int, int] = (128, 96)
 ) -> nn.Module:
-    """Build a network with random weights for images of `size` (height, width).
+    """Create a network with random weights for images of `size` (height, width) in pixels.
 
-    Raises ConfigError for an unknown name, a size that the network cannot take, or a factored head without tasks.
+    `head` is joint (one output per class) or factored (see FactoredHead). Raises ConfigError for an unknown name, a
+    size that the network does not take, or a factored head for a scheme without tasks.
     """
     if not is_model(name):
         raise ConfigError(unknown_name("model", name, model_names()))
@@ -203,7 +204,7 @@ def create_model(
 
 
 def _check_size(model: nn.Module, name: str, size: tuple[int, int]) -> None:
-    """Run one image through on the meta device, where shapes are computed and nothing else."""
+    """Raise ConfigError for a size the network does not take: run one image on the meta device, without computing."""
     shapes = {key: tensor.to("meta") for key, tensor in (*model.named_parameters(), *model.named_buffers())}
     try:
         functional_call(model.eval(), shapes, torch.empty(1, 3, *size, device="meta"))

@@ -1,4 +1,4 @@
-"""Optimizers by name, learning-rate schedules as functions of the step, and the moving average of weights."""
+"""Optimizers by name, learning-rate schedules as functions of the step, and the moving average of the weights."""
 
 import inspect
 import math
@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from runtime.errors import ConfigError, unknown_name
 
-Schedule = Callable[[int], float]  # optimizer steps done so far -> share of the peak learning rate
+Schedule = Callable[[int], float]  # number of optimizer steps done -> factor of the peak learning rate, 0..1
 
 _OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "Adadelta": optim.Adadelta,
@@ -25,19 +25,19 @@ _OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "Rprop": optim.Rprop,
     "SGD": optim.SGD,
 }
-# Half the time, on a CPU too. Adagrad's is for CPUs only. SGD's is slower there, and on a GPU its momentum begins with
-# whatever lies in memory if the first step overflows in fp16 (torch 2.10).
+# Their fused form takes half the time, also on a CPU. Adagrad's exists for CPUs only. SGD's is slower on a CPU, and its
+# momentum on a GPU is uninitialised memory if the first step overflows in fp16 (torch 2.10).
 _FUSED = (optim.Adam, optim.AdamW)
 
 
 def create_optimizer(
     name: str, model: nn.Module, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
 ) -> optim.Optimizer:
-    """Build an optimizer of torch.optim; raises ConfigError for an unknown name.
+    """Create an optimizer of torch.optim by name; raises ConfigError for an unknown one.
 
-    Vectors (biases, and the scales of norms) are not decayed, as in timm: pulling a scale to zero regularises nothing.
-    `momentum` goes to SGD and RMSprop, the ones that have it; Rprop alone knows no weight decay. The fused form, one
-    kernel for all weights, is taken where there is one and it pays.
+    Weight decay applies to matrices and kernels, not to biases and the scales of norms, as in timm. `momentum` is used
+    by SGD and RMSprop only, and Rprop has no weight decay. Adam and AdamW use their fused form, one kernel for all
+    weights.
     """
     if name not in _OPTIMIZERS:
         raise ConfigError(unknown_name("optimizer", name, _OPTIMIZERS))
@@ -52,7 +52,7 @@ def create_optimizer(
 
 
 def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, Any]]:
-    """Weights that decay, and those that do not; one group of all where the optimizer knows no decay."""
+    """Yield parameter groups with and without weight decay, or a single group if `weight_decay` is None."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if weight_decay is None:
         yield {"params": parameters}
@@ -62,19 +62,19 @@ def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, 
 
 
 def get_lr(optimizer: optim.Optimizer) -> float:
-    """The current learning rate (of the first group, as the original has it)."""
+    """Return the current learning rate, that of the first group (the original's function)."""
     return float(optimizer.param_groups[0]["lr"])
 
 
 def set_lr(optimizer: optim.Optimizer, lr: float) -> None:
-    """Give all groups the same learning rate."""
+    """Set the learning rate of all groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
 
 @dataclass(frozen=True)
-class _Course:
-    """The lengths that a schedule depends on."""
+class _Lengths:
+    """The durations that a schedule depends on."""
 
     steps_per_epoch: int
     epochs: int
@@ -93,53 +93,53 @@ class _Course:
 def create_schedule(
     name: str, *, steps_per_epoch: int, epochs: int, lr_decay_step: int = 20, warmup_epochs: float = 0.0
 ) -> Schedule:
-    """A learning-rate schedule as a pure function of the steps done, so that resuming needs no state of it.
+    """Create a learning-rate schedule by name: a pure function of the steps done, without a state to save.
 
     - constant
-    - step: half as much every `lr_decay_step` epochs (the original's StepLR with gamma 0.5)
+    - step: halved every `lr_decay_step` epochs (the original's StepLR with gamma 0.5)
     - cosine: down to zero at the end (Loshchilov and Hutter, SGDR, 2017, without restarts)
-    - onecycle: up from 1/25, down to 1/250,000 (Smith and Topin, Super-Convergence, 2018; torch's OneCycleLR with its
-      defaults); the rising part is 30 percent of all steps, or `warmup_epochs` where these are given
+    - onecycle: up from 1/25, then down to 1/250,000 (Smith and Topin, Super-Convergence, 2018; torch's OneCycleLR with
+      its defaults); it rises for `warmup_epochs`, or for 30 percent of the steps if that is 0
 
-    The others rise linearly from zero over `warmup_epochs` first; cosine falls over what is left. Raises ConfigError
-    for an unknown name.
+    All but onecycle begin with a linear rise from zero over `warmup_epochs`; cosine falls over the remaining steps.
+    Raises ConfigError for an unknown name.
     """
     if name not in _schedules:
         raise ConfigError(unknown_name("schedule", name, _schedules))
     factor = _schedules[name]
-    course = _Course(steps_per_epoch, epochs, lr_decay_step, warmup_epochs)
-    if factor is _one_cycle or not course.warmup_steps:
-        return lambda step: factor(course, step)
-    return lambda step: min(1.0, (step + 1) / course.warmup_steps) * factor(course, step)
+    lengths = _Lengths(steps_per_epoch, epochs, lr_decay_step, warmup_epochs)
+    if factor is _one_cycle or not lengths.warmup_steps:
+        return lambda step: factor(lengths, step)
+    return lambda step: min(1.0, (step + 1) / lengths.warmup_steps) * factor(lengths, step)
 
 
-def _constant(course: _Course, step: int) -> float:
+def _constant(lengths: _Lengths, step: int) -> float:
     return 1.0
 
 
-def _step(course: _Course, step: int) -> float:
-    return float(0.5 ** (step // course.steps_per_epoch // course.lr_decay_step))
+def _step(lengths: _Lengths, step: int) -> float:
+    return float(0.5 ** (step // lengths.steps_per_epoch // lengths.lr_decay_step))
 
 
-def _cosine(course: _Course, step: int) -> float:
-    return _half_wave((step - course.warmup_steps) / max(1, course.steps - course.warmup_steps))
+def _cosine(lengths: _Lengths, step: int) -> float:
+    return _half_wave((step - lengths.warmup_steps) / max(1, lengths.steps - lengths.warmup_steps))
 
 
-def _one_cycle(course: _Course, step: int) -> float:
+def _one_cycle(lengths: _Lengths, step: int) -> float:
     start, end = 1 / 25, 1 / 25 / 1e4
-    rising = course.warmup_epochs * course.steps_per_epoch or 0.3 * course.steps
-    peak, last = rising - 1, course.steps - 1  # as torch counts: both ends belong to their part
+    rising = lengths.warmup_epochs * lengths.steps_per_epoch or 0.3 * lengths.steps
+    peak, last = rising - 1, lengths.steps - 1  # as torch counts: each phase includes its last step
     if step < peak:
         return 1 + (start - 1) * _half_wave(step / peak)
     return end + (1 - end) * _half_wave((step - peak) / max(last - peak, 1e-9))
 
 
-def _half_wave(share: float) -> float:
-    """Half a cosine wave: from 1 where `share` is 0 (or less) to 0 where it is 1 (or more)."""
-    return (1 + math.cos(math.pi * min(1.0, max(0.0, share)))) / 2
+def _half_wave(progress: float) -> float:
+    """Return half a cosine wave: 1 at a `progress` of 0 or less, 0 at 1 or more."""
+    return (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
 
 
-_schedules: dict[str, Callable[[_Course, int], float]] = {
+_schedules: dict[str, Callable[[_Lengths, int], float]] = {
     "step": _step,
     "cosine": _cosine,
     "onecycle": _one_cycle,
@@ -148,10 +148,10 @@ _schedules: dict[str, Callable[[_Course, int], float]] = {
 
 
 class ExponentialMovingAverage:
-    """A second network that follows the first: average += (1 - decay) (weights - average), after every step.
+    """A moving average of a network: average += (1 - decay) (weights - average), after every step.
 
-    The decay starts low, min(decay, (1 + steps) / (10 + steps)), so that a short run is not dominated by its random
-    beginning (as in TensorFlow's ExponentialMovingAverage). Running statistics of batch norm are averaged too.
+    The decay starts low, min(decay, (1 + steps) / (10 + steps)), so that the random initial weights do not dominate a
+    short run (as in TensorFlow's ExponentialMovingAverage). Running statistics of batch norm are averaged too.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -160,26 +160,26 @@ class ExponentialMovingAverage:
 
     @property
     def module(self) -> nn.Module:
-        """The averaged network."""
+        """Return the averaged network."""
         module: nn.Module = self._averaged.module
         return module
 
     def update(self, model: nn.Module) -> None:
-        """Follow the network after one of its steps."""
+        """Update the average after an optimizer step of the network."""
         self._averaged.update_parameters(model)
 
     def start_from(self, model: nn.Module) -> None:
-        """Begin anew, with the weights of a network."""
+        """Set the average to the weights of a network."""
         self.module.load_state_dict(model.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged weights and the number of steps; the tensors are the live ones, not copies."""
+        """Return the averaged weights and the number of steps; the tensors are not copied."""
         return self._averaged.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._averaged.load_state_dict(state)
 
     def _average(self, averages: Any, currents: Any, _: Tensor | int) -> None:
-        steps = int(self._averaged.n_averaged)  # kept on the CPU: to ask the GPU for it would wait for the GPU
+        steps = int(self._averaged.n_averaged)  # it is on the CPU: reading it from a GPU would wait for the GPU
         decay = min(self.decay, (1 + steps) / (10 + steps))
         get_ema_multi_avg_fn(decay)(averages, currents, steps)  # type: ignore[no-untyped-call]

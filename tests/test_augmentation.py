@@ -184,7 +184,7 @@ def test_arguments_are_passed_to_the_augmentation() -> None:
     assert custom.noise.std == 0.4
     strong = create("StrongAugmentation", flip=1, rotate=5, scale=0.1, shift=0.2, area=0.3, erase=0.5)
     assert isinstance(strong, StrongAugmentation)
-    assert strong.geometry == (1, 5, 0.1, 0.2, 0.3)
+    assert strong.geometry == (1.0, 5.0, 0.1, 0.2, 0.3)
     assert strong.erase == 0.5
 
 

@@ -1,4 +1,4 @@
-"""Class numbers mean the same as in the original, and go there and back."""
+"""Class numbers mean the same as in the original, and can be encoded and decoded."""
 
 from itertools import product
 
@@ -20,13 +20,13 @@ def test_a_class_is_mask_times_six_plus_gender_times_three_plus_age() -> None:
     assert MASKED_FACES.num_classes == len(set(MASKED_FACES.classes)) == 18
 
 
-def test_a_class_is_described_by_the_names_of_its_parts() -> None:
+def test_a_class_is_described_by_the_values_of_its_tasks() -> None:
     assert MASKED_FACES.describe(7) == {"mask": "incorrect", "gender": "male", "age": "30-59"}
     assert MASKED_FACES.classes[7] == "mask incorrect, male, 30-59"
 
 
 @given(TASKS)
-def test_any_scheme_decodes_what_it_encoded(sizes: list[int]) -> None:
+def test_decoding_is_the_inverse_of_encoding_in_any_scheme(sizes: list[int]) -> None:
     tasks = tuple(Task(f"task{index}", tuple(map(str, range(size)))) for index, size in enumerate(sizes))
     classes = tuple(map(" ".join, product(*(task.classes for task in tasks))))
     scheme = LabelScheme("any", classes, tasks)
@@ -36,16 +36,16 @@ def test_any_scheme_decodes_what_it_encoded(sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize("scheme", [MASKED_FACES, LabelScheme("plain", ("cat", "dog"))])
-def test_a_scheme_survives_the_model_file(scheme: LabelScheme) -> None:
+def test_a_scheme_can_be_written_to_a_dict_and_read_back(scheme: LabelScheme) -> None:
     assert LabelScheme.from_dict(scheme.to_dict()) == scheme
 
 
-def test_a_plain_scheme_has_no_parts() -> None:
+def test_a_plain_scheme_has_no_tasks() -> None:
     assert LabelScheme("plain", ("cat", "dog")).decode(1) == ()
     assert LabelScheme("plain", ("cat", "dog")).describe(1) == {}
 
 
-def test_too_few_classes_and_tasks_that_do_not_multiply_are_refused() -> None:
+def test_too_few_classes_and_tasks_that_do_not_multiply_are_errors() -> None:
     with pytest.raises(DataError, match="has 1 classes; at least 2 are needed"):
         LabelScheme("one", ("cat",))
     with pytest.raises(DataError, match="do not multiply to 3 classes"):
@@ -53,12 +53,12 @@ def test_too_few_classes_and_tasks_that_do_not_multiply_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["male", "MALE", "Male", "female", "FeMale"])
-def test_gender_is_read_in_any_case(text: str) -> None:
+def test_gender_is_parsed_in_any_case(text: str) -> None:
     assert GenderLabels.from_str(text) is (GenderLabels.FEMALE if "f" in text.lower() else GenderLabels.MALE)
 
 
 @pytest.mark.parametrize("text", ["", "man", "maleX", "0"])
-def test_an_unknown_gender_names_the_two_that_are_known(text: str) -> None:
+def test_an_unknown_gender_lists_the_known_ones(text: str) -> None:
     with pytest.raises(DataError, match=r"unknown gender .*choose from (fe)?male, (fe)?male"):
         GenderLabels.from_str(text)
 
@@ -80,12 +80,12 @@ def test_age_groups_begin_at_thirty_and_sixty(age: str | int, group: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "x", "45.5", "-1", "151", "9" * 5000])
-def test_an_age_that_is_none_is_refused(text: str) -> None:
+def test_a_text_that_is_not_an_age_is_an_error(text: str) -> None:
     with pytest.raises(DataError, match=r"^age .* (is not a whole number|is not between)"):
         AgeLabels.from_number(text)
 
 
-def test_seven_file_stems_make_a_profile() -> None:
+def test_a_profile_has_seven_file_stems() -> None:
     assert len(MASK_OF_STEM) == 7
     assert [MASK_OF_STEM[f"mask{number}"] for number in range(1, 6)] == [MaskLabels.MASK] * 5
     assert MASK_OF_STEM["incorrect_mask"] is MaskLabels.INCORRECT

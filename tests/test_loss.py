@@ -1,4 +1,4 @@
-"""Every loss agrees with a trusted twin, keeps its digits in half precision, and refuses in a sentence."""
+"""Every loss agrees with a reference, computes in float32 for half-precision logits, and checks its arguments."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ WEIGHTED = ("cross_entropy", "focal", "label_smoothing")
 
 
 def batch(size: int = 64, spread: float = 3.0) -> tuple[Tensor, Tensor]:
-    """Logits (size, 18) that ask for their gradient, and class numbers (size,)."""
+    """Return logits (size, 18) that require a gradient, and class numbers (size,)."""
     return (torch.randn(size, CLASSES) * spread).requires_grad_(), torch.randint(CLASSES, (size,))
 
 
@@ -40,14 +40,14 @@ def weights() -> Tensor:
 
 @pytest.mark.parametrize("weight", [None, weights()], ids=["plain", "weighted"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_focal_without_focus_is_cross_entropy(weight: Tensor | None, reduction: str) -> None:
+def test_focal_loss_with_gamma_zero_is_cross_entropy(weight: Tensor | None, reduction: str) -> None:
     logits, labels = batch()
     expected = functional.cross_entropy(logits, labels, weight, reduction=reduction)
     torch.testing.assert_close(FocalLoss(weight, gamma=0, reduction=reduction)(logits, labels), expected)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
-def test_focal_is_the_formula_of_the_paper(gamma: float) -> None:
+def test_focal_loss_is_the_formula_of_the_paper(gamma: float) -> None:
     logits, labels = batch()
     p = logits.detach().double().softmax(1)[torch.arange(64), labels]
     expected = (-((1 - p) ** gamma) * p.log()).mean()
@@ -56,16 +56,14 @@ def test_focal_is_the_formula_of_the_paper(gamma: float) -> None:
 
 @pytest.mark.parametrize("weight", [None, weights()], ids=["plain", "weighted"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
-def test_label_smoothing_is_that_of_torch_with_the_share_of_the_true_class(
-    weight: Tensor | None, smoothing: float
-) -> None:
+def test_label_smoothing_is_that_of_torch_with_smoothing_rescaled(weight: Tensor | None, smoothing: float) -> None:
     logits, labels = batch()
-    share = smoothing * CLASSES / (CLASSES - 1)
-    expected = functional.cross_entropy(logits, labels, weight, label_smoothing=share)
+    rescaled = smoothing * CLASSES / (CLASSES - 1)
+    expected = functional.cross_entropy(logits, labels, weight, label_smoothing=rescaled)
     torch.testing.assert_close(LabelSmoothingLoss(smoothing=smoothing, weight=weight)(logits, labels), expected)
 
 
-def test_label_smoothing_is_the_formula_of_the_seed() -> None:
+def test_label_smoothing_is_the_formula_of_the_original() -> None:
     logits, labels = batch()
     target = torch.full((64, CLASSES), 0.1 / (CLASSES - 1)).scatter_(1, labels[:, None], 0.9)
     expected = torch.mean(torch.sum(-target * logits.log_softmax(-1), dim=-1))
@@ -74,7 +72,7 @@ def test_label_smoothing_is_the_formula_of_the_seed() -> None:
 
 
 @pytest.mark.parametrize("weight", [None, weights()], ids=["plain", "weighted"])
-def test_label_smoothing_finds_the_classes_in_any_dimension(weight: Tensor | None) -> None:
+def test_label_smoothing_works_with_the_classes_in_any_dimension(weight: Tensor | None) -> None:
     logits, labels = torch.randn(2, CLASSES, 5), torch.randint(CLASSES, (2, 5))
     loss = LabelSmoothingLoss(dim=1, weight=weight)(logits, labels)
     flat = LabelSmoothingLoss(weight=weight)(logits.movedim(1, -1).reshape(-1, CLASSES), labels.reshape(-1))
@@ -82,13 +80,13 @@ def test_label_smoothing_finds_the_classes_in_any_dimension(weight: Tensor | Non
 
 
 def soft_f1(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Macro F1 with probabilities for counts, one class at a time."""
+    """Return macro F1 with probabilities instead of counts, computed one class at a time."""
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     scores = []
     for number in range(logits.shape[1]):
-        truth, p = labels == number, probabilities[:, number]
-        hits, false_alarms, misses = p[truth].sum(), p[~truth].sum(), (1 - p[truth]).sum()
-        scores.append(2 * hits / (2 * hits + false_alarms + misses) if hits + misses else 0.0)
+        positive, p = labels == number, probabilities[:, number]
+        true, false, missed = p[positive].sum(), p[~positive].sum(), (1 - p[positive]).sum()
+        scores.append(2 * true / (2 * true + false + missed) if true + missed else 0.0)
     return float(np.mean(scores))
 
 
@@ -99,13 +97,13 @@ def test_f1_loss_is_one_minus_a_soft_macro_f1(size: int) -> None:
     assert F1Loss()(logits, labels).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_f1_loss_of_perfect_answers_is_the_share_of_absent_classes() -> None:
+def test_f1_loss_of_perfect_predictions_is_the_share_of_absent_classes() -> None:
     labels = torch.arange(9).repeat(4)
     assert F1Loss()(100 * functional.one_hot(labels, CLASSES).float(), labels).item() == pytest.approx(0.5, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", _criterion_entrypoints)
-def test_every_loss_falls_where_its_gradient_leads(name: str) -> None:
+def test_a_step_against_the_gradient_lowers_every_loss(name: str) -> None:
     logits, labels = batch()
     criterion = create_criterion(name)
     before = criterion(logits, labels)
@@ -130,7 +128,7 @@ def test_gradients_stay_finite_for_extreme_logits(name: str, dtype: torch.dtype)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 2.0])
-def test_a_certain_and_right_answer_costs_nothing_and_pulls_nowhere(gamma: float) -> None:
+def test_a_certain_and_correct_prediction_has_no_focal_loss_and_no_gradient(gamma: float) -> None:
     logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
     loss = FocalLoss(gamma=gamma)(logits, torch.tensor([0, 1]))
     loss.backward()
@@ -141,7 +139,7 @@ def test_a_certain_and_right_answer_costs_nothing_and_pulls_nowhere(gamma: float
 
 @pytest.mark.parametrize("name", _criterion_entrypoints)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_logits_cost_what_the_same_numbers_cost_in_float32(name: str, dtype: torch.dtype) -> None:
+def test_half_precision_logits_have_the_loss_of_the_same_numbers_in_float32(name: str, dtype: torch.dtype) -> None:
     logits, labels = batch()
     rounded = logits.detach().to(dtype)
     criterion = create_criterion(name)
@@ -170,13 +168,13 @@ def test_a_class_of_weight_zero_does_not_count(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
-def test_weights_move_with_the_loss_and_are_no_part_of_its_state(name: str) -> None:
+def test_weights_move_with_the_loss_and_are_not_part_of_its_state(name: str) -> None:
     criterion = create_criterion(name, weight=weights())
     assert [tensor.device.type for tensor in criterion.to("meta").buffers()] == ["meta"]
     assert all("weight" not in key for key in create_criterion("focal", weight=weights()).state_dict())
 
 
-def test_the_registry_is_what_the_command_line_offers() -> None:
+def test_the_registry_has_the_choices_of_the_command_line() -> None:
     assert tuple(_criterion_entrypoints) == CRITERIA
     assert all(is_criterion(name) for name in CRITERIA)
     assert criterion_entrypoint("focal") is FocalLoss
@@ -190,7 +188,7 @@ def test_an_unknown_loss_names_the_nearest(function: Any) -> None:
         function("focl")
 
 
-def test_arguments_reach_the_loss() -> None:
+def test_arguments_are_passed_to_the_loss() -> None:
     logits, labels = batch()
     for name, arguments in (
         ("focal", {"gamma": 0}),
@@ -217,26 +215,28 @@ def test_arguments_reach_the_loss() -> None:
         ("focal", {"gamma": float("nan")}, "gamma=nan is out of range, must be at least 0"),
         ("label_smoothing", {"smoothing": 1.0}, "smoothing=1.0 is out of range, must be at least 0 and below 1"),
         ("cross_entropy", {"label_smoothing": -0.1}, "label_smoothing=-0.1 is out of range, must be at least 0 and be"),
-        ("label_smoothing", {"classes": 17.5}, "classes=17.5 is out of range, must be a number from 2 on"),
-        ("f1", {"classes": 1}, "classes=1 is out of range, must be a number from 2 on"),
+        ("label_smoothing", {"classes": 17.5}, "classes=17.5 is out of range, must be a whole number of at least 2"),
+        ("f1", {"classes": 1}, "classes=1 is out of range, must be a whole number of at least 2"),
         ("f1", {"epsilon": 0}, "epsilon=0 is out of range, must be above 0 and below 0.5"),
     ],
 )
-def test_a_wrong_argument_is_one_sentence(name: str, arguments: dict[str, Any], sentence: str) -> None:
+def test_a_wrong_argument_is_an_error_that_says_what_is_expected(
+    name: str, arguments: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         create_criterion(name, **arguments)
     assert str(caught.value).startswith(f"--criterion-args: {sentence}")
 
 
 class Mine(torch.nn.Module):
-    """A loss of one's own: a class and a line."""
+    """A loss of a user: a class, and a line in the registry."""
 
     def __init__(self, sharpness: float = 1.0) -> None:
         super().__init__()
         self.sharpness = sharpness
 
 
-def test_a_loss_of_your_own_takes_its_arguments_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_loss_gets_its_arguments_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(loss._criterion_entrypoints, "mine", Mine)
     found = create_criterion("mine", sharpness=2.5)
     assert isinstance(found, Mine)
@@ -245,21 +245,21 @@ def test_a_loss_of_your_own_takes_its_arguments_by_name(monkeypatch: pytest.Monk
         create_criterion("mine", sharpnes=2.5)
 
 
-def test_a_reduction_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_reduction_is_an_error() -> None:
     with pytest.raises(ConfigError, match="reduction='median' is out of range, must be mean, sum or none"):
         FocalLoss(reduction="median")
 
 
-def test_f1_takes_no_class_weights() -> None:
+def test_class_weights_for_the_f1_loss_are_an_error() -> None:
     with pytest.raises(ConfigError, match="--class-weights: the loss 'f1' takes no class weights"):
         create_criterion("f1", weight=weights())
 
 
 @pytest.mark.parametrize("name", ["label_smoothing", "f1"])
-def test_the_class_count_is_that_of_the_logits(name: str) -> None:
+def test_the_number_of_classes_is_that_of_the_logits(name: str) -> None:
     for classes in (2, 5, CLASSES):
         assert create_criterion(name)(torch.randn(8, classes), torch.randint(classes, (8,))).isfinite()
-    with pytest.raises(ConfigError, match="made for 3 classes and the model has 18"):
+    with pytest.raises(ConfigError, match="the loss has 3 classes and the model has 18"):
         create_criterion(name, classes=3)(*batch())
 
 

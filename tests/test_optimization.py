@@ -1,4 +1,4 @@
-"""Schedules equal torch's own at every step, weights decay where they should, and the average is the formula."""
+"""Schedules equal torch's at every step, weight decay skips biases and norms, and the average follows its formula."""
 
 import copy
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def take_step(model: nn.Module, optimizer: optim.Optimizer) -> None:
 
 
 def rates(scheduler: Scheduler, steps: int, every: int = 1) -> list[float]:
-    """The learning rate of each step under one of torch's schedulers, stepped after `every` steps."""
+    """Return the learning rate of each step with a scheduler of torch that advances after `every` steps."""
     optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
     schedule, found = scheduler(optimizer), []
     for step in range(steps):
@@ -54,13 +54,13 @@ def ours(name: str, steps_per_epoch: int, epochs: int, **options: float) -> list
     return [PEAK * factor(step) for step in range(steps_per_epoch * epochs)]
 
 
-def test_the_registries_are_what_the_command_line_offers() -> None:
+def test_the_registries_have_the_choices_of_the_command_line() -> None:
     assert tuple(_OPTIMIZERS) == OPTIMIZERS
     assert tuple(_schedules) == SCHEDULES
 
 
 @pytest.mark.parametrize("name", _OPTIMIZERS)
-def test_every_optimizer_moves_the_weights(name: str) -> None:
+def test_every_optimizer_changes_the_weights(name: str) -> None:
     model = nn.Linear(4, 3)
     before = copy.deepcopy(model.state_dict())
     optimizer = create_optimizer(name, model, lr=1e-2, momentum=0.9, weight_decay=0.1)
@@ -74,7 +74,7 @@ def test_an_unknown_optimizer_names_the_nearest() -> None:
         create_optimizer("adamw", network(), lr=0.1)
 
 
-def test_sgd_is_that_of_torch_with_momentum_and_without_nesterov() -> None:
+def test_sgd_equals_torchs_with_momentum_and_without_nesterov() -> None:
     model = network()
     twin = copy.deepcopy(model)
     optimizer = create_optimizer("SGD", model, lr=0.1, momentum=0.8)
@@ -87,7 +87,7 @@ def test_sgd_is_that_of_torch_with_momentum_and_without_nesterov() -> None:
 
 
 @pytest.mark.parametrize(("name", "momentum"), [("SGD", 0.7), ("RMSprop", 0.7), ("Adam", None), ("NAdam", None)])
-def test_momentum_goes_to_those_that_have_one(name: str, momentum: float | None) -> None:
+def test_momentum_is_passed_to_the_optimizers_that_have_one(name: str, momentum: float | None) -> None:
     assert create_optimizer(name, network(), lr=0.1, momentum=0.7).param_groups[0].get("momentum") == momentum
 
 
@@ -104,7 +104,7 @@ def test_biases_and_norms_are_not_decayed(name: str) -> None:
         torch.testing.assert_close(parameter.detach(), expected)
 
 
-def test_frozen_weights_are_left_out_and_no_other() -> None:
+def test_only_frozen_weights_are_left_out() -> None:
     model = network()
     for parameter in model[0].parameters():  # type: ignore[index]
         parameter.requires_grad_(False)
@@ -114,7 +114,7 @@ def test_frozen_weights_are_left_out_and_no_other() -> None:
         assert listed == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
 
 
-def test_the_learning_rate_is_that_of_all_groups() -> None:
+def test_the_learning_rate_is_set_for_all_groups() -> None:
     optimizer = create_optimizer("AdamW", network(), lr=0.1, weight_decay=0.1)
     assert get_lr(optimizer) == 0.1
     set_lr(optimizer, 0.025)
@@ -123,9 +123,11 @@ def test_the_learning_rate_is_that_of_all_groups() -> None:
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
-def test_the_fused_form_on_a_cpu_takes_the_steps_of_the_plain_one_and_goes_on_from_its_state(name: str) -> None:
+def test_the_fused_form_on_a_cpu_equals_the_plain_one_and_resumes_from_its_state(name: str) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))  # before a norm, a bias has but rounding errors
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)
+    )  # no norm: a bias before it has a gradient of rounding errors only
     twin = copy.deepcopy(model)
     optimizer = create_optimizer(name, model, lr=0.1, weight_decay=0.1)
     assert optimizer.param_groups[0]["fused"]
@@ -147,7 +149,7 @@ def test_the_fused_form_on_a_cpu_takes_the_steps_of_the_plain_one_and_goes_on_fr
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", _OPTIMIZERS)
-def test_every_optimizer_moves_the_weights_on_a_gpu(name: str) -> None:
+def test_every_optimizer_changes_the_weights_on_a_gpu(name: str) -> None:
     model = nn.Linear(4, 3).cuda()
     before = model.weight.detach().clone()
     optimizer = create_optimizer(name, model, lr=1e-2)
@@ -162,35 +164,35 @@ def test_the_constant_schedule_is_constant() -> None:
 
 
 @pytest.mark.parametrize("lr_decay_step", [1, 3, 20])
-def test_the_step_schedule_is_the_step_lr_of_the_seed(lr_decay_step: int) -> None:
+def test_the_step_schedule_is_the_step_lr_of_the_original(lr_decay_step: int) -> None:
     expected = rates(lambda optimizer: lr_scheduler.StepLR(optimizer, lr_decay_step, gamma=0.5), 7 * 10, every=7)
     assert ours("step", 7, 10, lr_decay_step=lr_decay_step) == pytest.approx(expected)
 
 
-def test_the_cosine_schedule_is_that_of_torch_and_ends_at_zero() -> None:
+def test_the_cosine_schedule_equals_torchs_and_ends_at_zero() -> None:
     expected = rates(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 60), 60)
     assert ours("cosine", 6, 10) == pytest.approx(expected)
     assert create_schedule("cosine", steps_per_epoch=6, epochs=10)(60) == 0
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "epochs"), [(1, 1), (1, 2), (1, 3), (10, 1), (7, 9), (50, 20)])
-def test_the_one_cycle_schedule_is_that_of_torch(steps_per_epoch: int, epochs: int) -> None:
+def test_the_one_cycle_schedule_equals_torchs(steps_per_epoch: int, epochs: int) -> None:
     steps = steps_per_epoch * epochs
     expected = rates(lambda optimizer: lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps), steps)
     assert ours("onecycle", steps_per_epoch, epochs) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("warmup_epochs", [0.5, 2, 4.5])
-def test_warm_up_is_the_rising_part_of_one_cycle(warmup_epochs: float) -> None:
-    share = warmup_epochs / 9
+def test_warm_up_sets_the_rising_part_of_one_cycle(warmup_epochs: float) -> None:
     expected = rates(
-        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=90, pct_start=share), steps=90
+        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=90, pct_start=warmup_epochs / 9),
+        steps=90,
     )
     assert ours("onecycle", 10, 9, warmup_epochs=warmup_epochs) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("warmup_epochs", [0.01, 9])
-def test_one_cycle_reaches_its_peak_in_whatever_time_it_is_given(warmup_epochs: float) -> None:
+def test_one_cycle_reaches_its_peak_after_any_warm_up(warmup_epochs: float) -> None:
     found = ours("onecycle", 10, 9, warmup_epochs=warmup_epochs)
     assert max(found) == pytest.approx(PEAK, rel=1e-2)
     assert found.index(max(found)) == (0 if warmup_epochs < 1 else 89)
@@ -203,7 +205,7 @@ def test_one_cycle_reaches_its_peak_in_whatever_time_it_is_given(warmup_epochs: 
         ("cosine", lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 90 - 15)),
     ],
 )
-def test_warm_up_rises_linearly_before_the_rest(name: str, after: Scheduler) -> None:
+def test_warm_up_rises_linearly_and_the_rest_follows(name: str, after: Scheduler) -> None:
     def scheduler(optimizer: optim.Optimizer) -> lr_scheduler.LRScheduler:
         rising = lr_scheduler.LinearLR(optimizer, start_factor=1 / 15, total_iters=14)
         return lr_scheduler.SequentialLR(optimizer, [rising, after(optimizer)], milestones=[15])
@@ -212,7 +214,7 @@ def test_warm_up_rises_linearly_before_the_rest(name: str, after: Scheduler) -> 
     assert ours(name, 10, 9, warmup_epochs=1.5) == pytest.approx(expected)
 
 
-def test_warm_up_rises_under_the_step_schedule_too() -> None:
+def test_warm_up_works_with_the_step_schedule() -> None:
     found = ours("step", 10, 9, warmup_epochs=1, lr_decay_step=3)
     assert found[:10] == pytest.approx([PEAK * (step + 1) / 10 for step in range(10)])
     assert found[10:] == ours("step", 10, 9, lr_decay_step=3)[10:]
@@ -220,7 +222,7 @@ def test_warm_up_rises_under_the_step_schedule_too() -> None:
 
 @pytest.mark.parametrize("name", _schedules)
 @pytest.mark.parametrize("warmup_epochs", [0, 0.3, 1, 3])
-def test_a_factor_is_never_negative_nor_above_one(name: str, warmup_epochs: float) -> None:
+def test_a_factor_is_between_zero_and_one(name: str, warmup_epochs: float) -> None:
     factor = create_schedule(name, steps_per_epoch=4, epochs=3, warmup_epochs=warmup_epochs)
     assert all(0 <= factor(step) <= 1 for step in range(4 * 3 + 5))
 
@@ -231,7 +233,7 @@ def test_an_unknown_schedule_names_the_nearest() -> None:
 
 
 def states(steps: int) -> list[dict[str, Tensor]]:
-    """The weights of a network after each of so many steps."""
+    """Return the weights of a network after each of `steps` optimizer steps."""
     model, found = network(), []
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
@@ -240,48 +242,48 @@ def states(steps: int) -> list[dict[str, Tensor]]:
     return found
 
 
-def average(decay: float, course: list[dict[str, Tensor]]) -> ExponentialMovingAverage:
+def average(decay: float, history: list[dict[str, Tensor]]) -> ExponentialMovingAverage:
     model = network()
     found = ExponentialMovingAverage(model, decay)
-    for state in course:
+    for state in history:
         model.load_state_dict(state)
         found.update(model)
     return found
 
 
 def test_the_average_follows_the_formula_and_starts_from_the_first_step() -> None:
-    course = states(30)
-    expected = course[0]
-    for steps, state in enumerate(course[1:], start=1):
+    history = states(30)
+    expected = history[0]
+    for steps, state in enumerate(history[1:], start=1):
         decay = min(0.7, (1 + steps) / (10 + steps))
         expected = {key: decay * expected[key] + (1 - decay) * state[key] for key in expected}
-    found = average(0.7, course).module.state_dict()
+    found = average(0.7, history).module.state_dict()
     for key in ("0.weight", "0.bias", "1.running_mean", "1.running_var", "3.weight"):
         torch.testing.assert_close(found[key], expected[key])
 
 
-def test_a_low_decay_is_the_average_of_torch() -> None:
-    course, model = states(10), network()
-    twin = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.1), use_buffers=True)
-    for state in course:
+def test_with_a_low_decay_the_average_equals_torchs() -> None:
+    history, model = states(10), network()
+    twin = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.1), use_buffers=True)  # type: ignore[no-untyped-call]
+    for state in history:
         model.load_state_dict(state)
         twin.update_parameters(model)
-    torch.testing.assert_close(average(0.1, course).module.state_dict(), twin.module.state_dict())
+    torch.testing.assert_close(average(0.1, history).module.state_dict(), twin.module.state_dict())
 
 
-def test_an_average_that_is_saved_and_loaded_goes_on_to_the_same_bits() -> None:
-    course = states(20)
-    whole, first = average(0.9, course), average(0.9, course[:8])
+def test_a_saved_and_loaded_average_resumes_with_the_same_bits() -> None:
+    history = states(20)
+    whole, first = average(0.9, history), average(0.9, history[:8])
     resumed, model = ExponentialMovingAverage(network(), 0.9), network()
     resumed.load_state_dict(copy.deepcopy(first.state_dict()))
-    for state in course[8:]:
+    for state in history[8:]:
         model.load_state_dict(state)
         resumed.update(model)
     for key, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[key]), key
 
 
-def test_the_average_is_a_network_of_its_own() -> None:
+def test_the_average_shares_no_weights_with_the_network() -> None:
     model = network()
     followed = ExponentialMovingAverage(model, 0.9)
     followed.update(model)
