@@ -161,10 +161,10 @@ def test_every_value_is_that_of_scikit_learn(case: Case) -> None:
             score = sklearn_metrics.fbeta_score(ground_truth, given, beta=beta, **weighted)
             expected[f"weighted_{name}{suffix}"] = score
     for position, task in enumerate(MASKED_FACES.tasks):
-        truth = [MASKED_FACES.decode(label)[position] for label in ground_truth]
-        predicted = [MASKED_FACES.decode(label)[position] for label in predictions]
-        expected[f"{task.name}_accuracy"] = sklearn_metrics.accuracy_score(truth, predicted)
-        expected[f"{task.name}_macro_f1"] = sklearn_metrics.f1_score(truth, predicted, average="macro")
+        task_labels = [MASKED_FACES.decode(label)[position] for label in ground_truth]
+        task_predictions = [MASKED_FACES.decode(label)[position] for label in predictions]
+        expected[f"{task.name}_accuracy"] = sklearn_metrics.accuracy_score(task_labels, task_predictions)
+        expected[f"{task.name}_macro_f1"] = sklearn_metrics.f1_score(task_labels, task_predictions, average="macro")
     assert values == pytest.approx(expected)
 
 

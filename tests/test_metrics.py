@@ -120,10 +120,10 @@ def test_scores_are_those_of_scikit_learn(pair: tuple[Labels, Labels]) -> None:
         "macro_f1": sklearn_metrics.f1_score(labels, predictions, average="macro"),
     }
     for position, task in enumerate(MASKED_FACES.tasks):
-        truth = [MASKED_FACES.decode(label)[position] for label in labels]
-        predicted = [MASKED_FACES.decode(label)[position] for label in predictions]
-        expected[f"{task.name}_accuracy"] = sklearn_metrics.accuracy_score(truth, predicted)
-        expected[f"{task.name}_macro_f1"] = sklearn_metrics.f1_score(truth, predicted, average="macro")
+        task_labels = [MASKED_FACES.decode(label)[position] for label in labels]
+        task_predictions = [MASKED_FACES.decode(label)[position] for label in predictions]
+        expected[f"{task.name}_accuracy"] = sklearn_metrics.accuracy_score(task_labels, task_predictions)
+        expected[f"{task.name}_macro_f1"] = sklearn_metrics.f1_score(task_labels, task_predictions, average="macro")
     scores = metrics.scores(count(labels, predictions), MASKED_FACES)
     assert scores == pytest.approx(expected)
     assert all(type(value) is float for value in scores.values())
