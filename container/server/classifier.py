@@ -1,7 +1,7 @@
 """The model behind the server: loaded from a folder that may be hostile, called with batches of prepared images.
 
-Only `model.safetensors` and `model.json` are read: no pickle, no archive, no link. Whatever does not fit is a
-ModelError before the server says that it is ready.
+Only `model.safetensors` and `model.json` are read: no pickle, no archive, no link. Anything else is a ModelError before
+the server reports that it is ready.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ MAX_DESCRIPTION_BYTES = 10 << 20
 
 
 class Classifier:
-    """Pixels (batch, height, width, 3) to probabilities (batch, classes), the same as code/inference.py computes."""
+    """A function from pixels (batch, height, width, 3) to probabilities (batch, classes), as in code/inference.py."""
 
     def __init__(self, config: ServeConfig) -> None:
-        """Load the model and warm it up; raises ModelError for one that cannot be used."""
+        """Load the model and warm it up; raise ModelError if it cannot be used."""
         self.cpus = config.threads or cpu_count()
         configure_process(self.cpus)
         self.device = select_device(config.device)
@@ -39,7 +39,7 @@ class Classifier:
         self._warm_up(config)
 
     def prepare(self, data: bytes) -> Pixels:
-        """Decode, crop and resize as in training; raises ImageError."""
+        """Decode, crop and resize an image as in training; raise ImageError if it cannot be used."""
         return prepare(data, self.preparation)
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -51,11 +51,11 @@ class Classifier:
         for size in sorted({1, config.batch_size}):
             probabilities = self(np.zeros((size, *self.preparation.size, 3), np.uint8))
             if probabilities.shape != (size, self.scheme.num_classes) or not np.isfinite(probabilities).all():
-                raise ModelError(f"the model answers a black image with numbers that are none: {config.model_dir}")
+                raise ModelError(f"the model returns NaN or infinity for a test image; train again: {config.model_dir}")
 
 
 def read_model(folder: Path) -> tuple[nn.Module, Description, str]:
-    """The network, its description and a digest of both; raises ModelError, whatever lies in the folder."""
+    """Return the network, its description and a digest of both; raise ModelError for any other folder."""
     existing_folder(folder, "SM_MODEL_DIR", f"{WEIGHTS} and {DESCRIPTION}")
     found = find(folder)
     if not found.is_dir():
@@ -64,7 +64,7 @@ def read_model(folder: Path) -> tuple[nn.Module, Description, str]:
         if (found / name).is_symlink():
             raise ModelError(f"{name} is a link, expected a regular file; copy what it points to: {found}")
         if (found / name).is_file() and (found / name).stat().st_size > most:
-            raise ModelError(f"{name} is larger than {most} bytes, which no model of this job is: {found}")
+            raise ModelError(f"{name} is larger than the {most} bytes allowed: {found}")
     try:
         model, description = load(found)
     except JobError as error:

@@ -1,4 +1,4 @@
-"""Whatever lies in a model folder, it is served as training left it, or refused with one sentence."""
+"""A model folder is served as training left it, or rejected with one sentence."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def edit_scheme(folder: Path, **entries: Any) -> None:
 
 
 def forge(folder: Path, weights: bytes) -> None:
-    """Other weights, with a description that vouches for them."""
+    """Write other weights, with a description that has their digest."""
     (folder / "model.safetensors").write_bytes(weights)
     edit(folder, sha256=hashlib.sha256(weights).hexdigest())
 
@@ -65,7 +65,7 @@ def link(folder: Path, name: str) -> None:
 
 
 def only(folder: Path, make: Callable[[Path], object]) -> None:
-    """Something else in place of the two files."""
+    """Replace the two files with something else."""
     for path in folder.iterdir():
         path.unlink()
     make(folder)
@@ -106,7 +106,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (lambda folder: replaced(folder / "model.json", os.mkfifo), "model.json is missing"),
     "a huge description": (
         lambda folder: os.truncate(folder / "model.json", 1 << 40),
-        f"model.json is larger than {10 << 20} bytes",
+        f"model.json is larger than the {10 << 20} bytes allowed",
     ),
     "huge weights": (lambda folder: os.truncate(folder / "model.safetensors", 1 << 40), "larger than"),
     "one byte changed": (
@@ -130,9 +130,9 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: forge_tensors(folder, lambda tensors: tensors["fc.bias"].fill_(float("inf"))),
         "not finite",
     ),
-    "answers that are no numbers": (
+    "predictions that are not finite": (
         lambda folder: forge_tensors(folder, lambda tensors: tensors["fc.weight"].fill_(3e38)),
-        "answers a black image with numbers that are none",
+        "the model returns NaN or infinity for a test image",
     ),
     "another shape": (
         lambda folder: forge_tensors(folder, lambda tensors: tensors.update({"fc.bias": torch.zeros(3)})),
@@ -172,7 +172,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_folder_is_refused_with_a_sentence(name: str, folder: Path) -> None:
+def test_a_hostile_folder_is_rejected_with_a_sentence(name: str, folder: Path) -> None:
     spoil, sentence = HOSTILE[name]
     spoil(folder)
     with pytest.raises(ModelError) as caught:
@@ -181,13 +181,13 @@ def test_a_hostile_folder_is_refused_with_a_sentence(name: str, folder: Path) ->
     assert "\n" not in str(caught.value)
 
 
-def test_no_folder_and_an_empty_one_have_their_sentences(tmp_path: Path) -> None:
+def test_a_missing_and_an_empty_folder_are_reported(tmp_path: Path) -> None:
     for path, sentence in ((tmp_path / "none", "SM_MODEL_DIR does not exist"), (tmp_path, "SM_MODEL_DIR is empty")):
         with pytest.raises(DataError, match=sentence):
             Classifier(config(path))
 
 
-def test_a_run_folder_is_found_and_the_digest_tells_models_apart(tmp_path: Path) -> None:
+def test_a_run_folder_is_found_and_each_model_has_its_own_digest(tmp_path: Path) -> None:
     publish_model(tmp_path / "models" / "exp", seed=1)
     publish_model(tmp_path / "other", seed=2)
     found = [Classifier(config(tmp_path / name)).digest for name in ("models", "models/exp", "other")]
@@ -207,7 +207,7 @@ def test_the_largest_batch_has_run_before_the_first_request(folder: Path, monkey
     assert sizes == [1, 9]
 
 
-def test_probabilities_are_probabilities(folder: Path) -> None:
+def test_probabilities_add_up_to_one(folder: Path) -> None:
     ready = Classifier(config(folder))
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 24, 3), dtype=np.uint8)
     found = ready(pixels)
