@@ -83,7 +83,7 @@ class Loader:
         - sequential: every image once; the last batch may be smaller
         - shuffle: in random order; the last batch is dropped if it is smaller, because of batch norm, unless it is the
           only one
-        - balanced: as many images, drawn with replacement so that all classes are equally likely
+        - balanced: as many images as `indices`, drawn with replacement so that all classes are equally likely
         """
         self.store, self.labels, self.indices = store, labels, indices
         self.batch_size, self.device, self.seed, self.order = batch_size, device, seed, order
