@@ -8,8 +8,8 @@ from typing import Any
 
 from jobs.aws import Aws, AwsError
 from jobs.common import Setup
+from jobs.instances import partition
 from jobs.limits import check_request
-from jobs.request_parts import partition
 from jobs.s3 import split_uri
 
 _POLICIES = Path(__file__).resolve().parents[1] / "iam-policy.json"

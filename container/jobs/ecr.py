@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.aws import Aws, AwsError
 from jobs.common import Push
-from jobs.request_parts import registry
+from jobs.instances import registry
 from runtime.errors import JobError
 
 HOME = Path(__file__).resolve().parents[2]

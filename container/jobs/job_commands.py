@@ -14,13 +14,13 @@ from jobs.checks import name_problems
 from jobs.common import Connection, JobPlace, Place, Rehearsal, Submission
 from jobs.ecr import commit_tag
 from jobs.hyperparameters import read_hyperparameters, read_search, refuse_restarts
+from jobs.inputs import needed_there, refuse_large, stage, training_channels
+from jobs.instances import evaluation_uri, has_other_chip, has_several_gpus, image_uri, model_uri
 from jobs.job_options import Deployment, Evaluation, Registration, Training, Transform, Tuning
-from jobs.job_requests import most_epochs, processing_job, training_job, tuning_job
-from jobs.model_requests import endpoint, model, model_package, model_package_group, transform_job
 from jobs.plan import Plan, offer
-from jobs.request_parts import evaluation_uri, has_other_chip, has_several_gpus, image_uri, model_uri
 from jobs.resuming import check_resumable, checkpoints_of
-from jobs.staging import needed_there, refuse_large, stage, training_channels
+from jobs.training import most_epochs, processing_job, training_job, tuning_job
+from jobs.transform import endpoint, model, model_package, model_package_group, transform_job
 from jobs.watch import wait
 from metrics import metric_definitions
 from runtime.arguments import parse

@@ -11,8 +11,8 @@ from botocore import xform_name
 
 from jobs.aws import Aws, AwsError
 from jobs.common import Place
+from jobs.instances import Call
 from jobs.limits import check_request
-from jobs.request_parts import Call
 from jobs.s3 import Upload, send, split_uri
 from runtime.errors import JobError
 

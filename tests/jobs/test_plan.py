@@ -10,8 +10,8 @@ import pytest
 from jobs import plan as submission
 from jobs.aws import AwsError
 from jobs.common import Place
+from jobs.instances import Call
 from jobs.plan import Plan, offer
-from jobs.request_parts import Call
 from jobs.s3 import Upload
 from runtime.errors import ConfigError, JobError
 

@@ -2,8 +2,8 @@
 
 from jobs.checks import pairs
 from jobs.common import JobPlace, Place
+from jobs.instances import Call, Request, evaluation_uri, given, has_gpu, has_local_disk, model_uri, tags, vpc
 from jobs.job_options import Deployment, Registration, Transform
-from jobs.request_parts import Call, Request, evaluation_uri, given, has_gpu, has_local_disk, model_uri, tags, vpc
 
 _CONTENT_TYPES = ["image/jpeg", "image/png", "image/webp", "image/bmp", "application/x-image"]
 _ANSWER_TYPES = ["application/json", "application/jsonlines", "text/csv"]

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from jobs.common import JobPlace
+from jobs.instances import Call
 from jobs.job_options import Deployment, Registration, Transform
 from jobs.limits import check_request
-from jobs.model_requests import endpoint, model, model_package, model_package_group, transform_job
-from jobs.request_parts import Call
+from jobs.transform import endpoint, model, model_package, model_package_group, transform_job
 
 PLACE = JobPlace(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
 GUARDED = replace(PLACE, kms_key="key-1", subnets="subnet-1", security_groups="sg-1,sg-2", tags="team=vision")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import staging
+from jobs import inputs
 from jobs.common import Place
+from jobs.inputs import needed_there, refuse_large, stage, training_channels
 from jobs.job_options import Training
 from jobs.s3 import Upload
-from jobs.staging import needed_there, refuse_large, stage, training_channels
 from runtime.errors import DataError
 
 PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
@@ -39,7 +39,7 @@ def test_data_larger_than_the_disk_is_refused_unless_it_is_read_while_training(
 ) -> None:
     options = Training(data=str(faces(people=2)), volume_gb=50)
     large = Upload(Path(options.data), ("1.jpg",), "s3://my-bucket/data/faces-1/", 60 * 10**9)
-    monkeypatch.setattr(staging, "plan_upload", lambda *given: large)
+    monkeypatch.setattr(inputs, "plan_upload", lambda *given: large)
     with pytest.raises(DataError, match=r"the data has 60\.0 GB, more than --volume-gb 50; raise it, or read while"):
         training_channels(PLACE, options, "")
     for fitting in (replace(options, volume_gb=70), replace(options, input_mode="FastFile")):

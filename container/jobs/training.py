@@ -6,8 +6,8 @@ from typing import Any
 from config import TrainConfig
 from jobs.checks import pairs
 from jobs.common import JobPlace
+from jobs.instances import Call, Request, given, has_local_disk, seconds, tags, vpc
 from jobs.job_options import Evaluation, Training, Tuning
-from jobs.request_parts import Call, Request, given, has_local_disk, seconds, tags, vpc
 from jobs.resuming import checkpoints_of
 from metrics import metric_definitions
 

@@ -3,8 +3,8 @@
 import pytest
 
 from jobs.common import Place
+from jobs.instances import evaluation_uri, given, has_gpu, has_local_disk, image_uri, model_uri, seconds
 from jobs.limits import service_model
-from jobs.request_parts import evaluation_uri, given, has_gpu, has_local_disk, image_uri, model_uri, seconds
 
 PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from jobs.common import JobPlace
+from jobs.instances import Call
 from jobs.job_options import Evaluation, Training, Tuning
-from jobs.job_requests import processing_job, training_job, tuning_job
 from jobs.limits import check_request
-from jobs.request_parts import Call
+from jobs.training import processing_job, training_job, tuning_job
 from metrics import metric_definitions
 
 PLACE = JobPlace(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
