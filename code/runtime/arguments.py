@@ -114,13 +114,20 @@ def parse_command(
     question = _question(argv or ["--help"])
     if name not in commands and name not in _QUESTIONS:
         raise ConfigError(unknown_name("command", name, commands, most=len(commands)))
-    parser = _Parser(prog=prog, usage="%(prog)s COMMAND [flags]", description=description, formatter_class=_AsWritten)
+    lines = [f"  {known:<12}{command.help}" for known, command in commands.items()]  # argparse would wrap the longest
+    parser = _Parser(
+        prog=prog,
+        usage="%(prog)s COMMAND [flags]",
+        description=description,
+        epilog="\n".join(["commands:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"{NAME} {version()}", help="print the version")
-    choice = parser.add_subparsers(dest="command", title="commands", metavar="", prog=prog)
+    choice = parser.add_subparsers(dest="command", help=argparse.SUPPRESS, prog=prog)
     for known, command in commands.items():
-        usage, line = f"%(prog)s {command.usage}", command.help.replace("%", "%%")
+        usage = f"%(prog)s {command.usage}"
         child = choice.add_parser(
-            known, help=line, description=command.help, usage=usage, allow_abbrev=False, add_help=bool(question)
+            known, description=command.help, usage=usage, allow_abbrev=False, add_help=bool(question)
         )
         _add_flags(child, command.schema, for_help=bool(question))
     if question:
@@ -197,10 +204,6 @@ def _read_fields(
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
-
-
-class _AsWritten(argparse.RawDescriptionHelpFormatter):
-    """Keep the line breaks of a description."""
 
 
 def _question(argv: Sequence[str]) -> str:
