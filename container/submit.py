@@ -1,158 +1,121 @@
 #!/usr/bin/env python3
-"""Submit the job to SageMaker: `submit.py COMMAND [flags] [-- flags of the verb]`.
-
-    setup       make a bucket and a role, once per account
-    push        push the image to ECR
-    train       a training job; hyperparameters follow after --, as for code/train.py
-    tune        a search for hyperparameters
-    transform   label images with a model (batch transform)
-    evaluate    compare labels with the truth (processing job); flags of code/evaluation.py follow after --
-    deploy      a real-time endpoint; `remove` takes it down again
-    register    a version in the model registry, with its evaluation
-
-    status JOB     how a job or an endpoint stands
-    logs JOB       its log, to the end of the job
-    wait JOB       stay until it is over; exit code 1 if it failed
-    stop JOB       save a checkpoint and the best model, then end
-    download JOB   what it left in S3
-    remove NAME    delete an endpoint, its configuration and its model
-
-`submit.py COMMAND --help` lists the flags. With --dry-run nothing is sent and no credentials are needed (`setup` needs
---account then): the exact requests are printed as JSON. Each request is checked against AWS's own description of it
-before anything is uploaded.
-"""
+"""Run the job on SageMaker: `submit.py COMMAND [flags] [-- flags of the command in the container]`."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that it runs from anywhere, as it lies
+sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that it runs from any folder
 
-from jobs import job_commands
-from jobs.account import setup
-from jobs.aws import Aws, AwsError
-from jobs.common import Connection, Download, Patience, Push, Setup, Submitted
-from jobs.download import download
-from jobs.ecr import push
-from jobs.job_commands import Environ, Words
-from jobs.logs import follow_log
-from jobs.watch import find, stop, wait
-from runtime.arguments import parse
-from runtime.errors import ConfigError, JobError, unknown_name
+from config import EvaluationConfig, TrainConfig
+from jobs.account import SetupOptions, setup_command
+from jobs.common import SUBMIT, Connection, DryRun, JobLocation, JobName, Polling, Words
+from jobs.download import DownloadOptions, download_command
+from jobs.ecr import PushOptions, push_command
+from jobs.endpoint import EndpointOptions, deploy, remove
+from jobs.evaluation import EvaluationOptions, evaluate
+from jobs.job import status_command, stop_command
+from jobs.logs import logs_command
+from jobs.registry import RegistryOptions, register
+from jobs.training import TrainingOptions, train
+from jobs.transform import TransformOptions, transform
+from jobs.tuning import TuningOptions, tune
+from jobs.watch import wait_command
+from runtime.arguments import SubCommand, parse, parse_command
+from runtime.errors import ConfigError
 from runtime.failure import run
 
-_WITH_VERB_FLAGS = ("train", "tune", "evaluate")  # what follows -- is for the verb in the container
+_DESCRIPTION = """Run the job on SageMaker. `submit.py COMMAND --help` lists the flags of a command.
+
+With --dry-run, nothing is sent and no credentials are needed (`setup` then needs --account): the exact requests are
+printed as JSON. Every request is checked against AWS's own description of it before anything is uploaded."""
 
 
-def main(argv: Words, environ: Environ) -> None:
-    """Read the command and carry it out; raises JobError for everything that a person can mend."""
-    command, *words = argv or ["--help"]
-    if command in ("-h", "--help"):
-        print(__doc__)
-        return
-    if command not in COMMANDS:
-        raise ConfigError(unknown_name("command", command, COMMANDS, most=len(COMMANDS)))
-    at = words.index("--") if "--" in words else len(words)
-    if at < len(words) and command not in _WITH_VERB_FLAGS:
-        raise ConfigError(f"{command} hands no flags on; leave out -- and what follows")
-    COMMANDS[command](words[:at], words[at + 1 :], environ)
+@dataclass(frozen=True, kw_only=True)
+class Command(SubCommand):
+    """A command of submit.py; `run` gets one instance of each class in `schema`.
+
+    `passes` are the program in the container whose flags may follow after `--`, and its options; `run` gets these
+    words as its last argument.
+    """
+
+    run: Callable[..., None]
+    passes: tuple[str, type[Any]] | None = None
 
 
-def _setup(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    connection, options = parse("submit.py setup", flags, environ, Connection, Setup)
-    setup(Aws(connection), options)
+def _command(run: Callable[..., None], help: str, *schema: type[Any]) -> Command:
+    return Command(run=run, help=help, schema=schema)
 
 
-def _push(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    connection, options = parse("submit.py push", flags, environ, Connection, Push)
-    print(push(Aws(connection), options))
+def _passing(run: Callable[..., None], help: str, *schema: type[Any], passes: tuple[str, type[Any]]) -> Command:
+    """Return a command that passes on the words after `--`."""
+    return Command(run=run, help=help, schema=schema, usage=f"[flags] [-- flags of code/{passes[0]}]", passes=passes)
 
 
-def _status(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    aws, name = _submitted("status", flags, environ)
-    job = find(aws, name)
-    print(f"{job.title}  {job.line()}")
-    if reason := job.facts.get("FailureReason"):
-        print(reason)
+def _about(run: Callable[..., None], help: str, *schema: type[Any]) -> Command:
+    """Return a command about a job that exists, whose name comes first."""
+    return Command(run=run, help=help, schema=(Connection, JobName, *schema), usage="JOB [flags]", first="job")
 
 
-def _logs(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    connection, submitted, patience = parse("submit.py logs", _named(flags), environ, Connection, Submitted, Patience)
-    follow_log(Aws(connection), submitted.job, patience.poll_seconds).check_end()
-
-
-def _wait(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    connection, submitted, patience = parse("submit.py wait", _named(flags), environ, Connection, Submitted, Patience)
-    print(wait(Aws(connection), submitted.job, patience.poll_seconds).line())
-
-
-def _stop(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    aws, name = _submitted("stop", flags, environ)
-    print(f"{stop(aws, name).title} was asked to stop; `submit.py wait {name}` sees it end")
-
-
-def _download(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    schema = (Connection, Submitted, Download)
-    connection, submitted, options = parse("submit.py download", _named(flags), environ, *schema)
-    for path in download(Aws(connection), submitted.job, options.to, options.info):
-        print(path)
-
-
-def _remove(flags: Words, verb_flags: Words, environ: Environ) -> None:
-    """Delete the endpoint, its configuration and the model of that name, whichever there are."""
-    aws, name = _submitted("remove", flags, environ)
-    removed = [noun for noun in ("Endpoint", "EndpointConfig", "Model") if _delete(aws, noun, name)]
-    if not removed:
-        raise JobError(f"no endpoint and no model is called {name!r} in {aws.region}")
-    print(f"removed {name}: {', '.join(removed)}")
-
-
-def _delete(aws: Aws, noun: str, name: str) -> bool:
-    """Whether there was one."""
-    try:
-        aws.call("sagemaker", f"Describe{noun}", **{f"{noun}Name": name})
-    except AwsError as error:
-        if not error.is_absent:
-            raise
-        return False
-    aws.call("sagemaker", f"Delete{noun}", **{f"{noun}Name": name})
-    return True
-
-
-def _submitted(command: str, flags: Words, environ: Environ) -> tuple[Aws, str]:
-    connection, submitted = parse(f"submit.py {command}", _named(flags), environ, Connection, Submitted)
-    return Aws(connection), submitted.job
-
-
-def _named(flags: Words) -> Words:
-    """`wait NAME` is short for `wait --job NAME`."""
-    return ["--job", *flags] if flags and not flags[0].startswith("-") else flags
-
-
-COMMANDS: dict[str, Callable[[Words, Words, Environ], None]] = {
-    "setup": _setup,
-    "push": _push,
-    "train": job_commands.train,
-    "tune": job_commands.tune,
-    "transform": job_commands.transform,
-    "evaluate": job_commands.evaluate,
-    "deploy": job_commands.deploy,
-    "register": job_commands.register,
-    "status": _status,
-    "logs": _logs,
-    "wait": _wait,
-    "stop": _stop,
-    "download": _download,
-    "remove": _remove,
+_TRAIN, _EVALUATE = ("train.py", TrainConfig), ("evaluation.py", EvaluationConfig)
+COMMANDS = {
+    "setup": _command(setup_command, "create a bucket and a role, once per account", Connection, SetupOptions),
+    "push": _command(push_command, "push the image to ECR", Connection, PushOptions),
+    "train": _passing(train, "start a training job", *SUBMIT, TrainingOptions, passes=_TRAIN),
+    "tune": _passing(tune, "search for hyperparameters", *SUBMIT, TrainingOptions, TuningOptions, passes=_TRAIN),
+    "transform": _command(transform, "label images with a model (batch transform)", *SUBMIT, TransformOptions),
+    "evaluate": _passing(
+        evaluate, "compare predictions with the ground truth", *SUBMIT, EvaluationOptions, passes=_EVALUATE
+    ),
+    "deploy": _command(deploy, "create a real-time endpoint, which costs until `remove`", *SUBMIT, EndpointOptions),
+    "register": _command(
+        register, "add a model to the model registry", Connection, JobLocation, DryRun, RegistryOptions
+    ),
+    "status": _about(status_command, "print the state of a job or an endpoint"),
+    "logs": _about(logs_command, "print the log of a job to its end", Polling),
+    "wait": _about(wait_command, "wait for the end of a job; exit code 1 if it failed", Polling),
+    "stop": _about(stop_command, "stop a job; training saves a checkpoint and the best model"),
+    "download": _about(download_command, "download the files of a job", DownloadOptions),
+    "remove": _about(remove, "delete an endpoint, its configuration and its model"),
 }
 
 
-def _main() -> None:
-    """The command; in `submit.py logs JOB | head` nobody reads on, which is no mistake."""
+def main(argv: Words, environ: Mapping[str, str]) -> None:
+    """Read the command and run it; raise ConfigError that names every mistake on the line, JobError if it fails."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    words, passed = argv[:at], argv[at + 1 :]
+    problems = []
     try:
-        main(sys.argv[1:], os.environ)
-        sys.stdout.flush()
+        name, options = parse_command("submit.py", words, environ, COMMANDS, description=_DESCRIPTION)
+    except ConfigError as error:
+        problems.append(str(error))
+    if (command := COMMANDS.get(words[0]) if words else None) and at < len(argv):
+        try:
+            _check_passed(words[0], command, passed)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("; ".join(problems))
+    COMMANDS[name].run(*options, *([passed] if COMMANDS[name].passes else []))
+
+
+def _check_passed(name: str, command: Command, passed: Words) -> None:
+    """Raise ConfigError for words after `--` that the program in the container rejects."""
+    if command.passes is None:
+        raise ConfigError(f"`{name}` takes no arguments after --")
+    parse(command.passes[0], passed, {}, command.passes[1])
+
+
+def _main() -> None:
+    """Run the command; in `submit.py logs JOB | head`, a closed pipe is not an error."""
+    try:
+        try:
+            main(sys.argv[1:], os.environ)
+        finally:
+            sys.stdout.flush()  # --help ends the process before it returns
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -21,10 +22,9 @@ from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
 import submit
-from jobs import aws
-from jobs.account import policies
-from jobs.common import Setup
+from jobs.account import SetupOptions, policies
 from runtime.errors import ConfigError, JobError
+from runtime.version import version
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mask-classifier:abc"
@@ -71,20 +71,22 @@ def note_calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         service, operation = model.service_model.service_name, model.name
         noted.add(f"{service}:{IAM_NAMES.get(operation, operation)}")
 
-    class Session(boto3.Session):
-        def __init__(self, **options: Any) -> None:
-            core = botocore.session.Session()
-            core.register_component("data_loader", LOADER)
-            super().__init__(botocore_session=core, **options)
-            self.events.register("before-call", note)
+    create = boto3.Session
 
-    monkeypatch.setattr(aws.boto3, "Session", Session)
+    def session(**options: Any) -> Any:
+        core = botocore.session.Session()
+        core.register_component("data_loader", LOADER)
+        created = create(botocore_session=core, **options)
+        created.events.register("before-call", note)
+        return created
+
+    monkeypatch.setattr(boto3, "Session", session)
     return noted
 
 
 @pytest.fixture
 def run(calls: set[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """Run a command as a person would; returns the lines it prints to stdout."""
+    """Run a command as a user would; return the lines that it prints to stdout."""
 
     def run(*words: str) -> list[str]:
         submit.main(words, os.environ)
@@ -189,16 +191,14 @@ def test_from_an_empty_account_to_a_registered_model_with_the_submitters_permiss
     (search,) = ready("tune", "--data", str(data), *image, "--search", "lr=0.001:0.1:log")
     assert ready("status", search)[0].startswith(f"tuning job '{search}'")
 
-    submitter = policies(Setup(bucket="my-bucket"), ACCOUNT, REGION)["submitter"]["Statement"]
+    submitter = policies(SetupOptions(bucket="my-bucket"), ACCOUNT, REGION)["submitter"]["Statement"]
     actions = [entry["Action"] if isinstance(entry["Action"], list) else [entry["Action"]] for entry in submitter]
     allowed = {action for some in actions for action in some}
     assert calls <= allowed
     assert {f"sagemaker:Create{name}" for name in ("TrainingJob", "Model", "TransformJob", "Endpoint")} <= calls
 
 
-def test_a_job_goes_on_from_the_checkpoints_of_another(
-    ready: Callable[..., list[str]], faces: Callable[..., Path]
-) -> None:
+def test_a_job_resumes_another_one(ready: Callable[..., list[str]], faces: Callable[..., Path]) -> None:
     words = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
     (first,) = ready(*words, "--", "--epochs", "3")
     with pytest.raises(JobError, match=f"there is no file in S3 under this name.*/checkpoints/{first}/"):
@@ -216,7 +216,7 @@ def test_a_folder_is_sent_once(
     ready: Callable[..., list[str]], faces: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
-    for sent in ("sent 14 files, 0 were there already", "sent 0 files, 14 were there already"):
+    for sent in ("uploaded 14 files, 0 already there", "uploaded 0 files, 14 already there"):
         submit.main(words, os.environ)
         assert sent in capsys.readouterr().err
 
@@ -236,18 +236,18 @@ def test_a_log_is_printed_as_far_as_it_goes(
     assert ready("logs", job, "--poll-seconds", "0") == lines
 
 
-def test_each_thing_that_is_missing_is_said_before_anything_is_made(
+def test_whatever_is_missing_is_reported_before_anything_is_created(
     run: Callable[..., list[str]], faces: Callable[..., Path]
 ) -> None:
     train = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
-    with pytest.raises(JobError, match=r"the bucket does not exist; `submit.py setup` makes it: my-bucket"):
+    with pytest.raises(JobError, match=r"the bucket does not exist; `submit.py setup` creates it: my-bucket"):
         run(*train)
     run("setup")
     with pytest.raises(JobError, match=f"the image is not in the registry; push it with `submit.py push`: {IMAGE}"):
         run(*train)
-    with pytest.raises(JobError, match=r"what the job needs is not there; `submit.py status` tells whether the job"):
+    with pytest.raises(JobError, match=r"a file that the job needs does not exist; `submit.py status` shows whether"):
         run("transform", "--data", "s3://my-bucket/eval", "--model", "faces-1", "--image", IMAGE)
-    with pytest.raises(JobError, match="nothing is called 'faces-1' in eu-west-1"):
+    with pytest.raises(JobError, match="no job or endpoint is called 'faces-1' in eu-west-1"):
         run("wait", "faces-1")
     with pytest.raises(JobError, match="no endpoint and no model is called 'faces-1'"):
         run("remove", "faces-1")
@@ -255,10 +255,10 @@ def test_each_thing_that_is_missing_is_said_before_anything_is_made(
     assert "Contents" not in client("s3").list_objects_v2(Bucket="my-bucket")
 
 
-def test_a_job_that_is_over_is_not_stopped(ready: Callable[..., list[str]]) -> None:
+def test_a_job_that_has_ended_is_not_stopped(ready: Callable[..., list[str]]) -> None:
     put("s3://my-bucket/faces/1.jpg", b"")
     (job,) = ready("train", "--data", "s3://my-bucket/faces", "--image", IMAGE)
-    with pytest.raises(JobError, match="is over already: Completed"):
+    with pytest.raises(JobError, match="has already ended: Completed"):
         ready("stop", job)
 
 
@@ -266,31 +266,50 @@ def test_a_job_that_is_over_is_not_stopped(ready: Callable[..., list[str]]) -> N
     ("words", "sentence"),
     [
         (["trian"], "unknown command 'trian' .did you mean 'train'"),
-        (["transform", "--", "--epochs", "3"], "transform hands no flags on"),
-        (["status"], "a name is needed, such as"),
-        (["train"], "--role: needed"),
+        (["transform", "--", "--epochs", "3"], "`transform` takes no arguments after --"),
+        (["status"], "the name of a job is required, such as"),
+        (["train"], "--role: required"),
     ],
 )
-def test_a_command_that_cannot_be_meant_is_a_sentence(words: list[str], sentence: str) -> None:
+def test_a_malformed_command_is_a_sentence(words: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         submit.main(words, {})
 
 
 @pytest.mark.parametrize("words", [[], ["--help"]])
 def test_without_a_command_it_lists_them_all(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    submit.main(words, {})
-    said = capsys.readouterr().out
-    assert all(f" {command} " in said for command in submit.COMMANDS)
+    with pytest.raises(SystemExit, match="0"):
+        submit.main(words, {})
+    printed = capsys.readouterr().out
+    for name, command in submit.COMMANDS.items():
+        assert f"  {name:<12}{command.help}\n" in printed
 
 
 @pytest.mark.parametrize("command", submit.COMMANDS)
 def test_every_command_explains_its_flags(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         submit.main([command, "--help"], {})
-    assert f"usage: submit.py {command}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: submit.py {command}")
+    flags = re.findall(r"^  (?:-h, )?(--[\w-]+)", printed, re.MULTILINE)
+    assert len(flags) == len(set(flags)) > 2
 
 
-def test_whoever_stops_reading_gets_no_traceback() -> None:
+def test_mistakes_before_and_after_the_dashes_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        submit.main(["train", "--data", "http://x", "--spto", "no", "--", "--epochs", "many", "--lr", "0"], {})
+    for sentence in ("--role: required", "--data: 'http://x'", "did you mean '--spot'", "'many' is not", "--lr: 0 is"):
+        assert sentence in str(caught.value)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--version"], ["train", "--version"]):
+        with pytest.raises(SystemExit, match="0"):
+            submit.main(words, {})
+        assert capsys.readouterr().out == f"mask-classifier {version()}\n"
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
     with subprocess.Popen(
         [sys.executable, submit.__file__, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as command:
@@ -301,11 +320,11 @@ def test_whoever_stops_reading_gets_no_traceback() -> None:
     assert command.returncode == 0
 
 
-def test_it_runs_from_anywhere_as_it_lies(tmp_path: Path) -> None:
+def test_it_runs_from_any_folder(tmp_path: Path) -> None:
     program = Path(submit.__file__)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, str(program), "wait"], cwd=tmp_path, env=environ, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("ConfigError: a name is needed")
+    assert done.stderr.startswith("ConfigError: the name of a job is required")

@@ -1,32 +1,73 @@
-"""What an account needs once: a bucket, the role that jobs take on, and the policy of whoever submits them."""
+"""`submit.py setup`: a bucket, the role that jobs assume, and the policy for users who submit jobs."""
 
 import json
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from jobs.aws import Aws, AwsError
-from jobs.common import Setup
-from jobs.instances import partition
+from jobs.checks import bucket_problems, is_s3_folder, prefix_problems
+from jobs.common import Connection
 from jobs.limits import check_request
+from jobs.request_parts import partition
 from jobs.s3 import split_uri
+from runtime.arguments import folder as from_environment
+from runtime.arguments import option
 
 _POLICIES = Path(__file__).resolve().parents[1] / "iam-policy.json"
 _POLICY_NAME = "sagemaker-job"
 
-_LEFT = {  # what stays if a later request fails, for the next try
-    "CreateBucket": "the bucket is made and stays, `aws s3 rb s3://{0.bucket}` removes it",
-    "CreateRole": "the role is made and stays, `aws iam delete-role --role-name {0.role_name}` removes it",
+_KEY = re.compile(r"arn:aws[a-z-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
+_REMAINS = {  # after a later request has failed
+    "CreateBucket": "the new bucket remains, `aws s3 rb s3://{0.bucket}` removes it",
+    "CreateRole": "the new role remains, `aws iam delete-role --role-name {0.role_name}` removes it",
 }
 
 Document = dict[str, Any]
 
 
-def setup(aws: Aws, options: Setup) -> None:
-    """Make the bucket and the role if they are absent, and print the policy of a submitter as JSON.
+@dataclass(frozen=True, kw_only=True)
+class SetupOptions:
+    """The bucket, the role and the policy."""
 
-    With `dry_run`, print the requests instead. The role's policy is written anew each time, so a second run mends it.
+    account: str | None = option(None, "account number; default: the account of the credentials")
+    bucket: str | None = from_environment("SAGEMAKER_BUCKET", None, "S3 bucket; created if it does not exist")
+    role_name: str = option("mask-classifier-sagemaker", "role that jobs assume; created if it does not exist")
+    prefix: str = option("mask-classifier", "folder in the bucket that jobs may use")
+    repository: str = option("mask-classifier", "ECR repository that jobs may pull from")
+    data: str = option("", "S3 folder outside the prefix that jobs may read, s3://bucket/prefix")
+    kms_key: str | None = option(None, "ARN of a KMS key that jobs may use")
+    vpc: bool = option(False, "permission for jobs to run in a VPC")
+    dry_run: bool = option(False, "print the exact requests as JSON and send nothing")
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each missing or malformed option."""
+        problems = bucket_problems(self.bucket) + prefix_problems(self.prefix)
+        if not re.fullmatch(r"[a-z0-9]+([._/-]+[a-z0-9]+)*", self.repository):
+            problems.append(
+                f"--repository: {self.repository!r} is not the name of an ECR repository, such as faces/train"
+            )
+        if self.data and not is_s3_folder(self.data):
+            problems.append(f"--data: {self.data!r} is not of the form s3://bucket/prefix")
+        if self.kms_key is not None and not _KEY.fullmatch(self.kms_key):
+            problems.append(f"--kms-key: {self.kms_key!r} is not of the form arn:aws:kms:region:123456789012:key/id")
+        if self.account is not None and not re.fullmatch(r"\d{12}", self.account):
+            problems.append(f"--account: {self.account!r} is not a number of 12 digits")
+        return problems
+
+
+def setup_command(connection: Connection, options: SetupOptions) -> None:
+    """Set the account up."""
+    setup(Aws(connection), options)
+
+
+def setup(aws: Aws, options: SetupOptions) -> None:
+    """Create the bucket and the role if they do not exist, and print the policy for users who submit as JSON.
+
+    With `dry_run`, print the requests instead. The role's policy is written each time, so a second run repairs it.
     """
     account = options.account or str(aws.call("sts", "GetCallerIdentity")["Account"])
     documents = policies(options, account, aws.region)
@@ -38,22 +79,22 @@ def setup(aws: Aws, options: Setup) -> None:
         shown = {operation: request for (_, operation), request in requests.items()}
         print(json.dumps(shown | {"submitter": documents["submitter"]}, indent=2))
         return
-    made: list[str] = []
+    created: list[str] = []
     for (service, operation), request in requests.items():
         try:
-            if _make(aws, service, operation, request):
-                made.append(operation)
+            if _create(aws, service, operation, request):
+                created.append(operation)
         except AwsError as error:
-            left = [_LEFT[operation].format(options) for operation in made if operation in _LEFT]
-            raise AwsError("; ".join([str(error), *left]), error.code) from error
+            remains = [_REMAINS[operation].format(options) for operation in created if operation in _REMAINS]
+            raise AwsError("; ".join([str(error), *remains]), error.code) from error
     print(json.dumps(documents["submitter"], indent=2))
     role = f"arn:{partition(aws.region)}:iam::{account}:role/{options.role_name}"
-    print(f"above: the policy for whoever submits\nexport SAGEMAKER_ROLE={role}", file=sys.stderr)
+    print(f"above: the policy for users who submit jobs\nexport SAGEMAKER_ROLE={role}", file=sys.stderr)
     print(f"export SAGEMAKER_BUCKET={options.bucket}", file=sys.stderr)
 
 
-def policies(options: Setup, account: str, region: str) -> dict[str, Document]:
-    """The documents of iam-policy.json for this account: `trust`, `execution_role` and `submitter`."""
+def policies(options: SetupOptions, account: str, region: str) -> dict[str, Document]:
+    """Return the documents of iam-policy.json for this account: `trust`, `execution_role` and `submitter`."""
     data_bucket, data_prefix = split_uri(options.data)
     values = {
         "Account": account,
@@ -78,26 +119,26 @@ def policies(options: Setup, account: str, region: str) -> dict[str, Document]:
     return documents
 
 
-def _requests(options: Setup, region: str, documents: dict[str, Document]) -> dict[tuple[str, str], Document]:
-    """Every request by service and operation, in order."""
-    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+def _requests(options: SetupOptions, region: str, documents: dict[str, Document]) -> dict[tuple[str, str], Document]:
+    """Return all requests by service and operation, in order."""
+    location = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     role = {"RoleName": options.role_name}
     return {
-        ("s3", "CreateBucket"): {"Bucket": options.bucket} | place,
+        ("s3", "CreateBucket"): {"Bucket": options.bucket} | location,
         ("iam", "CreateRole"): role | {"AssumeRolePolicyDocument": json.dumps(documents["trust"])},
         ("iam", "PutRolePolicy"): role
         | {"PolicyName": _POLICY_NAME, "PolicyDocument": json.dumps(documents["execution_role"])},
     }
 
 
-def _make(aws: Aws, service: str, operation: str, request: Document) -> bool:
-    """Whether it was not there already."""
+def _create(aws: Aws, service: str, operation: str, request: Document) -> bool:
+    """Create the resource; return False if it already existed."""
     try:
         aws.call(service, operation, **request)
         print(f"done: {operation}", file=sys.stderr)
     except AwsError as error:
         if error.code not in ("BucketAlreadyOwnedByYou", "EntityAlreadyExists"):
             raise
-        print(f"was there: {operation}", file=sys.stderr)
+        print(f"exists already: {operation}", file=sys.stderr)
         return False
     return True

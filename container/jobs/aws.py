@@ -1,4 +1,4 @@
-"""Calls to AWS, one gate for all of them: what goes wrong comes out as a sentence that says what to do.
+"""Calls to AWS; every error becomes an AwsError, a sentence that says what to do.
 
 aws = Aws(Connection(region="ap-northeast-2"))
 aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName="faces-261124-031500")
@@ -6,7 +6,7 @@ aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName="faces-261124-03150
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
@@ -30,7 +30,7 @@ _ABSENT = (
 _FORBIDDEN = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403")
 _ABSENT_WORDS = ("could not find", "not found", "cannot find", "can't find", "does not exist")
 _THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "SlowDown")
-_IAM_ACTIONS = {  # where the permission is not called as the operation
+_IAM_ACTIONS = {  # where the permission has another name than the operation
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
@@ -41,9 +41,9 @@ _IAM_ACTIONS = {  # where the permission is not called as the operation
 
 
 class AwsError(JobError):
-    """AWS refused, or could not be asked; `code` is AWS's own word for it, or `unreachable`, `unanswered`, or empty.
+    """A request that failed: `code` is AWS's error code, or `unreachable`, `unanswered`, or empty.
 
-    `status` is that of HTTP, 0 if no answer came.
+    `status` is the HTTP status, 0 without a response.
     """
 
     def __init__(self, sentence: str, code: str = "", status: int = 0) -> None:
@@ -52,24 +52,24 @@ class AwsError(JobError):
 
     @property
     def is_absent(self) -> bool:
-        """Whether the thing asked for does not exist."""
+        """Return whether the requested thing does not exist."""
         return self.code in _ABSENT or (
             self.code.startswith("Validation") and any(words in str(self).lower() for words in _ABSENT_WORDS)
         )
 
     @property
     def is_forbidden(self) -> bool:
-        """Whether these credentials may not ask."""
+        """Return whether these credentials lack the permission."""
         return self.code in _FORBIDDEN
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same question may be answered in a minute."""
+        """Return whether the same request may succeed in a minute."""
         return self.status >= 500 or self.code in ("unreachable", "unanswered", *_THROTTLED)
 
     @property
     def maybe_done(self) -> bool:
-        """Whether it may have been done all the same: no answer, a broken one, or a retry that met its own result."""
+        """Return whether it may have succeeded: no response, a broken one, or a retry that met its own result."""
         return self.status >= 500 or self.code in ("unanswered", "ResourceInUse", "ResourceInUseException")
 
 
@@ -83,14 +83,14 @@ class Aws:
 
     @property
     def region(self) -> str:
-        """The region asked for, else the profile's; raises AwsError if there is neither."""
+        """Return the region of the connection, else the profile's; raise AwsError if there is neither."""
         with explained("sts", "GetCallerIdentity"):
             if self._session.region_name is None:
                 raise exceptions.NoRegionError
             return str(self._session.region_name)
 
     def client(self, service: str) -> Any:
-        """boto3's client of a service, for transfers; everything else goes through `call`."""
+        """Return boto3's client of a service, for transfers; everything else goes through `call`."""
         if service not in self._clients:
             with explained(service, "GetCallerIdentity"):
                 retries = {"mode": "standard", "max_attempts": 5}
@@ -99,54 +99,74 @@ class Aws:
         return self._clients[service]
 
     def call(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
-        """Ask once and return the answer; raises AwsError."""
+        """Send a request and return the response; raise AwsError."""
         method = getattr(self.client(service), xform_name(operation))
         with explained(service, operation):
-            answer: dict[str, Any] = method(**request)
-            return answer
+            response: dict[str, Any] = method(**request)
+            return response
+
+    def find(self, service: str, operation: str, **request: Any) -> dict[str, Any] | None:
+        """Send a request and return the response, None if the requested thing does not exist; raise AwsError."""
+        try:
+            return self.call(service, operation, **request)
+        except AwsError as error:
+            if not error.is_absent:
+                raise
+            return None
 
     def pages(self, service: str, operation: str, **request: Any) -> Iterator[dict[str, Any]]:
-        """All pages of an answer, one after the other; raises AwsError."""
+        """Yield all pages of a response; raise AwsError."""
         with explained(service, operation):
             yield from self.client(service).get_paginator(xform_name(operation)).paginate(**request)
 
 
 @contextlib.contextmanager
+def passing_errors(report: Callable[[AwsError], None]) -> Iterator[None]:
+    """Report errors that pass by themselves, such as a network that is down, instead of raising them."""
+    try:
+        yield
+    except AwsError as error:
+        if not error.is_passing:
+            raise
+        report(error)
+
+
+@contextlib.contextmanager
 def explained(service: str, operation: str) -> Iterator[None]:
-    """Turn whatever boto3 raises inside into an AwsError."""
+    """Raise boto3's errors as AwsError."""
     try:
         yield
     except exceptions.ClientError as error:
-        raise _explain_refusal(error, service, operation) from error
+        raise _explain_response(error, service, operation) from error
     except exceptions.BotoCoreError as error:
-        raise _explain_trouble(error) from error
+        raise _explain_failure(error) from error
     except RetriesExceededError as error:
-        raise AwsError(f"the transfer broke off again and again: {error}", "unreachable") from error
+        raise AwsError(f"the transfer failed several times: {error}", "unreachable") from error
 
 
-def _explain_trouble(error: exceptions.BotoCoreError) -> AwsError:
-    """A sentence for what goes wrong before AWS answers."""
+def _explain_failure(error: exceptions.BotoCoreError) -> AwsError:
+    """Return a sentence for what fails before AWS responds."""
     match error:
         case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
             return AwsError("no AWS credentials; run `aws configure` or `aws sso login`, or name a --profile")
         case exceptions.SSOError() | exceptions.LoginError() | exceptions.TokenRetrievalError():
-            return AwsError(f"the AWS session is over; run `aws sso login` or `aws login` again: {error}")
+            return AwsError(f"the AWS session has expired; run `aws sso login` or `aws login` again: {error}")
         case exceptions.CredentialRetrievalError():
-            return AwsError(f"the program that hands out the AWS credentials failed: {error}")
+            return AwsError(f"the process that provides the AWS credentials failed: {error}")
         case exceptions.NoRegionError():
             return AwsError("no AWS region; pass --region, such as --region ap-northeast-2, or set AWS_REGION")
         case exceptions.ProfileNotFound():
-            return AwsError(f"{error}; `aws configure list-profiles` shows what there is")
+            return AwsError(f"{error}; `aws configure list-profiles` lists the profiles")
         case exceptions.ConnectionClosedError() | exceptions.ReadTimeoutError():
-            return AwsError(f"AWS did not answer: {error}", "unanswered")
+            return AwsError(f"AWS did not respond: {error}", "unanswered")
         case exceptions.HTTPClientError() | exceptions.ConnectionError():
             sentence = "AWS cannot be reached; check the network, the proxy and the region's name"
             return AwsError(f"{sentence}: {error}", "unreachable")
     return AwsError(f"{type(error).__name__}: {error}")
 
 
-def _explain_refusal(error: exceptions.ClientError, service: str, operation: str) -> AwsError:
-    """A sentence for an answer that is an error: AWS's code decides, its message is kept where it helps."""
+def _explain_response(error: exceptions.ClientError, service: str, operation: str) -> AwsError:
+    """Return the error for a response of AWS: its code selects the sentence, its message is kept where it helps."""
     code, message = str(error.response["Error"].get("Code", "")), str(error.response["Error"].get("Message", ""))
     message = message.strip().rstrip(".")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -158,36 +178,37 @@ def _sentence(code: str, message: str, service: str, operation: str) -> str:
         return _forbidden(message, service, operation)
     if "assume" in message and "role" in message:
         trust = "it must exist and trust sagemaker.amazonaws.com, and a new role needs a minute"
-        return f"SageMaker cannot take on the role; {trust}: {message}"
+        return f"SageMaker cannot assume the role; {trust}: {message}"
     if code in ("NoSuchBucket", "NoSuchKey", "404") and service == "s3":
-        what = "the bucket" if "Bucket" in code else "what was asked for"
-        return f"{what} is not in S3; `aws s3 ls` shows what there is"
+        what = "the bucket" if "Bucket" in code else "the object"
+        return f"{what} is not in S3; `aws s3 ls` lists buckets and files"
     if code in _THROTTLED:
-        return "AWS asks to slow down, and five tries were not enough; try again in a minute"
+        return "AWS throttles these requests, and five attempts failed; try again in a minute"
     match code:
         case "ExpiredToken" | "ExpiredTokenException" | "RequestExpired":
             return "the AWS credentials have expired; run `aws sso login` or renew them"
         case "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId" | "AuthFailure":
             return "AWS does not know these credentials; check the --profile and `aws configure list`"
         case "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException":
-            return f"AWS refuses the signature; check the secret key and the clock of this machine: {message}"
+            return f"AWS rejects the signature; check the secret key and the clock of this machine: {message}"
         case "ResourceLimitExceeded" | "LimitExceededException":
-            return f"the account's quota is used up; ask for more in Service Quotas, or take another machine: {message}"
+            return f"the account's quota is used up; request more in Service Quotas, or choose another type: {message}"
         case "ResourceInUse" | "ResourceInUseException":
-            return f"something of that name exists already, perhaps from this very request: {message}"
+            return f"this name is already in use, perhaps by this very request: {message}"
         case "ImageNotFoundException" | "RepositoryNotFoundException":
             return f"the image is not in the registry; push it with `submit.py push`: {message}"
         case "BucketAlreadyExists":
             return "another account has a bucket of that name; choose another --bucket"
         case "PermanentRedirect" | "IllegalLocationConstraintException" | "301":
-            return f"the bucket lies in another region; use that --region, or a bucket here: {message}"
-    return f"AWS answered {operation} with {code}: {message}"
+            return f"the bucket is in another region; use that --region, or a bucket in this one: {message}"
+    return f"{operation} failed with {code}: {message}"
 
 
 def _forbidden(message: str, service: str, operation: str) -> str:
-    """Name the permission that is missing; AWS tells it in the message, S3 does not always."""
+    """Return a sentence that names the missing permission; S3 does not always name it."""
     told = re.search(r"perform: ([\w-]+:\w+)", message)
     action = told[1] if told else _IAM_ACTIONS.get(operation, f"{service}:{operation}")
     resource = re.search(r"on resource: (\S+)", message)
     where = f": {resource[1]}" if resource else ""
-    return f"these credentials may not do `{action}`; add it to their policy, container/iam-policy.json has it{where}"
+    remedy = "add it to their policy, see container/iam-policy.json"
+    return f"these credentials have no permission for `{action}`; {remedy}{where}"

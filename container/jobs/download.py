@@ -1,38 +1,54 @@
-"""Fetch what a job left in S3: the model and the outputs of training, the answers of a transform, an evaluation."""
+"""`submit.py download`: the files of a job in S3, such as model and outputs, the predictions of a transform."""
 
 import json
 import sys
 import tarfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from batch.results import Response, join_downloaded, read_downloaded
 from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
+from jobs.common import Connection, JobName
+from jobs.job import TRAINING, Job, describe, find
 from jobs.s3 import extract, fetch, fetch_folder
-from jobs.watch import KINDS, Job, describe, find
 from labels import MASKED_FACES, LabelScheme
+from runtime.arguments import option
 from runtime.errors import DataError, JobError
 
 
+@dataclass(frozen=True, kw_only=True)
+class DownloadOptions:
+    """The files of a job."""
+
+    to: Path = option(Path("./download"), "folder to write to")
+    info: Path | None = option(None, "for a transform: info.csv with the rows of output.csv, in their order")
+
+
+def download_command(connection: Connection, name: JobName, options: DownloadOptions) -> None:
+    """Download the files of a job and print where they are."""
+    for path in download(Aws(connection), name.job, options.to, options.info):
+        print(path)
+
+
 def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> list[Path]:
-    """Write what a job left into a folder; returns where to look, most important first.
+    """Write the files of a job into a folder; return where to look, most important first.
 
     Training and tuning (its best job): model/ and output/. Transform: answers/ and output.csv, with the rows of `info`,
-    as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there is nothing yet.
+    as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there are no files yet.
     """
     job = find(aws, name)
     match job.kind.noun:
         case "TrainingJob":
             return _fetch_training(aws, job, folder)
         case "HyperParameterTuningJob":
-            best = job.facts.get("BestTrainingJob", {}).get("TrainingJobName")
-            if best is None:
+            if (best := job.best_training_job) is None:
                 raise JobError(f"{job.title} has no best training job yet; `submit.py wait {name}`")
-            return _fetch_training(aws, describe(aws, KINDS[0], best), folder)
+            return _fetch_training(aws, describe(aws, TRAINING, best), folder)
         case "TransformJob":
             answers = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
-            _refuse_nothing(job, answers)
+            _check_files(job, answers)
             responses = read_downloaded(answers, folder / "answers")
             table = join_downloaded(responses, info)
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
@@ -40,34 +56,35 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
         case "ProcessingJob":
             outputs = job.facts["ProcessingOutputConfig"]["Outputs"]
             paths = [path for output in outputs for path in fetch_folder(aws, output["S3Output"]["S3Uri"], folder)]
-            _refuse_nothing(job, paths)
+            _check_files(job, paths)
             return paths
-    raise JobError(f"{job.title} leaves no files; name a job")
+    raise JobError(f"{job.title} has no files; give the name of a job")
 
 
 def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
-    """model.tar.gz and output.tar.gz, unpacked into model/ and output/; the archives are not kept."""
+    """Unpack model.tar.gz and output.tar.gz into model/ and output/; the archives are deleted."""
     model_uri = job.facts.get("ModelArtifacts", {}).get("S3ModelArtifacts")
     if not model_uri:
-        raise JobError(f"{job.title} has left no model: {job.line()}")
-    places = []
+        raise JobError(f"{job.title} has no model: {job.line()}")
+    folders = []
     for name in ("model", "output"):
         archive = folder / f"{name}.tar.gz"
         try:
             fetch(aws, f"{model_uri.rpartition('/')[0]}/{archive.name}", archive)
         except AwsError as error:
             if name == "model" or not error.is_absent:
-                raise AwsError(f"{error}; {job.title} left no {archive.name}", error.code) from None
+                raise AwsError(f"{error}; {job.title} has no {archive.name}", error.code) from None
             continue
         extract(archive, folder / name)
         archive.unlink()
-        places.append(folder / name)
-    return places
+        folders.append(folder / name)
+    return folders
 
 
-def _refuse_nothing(job: Job, paths: list[Path]) -> None:
+def _check_files(job: Job, paths: list[Path]) -> None:
+    """Raise JobError if there is no file."""
     if not paths:
-        raise JobError(f"{job.title} has left no files yet: {job.line()}")
+        raise JobError(f"{job.title} has no files yet: {job.line()}")
 
 
 def find_scheme(aws: Aws, model: str, responses: Iterable[Response], folder: Path) -> LabelScheme | None:

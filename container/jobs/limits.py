@@ -1,6 +1,6 @@
-"""The limits of an AWS request, read from the service's own description, which boto3 carries: names, lengths, patterns.
+"""The limits of an AWS request, read from botocore's description of the service: names, lengths, patterns.
 
-boto3 itself checks types, required members and lower bounds only; the rest would come back from AWS after the upload.
+boto3 itself checks types, required members and lower bounds only; AWS would report the rest after the upload.
 """
 
 import functools
@@ -15,7 +15,7 @@ from runtime.errors import ConfigError, unknown_name
 
 
 def check_request(service: str, operation: str, request: dict[str, Any]) -> None:
-    """Raise ConfigError that names every member which AWS would refuse; sends nothing."""
+    """Raise ConfigError that names every member that AWS would reject; send nothing."""
     shape = service_model(service).operation_model(operation).input_shape
     report = ParamValidator().validate(request, shape)
     problems = report.generate_report().splitlines() if report.has_errors() else list(_exceeded(request, shape, ""))
@@ -25,12 +25,12 @@ def check_request(service: str, operation: str, request: dict[str, Any]) -> None
 
 @functools.cache
 def service_model(service: str) -> Any:
-    """Operations and shapes of a service, as botocore describes them."""
+    """Return botocore's description of a service: operations and shapes."""
     return botocore.session.get_session().get_service_model(service)
 
 
 def _exceeded(value: Any, shape: Any, path: str) -> Iterator[str]:
-    """One sentence for each upper bound, pattern or list of choices that a value does not keep."""
+    """Yield a sentence for each value that exceeds a bound or does not match a pattern or a list of choices."""
     most = shape.metadata.get("max")
     if shape.type_name in ("integer", "long", "float", "double"):
         if most is not None and value > most:
@@ -60,10 +60,10 @@ def _misspelled(text: str, shape: Any, path: str) -> Iterator[str]:
         yield unknown_name(path, text, shape.enum)
     pattern = shape.metadata.get("pattern")
     if pattern and not re.fullmatch(_for_python(pattern), text):
-        wrong = "holds a line break" if pattern == ".*" else f"does not match {pattern}"
+        wrong = "contains a line break" if pattern == ".*" else f"does not match {pattern}"
         yield f"{path} {wrong}: {text[:80]!r}"
 
 
 def _for_python(pattern: str) -> str:
-    """Write Unicode classes as Python has them: letters and digits are \\w, separators are \\s."""
+    """Return the pattern with Python's classes: \\w for letters and digits, \\s for separators."""
     return pattern.replace(r"\p{L}", r"\w").replace(r"\p{N}", r"\w").replace(r"\p{Z}", r"\s")

@@ -1,4 +1,4 @@
-"""From requests to a running job: check offline, show or look first, upload, send, and take back what was half made."""
+"""From requests to a running job: check them offline, print the plan, check what they need, upload, send."""
 
 import json
 import re
@@ -10,38 +10,55 @@ from typing import Any
 from botocore import xform_name
 
 from jobs.aws import Aws, AwsError
-from jobs.common import Place
-from jobs.instances import Call
+from jobs.common import JobLocation, SubmitOptions
 from jobs.limits import check_request
+from jobs.request_parts import Call
 from jobs.s3 import Upload, send, split_uri
+from jobs.watch import wait
 from runtime.errors import JobError
 
+Response = dict[str, Any]
+
 _ECR_IMAGE = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.[\w.-]+/([^:@]+)(?::([^:@]+)|@(sha256:\w+))")
+_NEXT_COMMANDS = {"CreateEndpoint": "wait logs remove", "CreateHyperParameterTuningJob": "wait download stop"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that one command sends, in order, and what it amounts to."""
+    """The uploads and requests of one command, in order, and what they amount to."""
 
     job: str
-    place: Place
+    location: JobLocation
     image: str
     calls: tuple[Call, ...]
     uploads: tuple[Upload, ...] = ()
     kms_key: str | None = None  # of the uploads
-    needed_uris: tuple[str, ...] = ()  # S3 objects, and folders with a slash at the end, that must be there before
-    machines: str = ""  # such as "2 x ml.g5.xlarge, spot"
+    needed_uris: tuple[str, ...] = ()  # S3 objects, and folders with a slash at the end, that must exist
+    instances: str = ""  # such as "2 x ml.g5.xlarge, spot"
     waste: str = ""  # what would be paid for and not used
-    machine_hours: float | None = None  # at most; None: no end of its own
+    instance_hours: float | None = None  # at most; None without a time limit
     longest: str = ""
     resumes: str = ""
     results: str = ""
 
 
-def offer(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | None = None) -> list[dict[str, Any]]:
-    """Print the plan, and unless it is a dry run, carry it out; returns the answers of AWS.
+def submit_job(aws: Aws, plan: Plan, options: SubmitOptions) -> None:
+    """Submit the plan; print the job's name to stdout, for scripts, and the next commands to stderr."""
+    submit_plan(aws, plan, dry_run=options.dry_run, price_per_hour=options.price_per_hour)
+    if options.dry_run:
+        return
+    print(plan.job, flush=True)
+    commands = _NEXT_COMMANDS.get(plan.calls[-1].operation, "logs wait download stop").split()
+    print("next: submit.py " + " | ".join(f"{command} {plan.job}" for command in commands), file=sys.stderr)
+    if options.wait:
+        wait(aws, plan.job, options.poll_seconds)
 
-    The requests of a dry run go to stdout as one JSON object, everything else to stderr.
+
+def submit_plan(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | None = None) -> list[Response]:
+    """Print the plan and, unless it is a dry run, carry it out; return the responses of AWS.
+
+    The requests of a dry run go to stdout as one JSON object, everything else to stderr. Raises ConfigError for a
+    request that AWS would reject, JobError if something that the job needs does not exist.
     """
     for call in plan.calls:
         check_request("sagemaker", call.operation, call.request)
@@ -49,76 +66,79 @@ def offer(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | None =
     if dry_run:
         print(json.dumps({call.operation: call.request for call in plan.calls}, indent=2))
         return []
-    look_first(aws, plan)
+    preflight(aws, plan)
     return _carry_out(aws, plan)
 
 
-def look_first(aws: Aws, plan: Plan) -> None:
-    """Raise JobError for what would let the job fail minutes later: no bucket, no image, no model."""
-    bucket = str(plan.place.bucket)
-    answer = _look(aws, "HeadBucket", f"the bucket does not exist; `submit.py setup` makes it: {bucket}", Bucket=bucket)
-    if answer.get("BucketRegion", aws.region) != aws.region:
+def preflight(aws: Aws, plan: Plan) -> None:
+    """Raise JobError for what would fail the job minutes later: no bucket, no image, no model."""
+    bucket = str(plan.location.bucket)
+    missing = f"the bucket does not exist; `submit.py setup` creates it: {bucket}"
+    response = _head(aws, "HeadBucket", missing, Bucket=bucket)
+    if response.get("BucketRegion", aws.region) != aws.region:
         raise JobError(
-            f"the bucket lies in {answer['BucketRegion']}, the job would run in {aws.region}; SageMaker needs both in "
-            f"one region: {bucket}"
+            f"the bucket is in {response['BucketRegion']} and the job would run in {aws.region}; SageMaker needs both "
+            f"in one region: {bucket}"
         )
     for uri in plan.needed_uris:
-        _look_for_data(aws, uri, bucket)
-    _look_for_image(aws, plan.image, plan.place.account)
+        _check_data(aws, uri, bucket)
+    _check_image(aws, plan.image, plan.location.account)
 
 
-def take_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
-    """Undo what was made, newest first; returns one sentence for each, also for what had to be left."""
+def roll_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
+    """Undo the calls, newest first; return a sentence for each, with the command that removes what remains."""
     sentences = []
     for call in reversed(calls):
-        assert call.undo, "only the last call of a plan has nothing to undo"
+        assert call.undo, "only the last call of a plan cannot be undone"
         operation, request = call.undo
         name = next(iter(request.values()))
         try:
             aws.call("sagemaker", operation, **request)
-            sentences.append(f"{call.operation} {name} was taken back")
+            sentences.append(f"{call.operation} {name} was rolled back")
         except AwsError as error:
             by_hand = f"{xform_name(operation, '-')} --{xform_name(next(iter(request)), '-')} {name}"
-            sentences.append(f"left behind by {call.operation}: `aws sagemaker {by_hand}` removes it ({error})")
+            sentences.append(f"{call.operation} {name} remains: `aws sagemaker {by_hand}` removes it ({error})")
     return sentences
 
 
-def _carry_out(aws: Aws, plan: Plan) -> list[dict[str, Any]]:
-    """Upload, then send; whatever breaks off in between, what is left is said, with the command that removes it."""
-    answers: list[dict[str, Any]] = []
+def _carry_out(aws: Aws, plan: Plan) -> list[Response]:
+    """Upload, then send the requests; on failure roll back and report what remains."""
+    responses: list[Response] = []
     try:
         for upload in plan.uploads:
             sent = send(aws, upload, plan.kms_key)
-            there = len(upload.names) - sent
-            print(f"sent {_files(sent)}, {there:,} were there already: {upload.uri}", file=sys.stderr)
+            known = len(upload.names) - sent
+            print(f"uploaded {_files(sent)}, {known:,} already there: {upload.uri}", file=sys.stderr)
         for call in plan.calls:
-            answers.append(aws.call("sagemaker", call.operation, **call.request))
-        return answers
+            responses.append(aws.call("sagemaker", call.operation, **call.request))
+        return responses
     except AwsError as error:
-        left = _what_is_left(aws, plan, len(answers), maybe_done=error.maybe_done)
-        raise AwsError("; ".join([str(error), *left]), error.code) from error
+        remains = _clean_up(aws, plan, len(responses), maybe_done=error.maybe_done)
+        raise AwsError("; ".join([str(error), *remains]), error.code) from error
     except KeyboardInterrupt:
-        print("\n".join(_what_is_left(aws, plan, len(answers), maybe_done=True)), file=sys.stderr)
+        print("\n".join(_clean_up(aws, plan, len(responses), maybe_done=True)), file=sys.stderr)
         raise
 
 
-def _what_is_left(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> list[str]:
-    """Take back what was made, unless the last request may have been carried out on top of it."""
+def _clean_up(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> list[str]:
+    """Roll back, unless the last request may have succeeded and needs what was created before; return sentences."""
     if maybe_done:
-        left = [f"see `submit.py status {plan.job}`, and stop or remove it if it is there"]
+        remains = [f"see `submit.py status {plan.job}`, and stop or remove it if it exists"]
     else:
-        left = take_back(aws, plan.calls[:answered])
-    uris = [upload.uri for upload in plan.uploads]
-    return left + [f"uploaded files stay for the next try, `aws s3 rm --recursive {uri}` removes them" for uri in uris]
+        remains = roll_back(aws, plan.calls[:answered])
+    for upload in plan.uploads:
+        by_hand = f"`aws s3 rm --recursive {upload.uri}` removes them"
+        remains.append(f"uploaded files remain for the next attempt, {by_hand}")
+    return remains
 
 
-def _look_for_data(aws: Aws, uri: str, own_bucket: str) -> None:
-    """Whether an object is there, or at least one under a prefix; what only the role may see is passed."""
+def _check_data(aws: Aws, uri: str, own_bucket: str) -> None:
+    """Raise JobError if an object, or every object under a prefix, is missing; ignore what only the role may read."""
     bucket, key = split_uri(uri)
     if not uri.endswith("/"):
-        absent = f"what the job needs is not there; `submit.py status` tells whether the job before has ended: {uri}"
+        missing = f"a file that the job needs does not exist; `submit.py status` shows whether its job has ended: {uri}"
         try:
-            _look(aws, "HeadObject", absent, Bucket=bucket, Key=key)
+            _head(aws, "HeadObject", missing, Bucket=bucket, Key=key)
         except AwsError as error:
             if not error.is_forbidden or bucket == own_bucket:
                 raise
@@ -130,16 +150,16 @@ def _look_for_data(aws: Aws, uri: str, own_bucket: str) -> None:
             return
         raise AwsError(f"{error}: {uri}", error.code) from None
     if not found.get("KeyCount"):
-        raise JobError(f"there is no file in S3 under this name; `aws s3 ls` shows what there is: {uri}")
+        raise JobError(f"there is no file in S3 under this name; `aws s3 ls` lists the files: {uri}")
 
 
-def _look_for_image(aws: Aws, image: str, own_account: str) -> None:
-    """Whether the image is in the registry; images of other registries, and what another account hides, are passed."""
+def _check_image(aws: Aws, image: str, own_account: str) -> None:
+    """Raise JobError if an image is not in ECR; ignore other registries, and accounts that do not answer us."""
     if not (match := _ECR_IMAGE.fullmatch(image)):
         return
     account, region, repository, tag, digest = match.groups()
     if region != aws.region:
-        raise JobError(f"the image lies in {region}, the job would run in {aws.region}; push it there too: {image}")
+        raise JobError(f"the image is in {region} and the job would run in {aws.region}; push it there too: {image}")
     which = {"imageTag": tag} if tag else {"imageDigest": digest}
     try:
         aws.call("ecr", "DescribeImages", registryId=account, repositoryName=repository, imageIds=[which])
@@ -153,23 +173,23 @@ def _look_for_image(aws: Aws, image: str, own_account: str) -> None:
         ) from None
 
 
-def _look(aws: Aws, operation: str, absent: str, **request: str) -> dict[str, Any]:
-    """S3's answer to a look at one thing; raises AwsError with the sentence `absent` if it is not there."""
+def _head(aws: Aws, operation: str, missing: str, **request: str) -> Response:
+    """Return S3's response to a HEAD request; raise AwsError with the sentence `missing` for a 404."""
     try:
         return aws.call("s3", operation, **request)
     except AwsError as error:
-        if not error.code:  # nothing was asked yet: no credentials, no region
+        if not error.code:  # no request was sent: no credentials, no region
             raise
         what = "/".join(request.values())
-        raise AwsError(absent if error.is_absent else f"{error}: s3://{what}", error.code) from None
+        raise AwsError(missing if error.is_absent else f"{error}: s3://{what}", error.code) from None
 
 
 def _summary(plan: Plan, price: float | None) -> list[str]:
-    """What it amounts to, one `name  value` line each."""
+    """Return what the plan amounts to, one `name  value` line each."""
     uploads = [f"{_files(len(up.names))}, {up.size_bytes / 1e6:,.1f} MB to {up.uri}" for up in plan.uploads]
     facts = [
         ("job", plan.job),
-        ("runs on", plan.machines),
+        ("runs on", plan.instances),
         ("waste", plan.waste),
         ("longest", plan.longest),
         ("costs", _cost(plan, price)),
@@ -187,7 +207,7 @@ def _files(count: int) -> str:
 def _cost(plan: Plan, price: float | None) -> str:
     if price is None:
         return ""
-    if plan.machine_hours is None:
-        return f"{price:g} per machine and hour, until it has ended or is removed"
-    less = "; spot is less" if plan.machines.endswith("spot") else ""
-    return f"at most {price * plan.machine_hours:,.2f} ({plan.machine_hours:g} machine hours at {price:g}){less}"
+    if plan.instance_hours is None:
+        return f"{price:g} per instance and hour, until the job has ended or the endpoint is removed"
+    less = "; spot costs less" if plan.instances.endswith("spot") else ""
+    return f"at most {price * plan.instance_hours:,.2f} ({plan.instance_hours:g} instance hours at {price:g}){less}"

@@ -1,8 +1,8 @@
-"""Files between this machine and S3: a folder goes up under the name of its contents, archives come down safely.
+"""Files between this machine and S3: folders are uploaded under a digest of their contents, archives are checked.
 
-A folder `faces` is uploaded to .../data/faces-<digest>/, where the digest stands for every path and every byte in it.
-So the same folder is uploaded once, an upload that broke off goes on where it stopped, a changed folder never mixes
-with what it was before, and a job that ran can be run again on the very same data.
+A folder `faces` is uploaded to .../data/faces-<digest>/; the digest depends on every path and every byte in it. So the
+same folder is uploaded once, an interrupted upload is resumed, a changed folder never mixes with its earlier version,
+and a job can be repeated on the very same data.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _PARENT = attrgetter("parent")
 
 @dataclass(frozen=True)
 class Upload:
-    """Local files and the S3 folder where they belong; `uri` ends with a slash."""
+    """Local files and the S3 folder they are uploaded to; `uri` ends with a slash."""
 
     root: Path
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Upload:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """s3://bucket/key -> (bucket, key)."""
+    """Return (bucket, key) of s3://bucket/key."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
@@ -52,14 +52,14 @@ def plan_upload(
     accept: Callable[[str], bool] = lambda name: True,
     expected: str = "files to upload",
 ) -> Upload:
-    """List and digest the files of a folder whose names are accepted; names that start with a dot are left out.
+    """Return the upload of the files whose names are accepted; names that start with a dot are skipped.
 
-    Raises DataError where there is nothing to upload, or a link to a folder.
+    Raises DataError if there is nothing to upload, or a link to a folder.
     """
     existing_folder(root, f"--{flag}", expected)
     names = tuple(sorted(name for name in _walk(root) if accept(PurePosixPath(name).name)))
     if not names:
-        raise DataError(f"--{flag} holds no file that belongs there, expected {expected}: {root}")
+        raise DataError(f"no matching files in --{flag}, expected {expected}: {root}")
     with ThreadPoolExecutor(cpu_count()) as pool:
         digests = list(pool.map(lambda name: _digest(root / name), names))
     whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
@@ -68,10 +68,10 @@ def plan_upload(
 
 
 def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
-    """Upload what is not there yet, in threads, with a bar on a terminal; returns how many files were sent."""
+    """Upload the files that are not in S3 yet, with a progress bar on a terminal; return their number."""
     bucket, prefix = split_uri(upload.uri)
-    there = {entry["Key"] for entry in list_objects(aws, upload.uri)}
-    missing = [name for name in upload.names if prefix + name not in there]  # the name of the folder is its contents
+    known = {entry["Key"] for entry in list_objects(aws, upload.uri)}
+    missing = [name for name in upload.names if prefix + name not in known]  # the digest in the URI covers contents
     extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
     client, config = aws.client("s3"), TransferConfig(use_threads=False)
 
@@ -93,7 +93,7 @@ def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
 
 
 def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
-    """Every object under a prefix, as S3 describes it."""
+    """Yield every object under a prefix, as S3 describes it."""
     bucket, prefix = split_uri(uri)
     for page in aws.pages("s3", "ListObjectsV2", Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])
@@ -107,20 +107,20 @@ def fetch(aws: Aws, uri: str, path: Path, *, tidy: bool = True) -> None:
 
 
 def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
-    """Download every object under a prefix, keeping sub-folders; returns the files. What is there already is kept."""
+    """Download every object under a prefix, with its sub-folders; return the files. Other files stay."""
     bucket, prefix = split_uri(uri.rstrip("/") + "/")
     wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
     paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
     for parent, siblings in groupby(sorted(paths, key=_PARENT), _PARENT):
         remove_temporary_files(parent, {path.name for path in siblings})
-    aws.client("s3")  # made before the threads: boto3 clients are made one at a time
+    aws.client("s3")  # before the threads: creating clients is not thread-safe
     with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
         list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path, tidy=False), wanted, paths))
     return paths
 
 
 def extract(archive: Path, folder: Path) -> list[Path]:
-    """Unpack the regular files of a .tar.gz, each whole or not at all; returns them.
+    """Unpack the regular files of a .tar.gz, each whole or not at all; return them.
 
     Raises DataError for a damaged archive, a name that leads out of the folder, a link or a device.
     """
@@ -132,7 +132,7 @@ def extract(archive: Path, folder: Path) -> list[Path]:
                     continue
                 source = tar.extractfile(member) if member.isreg() else None
                 if source is None:
-                    raise DataError(f"{member.name!r} is a link or a device, expected a file; refused: {archive}")
+                    raise DataError(f"{member.name!r} is a link or a device, expected a file: {archive}")
                 paths.append(_inside(folder, member.name))
                 with replacing(paths[-1], "wb") as file:
                     copyfileobj(source, file)
@@ -144,21 +144,21 @@ def extract(archive: Path, folder: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Paths of all files below, relative, with forward slashes."""
+    """Yield the relative paths of all files below, with forward slashes."""
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
-            if (Path(folder) / name).is_symlink():
-                raise DataError(f"a link to a folder cannot be uploaded; put the folder there: {Path(folder) / name}")
+            if (path := Path(folder) / name).is_symlink():
+                raise DataError(f"a link to a folder cannot be uploaded; replace it by the folder: {path}")
         for name in files:
             if not name.startswith("."):
                 yield _uploadable(Path(folder) / name).relative_to(root).as_posix()
 
 
 def _uploadable(path: Path) -> Path:
-    """The path itself; raises DataError for what is no file, such as a link to nowhere, or has no UTF-8 name."""
+    """Return the path itself; raise DataError unless it is a file with a UTF-8 name."""
     if not path.is_file():
-        raise DataError(f"not a file, or a link to none; put the file there or remove it: {path}")
+        raise DataError(f"not a file, or a broken link; replace or remove it: {path}")
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -172,13 +172,13 @@ def _digest(path: Path) -> str:
 
 
 def _readable(name: str) -> str:
-    """A folder's name as part of an S3 key that needs no quoting."""
+    """Return a folder's name with dashes for what would need quoting in an S3 key."""
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "-" for letter in name)
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a name below a folder; raises DataError if it leads out of it."""
+    """Return the path of a name below a folder; raise DataError if it is outside."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts:
-        raise DataError(f"{name!r} leads out of the folder, refused: {folder}")
+        raise DataError(f"{name!r} leads out of the folder: {folder}")
     return folder / Path(*parts)

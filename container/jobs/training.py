@@ -1,150 +1,167 @@
-"""The requests of training, tuning and processing jobs, as boto3 takes them: pure functions of the options."""
+"""`submit.py train`: a training job, new or resumed from the checkpoints of another one."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from config import TrainConfig
-from jobs.checks import pairs
-from jobs.common import JobPlace
-from jobs.instances import Call, Request, given, has_local_disk, seconds, tags, vpc
-from jobs.job_options import Evaluation, Training, Tuning
-from jobs.resuming import checkpoints_of
+from config import MAY_DIFFER, TrainConfig
+from data.samples import READERS
+from jobs.aws import Aws
+from jobs.checks import data_problems, name_problems, pair_problems, pairs
+from jobs.common import Connection, JobLocation, SecureJobLocation, SubmitOptions, Words, unique_name
+from jobs.ecr import job_image
+from jobs.hyperparameters import current_hyperparameters, default_hyperparameters, read_hyperparameters
+from jobs.inputs import existing_inputs, resolve_input
+from jobs.instances import describe_instances, volume_key, waste
+from jobs.plan import Plan, submit_job
+from jobs.request_parts import Call, Request, given, seconds, tags, vpc
+from jobs.s3 import Upload
 from metrics import metric_definitions
+from runtime.arguments import option
+from runtime.errors import ConfigError, DataError, JobError
+from sagemaker_limits import NAME_LENGTH, TRAINING_HOURS, VOLUME_GB, WARM_POOL_MINUTES
 
 CHECKPOINT_DIR = "/opt/ml/checkpoints"
-_PROCESSING = "/opt/ml/processing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The training job; hyperparameters follow after `--`, as for code/train.py."""
+
+    name: str = option("mask-classifier", "name of the job; the time is appended")
+    data: str = option("", "training images: a folder, which is uploaded, or s3://bucket/prefix")
+    pretrained_data: str = option("", "initial weights (the `pretrained` channel): a folder or s3://bucket/prefix")
+    resume_from: str = option("", "training job to resume from its checkpoints, with its data and hyperparameters")
+    instance_type: str = option("ml.g5.xlarge", "instance type")
+    volume_gb: int = option(50, "disk for data and scratch files, in GB", minimum=1, maximum=VOLUME_GB)
+    max_hours: float = option(12.0, "maximum training time", above=0, maximum=TRAINING_HOURS)
+    spot: bool = option(True, "spot instances: cheaper, may be interrupted, then resumed from the checkpoint")
+    max_wait_hours: float | None = option(
+        None, "spot: maximum time, waiting included; default: twice --max-hours", above=0
+    )
+    warm_pool_minutes: int = option(
+        0, "time that the instance is kept for the next job", minimum=0, maximum=WARM_POOL_MINUTES
+    )
+    input_mode: str = option(
+        "File", "File copies the data first, FastFile reads it while training", choices=("File", "FastFile")
+    )
+    environment: str = option("", "name=value,... set in the container")
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each missing option and for each that does not fit another one."""
+        problems = name_problems(self.name) + data_problems("data", self.data)
+        if self.pretrained_data:
+            problems += data_problems("pretrained-data", self.pretrained_data)
+        if self.resume_from:
+            problems += name_problems(self.resume_from, flag="resume-from", most=NAME_LENGTH)
+        if self.spot and self.warm_pool_minutes:
+            problems.append("--warm-pool-minutes: spot instances have no warm pool; add --spot false or leave it out")
+        if self.spot and self.wait_hours < self.max_hours:
+            problems.append(f"--max-wait-hours: {self.wait_hours:g} is less than --max-hours {self.max_hours:g}")
+        if not self.spot and self.max_wait_hours is not None:
+            problems.append("--max-wait-hours: only spot jobs wait; add --spot true or leave it out")
+        return problems + pair_problems("environment", self.environment)
+
+    @property
+    def wait_hours(self) -> float:
+        """Return the maximum time of a spot job, waiting included; at most 28 days."""
+        return min(2 * self.max_hours, float(TRAINING_HOURS)) if self.max_wait_hours is None else self.max_wait_hours
+
+    @property
+    def billed_hours(self) -> float:
+        """Return the maximum time that is paid for."""
+        return self.max_hours + self.warm_pool_minutes / 60
+
+    @property
+    def longest(self) -> str:
+        waiting = f", at most {self.wait_hours:g} h with waiting" if self.spot else ""
+        return f"{self.max_hours:g} h of training{waiting}"
+
+
+def train(
+    connection: Connection,
+    location: SecureJobLocation,
+    submit: SubmitOptions,
+    options: TrainingOptions,
+    hyperparameter_words: Words,
+) -> None:
+    """Submit a training job; raise JobError if it could not start or not be resumed."""
+    hyperparameters = read_hyperparameters(hyperparameter_words)
+    check_restarts(hyperparameters, spot=options.spot)
+    aws, job = Aws(connection), unique_name(options.name)
+    channels, uploads = training_channels(location, options, hyperparameters.get("dataset", TrainConfig.dataset))
+    image = job_image(aws, location)
+    resumed = (location.checkpoints(options.resume_from),) if options.resume_from else ()
+    if resumed and not submit.dry_run:
+        check_resumable(aws, location, options.resume_from, hyperparameters)
+    call = training_job(job, location, options, image, channels=channels, hyperparameters=hyperparameters)
+    plan = Plan(
+        job=job,
+        location=location,
+        image=image,
+        calls=(call,),
+        uploads=uploads,
+        kms_key=location.kms_key,
+        instances=describe_instances(options.instance_type, spot=options.spot),
+        waste=waste(options.instance_type),
+        needed_uris=existing_inputs(channels.values(), uploads) + resumed,
+        instance_hours=options.billed_hours,
+        longest=options.longest,
+        resumes="".join(resumed),
+        results=location.uri("training", job) + "/",
+    )
+    submit_job(aws, plan, submit)
 
 
 def training_job(
     job: str,
-    place: JobPlace,
-    options: Training,
+    location: SecureJobLocation,
+    options: TrainingOptions,
     image: str,
     *,
     channels: Mapping[str, str],
     hyperparameters: Mapping[str, str],
 ) -> Call:
-    """CreateTrainingJob; `channels` are names and S3 folders."""
-    checkpoints = {"S3Uri": checkpoints_of(place, options.resume_from or job), "LocalPath": CHECKPOINT_DIR}
-    algorithm = _algorithm(image, options) | {"EnableSageMakerMetricsTimeSeries": True}
-    request = _training_definition(place, options, channels) | {
+    """Return CreateTrainingJob; `channels` are names and S3 folders."""
+    checkpoints = {"S3Uri": location.checkpoints(options.resume_from or job), "LocalPath": CHECKPOINT_DIR}
+    request = training_definition(location, options, channels) | {
         "TrainingJobName": job,
         "HyperParameters": dict(hyperparameters),
-        "AlgorithmSpecification": algorithm,
+        "AlgorithmSpecification": algorithm(image, options) | {"EnableSageMakerMetricsTimeSeries": True},
         "CheckpointConfig": checkpoints,
         "ProfilerConfig": {"DisableProfiler": True},
-        "Tags": tags(place),
+        "Tags": tags(location),
     }
     return Call("CreateTrainingJob", given(request), ("StopTrainingJob", {"TrainingJobName": job}))
 
 
-def tuning_job(
-    job: str,
-    place: JobPlace,
-    options: tuple[Training, Tuning],
-    image: str,
-    *,
-    channels: Mapping[str, str],
-    hyperparameters: Mapping[str, str],
-    ranges: Mapping[str, Any],
-) -> Call:
-    """CreateHyperParameterTuningJob. Its trials share no checkpoint, so an interrupted one starts again.
-
-    Hyperband stops jobs by itself: it wants to know the most epochs, and refuses the early stopping of the others.
-    """
-    training, tuning = options
-    definition = _training_definition(place, training, channels) | {
-        "StaticHyperParameters": dict(hyperparameters),
-        "AlgorithmSpecification": _algorithm(image, training),
-    }
-    limits = {"MaxNumberOfTrainingJobs": tuning.max_jobs, "MaxParallelTrainingJobs": tuning.max_parallel_jobs}
-    is_hyperband = tuning.strategy == "Hyperband"
-    epochs = {"MinResource": 1, "MaxResource": most_epochs(hyperparameters)}
-    config = {
-        "Strategy": tuning.strategy,
-        "StrategyConfig": {"HyperbandStrategyConfig": epochs} if is_hyperband else None,
-        "HyperParameterTuningJobObjective": {
-            "Type": "Minimize" if tuning.objective.endswith("loss") else "Maximize",
-            "MetricName": tuning.objective,
-        },
-        "ResourceLimits": limits,
-        "ParameterRanges": dict(ranges),
-        "TrainingJobEarlyStoppingType": "Auto" if tuning.early_stopping and not is_hyperband else "Off",
-    }
-    request = {
-        "HyperParameterTuningJobName": job,
-        "HyperParameterTuningJobConfig": given(config),
-        "TrainingJobDefinition": given(definition),
-        "Tags": tags(place),
-    }
-    undo = ("StopHyperParameterTuningJob", {"HyperParameterTuningJobName": job})
-    return Call("CreateHyperParameterTuningJob", given(request), undo)
-
-
-def most_epochs(hyperparameters: Mapping[str, str]) -> int:
-    """How long one trial may be."""
-    return int(hyperparameters.get("epochs", TrainConfig.epochs))
-
-
-def processing_job(
-    job: str, place: JobPlace, options: Evaluation, image: str, *, inputs: Mapping[str, str], arguments: Sequence[str]
-) -> Call:
-    """CreateProcessingJob that runs `evaluate`; `inputs` are names and S3 folders."""
-    cluster = {
-        "InstanceType": options.instance_type,
-        "InstanceCount": 1,
-        "VolumeSizeInGB": options.volume_gb,
-        "VolumeKmsKeyId": None if has_local_disk(options.instance_type) else place.kms_key,
-    }
-    output = {
-        "S3Uri": place.uri("evaluation", job),
-        "LocalPath": f"{_PROCESSING}/evaluation",
-        "S3UploadMode": "EndOfJob",
-    }
-    outputs = [{"OutputName": "evaluation", "S3Output": output}]
-    application = {"ImageUri": image, "ContainerEntrypoint": ["evaluate"], "ContainerArguments": list(arguments)}
-    network = {"EnableNetworkIsolation": place.network_isolation, "VpcConfig": vpc(place)}
-    request = {
-        "ProcessingJobName": job,
-        "AppSpecification": given(application),
-        "RoleArn": place.role,
-        "ProcessingInputs": [_processing_input(name, uri) for name, uri in inputs.items()],
-        "ProcessingOutputConfig": given({"Outputs": outputs, "KmsKeyId": place.kms_key}),
-        "ProcessingResources": {"ClusterConfig": given(cluster)},
-        "StoppingCondition": {"MaxRuntimeInSeconds": seconds(options.max_hours)},
-        "NetworkConfig": given(network),
-        "Tags": tags(place),
-    }
-    return Call("CreateProcessingJob", given(request), ("StopProcessingJob", {"ProcessingJobName": job}))
-
-
-def _training_definition(place: JobPlace, options: Training, channels: Mapping[str, str]) -> Request:
-    """What a training job and each trial of a tuning job have in common."""
-    key = None if has_local_disk(options.instance_type) else place.kms_key
+def training_definition(location: SecureJobLocation, options: TrainingOptions, channels: Mapping[str, str]) -> Request:
+    """Return what a training job and each trial of a tuning job have in common."""
     resources = {
         "InstanceType": options.instance_type,
         "InstanceCount": 1,
         "VolumeSizeInGB": options.volume_gb,
-        "VolumeKmsKeyId": key,
+        "VolumeKmsKeyId": volume_key(options.instance_type, location.kms_key),
         "KeepAlivePeriodInSeconds": options.warm_pool_minutes * 60 or None,
     }
     stopping = {"MaxRuntimeInSeconds": seconds(options.max_hours)}
     if options.spot:
         stopping["MaxWaitTimeInSeconds"] = seconds(options.wait_hours)
     return {
-        "RoleArn": place.role,
+        "RoleArn": location.role,
         "InputDataConfig": [_channel(name, uri) for name, uri in channels.items()],
-        "OutputDataConfig": given({"S3OutputPath": place.uri("training"), "KmsKeyId": place.kms_key}),
+        "OutputDataConfig": given({"S3OutputPath": location.uri("training"), "KmsKeyId": location.kms_key}),
         "ResourceConfig": given(resources),
         "StoppingCondition": stopping,
         "EnableManagedSpotTraining": options.spot,
-        "EnableNetworkIsolation": place.network_isolation,
-        "VpcConfig": vpc(place),
+        "EnableNetworkIsolation": location.network_isolation,
+        "VpcConfig": vpc(location),
         "Environment": pairs(options.environment),
     }
 
 
-def _algorithm(image: str, options: Training) -> Request:
+def algorithm(image: str, options: TrainingOptions) -> Request:
+    """Return the AlgorithmSpecification: image, input mode, and the metrics that training logs."""
     return {
         "TrainingImage": image,
         "TrainingInputMode": options.input_mode,
@@ -157,12 +174,68 @@ def _channel(name: str, uri: str) -> Request:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
-def _processing_input(name: str, uri: str) -> Request:
-    source = {
-        "S3Uri": uri,
-        "LocalPath": f"{_PROCESSING}/{name}",
-        "S3DataType": "S3Prefix",
-        "S3InputMode": "File",
-        "S3DataDistributionType": "FullyReplicated",
-    }
-    return {"InputName": name, "S3Input": source}
+def training_channels(
+    location: JobLocation, options: TrainingOptions, dataset: str
+) -> tuple[dict[str, str], tuple[Upload, ...]]:
+    """Return the channels of a training job and their uploads; a local data set is read as training reads it."""
+    if options.data and "://" not in options.data:
+        READERS[dataset](Path(options.data), "--data")
+    uri, uploads = resolve_input(location, "data", options.data)
+    channels = {"train": uri}
+    if options.pretrained_data:
+        channels["pretrained"], more = resolve_input(location, "pretrained-data", options.pretrained_data)
+        uploads += more
+    size_bytes = sum(upload.size_bytes for upload in uploads)
+    if options.input_mode == "File" and size_bytes > options.volume_gb * 10**9:
+        raise DataError(
+            f"the data has {size_bytes / 1e9:.1f} GB, more than --volume-gb {options.volume_gb}; raise it, or read "
+            f"while training with --input-mode FastFile: {options.data}"
+        )
+    return channels, uploads
+
+
+def check_restarts(hyperparameters: Mapping[str, str], *, spot: bool) -> None:
+    """Raise ConfigError for a spot job that would ignore its own checkpoint after an interruption."""
+    if spot and hyperparameters.get("resume") == "never":
+        raise ConfigError(
+            "--resume never restarts a spot job from scratch after each interruption; leave it out, jobs start from "
+            "scratch anyway"
+        )
+
+
+def check_resumable(aws: Aws, location: JobLocation, job: str, hyperparameters: Mapping[str, str]) -> None:
+    """Raise JobError unless a run with these hyperparameters may resume a training job."""
+    checkpoints = location.checkpoints(job)
+    _check_unused(aws, checkpoints)
+    described = aws.find("sagemaker", "DescribeTrainingJob", TrainingJobName=job)
+    if described is None:  # SageMaker deletes jobs, S3 keeps their checkpoints
+        return
+    if (theirs := described.get("CheckpointConfig", {}).get("S3Uri")) and theirs != checkpoints:
+        raise JobError(f"job {job!r} was itself resumed; pass the original job to --resume-from: {theirs}")
+    if hyperparameters.get("resume") != "force":
+        _check_same_run(job, current_hyperparameters(described.get("HyperParameters", {})), hyperparameters)
+
+
+def _check_same_run(job: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    """Raise ConfigError that lists the hyperparameters that differ and change the result."""
+    defaults = default_hyperparameters()
+    names = sorted(({*theirs, *ours} & set(defaults)) - set(MAY_DIFFER))
+    values = {name: [given.get(name, defaults[name]) for given in (theirs, ours)] for name in names}
+    if different := [f"{name} was {old}, is {new}" for name, (old, new) in values.items() if old != new]:
+        raise ConfigError(
+            f"--resume-from {job}: it is another run ({', '.join(different)}); give the same hyperparameters, or start "
+            "from scratch without --resume-from"
+        )
+
+
+def _check_unused(aws: Aws, checkpoints: str) -> None:
+    """Raise JobError if a running training job writes to this checkpoint folder."""
+    for status, remedy in (("InProgress", "stop"), ("Stopping", "wait")):
+        for page in aws.pages("sagemaker", "ListTrainingJobs", StatusEquals=status):
+            for summary in page["TrainingJobSummaries"]:
+                name = summary["TrainingJobName"]
+                described = aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName=name)
+                if described.get("CheckpointConfig", {}).get("S3Uri") == checkpoints:
+                    raise JobError(
+                        f"job {name!r} is still writing to this checkpoint folder; `submit.py {remedy} {name}` first"
+                    )

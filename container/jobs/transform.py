@@ -1,54 +1,113 @@
-"""The requests about a trained model: transform, endpoint, registry. Pure functions of the options."""
+"""`submit.py transform`: a batch transform, which gets a prediction for each image of a folder."""
 
-from jobs.checks import pairs
-from jobs.common import JobPlace, Place
-from jobs.instances import Call, Request, evaluation_uri, given, has_gpu, has_local_disk, model_uri, tags, vpc
-from jobs.job_options import Deployment, Registration, Transform
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-_CONTENT_TYPES = ["image/jpeg", "image/png", "image/webp", "image/bmp", "application/x-image"]
-_ANSWER_TYPES = ["application/json", "application/jsonlines", "text/csv"]
+from data.images import is_image_file
+from jobs.aws import Aws
+from jobs.checks import data_problems, model_problems, name_problems, pair_problems, pairs
+from jobs.common import Connection, SecureJobLocation, SubmitOptions, unique_name
+from jobs.ecr import job_image
+from jobs.inputs import existing_inputs, resolve_input
+from jobs.instances import describe_instances, has_gpu, volume_key, waste
+from jobs.plan import Plan, submit_job
+from jobs.request_parts import Call, create_model, given, tags
+from jobs.s3 import Upload
+from runtime.arguments import option
+from runtime.errors import DataError
+from sagemaker_limits import (
+    BATCH_TRANSFORM_MB,
+    DEFAULT_PAYLOAD_MB,
+    INSTANCES,
+    INVOCATION_RETRIES,
+    INVOCATION_SECONDS,
+    TRANSFORM_VARIABLES,
+)
 
 
-def model(job: str, place: JobPlace, image: str, artifact: str, environment: str) -> Call:
-    """CreateModel: image and model.tar.gz under one name, for a transform or an endpoint.
+@dataclass(frozen=True, kw_only=True)
+class TransformOptions:
+    """The batch transform."""
 
-    Environment is there even when it is empty: the local mode of SageMaker's SDK looks for it.
+    name: str = option("mask-classifier", "name of the job; the time is appended")
+    model: str = option("", "model: a training job, or s3://bucket/key/model.tar.gz")
+    data: str = option("", "images: a folder, whose images are uploaded, or s3://bucket/prefix")
+    instance_type: str = option("ml.g5.xlarge", "instance type")
+    instance_count: int = option(1, "number of instances", minimum=1, maximum=INSTANCES)
+    max_concurrent_transforms: int = option(
+        16, "requests in flight to one instance", minimum=1, old_names=("concurrency",)
+    )
+    max_payload_mb: int = option(
+        DEFAULT_PAYLOAD_MB, "maximum size of an image, in MB", minimum=1, maximum=BATCH_TRANSFORM_MB
+    )
+    timeout_seconds: int = option(600, "timeout of one request", minimum=1, maximum=INVOCATION_SECONDS)
+    max_retries: int = option(3, "retries of one request", minimum=0, maximum=INVOCATION_RETRIES)
+    accept: str = option(
+        "application/json", "format of the responses", choices=("application/json", "application/jsonlines")
+    )
+    ami_version: str = option(
+        "al2-ami-sagemaker-batch-gpu-535", "AMI version of a GPU instance; sets the NVIDIA driver"
+    )
+    environment: str = option("", f"name=value,... set in the container, at most {TRANSFORM_VARIABLES}")
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each missing option and for each that does not fit another one."""
+        problems = name_problems(self.name) + model_problems(self.model) + data_problems("data", self.data)
+        if (product := self.max_concurrent_transforms * self.max_payload_mb) > BATCH_TRANSFORM_MB:
+            problems.append(
+                f"--max-concurrent-transforms {self.max_concurrent_transforms} x --max-payload-mb "
+                f"{self.max_payload_mb} is {product} MB, at most {BATCH_TRANSFORM_MB} MB are allowed; lower one of them"
+            )
+        return problems + pair_problems("environment", self.environment)
+
+
+def transform(
+    connection: Connection, location: SecureJobLocation, submit: SubmitOptions, options: TransformOptions
+) -> None:
+    """Submit a batch transform, and the model that it needs."""
+    aws, job = Aws(connection), unique_name(options.name)
+    data, uploads = resolve_input(location, "data", options.data, is_image_file, "images")
+    check_payload(uploads, options.max_payload_mb)
+    image, artifact = job_image(aws, location), location.model(options.model)
+    plan = Plan(
+        job=job,
+        location=location,
+        image=image,
+        calls=(create_model(job, location, image, artifact), transform_job(job, location, options, data)),
+        uploads=uploads,
+        kms_key=location.kms_key,
+        needed_uris=(artifact, *existing_inputs([data], uploads)),
+        instances=describe_instances(options.instance_type, options.instance_count),
+        waste=waste(options.instance_type),
+        longest="until every image has a response: a transform has no time limit of its own",
+        results=location.uri("transform", job) + "/",
+    )
+    submit_job(aws, plan, submit)
+
+
+def transform_job(job: str, location: SecureJobLocation, options: TransformOptions, data: str) -> Call:
+    """Return CreateTransformJob: every object under `data` is one image and gets one response.
+
+    BatchStrategy is always given, because the service and the SDK's local mode spell the container's proposal
+    differently. TransformAmiVersion is given because the default driver of GPU instances (470) is too old for CUDA 12.
     """
-    request = {
-        "ModelName": job,
-        "PrimaryContainer": {"Image": image, "ModelDataUrl": artifact, "Environment": pairs(environment)},
-        "ExecutionRoleArn": place.role,
-        "EnableNetworkIsolation": place.network_isolation,
-        "VpcConfig": vpc(place),
-        "Tags": tags(place),
-    }
-    return Call("CreateModel", given(request), ("DeleteModel", {"ModelName": job}))
-
-
-def transform_job(job: str, place: JobPlace, options: Transform, data: str) -> Call:
-    """CreateTransformJob: every object under `data` is one image and gets one answer.
-
-    BatchStrategy is always given: what the container proposes is spelled differently by the service and by the SDK's
-    local mode. TransformAmiVersion, because the default driver of GPU hosts (470) is too old for CUDA 12.
-    """
-    key = None if has_local_disk(options.instance_type) else place.kms_key
     resources = {
         "InstanceType": options.instance_type,
         "InstanceCount": options.instance_count,
         "TransformAmiVersion": options.ami_version if has_gpu(options.instance_type) else None,
-        "VolumeKmsKeyId": key,
+        "VolumeKmsKeyId": volume_key(options.instance_type, location.kms_key),
     }
     output = {
-        "S3OutputPath": place.uri("transform", job),
+        "S3OutputPath": location.uri("transform", job),
         "Accept": options.accept,
         "AssembleWith": "None",
-        "KmsKeyId": place.kms_key,
+        "KmsKeyId": location.kms_key,
     }
     request = {
         "TransformJobName": job,
         "ModelName": job,
         "BatchStrategy": "SingleRecord",
-        "MaxConcurrentTransforms": options.concurrency,
+        "MaxConcurrentTransforms": options.max_concurrent_transforms,
         "MaxPayloadInMB": options.max_payload_mb,
         "ModelClientConfig": {
             "InvocationsTimeoutInSeconds": options.timeout_seconds,
@@ -63,57 +122,18 @@ def transform_job(job: str, place: JobPlace, options: Transform, data: str) -> C
         "TransformOutput": given(output),
         "TransformResources": given(resources),
         "Environment": pairs(options.environment),
-        "Tags": tags(place),
+        "Tags": tags(location),
     }
     return Call("CreateTransformJob", given(request), ("StopTransformJob", {"TransformJobName": job}))
 
 
-def endpoint(job: str, place: JobPlace, options: Deployment) -> list[Call]:
-    """CreateEndpointConfig and CreateEndpoint for the model of the same name."""
-    variant = {
-        "VariantName": "all",
-        "ModelName": job,
-        "InstanceType": options.instance_type,
-        "InitialInstanceCount": options.instance_count,
-        "ContainerStartupHealthCheckTimeoutInSeconds": options.startup_seconds,
-        "InferenceAmiVersion": options.ami_version if has_gpu(options.instance_type) else None,
-    }
-    key = None if has_local_disk(options.instance_type) else place.kms_key
-    config = {
-        "EndpointConfigName": job,
-        "ProductionVariants": [given(variant)],
-        "KmsKeyId": key,
-        "Tags": tags(place),
-    }
-    request = {"EndpointName": job, "EndpointConfigName": job, "Tags": tags(place)}
-    return [
-        Call("CreateEndpointConfig", given(config), ("DeleteEndpointConfig", {"EndpointConfigName": job})),
-        Call("CreateEndpoint", given(request), ("DeleteEndpoint", {"EndpointName": job})),
-    ]
-
-
-def model_package_group(place: Place, options: Registration) -> Call:
-    """CreateModelPackageGroup; its packages share its tags."""
-    name: Request = {"ModelPackageGroupName": options.group}
-    return Call("CreateModelPackageGroup", given(name | {"Tags": tags(place)}), ("DeleteModelPackageGroup", name))
-
-
-def model_package(place: Place, options: Registration, image: str) -> Call:
-    """CreateModelPackage: a version of the model, with evaluation.json as its quality."""
-    quality = {"ContentType": "application/json", "S3Uri": evaluation_uri(place, options.evaluation)}
-    specification = {
-        "Containers": [{"Image": image, "ModelDataUrl": model_uri(place, options.model)}],
-        "SupportedContentTypes": _CONTENT_TYPES,
-        "SupportedResponseMIMETypes": _ANSWER_TYPES,
-        "SupportedTransformInstanceTypes": ["ml.g5.xlarge", "ml.g4dn.xlarge", "ml.m5.xlarge"],
-        "SupportedRealtimeInferenceInstanceTypes": ["ml.g5.xlarge", "ml.g4dn.xlarge", "ml.m5.xlarge"],
-    }
-    request = {
-        "ModelPackageGroupName": options.group,
-        "InferenceSpecification": specification,
-        "ModelApprovalStatus": "Approved" if options.approve else "PendingManualApproval",
-        "ModelMetrics": {"ModelQuality": {"Statistics": quality}},
-        "Domain": "COMPUTER_VISION",
-        "Task": "IMAGE_CLASSIFICATION",
-    }
-    return Call("CreateModelPackage", request)
+def check_payload(uploads: Sequence[Upload], max_payload_mb: int) -> None:
+    """Raise DataError for an image that is too large for a request."""
+    for upload in uploads:
+        for name in upload.names:
+            size = (upload.root / name).stat().st_size
+            if size > max_payload_mb * 2**20:
+                raise DataError(
+                    f"an image has {size / 2**20:.1f} MB, more than --max-payload-mb {max_payload_mb}; raise it, and "
+                    f"lower --max-concurrent-transforms: {upload.root / name}"
+                )

@@ -1,158 +1,116 @@
-"""Jobs and endpoints that exist: find one by its name, tell how it stands, wait for it, stop it."""
+"""`submit.py wait`: watch a job to its end, with its state, its log, and a progress line at the bottom of a terminal.
 
-import contextlib
+40%|████      | 12/30 [0:04:10<0:06:15, val_loss=0.512; val_f1=0.8125;]
+"""
+
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Self
 
-from jobs.aws import Aws, AwsError
-from jobs.progress_line import ProgressLine
-from runtime.errors import JobError
+from tqdm import tqdm
 
-_UNDER_WAY = ("InProgress", "Stopping", "Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
-_BAD = ("Failed", "OutOfService", "UpdateRollbackFailed")
+from config import TrainConfig
+from jobs.aws import Aws, passing_errors
+from jobs.common import Connection, JobName, Polling
+from jobs.job import Job, describe, find
+from metrics import METRICS
 
-
-class JobFailed(JobError):
-    """A job ended, and not well; the sentence begins with its FailureReason."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of job: how AWS calls it, how we do, and where its log is."""
-
-    noun: str
-    title: str
-    log_group: str | None = None
-    longest_name: int = 63
-
-
-KINDS = (
-    Kind("TrainingJob", "training job", "/aws/sagemaker/TrainingJobs"),
-    Kind("TransformJob", "transform job", "/aws/sagemaker/TransformJobs"),
-    Kind("ProcessingJob", "processing job", "/aws/sagemaker/ProcessingJobs"),
-    Kind("HyperParameterTuningJob", "tuning job", longest_name=32),
-    Kind("Endpoint", "endpoint", "/aws/sagemaker/Endpoints/{name}"),
+_EPOCH, *_VALUES = (
+    re.compile(metric.definition()["Regex"]) for metric in METRICS if metric.name in ("epoch", "val_loss", "val_f1")
 )
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+_CLOCK = "{elapsed}  {desc}"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One job as AWS describes it at one moment."""
-
-    name: str
-    kind: Kind
-    facts: dict[str, Any]
-
-    @property
-    def status(self) -> str:
-        return str(self.facts[f"{self.kind.noun}Status"])
-
-    @property
-    def is_over(self) -> bool:
-        return self.status not in _UNDER_WAY
-
-    @property
-    def title(self) -> str:
-        return f"{self.kind.title} {self.name!r}"
-
-    def line(self) -> str:
-        """Its state in one line: status, step, latest metrics."""
-        steps = self.facts.get("SecondaryStatusTransitions") or [{}]
-        step = ": ".join(steps[-1][name] for name in ("Status", "StatusMessage") if steps[-1].get(name))
-        counters = self.facts.get("TrainingJobStatusCounters", {})
-        numbers = {"jobs " + name: value for name, value in counters.items() if value}
-        numbers |= {metric["MetricName"]: metric["Value"] for metric in self.facts.get("FinalMetricDataList", [])}
-        best = self.facts.get("BestTrainingJob", {})
-        if objective := best.get("FinalHyperParameterTuningJobObjectiveMetric"):
-            numbers[f"best {objective['MetricName']}"] = objective["Value"]
-        values = " ".join(f"{name}={value:.4g};" for name, value in numbers.items())
-        return "  ".join(part for part in (self.status, step, values) if part)
-
-    def check_end(self) -> None:
-        """Raise JobFailed unless it ended well."""
-        if self.status in _BAD:
-            reason = str(self.facts.get("FailureReason") or self.facts.get("ExitMessage") or "no reason was given")
-            log = "" if self.kind.log_group is None else f"; `submit.py logs {self.name}` shows what it printed"
-            left = f"; `submit.py remove {self.name}` removes what is left" if self.kind.noun == "Endpoint" else ""
-            raise JobFailed(f"{reason.strip()}; {self.title} failed{log}{left}")
-        if self.status == "Stopped":
-            how = self.facts.get("SecondaryStatus", "Stopped")
-            what = "`submit.py download` fetches what it had"
-            if self.kind.noun == "TrainingJob":
-                what += f", `submit.py train --resume-from {self.name}` goes on from there"
-            raise JobFailed(f"{self.title} was stopped before its end ({how}); {what}")
+def wait(aws: Aws, name: str, poll_seconds: float) -> Job:
+    """Wait until a job has ended and return it; raise JobFailed if it failed or was stopped."""
+    job = watch(aws, find(aws, name), poll_seconds)
+    job.check_end()
+    return job
 
 
-def find(aws: Aws, name: str) -> Job:
-    """The job or endpoint of that name; raises JobError if there is none."""
-    for kind in KINDS:
-        if len(name) <= kind.longest_name:
-            try:
-                return describe(aws, kind, name)
-            except AwsError as error:
-                if not error.is_absent:
-                    raise
-    raise JobError(
-        f"nothing is called {name!r} in {aws.region}; `aws sagemaker list-training-jobs` shows what there is"
-    )
-
-
-def describe(aws: Aws, kind: Kind, name: str) -> Job:
-    """How a job of a known kind stands now."""
-    return Job(name, kind, aws.call("sagemaker", f"Describe{kind.noun}", **{f"{kind.noun}Name": name}))
+def wait_command(connection: Connection, name: JobName, polling: Polling) -> None:
+    """Wait for a job and print its last state."""
+    print(wait(Aws(connection), name.job, polling.poll_seconds).line())
 
 
 def watch(aws: Aws, job: Job, poll_seconds: float, new_lines: Callable[[], Iterable[str]] = tuple) -> Job:
-    """Look again and again until the job is over; returns it as it ended. Ctrl-C leaves the job running.
+    """Poll until the job has ended, and return its last state. Ctrl-C leaves the job running.
 
-    The line of its state goes to stderr whenever it changes, `new_lines` of its log go to stdout, and on a terminal a
-    progress line stays below. A network that is away for a while is waited for.
+    Each change of its state goes to stderr, `new_lines` of its log go to stdout. Errors that pass, such as a network
+    that is down, are reported and tried again.
     """
     progress = ProgressLine(job.facts.get("HyperParameters"))
     try:
         with progress:
             while True:
                 progress.state(job.line(), job.facts.get("TrainingStartTime"))
-                with _patience(progress):
+                with passing_errors(lambda error: progress.say(f"still waiting: {error}")):
                     for line in new_lines():
                         progress.log(line)
                 if job.is_over:
                     return job
                 time.sleep(poll_seconds)
-                with _patience(progress):
+                with passing_errors(lambda error: progress.say(f"still waiting: {error}")):
                     job = describe(aws, job.kind, job.name)
     except KeyboardInterrupt:
-        print(f"{job.title} goes on; `submit.py stop {job.name}` ends it", file=sys.stderr)
+        print(f"{job.title} is still running; `submit.py stop {job.name}` stops it", file=sys.stderr)
         raise
 
 
-def wait(aws: Aws, name: str, poll_seconds: float) -> Job:
-    """Stay until a job is over and return it; raises JobFailed unless it ended well."""
-    job = watch(aws, find(aws, name), poll_seconds)
-    job.check_end()
-    return job
+class ProgressLine:
+    """The epochs of a training job as a bar, a clock and the state of any other job; only on a terminal."""
+
+    def __init__(self, hyperparameters: Mapping[str, str] | None) -> None:
+        """Start the line; `hyperparameters` are those of a training job, None for any other."""
+        self._began, self._state = time.monotonic(), ""
+        epochs = None if hyperparameters is None else _epochs(hyperparameters)
+        form = _BAR if epochs else _CLOCK
+        self._bar = tqdm(total=epochs, bar_format=form, disable=None, leave=False, dynamic_ncols=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._bar.close()
+
+    def state(self, line: str, started: datetime | None = None) -> None:
+        """Print the state of the job if it has changed; `started` is the start of training."""
+        if line != self._state:
+            self.say(line)
+        self._state = line
+        if started:
+            self._bar.start_t = started.timestamp()
+        if self._bar.total is None:
+            self._bar.set_description_str(line, refresh=False)
+        self._read(line)
+
+    def say(self, line: str) -> None:
+        """Print a line of ours to stderr, with the time since watching began."""
+        seconds = int(time.monotonic() - self._began)
+        tqdm.write(f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}  {line}", sys.stderr)
+        sys.stderr.flush()
+
+    def log(self, line: str) -> None:
+        """Print a line of the job's log to stdout."""
+        tqdm.write(line, sys.stdout)
+        sys.stdout.flush()
+        self._read(line)
+
+    def _read(self, line: str) -> None:
+        """Take the epoch and the newest values from a line, if it has them."""
+        if self._bar.disable:
+            return
+        if match := _EPOCH.search(line):
+            self._bar.n = int(float(match[1]))
+            self._bar.set_postfix_str(" ".join(value[0] for regex in _VALUES if (value := regex.search(line))), False)
+        self._bar.refresh()
 
 
-def stop(aws: Aws, name: str) -> Job:
-    """Ask a job to stop: it saves a checkpoint and its best model, and has two minutes for it."""
-    job = find(aws, name)
-    if job.kind.noun == "Endpoint":
-        raise JobError(f"an endpoint is not stopped but removed: `submit.py remove {name}`")
-    if job.is_over:
-        raise JobError(f"{job.title} is over already: {job.status}")
-    aws.call("sagemaker", f"Stop{job.kind.noun}", **{f"{job.kind.noun}Name": name})
-    return job
-
-
-@contextlib.contextmanager
-def _patience(progress: ProgressLine) -> Iterator[None]:
-    """Let pass what will be over in a minute; the next look tries again."""
-    try:
-        yield
-    except AwsError as error:
-        if not error.is_passing:
-            raise
-        progress.say(f"still waiting: {error}")
+def _epochs(hyperparameters: Mapping[str, str]) -> int | None:
+    """Return the number of epochs, None for a job that is not of this project."""
+    text = hyperparameters.get("epochs", str(TrainConfig.epochs)).strip('"')
+    return int(text) if text.isdigit() else None

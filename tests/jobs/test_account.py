@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from jobs.account import policies, setup
+from jobs.account import SetupOptions, policies, setup
 from jobs.aws import Aws, AwsError
-from jobs.common import Connection, Setup
+from jobs.common import Connection
+from support.fake_aws import FakeAws
 
-OPTIONS = Setup(bucket="my-bucket", account="123456789012")
+OPTIONS = SetupOptions(bucket="my-bucket", account="123456789012")
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def statements(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {statement["Sid"]: statement for statement in document["Statement"]}
 
 
-def test_bucket_and_role_are_made_and_the_submitters_policy_is_printed(
+def test_bucket_and_role_are_created_and_the_submitters_policy_is_printed(
     aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
     setup(aws, OPTIONS)
@@ -38,30 +39,22 @@ def test_bucket_and_role_are_made_and_the_submitters_policy_is_printed(
     assert "export SAGEMAKER_BUCKET=my-bucket" in said.err
 
 
-def test_a_second_run_mends_the_role_and_breaks_nothing(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_repairs_the_role_and_breaks_nothing(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
     setup(aws, OPTIONS)
     setup(aws, replace(OPTIONS, prefix="other"))
-    assert "was there: CreateBucket" in capsys.readouterr().err
+    assert "exists already: CreateBucket" in capsys.readouterr().err
     policy = aws.call("iam", "GetRolePolicy", RoleName="mask-classifier-sagemaker", PolicyName="sagemaker-job")
     assert "arn:aws:s3:::my-bucket/other/*" in json.dumps(policy["PolicyDocument"])
 
 
-def test_what_was_made_before_it_broke_off_is_named_with_the_command_that_removes_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Half:
-        region = "eu-west-1"
-
-        def call(self, service: str, operation: str, **request: Any) -> Any:
-            if operation == "PutRolePolicy":
-                raise AwsError("these credentials may not do `iam:PutRolePolicy`", "AccessDenied")
-
+def test_what_was_created_before_a_failure_is_named_with_the_command_that_removes_it() -> None:
+    denied = AwsError("these credentials have no permission for `iam:PutRolePolicy`", "AccessDenied")
     with pytest.raises(AwsError) as caught:
-        setup(Half(), OPTIONS)
+        setup(FakeAws(otherwise={}, PutRolePolicy=denied), OPTIONS)
     assert str(caught.value) == (
-        "these credentials may not do `iam:PutRolePolicy`; "
-        "the bucket is made and stays, `aws s3 rb s3://my-bucket` removes it; "
-        "the role is made and stays, `aws iam delete-role --role-name mask-classifier-sagemaker` removes it"
+        "these credentials have no permission for `iam:PutRolePolicy`; "
+        "the new bucket remains, `aws s3 rb s3://my-bucket` removes it; "
+        "the new role remains, `aws iam delete-role --role-name mask-classifier-sagemaker` removes it"
     )
 
 
@@ -73,7 +66,7 @@ def test_a_dry_run_prints_the_requests_and_sends_none(aws: Aws, capsys: pytest.C
     assert aws.call("s3", "ListBuckets")["Buckets"] == []
 
 
-def test_the_account_is_asked_of_aws_if_it_is_not_given(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_account_is_that_of_the_credentials(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
     setup(aws, replace(OPTIONS, account=None))
     assert ":123456789012:role/" in capsys.readouterr().err
 
@@ -93,7 +86,7 @@ def test_jobs_reach_their_own_folder_and_repository_only() -> None:
     assert anywhere == {"LogInToTheRegistry", "WriteItsMetrics"}  # these two know no resource
 
 
-def test_a_submitter_may_hand_over_this_role_to_sagemaker_only() -> None:
+def test_a_submitter_may_pass_this_role_to_sagemaker_only() -> None:
     submitter = statements(policies(OPTIONS, "123456789012", "eu-west-1")["submitter"])
     passing = submitter["HandTheRoleToSageMaker"]
     assert passing["Resource"] == "arn:aws:iam::123456789012:role/mask-classifier-sagemaker"
@@ -119,7 +112,7 @@ def test_a_key_and_a_vpc_are_allowed_only_if_asked_for() -> None:
     assert statements(asked["submitter"])["UseTheKey"]["Resource"] == key
 
 
-def test_data_that_lies_elsewhere_may_be_read_and_not_written() -> None:
+def test_data_outside_of_the_prefix_may_be_read_and_not_written() -> None:
     asked = policies(replace(OPTIONS, data="s3://photos/of/faces/"), "123456789012", "eu-west-1")
     role, submitter = statements(asked["execution_role"]), statements(asked["submitter"])
     assert role["ReadTheData"] == {
@@ -138,7 +131,7 @@ def test_other_partitions_have_their_own_names() -> None:
     assert "arn:aws-eusc:s3:::my-bucket" in json.dumps(policies(OPTIONS, "123456789012", "eusc-de-east-1"))
 
 
-def test_a_region_that_s3s_description_does_not_know_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_region_that_s3s_description_does_not_know_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     aws = Aws(Connection(region="eusc-de-east-1"))
     setup(aws, replace(OPTIONS, account="123456789012", dry_run=True))
     bucket = json.loads(capsys.readouterr().out)["CreateBucket"]

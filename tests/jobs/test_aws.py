@@ -1,4 +1,4 @@
-"""Whatever AWS answers, or does not, comes out as a sentence that says what to do."""
+"""Whatever AWS responds, or does not, becomes a sentence that says what to do."""
 
 import os
 from typing import Any
@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from botocore import exceptions
 from moto import mock_aws
-from s3transfer.exceptions import RetriesExceededError
+from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]  # ships no types
 
-from jobs.aws import Aws, AwsError, explained
+from jobs.aws import Aws, AwsError, explained, passing_errors
 from jobs.common import Connection
+from support.fake_aws import ABSENT, FakeAws
 
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither this machine's credentials nor its region reach a test."""
+    """Hide this machine's credentials and region."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -23,7 +24,7 @@ def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(code: str, message: str = "", operation: str = "CreateTrainingJob", service: str = "sagemaker") -> AwsError:
-    """What becomes of an answer that is an error."""
+    """Return the error for an error response."""
     answer = {"Error": {"Code": code, "Message": message}}
     with pytest.raises(AwsError) as caught, explained(service, operation):
         raise exceptions.ClientError(answer, operation)
@@ -31,7 +32,7 @@ def refused(code: str, message: str = "", operation: str = "CreateTrainingJob", 
 
 
 def failed(error: Exception) -> AwsError:
-    """What becomes of a question that got no answer."""
+    """Return the error for a request without a response."""
     with pytest.raises(AwsError) as caught, explained("sagemaker", "CreateTrainingJob"):
         raise error
     return caught.value
@@ -52,7 +53,7 @@ DENIED = (
 )
 def test_a_missing_permission_is_named_with_the_file_that_has_it(action: str, resource: str) -> None:
     error = refused("AccessDeniedException", DENIED.format(action, resource))
-    assert f"may not do `{action}`" in str(error)
+    assert f"no permission for `{action}`" in str(error)
     assert "container/iam-policy.json" in str(error)
     assert str(error).endswith(f": {resource}")
     assert not error.is_absent
@@ -68,8 +69,8 @@ def test_a_missing_permission_is_named_with_the_file_that_has_it(action: str, re
         ("PutObject", "s3:PutObject"),
     ],
 )
-def test_s3_does_not_say_which_permission_is_missing_but_we_do(operation: str, action: str) -> None:
-    assert f"may not do `{action}`" in str(refused("403", "Forbidden", operation, "s3"))
+def test_a_missing_permission_that_s3_does_not_name_is_named_too(operation: str, action: str) -> None:
+    assert f"no permission for `{action}`" in str(refused("403", "Forbidden", operation, "s3"))
 
 
 @pytest.mark.parametrize(
@@ -78,25 +79,25 @@ def test_s3_does_not_say_which_permission_is_missing_but_we_do(operation: str, a
         ("ExpiredToken", "The security token included in the request is expired", "credentials have expired; run `aws"),
         ("UnrecognizedClientException", "The security token is invalid", "AWS does not know these credentials"),
         ("RequestTimeTooSkewed", "The difference is too large", "check the secret key and the clock of this machine"),
-        ("ResourceLimitExceeded", "limit 'ml.g5.xlarge for spot' is 0 Instances.", "quota is used up; ask for more in"),
-        ("ThrottlingException", "Rate exceeded", "AWS asks to slow down"),
-        ("ResourceInUse", "Training job already exists", "exists already, perhaps from this very request"),
+        ("ResourceLimitExceeded", "limit 'ml.g5.xlarge for spot' is 0 Instances.", "quota is used up; request more in"),
+        ("ThrottlingException", "Rate exceeded", "AWS throttles these requests"),
+        ("ResourceInUse", "Training job already exists", "already in use, perhaps by this very request"),
         ("ValidationException", "Could not assume role arn:x.", "it must exist and trust sagemaker.amazonaws.com"),
         ("RepositoryNotFoundException", "no repository", "push it with `submit.py push`"),
         ("BucketAlreadyExists", "", "another account has a bucket of that name"),
-        ("IllegalLocationConstraintException", "x", "the bucket lies in another region"),
-        ("InternalServerError", "try later.", "AWS answered CreateTrainingJob with InternalServerError: try later"),
+        ("IllegalLocationConstraintException", "x", "the bucket is in another region"),
+        ("InternalServerError", "try later.", "CreateTrainingJob failed with InternalServerError: try later"),
     ],
 )
-def test_each_refusal_says_what_to_do(code: str, message: str, sentence: str) -> None:
+def test_each_error_response_says_what_to_do(code: str, message: str, sentence: str) -> None:
     error = refused(code, message)
     assert sentence in str(error)
     assert not str(error).endswith(".")
 
 
-def test_a_missing_bucket_or_file_is_said() -> None:
+def test_a_missing_bucket_or_file_is_named() -> None:
     assert "the bucket is not in S3" in str(refused("NoSuchBucket", "", "ListObjectsV2", "s3"))
-    assert "what was asked for is not in S3" in str(refused("404", "Not Found", "HeadObject", "s3"))
+    assert "the object is not in S3" in str(refused("404", "Not Found", "HeadObject", "s3"))
 
 
 @pytest.mark.parametrize(
@@ -118,43 +119,43 @@ def test_what_does_not_exist_is_told_from_what_is_wrong(code: str, message: str,
     [
         (exceptions.NoCredentialsError(), "no AWS credentials; run `aws configure` or `aws sso login`"),
         (exceptions.PartialCredentialsError(provider="env", cred_var="x"), "no AWS credentials"),
-        (exceptions.UnauthorizedSSOTokenError(), "the AWS session is over; run `aws sso login`"),
-        (exceptions.CredentialRetrievalError(provider="x", error_msg="y"), "the program that hands out"),
+        (exceptions.UnauthorizedSSOTokenError(), "the AWS session has expired; run `aws sso login`"),
+        (exceptions.CredentialRetrievalError(provider="x", error_msg="y"), "the process that provides"),
         (exceptions.NoRegionError(), "no AWS region; pass --region"),
         (exceptions.ProfileNotFound(profile="x"), "`aws configure list-profiles`"),
         (exceptions.EndpointConnectionError(endpoint_url="https://x"), "cannot be reached; check the network"),
         (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "cannot be reached; check the network"),
-        (exceptions.ReadTimeoutError(endpoint_url="https://x"), "AWS did not answer"),
-        (RetriesExceededError(OSError("broken pipe")), "the transfer broke off again and again"),
+        (exceptions.ReadTimeoutError(endpoint_url="https://x"), "AWS did not respond"),
+        (RetriesExceededError(OSError("broken pipe")), "the transfer failed several times"),
         (exceptions.InvalidRegionError(region_name="x y"), "InvalidRegionError: "),
     ],
 )
-def test_each_trouble_on_the_way_says_what_to_do(error: Exception, sentence: str) -> None:
+def test_each_failure_before_a_response_says_what_to_do(error: Exception, sentence: str) -> None:
     assert sentence in str(failed(error))
 
 
-def explained_answer(code: str, status: int) -> AwsError:
+def explained_response(code: str, status: int) -> AwsError:
     answer: Any = {"Error": {"Code": code, "Message": "x"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return failed(exceptions.ClientError(answer, "CreateTransformJob"))
 
 
-def test_what_may_pass_and_what_may_have_been_done_are_told_apart() -> None:
+def test_errors_that_pass_and_requests_that_may_have_succeeded_are_told_apart() -> None:
     assert failed(exceptions.EndpointConnectionError(endpoint_url="https://x")).is_passing
     unanswered = failed(exceptions.ReadTimeoutError(endpoint_url="https://x"))
     assert unanswered.is_passing
     assert unanswered.maybe_done
     assert refused("ResourceInUse").maybe_done
-    broken = explained_answer("ServiceUnavailable", 503)
+    broken = explained_response("ServiceUnavailable", 503)
     assert broken.is_passing
     assert broken.maybe_done
-    assert not explained_answer("ValidationException", 400).is_passing
+    assert not explained_response("ValidationException", 400).is_passing
     assert refused("ThrottlingException").is_passing
     for code in ("AccessDenied", "ExpiredToken", "ValidationException"):
         assert not refused(code).is_passing
         assert not refused(code).maybe_done
 
 
-def test_without_credentials_the_first_call_says_so() -> None:
+def test_without_credentials_the_first_call_is_an_error() -> None:
     with pytest.raises(AwsError, match="no AWS credentials"):
         Aws(Connection(region="eu-west-1")).call("sts", "GetCallerIdentity")
 
@@ -164,22 +165,43 @@ def test_without_a_region_nothing_is_asked() -> None:
         Aws(Connection()).call("sts", "GetCallerIdentity")
 
 
-def test_an_unknown_profile_is_said_at_once() -> None:
+def test_an_unknown_profile_is_an_error_at_once() -> None:
     with pytest.raises(AwsError, match="`aws configure list-profiles`"):
         Aws(Connection(profile="nobody"))
 
 
 @mock_aws
-def test_a_refusal_in_the_middle_of_pages_is_a_sentence_too() -> None:
+def test_an_error_in_the_middle_of_pages_is_a_sentence_too() -> None:
     pages = Aws(Connection(region="eu-west-1")).pages("s3", "ListObjectsV2", Bucket="nowhere")
     with pytest.raises(AwsError, match="the bucket is not in S3"):
         list(pages)
 
 
 @mock_aws
-def test_pages_and_calls_answer_as_boto3_does() -> None:
+def test_pages_and_calls_return_what_boto3_does() -> None:
     aws = Aws(Connection(region="us-east-1"))
     aws.call("s3", "CreateBucket", Bucket="my-bucket")
     aws.call("s3", "PutObject", Bucket="my-bucket", Key="a", Body=b"1")
     found: list[Any] = [page["Contents"][0]["Key"] for page in aws.pages("s3", "ListObjectsV2", Bucket="my-bucket")]
     assert found == ["a"]
+
+
+def test_finding_returns_none_for_what_does_not_exist_and_raises_any_other_error() -> None:
+    aws = FakeAws(DescribeModel={"ModelName": "m"}, DescribeEndpoint=ABSENT, DescribeImages=AwsError("x", "403"))
+    assert aws.find("sagemaker", "DescribeModel") == {"ModelName": "m"}
+    assert aws.find("sagemaker", "DescribeEndpoint") is None
+    with pytest.raises(AwsError, match="x"):
+        aws.find("ecr", "DescribeImages")
+
+
+def test_an_error_that_passes_is_reported_and_any_other_raised() -> None:
+    def fail(error: AwsError) -> None:
+        raise error
+
+    reported: list[AwsError] = []
+    down, denied = AwsError("AWS cannot be reached", "unreachable"), AwsError("x", "AccessDenied")
+    with passing_errors(reported.append):
+        fail(down)
+    assert reported == [down]
+    with pytest.raises(AwsError, match="x"), passing_errors(reported.append):
+        fail(denied)

@@ -1,4 +1,4 @@
-"""Flags of submit.py that cannot be meant are answered with a sentence."""
+"""Malformed options of submit.py are reported with a sentence."""
 
 import pytest
 
@@ -15,28 +15,28 @@ def test_values_stay_text() -> None:
     [
         (pair_problems("tags", "a=1,b"), "--tags: 'b' is not of the form name=value"),
         (pair_problems("tags", "a=1,a=2"), "--tags: 'a' is given twice"),
-        (name_problems("masked_faces"), "--name: 'masked_faces' may hold letters, digits and inner dashes"),
+        (name_problems("masked_faces"), "--name: 'masked_faces' must consist of letters, digits and inner dashes"),
         (name_problems("a" * 47), "at most 46 characters"),
         (name_problems("-a"), "--name: '-a'"),
-        (bucket_problems(None), "--bucket: needed"),
+        (bucket_problems(None), "--bucket: required"),
         (bucket_problems("s3://my-bucket"), "without s3:// and folder"),
-        (data_problems("data", ""), "--data: needed, a folder or s3://bucket/prefix"),
+        (data_problems("data", ""), "--data: required, a folder or s3://bucket/prefix"),
         (data_problems("data", "http://example.org/x"), "is neither a folder nor s3://bucket/prefix"),
         (data_problems("data", "s3://bucket/"), "is neither a folder nor s3://bucket/prefix"),
         (data_problems("data", "s3://bucket"), "is neither a folder nor s3://bucket/prefix"),
-        (model_problems(""), "--model: needed"),
+        (model_problems(""), "--model: required"),
         (
             model_problems("s3://bucket/model.pth"),
             "neither the name of a training job nor s3://bucket/key/model.tar.gz",
         ),
     ],
 )
-def test_what_cannot_be_meant_is_named(problems: list[str], sentence: str) -> None:
+def test_a_malformed_option_is_named(problems: list[str], sentence: str) -> None:
     assert len(problems) == 1
     assert sentence in problems[0]
 
 
-def test_what_can_be_meant_is_taken() -> None:
+def test_a_well_formed_option_is_accepted() -> None:
     assert not pair_problems("tags", "a=1,b=2")
     assert not name_problems("mask-classifier-2")
     assert not bucket_problems("my-bucket.2")

@@ -1,31 +1,33 @@
-"""Where jobs run: needed flags are asked for, and the account follows from the role."""
+"""Where jobs run: required options are asked for, and the account follows from the role."""
 
 import pytest
 
-from jobs.common import Connection, JobPlace, Place, Setup, Submitted
+from jobs.account import SetupOptions
+from jobs.common import Connection, JobLocation, JobName, SecureJobLocation
 from runtime.arguments import parse
 from runtime.errors import ConfigError
+from support.job_requests import LOCATION
 
 ENVIRON = {"SAGEMAKER_ROLE": "arn:aws:iam::123456789012:role/service-role/sagemaker", "SAGEMAKER_BUCKET": "my-bucket"}
 
 
-def refusal(*flags: str, environ: dict[str, str] = ENVIRON, schema: type = JobPlace) -> str:
+def refusal(*flags: str, environ: dict[str, str] = ENVIRON, schema: type[object] = SecureJobLocation) -> str:
     with pytest.raises(ConfigError) as caught:
         parse("submit.py", flags, environ, schema)
     return str(caught.value)
 
 
-def test_role_and_bucket_come_from_the_environment_once_and_for_all() -> None:
-    place, connection = parse("submit.py", [], ENVIRON | {"AWS_REGION": "eu-west-1"}, Place, Connection)
-    assert (place.account, place.partition, connection.region) == ("123456789012", "aws", "eu-west-1")
-    assert place.uri("data", "faces") == "s3://my-bucket/mask-classifier/data/faces"
+def test_role_and_bucket_come_from_the_environment() -> None:
+    location, connection = parse("submit.py", [], ENVIRON | {"AWS_REGION": "eu-west-1"}, JobLocation, Connection)
+    assert (location.account, connection.region) == ("123456789012", "eu-west-1")
+    assert location.uri("data", "faces") == "s3://my-bucket/mask-classifier/data/faces"
 
 
 def test_role_and_bucket_are_asked_for_together() -> None:
     sentence = refusal(environ={})
-    assert "--role: needed" in sentence
-    assert "--bucket: needed" in sentence
-    assert "`submit.py setup` makes one" in sentence
+    assert "--role: required" in sentence
+    assert "--bucket: required" in sentence
+    assert "`submit.py setup` creates one" in sentence
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ def test_role_and_bucket_are_asked_for_together() -> None:
         (["--tags", "team"], "--tags: 'team' is not of the form name=value"),
     ],
 )
-def test_what_cannot_be_meant_is_named(flags: list[str], sentence: str) -> None:
+def test_a_malformed_option_is_named(flags: list[str], sentence: str) -> None:
     assert sentence in refusal(*flags)
 
 
@@ -53,9 +55,17 @@ def test_what_cannot_be_meant_is_named(flags: list[str], sentence: str) -> None:
         (["--kms-key", "my-key"], "--kms-key: 'my-key' is not of the form arn:aws:kms:region:123456789012:key/id"),
     ],
 )
-def test_what_a_policy_cannot_hold_is_named(flags: list[str], sentence: str) -> None:
-    assert sentence in refusal(*flags, schema=Setup)
+def test_an_option_that_a_policy_cannot_contain_is_named(flags: list[str], sentence: str) -> None:
+    assert sentence in refusal(*flags, schema=SetupOptions)
 
 
 def test_the_name_of_a_job_is_asked_for() -> None:
-    assert "a name is needed" in refusal(schema=Submitted)
+    assert "the name of a job is required" in refusal(schema=JobName)
+
+
+def test_the_files_of_a_job_follow_from_its_name() -> None:
+    assert LOCATION.model("j-1") == "s3://my-bucket/mask-classifier/training/j-1/output/model.tar.gz"
+    assert LOCATION.model("s3://b/model.tar.gz") == "s3://b/model.tar.gz"
+    assert LOCATION.evaluation("j-1") == "s3://my-bucket/mask-classifier/evaluation/j-1/evaluation.json"
+    assert LOCATION.evaluation("s3://b/evaluation.json") == "s3://b/evaluation.json"
+    assert LOCATION.checkpoints("j-1") == "s3://my-bucket/mask-classifier/checkpoints/j-1/"

@@ -1,4 +1,4 @@
-"""What a job left arrives where the next verb looks for it."""
+"""The files of a job arrive where the next command reads them."""
 
 import io
 import json
@@ -10,47 +10,33 @@ import pytest
 
 from batch.results import Response
 from data.predictions import read_predictions
-from jobs import download as job_results
+from jobs import download as download_module
 from jobs.aws import AwsError
 from jobs.download import download, find_scheme
 from labels import MASKED_FACES
 from runtime.errors import JobError
-from support import fake_aws
+from support.fake_aws import ABSENT, FakeAws
 from support.transform_outputs import write_outputs
 
 
-class FakeAws:
-    """Describes what it is given and knows no other job."""
-
-    region = "eu-west-1"
-
-    def __init__(self, **facts: Any) -> None:
-        self.facts = facts
-
-    def call(self, service: str, operation: str, **request: Any) -> Any:
-        if operation not in self.facts:
-            raise AwsError("could not find", "ValidationException")
-        return self.facts[operation]
-
-
-def test_a_job_that_left_nothing_says_how_it_stands(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="training job 'faces' has left no model: InProgress"):
+def test_a_job_without_files_says_its_state(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="training job 'faces' has no model: InProgress"):
         download(FakeAws(DescribeTrainingJob={"TrainingJobStatus": "InProgress"}), "faces", tmp_path)
     with pytest.raises(JobError, match="tuning job 'faces' has no best training job yet"):
         download(FakeAws(DescribeHyperParameterTuningJob={}), "faces", tmp_path)
-    with pytest.raises(JobError, match="endpoint 'faces' leaves no files"):
+    with pytest.raises(JobError, match="endpoint 'faces' has no files"):
         download(FakeAws(DescribeEndpoint={}), "faces", tmp_path)
 
 
-def test_a_transform_without_answers_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_results, "fetch_folder", lambda aws, uri, folder: [])
+def test_a_transform_without_responses_says_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: [])
     facts = {"TransformJobStatus": "InProgress", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
-    with pytest.raises(JobError, match="has left no files yet: InProgress"):
+    with pytest.raises(JobError, match="has no files yet: InProgress"):
         download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path)
 
 
-@pytest.mark.parametrize(("missing", "sentence"), [("model", "left no model.tar.gz"), ("output", None)])
-def test_the_model_must_be_there_and_outputs_may(
+@pytest.mark.parametrize(("missing", "sentence"), [("model", "has no model.tar.gz"), ("output", None)])
+def test_a_model_is_required_and_outputs_are_optional(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, sentence: str | None
 ) -> None:
     def fetch(aws: Any, uri: str, path: Path) -> None:
@@ -59,8 +45,8 @@ def test_the_model_must_be_there_and_outputs_may(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
 
-    monkeypatch.setattr(job_results, "fetch", fetch)
-    monkeypatch.setattr(job_results, "extract", lambda archive, folder: [])
+    monkeypatch.setattr(download_module, "fetch", fetch)
+    monkeypatch.setattr(download_module, "extract", lambda archive, folder: [])
     uri = "s3://b/faces/output/model.tar.gz"
     aws = FakeAws(
         DescribeHyperParameterTuningJob={"BestTrainingJob": {"TrainingJobName": "faces-1"}},
@@ -73,12 +59,12 @@ def test_the_model_must_be_there_and_outputs_may(
         assert download(aws, "faces", tmp_path) == [tmp_path / "model"]
 
 
-def test_answers_of_another_transform_in_the_same_folder_are_left_alone(
+def test_responses_of_another_transform_in_the_same_folder_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_outputs(tmp_path / "answers", old=1)
     monkeypatch.setattr(
-        job_results, "fetch_folder", lambda aws, uri, folder: sorted(write_outputs(folder, new=2).glob("n*"))
+        download_module, "fetch_folder", lambda aws, uri, folder: sorted(write_outputs(folder, new=2).glob("n*"))
     )
     facts = {"TransformJobStatus": "Completed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
     output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path)
@@ -101,7 +87,7 @@ def keep_in_s3(monkeypatch: pytest.MonkeyPatch, description: dict[str, Any]) -> 
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
 
-    monkeypatch.setattr(job_results, "fetch", fetch)
+    monkeypatch.setattr(download_module, "fetch", fetch)
 
 
 def labelled(label: str) -> list[Response]:
@@ -115,28 +101,28 @@ def test_a_transform_with_classes_of_your_own_can_be_evaluated(tmp_path: Path, m
         return [folder / "a.jpg.out"]
 
     keep_in_s3(monkeypatch, {"scheme": PETS})
-    monkeypatch.setattr(job_results, "fetch_folder", fetch_folder)
+    monkeypatch.setattr(download_module, "fetch_folder", fetch_folder)
     facts = {"TransformJobStatus": "Completed", "ModelName": "pets-1", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
-    download(fake_aws.FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", tmp_path)
+    download(FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", tmp_path)
     assert not (tmp_path / "model.tar.gz").exists()
     (tmp_path / "gt.csv").write_text("ImageID,ans\na.jpg,dog\n")
     assert read_predictions(tmp_path, tmp_path).matrix().tolist() == [[0, 0], [0, 1]]
 
 
 def test_masked_faces_need_no_scheme(tmp_path: Path) -> None:
-    aws = fake_aws.FakeAws()
+    aws = FakeAws()
     assert find_scheme(aws, "faces-1", labelled(MASKED_FACES.classes[1]), tmp_path) is None
     assert aws.asked == []
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"), [(fake_aws.ABSENT, "Could not find it"), (MODEL, "model.json does not describe its classes")]
+    ("found", "reason"), [(ABSENT, "Could not find it"), (MODEL, "model.json does not describe its classes")]
 )
 def test_a_model_without_a_description_of_its_classes_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: object, reason: str
 ) -> None:
     keep_in_s3(monkeypatch, {})
-    assert find_scheme(fake_aws.FakeAws(DescribeModel=found), "pets-1", labelled("dog"), tmp_path) is None
+    assert find_scheme(FakeAws(DescribeModel=found), "pets-1", labelled("dog"), tmp_path) is None
     said = capsys.readouterr().err
     assert "without it these classes cannot be evaluated" in said
     assert reason in said

@@ -3,19 +3,23 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from moto import mock_aws
 
+from jobs import ecr
 from jobs.aws import Aws
-from jobs.common import Connection, Push
-from jobs.ecr import commit_tag, push
+from jobs.common import Connection
+from jobs.ecr import PushOptions, commit_tag, job_image, push
 from runtime.errors import JobError
+from support.fake_aws import FakeAws
+from support.job_requests import LOCATION
 
 REGISTRY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
-OPTIONS = Push(local_image="mask-classifier", tag="abc")
+OPTIONS = PushOptions(local_image="mask-classifier", tag="abc")
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_the_image_is_tagged_and_pushed_after_a_login(
     password = (tmp_path / "password").read_text()
     assert password
     assert password not in notes.read_text()
-    assert "made the repository mask-classifier" in capsys.readouterr().err
+    assert "created the repository mask-classifier" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,7 @@ def test_the_image_is_tagged_and_pushed_after_a_login(
         ("application/vnd.docker.distribution.manifest.v2+json", False),
     ],
 )
-def test_an_image_that_sagemaker_makes_no_model_of_is_said_at_once(
+def test_an_image_from_which_sagemaker_creates_no_model_gets_a_warning(
     aws: Aws,
     docker: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -88,11 +92,11 @@ def test_an_image_that_sagemaker_makes_no_model_of_is_said_at_once(
 
     monkeypatch.setattr(aws, "call", described)
     push(aws, OPTIONS)
-    sentence = f"warning: SageMaker trains with an image of type {media_type}, but makes no model of it; `make image`"
+    sentence = f"warning: SageMaker trains with an image of type {media_type}, but creates no model from it"
     assert (sentence in capsys.readouterr().err) is is_warned
 
 
-def test_the_repository_is_made_once_and_scans_what_is_pushed(aws: Aws, docker: Callable[..., Path]) -> None:
+def test_the_repository_is_created_once_and_scans_what_is_pushed(aws: Aws, docker: Callable[..., Path]) -> None:
     docker()
     push(aws, OPTIONS)
     push(aws, OPTIONS)
@@ -103,7 +107,7 @@ def test_the_repository_is_made_once_and_scans_what_is_pushed(aws: Aws, docker: 
 
 def test_a_key_encrypts_the_new_repository(aws: Aws, docker: Callable[..., Path]) -> None:
     docker()
-    push(aws, Push(tag="abc", kms_key="arn:aws:kms:eu-west-1:123456789012:key/abc"))
+    push(aws, PushOptions(tag="abc", kms_key="arn:aws:kms:eu-west-1:123456789012:key/abc"))
     (repository,) = aws.call("ecr", "DescribeRepositories")["repositories"]
     assert repository["encryptionConfiguration"]["encryptionType"] == "KMS"
 
@@ -116,7 +120,7 @@ def test_a_key_encrypts_the_new_repository(aws: Aws, docker: Callable[..., Path]
         ("push", f"`docker push {REGISTRY}/mask-classifier:abc ...` failed: denied: no such thing"),
     ],
 )
-def test_what_docker_refuses_is_said_in_its_last_words(
+def test_an_error_of_docker_is_reported_with_its_last_line(
     aws: Aws, docker: Callable[..., Path], fails_at: str, sentence: str
 ) -> None:
     docker(fails_at)
@@ -125,20 +129,20 @@ def test_what_docker_refuses_is_said_in_its_last_words(
     assert str(caught.value) == sentence
 
 
-def test_no_repository_is_made_for_an_image_that_does_not_exist(aws: Aws, docker: Callable[..., Path]) -> None:
+def test_no_repository_is_created_for_an_image_that_does_not_exist(aws: Aws, docker: Callable[..., Path]) -> None:
     docker("image")
     with pytest.raises(JobError):
         push(aws, OPTIONS)
     assert aws.call("ecr", "DescribeRepositories")["repositories"] == []
 
 
-def test_without_docker_it_says_so(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_docker_is_an_error(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(JobError, match="docker is not installed; build it"):
         push(aws, OPTIONS)
 
 
-def test_the_tag_is_the_commit_and_tells_if_the_code_has_changed_since(tmp_path: Path) -> None:
+def test_the_tag_is_the_commit_and_shows_whether_the_code_has_changed_since(tmp_path: Path) -> None:
     def git(*words: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
         command = ["git", "-C", str(tmp_path), *identity, *words]
@@ -160,3 +164,9 @@ def test_without_a_commit_the_tag_is_asked_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(JobError, match="name the image with --image, or its tag with --tag"):
         commit_tag(tmp_path)
+
+
+def test_a_job_runs_the_image_of_the_commit_unless_another_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ecr, "commit_tag", lambda: "0123456789ab")
+    assert job_image(FakeAws(), LOCATION) == f"{REGISTRY}/mask-classifier:0123456789ab"
+    assert job_image(FakeAws(), replace(LOCATION, image="other:1")) == "other:1"

@@ -1,31 +1,14 @@
-"""Addresses of images and places in S3, and which machines have a GPU or a disk of their own."""
+"""Instance types are told apart by GPU, accelerator and disk, and unused hardware is named."""
 
 import pytest
 
-from jobs.common import Place
-from jobs.instances import evaluation_uri, given, has_gpu, has_local_disk, image_uri, model_uri, seconds
+from jobs.instances import has_gpu, has_local_disk
 from jobs.limits import service_model
-
-PLACE = Place(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
-
-
-def test_the_image_is_in_the_registry_of_the_roles_account() -> None:
-    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
-    assert image_uri(PLACE, "eu-west-1", "abc") == f"{host}/mask-classifier:abc"
-    assert image_uri(PLACE, "cn-north-1", "abc").split("/")[0].endswith(".amazonaws.com.cn")
-    assert image_uri(PLACE, "eusc-de-east-1", "abc").split("/")[0].endswith(".eusc-de-east-1.amazonaws.eu")
-    assert image_uri(Place(role=PLACE.role, bucket="b", image="other:1"), "eu-west-1", "abc") == "other:1"
-
-
-def test_a_job_stands_for_what_it_left() -> None:
-    assert model_uri(PLACE, "j-1") == "s3://my-bucket/mask-classifier/training/j-1/output/model.tar.gz"
-    assert model_uri(PLACE, "s3://b/model.tar.gz") == "s3://b/model.tar.gz"
-    assert evaluation_uri(PLACE, "j-1") == "s3://my-bucket/mask-classifier/evaluation/j-1/evaluation.json"
-    assert evaluation_uri(PLACE, "s3://b/evaluation.json") == "s3://b/evaluation.json"
+from support.job_requests import DryRunCommand
 
 
 @pytest.mark.parametrize(
-    ("machine", "gpu", "disk"),
+    ("instance_type", "gpu", "disk"),
     [
         ("ml.g4dn.xlarge", True, True),
         ("ml.g5.48xlarge", True, True),
@@ -37,18 +20,26 @@ def test_a_job_stands_for_what_it_left() -> None:
         ("ml.m6i.large", False, False),
     ],
 )
-def test_machines_are_told_apart(machine: str, gpu: bool, disk: bool) -> None:
-    assert (has_gpu(machine), has_local_disk(machine)) == (gpu, disk)
+def test_instance_types_are_told_apart(instance_type: str, gpu: bool, disk: bool) -> None:
+    assert (has_gpu(instance_type), has_local_disk(instance_type)) == (gpu, disk)
 
 
-def test_every_machine_that_transforms_on_a_gpu_is_known_as_one() -> None:
-    machines = service_model("sagemaker").shape_for("TransformInstanceType").enum
-    assert {name.split(".")[1] for name in machines if has_gpu(name)} == {"p2", "p3", "g4dn", "g5", "g6", "g6e"}
+def test_every_instance_type_that_transforms_on_a_gpu_is_known_as_one() -> None:
+    types = service_model("sagemaker").shape_for("TransformInstanceType").enum
+    assert {name.split(".")[1] for name in types if has_gpu(name)} == {"p2", "p3", "g4dn", "g5", "g6", "g6e"}
 
 
-def test_what_was_not_asked_for_is_left_out_but_false_and_zero_stay() -> None:
-    assert given({"a": None, "b": [], "c": {}, "d": False, "e": 0, "f": ""}) == {"d": False, "e": 0, "f": ""}
-
-
-def test_hours_become_whole_seconds() -> None:
-    assert (seconds(1.5), seconds(1e-9)) == (5400, 1)
+def test_unused_hardware_is_named(dry_run: DryRunCommand) -> None:
+    data, model = ("--data", "s3://my-bucket/faces"), ("--model", "faces-1")
+    commands = (
+        ("train", *data),
+        ("tune", *data, "--search", "lr=0.1:1"),
+        ("transform", *data, *model),
+        ("deploy", *model),
+    )
+    for command, *words in commands:
+        _, printed = dry_run(command, *words, "--instance-type", "ml.g5.12xlarge")
+        assert "waste    ml.g5.12xlarge has several GPUs and a job uses one; choose a type with one" in printed
+        assert "waste" not in dry_run(command, *words)[1]
+    _, printed = dry_run("train", *data, "--instance-type", "ml.p2.xlarge")
+    assert "waste    ml.p2.xlarge has an accelerator that the job cannot use" in printed

@@ -1,15 +1,16 @@
-"""Limits of the service: refused here, with a sentence, before anything is sent."""
+"""Requests beyond the limits of the service are rejected with a sentence before anything is sent."""
 
 from typing import Any
 
 import pytest
 
+import sagemaker_limits
 from jobs.limits import check_request, service_model
 from runtime.errors import ConfigError
 
 
 def training(**changes: Any) -> dict[str, Any]:
-    """A training job that AWS would take, with changes."""
+    """Return a training job that AWS accepts, with changes."""
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/data/"}}
     request = {
         "TrainingJobName": "faces-261124-031500",
@@ -29,11 +30,11 @@ def refusal(**changes: Any) -> str:
     return str(caught.value)
 
 
-def test_a_request_that_aws_takes_is_taken() -> None:
+def test_a_request_that_aws_accepts_is_accepted() -> None:
     check_request("sagemaker", "CreateTrainingJob", training(HyperParameters={"epochs": "3"}))
 
 
-def test_values_at_the_limit_are_taken() -> None:
+def test_values_at_the_limit_are_accepted() -> None:
     values = {"k" * 256: "v" * 2500} | {f"name{index}": "" for index in range(99)}
     check_request("sagemaker", "CreateTrainingJob", training(TrainingJobName="a" * 63, HyperParameters=values))
 
@@ -46,7 +47,7 @@ def test_values_at_the_limit_are_taken() -> None:
         ({"HyperParameters": {f"n{i}": "1" for i in range(101)}}, "HyperParameters has 101 entries, at most 100"),
         ({"HyperParameters": {"n" * 257: "1"}}, "in HyperParameters has 257 characters, at most 256"),
         ({"HyperParameters": {"note": "v" * 2501}}, "HyperParameters['note'] has 2501 characters, at most 2500"),
-        ({"HyperParameters": {"note": "two\nlines"}}, "HyperParameters['note'] holds a line break: 'two\\nlines'"),
+        ({"HyperParameters": {"note": "two\nlines"}}, "HyperParameters['note'] contains a line break: 'two\\nlines'"),
         ({"InputDataConfig": training()["InputDataConfig"] * 21}, "InputDataConfig has 21 entries, at most 20"),
         ({"RoleArn": "role/of/no/account/at/all"}, "RoleArn does not match arn:aws"),
         ({"StoppingCondition": {"MaxPendingTimeInSeconds": 9**9}}, "MaxPendingTimeInSeconds is 387420489, at most"),
@@ -57,14 +58,14 @@ def test_values_at_the_limit_are_taken() -> None:
         ({"HyperParameters": {"epochs": 3}}, "Invalid type for parameter HyperParameters.epochs"),
     ],
 )
-def test_a_value_outside_the_contract_is_refused(changes: dict[str, Any], sentence: str) -> None:
+def test_a_value_outside_the_contract_is_rejected(changes: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(**changes)
 
 
-def test_a_mistyped_machine_gets_the_nearest_name() -> None:
-    machine = {"InstanceType": "g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
+def test_a_mistyped_instance_type_gets_the_nearest_name() -> None:
+    resources = {"InstanceType": "g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
     assert "unknown ResourceConfig.InstanceType 'g5.xlarge' (did you mean 'ml.g5.xlarge'?)" in refusal(
-        ResourceConfig=machine
+        ResourceConfig=resources
     )
 
 
@@ -88,12 +89,24 @@ def test_a_transform_takes_at_most_16_variables() -> None:
         check_request("sagemaker", "CreateTransformJob", request)
 
 
+def test_the_constants_agree_with_botocore() -> None:
+    def most(shape: str) -> int:
+        return int(service_model("sagemaker").shape_for(shape).metadata["max"])
+
+    assert most("TrainingJobName") == most("ModelName") == most("EndpointName") == sagemaker_limits.NAME_LENGTH
+    assert most("HyperParameterTuningJobName") == sagemaker_limits.TUNING_NAME_LENGTH
+    assert most("InvocationsTimeoutInSeconds") == sagemaker_limits.INVOCATION_SECONDS
+    assert most("InvocationsMaxRetries") == sagemaker_limits.INVOCATION_RETRIES
+    assert most("TransformEnvironmentMap") == sagemaker_limits.TRANSFORM_VARIABLES
+    assert most("ProductionVariantContainerStartupHealthCheckTimeoutInSeconds") == sagemaker_limits.STARTUP_SECONDS[1]
+
+
 def test_letters_of_any_language_are_legal_in_tags() -> None:
     check_request("sagemaker", "CreateTrainingJob", training(Tags=[{"Key": "팀 이름", "Value": "얼굴 2"}]))
 
 
 def test_the_limits_are_those_of_the_contract() -> None:
-    """What the README and the sentences rest on; a new boto3 that says otherwise must be noticed."""
+    """The README and the messages rely on these; a new boto3 with other limits must be noticed."""
     shape = service_model("sagemaker").operation_model("CreateTrainingJob").input_shape
     hyperparameters = shape.members["HyperParameters"]
     assert (hyperparameters.metadata["max"], hyperparameters.key.metadata["max"]) == (100, 256)

@@ -11,7 +11,7 @@ from support.fake_aws import DONE, FakeAws, training
 
 
 def log_of(*streams: str, lines: list[list[str]]) -> dict[str, Any]:
-    """CloudWatch with these streams, where `lines` come in by portions; a repeated token marks the end so far."""
+    """Return a CloudWatch with these streams; `lines` arrive in portions, a repeated token marks the end so far."""
     portions = {stream: [list(portion) for portion in lines] for stream in streams}
 
     def events(request: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def test_the_log_is_printed_once_in_order_to_its_very_end(capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines() == ["one", "two", "three"]
 
 
-def test_lines_of_several_hosts_say_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_several_hosts_name_the_host(capsys: pytest.CaptureFixture[str]) -> None:
     log = log_of("faces/algo-1-1700000000", "faces/algo-2-1700000001", lines=[["hello"]])
     follow_log(FakeAws(DescribeTrainingJob=DONE, **log), "faces", 0)
     assert capsys.readouterr().out.splitlines() == ["[algo-1] hello", "[algo-2] hello"]
@@ -46,26 +46,26 @@ def test_lines_of_several_hosts_say_whose_they_are(capsys: pytest.CaptureFixture
         (("faces/i-0abc-1700000000", "faces/i-0def-1700000000"), ("i-0abc", "i-0def")),
     ],
 )
-def test_a_host_has_the_name_that_tells_it_apart(
+def test_hosts_have_different_names(
     streams: tuple[str, ...], hosts: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     follow_log(FakeAws(DescribeTrainingJob=DONE, **log_of(*streams, lines=[["hello"]])), "faces", 0)
     assert capsys.readouterr().out.splitlines() == [f"[{host}] hello" for host in hosts]
 
 
-def test_a_machine_of_an_endpoint_has_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_instance_of_an_endpoint_has_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
     log = log_of("all/i-0aaa", "all/i-0bbb", lines=[["hello"]])
     follow_log(FakeAws(DescribeEndpoint={"EndpointStatus": "InService"}, **log), "faces", 0)
     assert capsys.readouterr().out.splitlines() == ["[all/i-0aaa] hello", "[all/i-0bbb] hello"]
 
 
-def test_a_log_that_is_away_at_the_very_end_fails_no_job(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_cannot_be_read_at_the_very_end_fails_no_job(capsys: pytest.CaptureFixture[str]) -> None:
     log = log_of("faces/algo-1-17", lines=[["hello"]])
-    log["DescribeLogStreams"] = [log["DescribeLogStreams"], AwsError("AWS asks to slow down", "Throttling")]
+    log["DescribeLogStreams"] = [log["DescribeLogStreams"], AwsError("AWS throttles these requests", "Throttling")]
     assert follow_log(FakeAws(DescribeTrainingJob=DONE, **log), "faces", 0).status == "Completed"
     said = capsys.readouterr()
     assert said.out == "hello\n"
-    assert "the last lines are missing (AWS asks to slow down); `submit.py logs faces` prints them" in said.err
+    assert "the last lines are missing (AWS throttles these requests); `submit.py logs faces` prints them" in said.err
 
 
 def test_a_log_that_does_not_exist_yet_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +75,7 @@ def test_a_log_that_does_not_exist_yet_is_waited_for(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "hello\n"
 
 
-def test_a_network_that_is_away_while_the_log_is_read_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reading_continues_when_the_network_is_back(capsys: pytest.CaptureFixture[str]) -> None:
     log = log_of("faces/algo-1-17", lines=[["hello"]])
     log["DescribeLogStreams"] = [AwsError("AWS cannot be reached", "unreachable"), log["DescribeLogStreams"]]
     follow_log(FakeAws(DescribeTrainingJob=[training("InProgress"), DONE], **log), "faces", 0)
@@ -84,7 +84,7 @@ def test_a_network_that_is_away_while_the_log_is_read_is_waited_for(capsys: pyte
     assert "still waiting: AWS cannot be reached" in said.err
 
 
-def test_a_log_that_may_not_be_read_is_said() -> None:
+def test_a_missing_permission_for_the_log_is_an_error() -> None:
     aws = FakeAws(DescribeTrainingJob=DONE, DescribeLogStreams=AwsError("may not", "AccessDenied"))
     with pytest.raises(AwsError, match="may not"):
         follow_log(aws, "faces", 0)
@@ -100,5 +100,5 @@ def test_the_log_of_an_endpoint_is_in_its_own_group(capsys: pytest.CaptureFixtur
 
 def test_a_search_has_no_log_but_its_jobs_have() -> None:
     facts = {"HyperParameterTuningJobStatus": "InProgress", "BestTrainingJob": {"TrainingJobName": "faces-003-ab"}}
-    with pytest.raises(JobError, match=r"has no log of its own, its training jobs have, such as: faces-003-ab"):
+    with pytest.raises(JobError, match=r"has no log of its own; its training jobs have one, such as: faces-003-ab"):
         follow_log(FakeAws(DescribeHyperParameterTuningJob=facts), "faces", 0)

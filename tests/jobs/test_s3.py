@@ -59,7 +59,7 @@ def test_a_folder_arrives_as_it_is_without_hidden_files(aws: Aws, folder: Path, 
     assert (tmp_path / "back/a/1.jpg").read_text() == "a/1.jpg"
 
 
-def test_the_same_folder_is_uploaded_once_and_an_interrupted_upload_goes_on(aws: Aws, folder: Path) -> None:
+def test_the_same_folder_is_uploaded_once_and_an_interrupted_upload_is_resumed(aws: Aws, folder: Path) -> None:
     upload = plan_upload(folder, "data", PARENT)
     send(aws, upload, None)
     assert send(aws, upload, None) == 0
@@ -110,25 +110,25 @@ def test_there_must_be_something_to_upload(tmp_path: Path, name: str, sentence: 
         plan_upload(tmp_path / name, "data", PARENT)
 
 
-def test_a_folder_without_images_is_refused_where_images_are_wanted(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_rejected_where_images_are_expected(tmp_path: Path) -> None:
     (tmp_path / "info.csv").write_text("")
-    with pytest.raises(DataError, match="--data holds no file that belongs there"):
+    with pytest.raises(DataError, match="no matching files in --data"):
         plan_upload(tmp_path, "data", PARENT, is_image_file)
 
 
-def test_a_link_to_a_folder_is_refused_rather_than_left_out(folder: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_is_rejected(folder: Path, tmp_path: Path) -> None:
     (folder / "linked").symlink_to(tmp_path)
     with pytest.raises(DataError, match="a link to a folder cannot be uploaded"):
         plan_upload(folder, "data", PARENT)
 
 
-def test_what_is_no_file_is_refused_rather_than_a_surprise(folder: Path) -> None:
+def test_what_is_not_a_file_is_rejected(folder: Path) -> None:
     (folder / "gone.jpg").symlink_to("nowhere")
-    with pytest.raises(DataError, match=r"not a file, or a link to none; .*gone\.jpg"):
+    with pytest.raises(DataError, match=r"not a file, or a broken link; .*gone\.jpg"):
         plan_upload(folder, "data", PARENT)
     (folder / "gone.jpg").unlink()
     os.mkfifo(folder / "pipe.jpg")
-    with pytest.raises(DataError, match=r"not a file, or a link to none; .*pipe\.jpg"):
+    with pytest.raises(DataError, match=r"not a file, or a broken link; .*pipe\.jpg"):
         plan_upload(folder, "data", PARENT)
     (folder / "pipe.jpg").unlink()
     (folder / "notiz\udce4.txt").write_text("in Latin-1")
@@ -136,7 +136,7 @@ def test_what_is_no_file_is_refused_rather_than_a_surprise(folder: Path) -> None
         plan_upload(folder, "data", PARENT)
 
 
-def test_what_a_killed_download_left_is_removed(aws: Aws, tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_download_are_removed(aws: Aws, tmp_path: Path) -> None:
     aws.call("s3", "PutObject", Bucket="my-bucket", Key="p/a.out", Body=b"a")
     (tmp_path / ".a.out.x7.tmp").write_text("half")
     (tmp_path / ".notes.2024.tmp").write_text("somebody else's")
@@ -158,7 +158,7 @@ def test_a_missing_object_leaves_no_file(aws: Aws, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_key_that_leads_out_of_the_folder_is_refused(aws: Aws, tmp_path: Path) -> None:
+def test_a_key_that_leads_out_of_the_folder_is_rejected(aws: Aws, tmp_path: Path) -> None:
     aws.call("s3", "PutObject", Bucket="my-bucket", Key="p/../../evil.txt", Body=b"")
     with pytest.raises(DataError, match="leads out of the folder"):
         fetch_folder(aws, "s3://my-bucket/p", tmp_path / "there")
@@ -174,19 +174,19 @@ def test_regular_files_are_extracted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/etc/evil.txt", "a/../../evil.txt"])
-def test_a_member_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_member_that_leads_out_of_the_folder_is_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="leads out of the folder"):
         extract(archive(tmp_path / "m.tar.gz", member(name)), tmp_path / "there")
     assert not (tmp_path / "evil.txt").exists()
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
+def test_links_and_devices_are_rejected(tmp_path: Path, kind: bytes) -> None:
     with pytest.raises(DataError, match="is a link or a device"):
         extract(archive(tmp_path / "m.tar.gz", member("model", kind, "/etc/passwd")), tmp_path / "there")
 
 
-def test_a_damaged_archive_is_said(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
     path = archive(tmp_path / "m.tar.gz", *(member(f"{index}.txt") for index in range(200)))
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"not an archive", whole[:60] + b"\xff" * 60 + whole[120:]):

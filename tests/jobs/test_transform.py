@@ -1,86 +1,106 @@
-"""Requests about a trained model: AWS's own description accepts each of them, and a GPU gets a driver that fits."""
+"""A batch transform: one image in one request, on a driver that fits, and nothing uploaded that cannot be sent."""
 
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.common import JobPlace
-from jobs.instances import Call
-from jobs.job_options import Deployment, Registration, Transform
-from jobs.limits import check_request
-from jobs.transform import endpoint, model, model_package, model_package_group, transform_job
+from jobs.common import SecureJobLocation
+from jobs.inputs import resolve_input
+from jobs.transform import TransformOptions, check_payload, transform_job
+from runtime.arguments import parse
+from runtime.errors import ConfigError, DataError
+from support.job_requests import LOCATION, LOCATIONS, SECURED, TAGS, DryRunCommand, checked
 
-PLACE = JobPlace(role="arn:aws:iam::123456789012:role/sagemaker", bucket="my-bucket")
-GUARDED = replace(PLACE, kms_key="key-1", subnets="subnet-1", security_groups="sg-1,sg-2", tags="team=vision")
-ARTIFACT = "s3://my-bucket/model.tar.gz"
-
-
-def checked(call: Call) -> dict[str, Any]:
-    """The request, which AWS would take, as well as the one that takes it back."""
-    check_request("sagemaker", call.operation, call.request)
-    if call.undo:
-        check_request("sagemaker", *call.undo)
-    return call.request
+DATA = ("--data", "s3://bucket/faces")
+MODEL = ("--model", "faces-261124-031500")
 
 
-def transform(place: JobPlace = PLACE, **options: Any) -> dict[str, Any]:
-    return checked(transform_job("t-1", place, Transform(**options), "s3://my-bucket/eval/"))
+def request(location: SecureJobLocation = LOCATION, **options: Any) -> dict[str, Any]:
+    return checked(transform_job("t-1", location, TransformOptions(**options), "s3://my-bucket/eval/"))
 
 
-@pytest.mark.parametrize("place", [PLACE, GUARDED, replace(PLACE, network_isolation=False)])
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (DATA, "--model: required"),
+        (MODEL, "--data: required"),
+        (
+            (*DATA, *MODEL, "--max-concurrent-transforms", "17"),
+            "--max-concurrent-transforms 17 x --max-payload-mb 6 is 102 MB, at most 100 MB are allowed",
+        ),
+        ((*DATA, *MODEL, "--max-payload-mb", "101"), "101 is out of range"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(flags: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("submit.py", flags, {}, TransformOptions)
+    assert sentence in str(caught.value)
+
+
+def test_16_images_of_6_mb_or_50_of_2_mb_are_in_flight_at_most() -> None:
+    for flags in (("16",), ("50", "--max-payload-mb", "2")):
+        parse("submit.py", (*DATA, *MODEL, "--max-concurrent-transforms", *flags), {}, TransformOptions)
+
+
+def test_the_old_name_of_the_concurrency_is_accepted() -> None:
+    (options,) = parse("submit.py", (*DATA, *MODEL, "--concurrency", "8"), {}, TransformOptions)
+    assert options.max_concurrent_transforms == 8
+    with pytest.raises(ConfigError, match="--max-concurrent-transforms: 0 is out of range"):
+        parse("submit.py", (*DATA, *MODEL, "--concurrency", "0"), {}, TransformOptions)
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
 @pytest.mark.parametrize("instance_type", ["ml.g5.xlarge", "ml.m5.large"])
-def test_aws_accepts_every_variant(place: JobPlace, instance_type: str) -> None:
-    transform(place, instance_type=instance_type, environment="BAD_INPUT=row")
-    checked(model("m-1", place, "image:tag", ARTIFACT, "A=1"))
-    for call in endpoint("e-1", place, Deployment(instance_type=instance_type)):
-        checked(call)
-    options = Registration(model="faces-1", evaluation="s3://my-bucket/evaluation.json", approve=True)
-    checked(model_package_group(place, options))
-    checked(model_package(place, options, "image:tag"))
+def test_aws_accepts_every_variant(location: SecureJobLocation, instance_type: str) -> None:
+    request(location, instance_type=instance_type, environment="BAD_INPUT=row")
 
 
-def test_a_gpu_machine_gets_a_driver_for_cuda_12_and_a_cpu_machine_none() -> None:
-    resources = transform(instance_type="ml.g4dn.xlarge")["TransformResources"]
+def test_a_gpu_instance_gets_a_driver_for_cuda_12_and_a_cpu_instance_none() -> None:
+    resources = request(instance_type="ml.g4dn.xlarge")["TransformResources"]
     assert resources["TransformAmiVersion"] == "al2-ami-sagemaker-batch-gpu-535"
-    assert "TransformAmiVersion" not in transform(instance_type="ml.c5.xlarge")["TransformResources"]
-    for instance_type, wanted in (("ml.g5.xlarge", True), ("ml.c5.xlarge", False)):
-        config = checked(endpoint("e-1", PLACE, Deployment(instance_type=instance_type))[0])
-        assert ("InferenceAmiVersion" in config["ProductionVariants"][0]) is wanted
+    assert "TransformAmiVersion" not in request(instance_type="ml.c5.xlarge")["TransformResources"]
 
 
-def test_one_image_travels_in_one_request() -> None:
-    request = transform(concurrency=50, max_payload_mb=2)
-    assert request["BatchStrategy"] == "SingleRecord"
-    assert request["TransformInput"]["SplitType"] == "None"
-    assert (request["MaxConcurrentTransforms"], request["MaxPayloadInMB"]) == (50, 2)
+def test_one_image_is_sent_in_one_request() -> None:
+    found = request(max_concurrent_transforms=50, max_payload_mb=2)
+    assert found["BatchStrategy"] == "SingleRecord"
+    assert found["TransformInput"]["SplitType"] == "None"
+    assert (found["MaxConcurrentTransforms"], found["MaxPayloadInMB"]) == (50, 2)
 
 
-def test_answers_are_encrypted() -> None:
-    assert transform(GUARDED)["TransformOutput"]["KmsKeyId"] == "key-1"
-    assert transform(GUARDED, instance_type="ml.m5.large")["TransformResources"]["VolumeKmsKeyId"] == "key-1"
-    assert "VolumeKmsKeyId" not in transform(GUARDED, instance_type="ml.g5.xlarge")["TransformResources"]
+def test_responses_are_encrypted_and_tags_go_with_the_job() -> None:
+    assert request(SECURED)["TransformOutput"]["KmsKeyId"] == SECURED.kms_key
+    on_cpu = request(SECURED, instance_type="ml.m5.large")["TransformResources"]
+    assert on_cpu["VolumeKmsKeyId"] == SECURED.kms_key
+    assert "VolumeKmsKeyId" not in request(SECURED, instance_type="ml.g5.xlarge")["TransformResources"]
+    assert request(SECURED)["Tags"] == TAGS
 
 
-def test_the_model_runs_without_network() -> None:
-    assert checked(model("m-1", PLACE, "image:tag", ARTIFACT, ""))["EnableNetworkIsolation"] is True
+def test_a_transform_labels_the_images_of_a_folder_and_nothing_else(dry_run: DryRunCommand, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("info.csv", "images/a.jpg", "images/b.png"):
+        (tmp_path / name).write_text(name)
+    requests, printed = dry_run("transform", "--data", str(tmp_path), "--model", "faces-1", "--environment", "A=1")
+    assert list(requests) == ["CreateModel", "CreateTransformJob"]
+    model = requests["CreateModel"]["PrimaryContainer"]["ModelDataUrl"]
+    assert model == "s3://my-bucket/mask-classifier/training/faces-1/output/model.tar.gz"
+    assert requests["CreateTransformJob"]["ModelName"] == requests["CreateModel"]["ModelName"]
+    assert requests["CreateTransformJob"]["Environment"] == {"A": "1"}
+    assert "uploads  2 files" in printed
+    assert "a transform has no time limit of its own" in printed
 
 
-def test_an_endpoint_is_taken_back_piece_by_piece() -> None:
-    undo = [call.undo for call in endpoint("e-1", PLACE, Deployment())]
-    assert undo == [
-        ("DeleteEndpointConfig", {"EndpointConfigName": "e-1"}),
-        ("DeleteEndpoint", {"EndpointName": "e-1"}),
-    ]
+def test_an_image_larger_than_the_payload_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(bytes(2**20 + 1))
+    _, uploads = resolve_input(LOCATION, "data", str(tmp_path))
+    check_payload(uploads, 2)
+    with pytest.raises(DataError, match=r"an image has 1.0 MB, more than --max-payload-mb 1; .*a\.jpg"):
+        check_payload(uploads, 1)
 
 
-def test_a_registered_model_carries_its_evaluation_and_waits_for_approval() -> None:
-    request = checked(model_package(PLACE, Registration(model="faces-1", evaluation="faces-2"), "image:tag"))
-    quality = request["ModelMetrics"]["ModelQuality"]["Statistics"]
-    assert quality == {
-        "ContentType": "application/json",
-        "S3Uri": "s3://my-bucket/mask-classifier/evaluation/faces-2/evaluation.json",
-    }
-    (container,) = request["InferenceSpecification"]["Containers"]
-    assert container["ModelDataUrl"] == "s3://my-bucket/mask-classifier/training/faces-1/output/model.tar.gz"
-    assert request["ModelApprovalStatus"] == "PendingManualApproval"
+def test_an_image_larger_than_the_payload_is_named_before_the_upload(dry_run: DryRunCommand, tmp_path: Path) -> None:
+    (tmp_path / "large.jpg").write_bytes(bytes(3 * 2**20 + 1))
+    sentence = r"an image has 3.0 MB, more than --max-payload-mb 3; raise it, and lower --max-concurrent-transforms"
+    with pytest.raises(DataError, match=sentence):
+        dry_run("transform", "--data", str(tmp_path), "--model", "faces-1", "--max-payload-mb", "3")

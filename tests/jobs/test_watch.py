@@ -1,67 +1,19 @@
-"""A job is found by its name alone, watched to its end, and its failure begins with the reason."""
+"""A job is watched to its end; on a terminal a line shows its progress, and its failure begins with the reason."""
 
-from typing import Any
+import io
+import sys
+import time
+from datetime import UTC, datetime
 
 import pytest
 
-from jobs import watch as job_watch
 from jobs.aws import AwsError
-from jobs.watch import JobFailed, find, stop, wait
-from runtime.errors import JobError
+from jobs.job import JobFailed
+from jobs.watch import ProgressLine, wait
 from support.fake_aws import DONE, FakeAws, training
 
 
-@pytest.mark.parametrize(
-    ("kind", "title"),
-    [
-        ("TrainingJob", "training job 'faces'"),
-        ("TransformJob", "transform job 'faces'"),
-        ("ProcessingJob", "processing job 'faces'"),
-        ("HyperParameterTuningJob", "tuning job 'faces'"),
-        ("Endpoint", "endpoint 'faces'"),
-    ],
-)
-def test_every_kind_of_job_is_found_by_its_name(kind: str, title: str) -> None:
-    aws = FakeAws(**{f"Describe{kind}": {f"{kind}Status": "Failed"}})
-    job = find(aws, "faces")
-    assert (job.title, job.status, job.is_over) == (title, "Failed", True)
-
-
-def test_a_name_that_nothing_has_is_said() -> None:
-    with pytest.raises(JobError, match="nothing is called 'faces' in eu-west-1"):
-        find(FakeAws(), "faces")
-
-
-def test_a_name_too_long_for_a_tuning_job_is_not_asked_of_one() -> None:
-    aws = FakeAws(DescribeEndpoint={"EndpointStatus": "InService"})
-    assert find(aws, "f" * 40).kind.noun == "Endpoint"
-    assert "DescribeHyperParameterTuningJob" not in [operation for operation, _ in aws.asked]
-
-
-def test_a_missing_permission_is_not_taken_for_a_missing_job() -> None:
-    with pytest.raises(AwsError, match="may not"):
-        find(FakeAws(DescribeTrainingJob=AwsError("these credentials may not", "AccessDenied")), "faces")
-
-
-def test_the_line_tells_status_step_and_metrics() -> None:
-    metrics = [{"MetricName": "val:f1", "Value": 0.71234}, {"MetricName": "epoch", "Value": 3.0}]
-    facts = training("InProgress", "Training", "Training image download completed", FinalMetricDataList=metrics)
-    line = find(FakeAws(DescribeTrainingJob=facts), "faces").line()
-    assert line == "InProgress  Training: Training image download completed  val:f1=0.7123; epoch=3;"
-
-
-def test_the_line_of_a_search_tells_how_many_and_the_best() -> None:
-    best = {"FinalHyperParameterTuningJobObjectiveMetric": {"MetricName": "val:f1", "Value": 0.8}}
-    facts = {
-        "HyperParameterTuningJobStatus": "InProgress",
-        "TrainingJobStatusCounters": {"Completed": 3, "InProgress": 2, "Stopped": 0},
-        "BestTrainingJob": best,
-    }
-    line = find(FakeAws(DescribeHyperParameterTuningJob=facts), "faces").line()
-    assert line == "InProgress  jobs Completed=3; jobs InProgress=2; best val:f1=0.8;"
-
-
-def test_waiting_ends_with_the_job_and_says_each_change_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_waiting_ends_with_the_job_and_prints_each_change_once(capsys: pytest.CaptureFixture[str]) -> None:
     steps = [training("InProgress", "Starting"), training("InProgress"), training("InProgress"), DONE]
     aws = FakeAws(DescribeTrainingJob=steps)
     assert wait(aws, "faces", 0).status == "Completed"
@@ -89,19 +41,19 @@ def test_a_failed_evaluation_gives_its_exit_message() -> None:
         wait(FakeAws(DescribeProcessingJob=facts), "faces", 0)
 
 
-def test_an_endpoint_that_failed_says_how_to_remove_what_is_left() -> None:
+def test_an_endpoint_that_failed_says_how_to_remove_what_remains() -> None:
     aws = FakeAws(DescribeEndpoint={"EndpointStatus": "Failed", "FailureReason": "no capacity"})
-    with pytest.raises(JobFailed, match=r"^no capacity; .*`submit.py remove faces` removes what is left"):
+    with pytest.raises(JobFailed, match=r"^no capacity; .*`submit.py remove faces` removes what remains"):
         wait(aws, "faces", 0)
 
 
 def test_a_stopped_job_says_why() -> None:
     aws = FakeAws(DescribeTrainingJob=training("Stopped", "MaxRuntimeExceeded"))
-    with pytest.raises(JobFailed, match=r"before its end \(MaxRuntimeExceeded\).*--resume-from faces` goes on"):
+    with pytest.raises(JobFailed, match=r"before its end \(MaxRuntimeExceeded\).*--resume-from faces` resumes"):
         wait(aws, "faces", 0)
 
 
-def test_a_network_that_is_away_for_a_while_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_waiting_continues_when_the_network_is_back(capsys: pytest.CaptureFixture[str]) -> None:
     away = AwsError("AWS cannot be reached", "unreachable")
     aws = FakeAws(DescribeTrainingJob=[training("InProgress"), away, away, DONE])
     assert wait(aws, "faces", 0).status == "Completed"
@@ -118,31 +70,70 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(capsys: pytest.Ca
     aws = FakeAws(DescribeTrainingJob=[training("InProgress"), KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
         wait(aws, "faces", 0)
-    assert "training job 'faces' goes on; `submit.py stop faces` ends it" in capsys.readouterr().err
+    assert "training job 'faces' is still running; `submit.py stop faces` stops it" in capsys.readouterr().err
 
 
-def test_between_two_looks_it_sleeps_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_sleeps_between_two_requests_for_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(job_watch.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     wait(FakeAws(DescribeTrainingJob=[training("InProgress"), training("InProgress"), DONE]), "faces", 7.5)
     assert slept == [7.5, 7.5]
 
 
-def test_a_running_job_is_asked_to_stop() -> None:
-    aws = FakeAws(DescribeTrainingJob=training("InProgress"), StopTrainingJob={})
-    stop(aws, "faces")
-    assert aws.asked[-1] == ("StopTrainingJob", {"TrainingJobName": "faces"})
+class Terminal(io.StringIO):
+    """A terminal that keeps what is printed."""
+
+    def isatty(self) -> bool:
+        return True
 
 
-@pytest.mark.parametrize(
-    ("answers", "sentence"),
-    [
-        ({"DescribeTrainingJob": DONE}, "training job 'faces' is over already: Completed"),
-        ({"DescribeEndpoint": {"EndpointStatus": "InService"}}, "not stopped but removed: `submit.py remove faces`"),
-    ],
-)
-def test_what_cannot_be_stopped_says_so(answers: dict[str, Any], sentence: str) -> None:
-    aws = FakeAws(**answers)
-    with pytest.raises(JobError, match=sentence):
-        stop(aws, "faces")
-    assert all(operation.startswith("Describe") for operation, _ in aws.asked)
+def watched_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+def test_a_file_gets_lines_and_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine({"epochs": "30"}) as progress:
+        progress.state("InProgress  Training")
+        progress.state("InProgress  Training")
+        progress.log("epoch=3; val_f1=0.7312;")
+        progress.state("Completed")
+    said = capsys.readouterr()
+    assert said.out == "epoch=3; val_f1=0.7312;\n"
+    assert said.err == "0:00:00  InProgress  Training\n0:00:00  Completed\n"
+
+
+def test_a_terminal_shows_the_epochs_so_far_and_the_newest_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = watched_on_a_terminal(monkeypatch)
+    with ProgressLine({"epochs": '"30"'}) as progress:
+        progress.state("InProgress", started=datetime.fromtimestamp(time.time() - 120, UTC))
+        progress.log("epoch=12; train_loss=0.6; val_loss=0.512; val_f1=0.8125;")
+        progress.log("a line without an epoch")
+        shown = terminal.getvalue().split("\r")[-1]
+    assert "12/30 [02:0" in shown
+    assert "<03:0" in shown  # 18 epochs more, at the speed since training began
+    assert "val_loss=0.512; val_f1=0.8125;" in shown
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch=12; train_loss=0.6; val_loss=0.512; val_f1=0.8125;",
+        "a line without an epoch",
+    ]
+
+
+@pytest.mark.parametrize("hyperparameters", [None, {"epochs": "many"}])
+def test_a_job_without_epochs_shows_the_time_and_its_state(
+    monkeypatch: pytest.MonkeyPatch, hyperparameters: dict[str, str] | None
+) -> None:
+    terminal = watched_on_a_terminal(monkeypatch)
+    with ProgressLine(hyperparameters) as progress:
+        progress.state("InProgress  Processing")
+        assert terminal.getvalue().split("\r")[-1].strip() == "00:00  InProgress  Processing"
+
+
+def test_without_epochs_the_default_of_training_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = watched_on_a_terminal(monkeypatch)
+    with ProgressLine({}) as progress:
+        progress.state("InProgress  epoch=1;")
+        assert " 1/1 [" in terminal.getvalue().split("\r")[-1]

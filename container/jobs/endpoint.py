@@ -1,0 +1,95 @@
+"""`submit.py deploy` and `submit.py remove`: a real-time endpoint, which costs until it is removed."""
+
+from dataclasses import dataclass
+
+from jobs.aws import Aws
+from jobs.checks import model_problems, name_problems, pair_problems
+from jobs.common import Connection, JobName, SecureJobLocation, SubmitOptions, unique_name
+from jobs.ecr import job_image
+from jobs.instances import describe_instances, has_gpu, volume_key, waste
+from jobs.plan import Plan, submit_job
+from jobs.request_parts import Call, create_model, given, tags
+from runtime.arguments import option
+from runtime.errors import JobError
+from sagemaker_limits import INSTANCES, STARTUP_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointOptions:
+    """The real-time endpoint."""
+
+    name: str = option("mask-classifier", "name of the endpoint; the time is appended")
+    model: str = option("", "model: a training job, or s3://bucket/key/model.tar.gz")
+    instance_type: str = option("ml.g5.xlarge", "instance type")
+    instance_count: int = option(1, "number of instances", minimum=1, maximum=INSTANCES)
+    ami_version: str = option(
+        "al2023-ami-sagemaker-inference-gpu-4-1", "AMI version of a GPU instance; sets the NVIDIA driver"
+    )
+    startup_seconds: int = option(
+        600, "timeout for loading the model", minimum=STARTUP_SECONDS[0], maximum=STARTUP_SECONDS[1]
+    )
+    environment: str = option("", "name=value,... set in the container")
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each missing option."""
+        problems = name_problems(self.name) + model_problems(self.model)
+        return problems + pair_problems("environment", self.environment)
+
+
+def deploy(
+    connection: Connection, location: SecureJobLocation, submit: SubmitOptions, options: EndpointOptions
+) -> None:
+    """Create an endpoint, its configuration and its model, all under one name."""
+    aws, job = Aws(connection), unique_name(options.name)
+    image, artifact = job_image(aws, location), location.model(options.model)
+    plan = Plan(
+        job=job,
+        location=location,
+        image=image,
+        calls=(create_model(job, location, image, artifact, options.environment), *endpoint(job, location, options)),
+        needed_uris=(artifact,),
+        instances=describe_instances(options.instance_type, options.instance_count),
+        waste=waste(options.instance_type),
+        longest=f"until it is removed: `submit.py remove {job}`",
+    )
+    submit_job(aws, plan, submit)
+
+
+def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) -> list[Call]:
+    """Return CreateEndpointConfig and CreateEndpoint for the model of the same name."""
+    variant = {
+        "VariantName": "all",
+        "ModelName": job,
+        "InstanceType": options.instance_type,
+        "InitialInstanceCount": options.instance_count,
+        "ContainerStartupHealthCheckTimeoutInSeconds": options.startup_seconds,
+        "InferenceAmiVersion": options.ami_version if has_gpu(options.instance_type) else None,
+    }
+    config = {
+        "EndpointConfigName": job,
+        "ProductionVariants": [given(variant)],
+        "KmsKeyId": volume_key(options.instance_type, location.kms_key),
+        "Tags": tags(location),
+    }
+    request = {"EndpointName": job, "EndpointConfigName": job, "Tags": tags(location)}
+    return [
+        Call("CreateEndpointConfig", given(config), ("DeleteEndpointConfig", {"EndpointConfigName": job})),
+        Call("CreateEndpoint", given(request), ("DeleteEndpoint", {"EndpointName": job})),
+    ]
+
+
+def remove(connection: Connection, name: JobName) -> None:
+    """Delete the endpoint, the configuration and the model of that name; raise JobError if none of them exists."""
+    aws = Aws(connection)
+    removed = [noun for noun in ("Endpoint", "EndpointConfig", "Model") if _delete(aws, noun, name.job)]
+    if not removed:
+        raise JobError(f"no endpoint and no model is called {name.job!r} in {aws.region}")
+    print(f"removed {name.job}: {', '.join(removed)}")
+
+
+def _delete(aws: Aws, noun: str, name: str) -> bool:
+    """Delete a resource; return False if it does not exist."""
+    if aws.find("sagemaker", f"Describe{noun}", **{f"{noun}Name": name}) is None:
+        return False
+    aws.call("sagemaker", f"Delete{noun}", **{f"{noun}Name": name})
+    return True

@@ -1,0 +1,131 @@
+"""Jobs and endpoints that exist: find one by its name, describe its state, stop it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.aws import Aws
+from jobs.common import Connection, JobName
+from runtime.errors import JobError
+from sagemaker_limits import NAME_LENGTH, TUNING_NAME_LENGTH
+
+_UNDER_WAY = ("InProgress", "Stopping", "Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+_BAD = ("Failed", "OutOfService", "UpdateRollbackFailed")
+
+
+class JobFailed(JobError):
+    """A job that did not complete; the sentence begins with its FailureReason."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job: its name in AWS's operations, its name in sentences, and its log."""
+
+    noun: str
+    title: str
+    log_group: str | None = None
+    longest_name: int = NAME_LENGTH
+
+
+TRAINING = Kind("TrainingJob", "training job", "/aws/sagemaker/TrainingJobs")
+KINDS = (
+    TRAINING,
+    Kind("TransformJob", "transform job", "/aws/sagemaker/TransformJobs"),
+    Kind("ProcessingJob", "processing job", "/aws/sagemaker/ProcessingJobs"),
+    Kind("HyperParameterTuningJob", "tuning job", longest_name=TUNING_NAME_LENGTH),
+    Kind("Endpoint", "endpoint", "/aws/sagemaker/Endpoints/{name}"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as AWS describes it at one moment."""
+
+    name: str
+    kind: Kind
+    facts: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        return str(self.facts[f"{self.kind.noun}Status"])
+
+    @property
+    def is_over(self) -> bool:
+        return self.status not in _UNDER_WAY
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind.title} {self.name!r}"
+
+    @property
+    def best_training_job(self) -> str | None:
+        """Return the name of a tuning job's best training job, None if there is none yet."""
+        name: str | None = self.facts.get("BestTrainingJob", {}).get("TrainingJobName")
+        return name
+
+    def line(self) -> str:
+        """Return the state in one line: status, step, latest metrics."""
+        steps = self.facts.get("SecondaryStatusTransitions") or [{}]
+        step = ": ".join(steps[-1][name] for name in ("Status", "StatusMessage") if steps[-1].get(name))
+        counters = self.facts.get("TrainingJobStatusCounters", {})
+        numbers = {"jobs " + name: value for name, value in counters.items() if value}
+        numbers |= {metric["MetricName"]: metric["Value"] for metric in self.facts.get("FinalMetricDataList", [])}
+        best = self.facts.get("BestTrainingJob", {})
+        if objective := best.get("FinalHyperParameterTuningJobObjectiveMetric"):
+            numbers[f"best {objective['MetricName']}"] = objective["Value"]
+        values = " ".join(f"{name}={value:.4g};" for name, value in numbers.items())
+        return "  ".join(part for part in (self.status, step, values) if part)
+
+    def check_end(self) -> None:
+        """Raise JobFailed if the job failed or was stopped."""
+        if self.status in _BAD:
+            reason = str(self.facts.get("FailureReason") or self.facts.get("ExitMessage") or "no reason given")
+            log = "" if self.kind.log_group is None else f"; `submit.py logs {self.name}` prints its log"
+            rest = f"; `submit.py remove {self.name}` removes what remains" if self.kind.noun == "Endpoint" else ""
+            raise JobFailed(f"{reason.strip()}; {self.title} failed{log}{rest}")
+        if self.status == "Stopped":
+            how = self.facts.get("SecondaryStatus", "Stopped")
+            what = "`submit.py download` fetches its files"
+            if self.kind is TRAINING:
+                what += f", `submit.py train --resume-from {self.name}` resumes it"
+            raise JobFailed(f"{self.title} was stopped before its end ({how}); {what}")
+
+
+def find(aws: Aws, name: str) -> Job:
+    """Return the job or endpoint of that name; raise JobError if there is none."""
+    for kind in KINDS:
+        if len(name) <= kind.longest_name:
+            facts = aws.find("sagemaker", f"Describe{kind.noun}", **{f"{kind.noun}Name": name})
+            if facts is not None:
+                return Job(name, kind, facts)
+    raise JobError(
+        f"no job or endpoint is called {name!r} in {aws.region}; `aws sagemaker list-training-jobs` lists the jobs"
+    )
+
+
+def describe(aws: Aws, kind: Kind, name: str) -> Job:
+    """Return a job of a known kind in its current state; raise AwsError if there is none."""
+    return Job(name, kind, aws.call("sagemaker", f"Describe{kind.noun}", **{f"{kind.noun}Name": name}))
+
+
+def stop(aws: Aws, name: str) -> Job:
+    """Ask a job to stop: training saves a checkpoint and its best model first, and has two minutes for it."""
+    job = find(aws, name)
+    if job.kind.noun == "Endpoint":
+        raise JobError(f"an endpoint is removed, not stopped: `submit.py remove {name}`")
+    if job.is_over:
+        raise JobError(f"{job.title} has already ended: {job.status}")
+    aws.call("sagemaker", f"Stop{job.kind.noun}", **{f"{job.kind.noun}Name": name})
+    return job
+
+
+def status_command(connection: Connection, name: JobName) -> None:
+    """Print the state of a job, and its FailureReason."""
+    job = find(Aws(connection), name.job)
+    print(f"{job.title}  {job.line()}")
+    if reason := job.facts.get("FailureReason"):
+        print(reason)
+
+
+def stop_command(connection: Connection, name: JobName) -> None:
+    """Ask a job to stop."""
+    print(f"{stop(Aws(connection), name.job).title} is stopping; `submit.py wait {name.job}` waits for its end")
