@@ -118,7 +118,7 @@ def put(uri: str, body: bytes) -> None:
 
 
 def archive(**files: str) -> bytes:
-    """A .tar.gz as SageMaker makes it of a folder."""
+    """Return a .tar.gz as SageMaker packs a folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, text in files.items():

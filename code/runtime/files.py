@@ -29,14 +29,14 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: str = "w", *, tidy: bool = True) -> Iterator[IO[Any]]:
+def replacing(path: Path, mode: str = "w", *, remove_stale: bool = True) -> Iterator[IO[Any]]:
     """Open a file that takes the place of `path` only when it is complete and on the disk; 0644, as SageMaker needs.
 
     Whatever goes wrong in between, `path` is what it was before. What a killed writer left of it is removed, for which
-    the whole folder is looked through unless `tidy` is false.
+    the whole folder is looked through unless `remove_stale` is false.
     """
     make_folder(path.parent)
-    if tidy:
+    if remove_stale:
         remove_temporary_files(path.parent, {path.name})
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:

@@ -47,9 +47,9 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
                 raise JobError(f"{job.title} has no best training job yet; `submit.py wait {name}`")
             return _fetch_training(aws, describe(aws, TRAINING, best), folder)
         case "TransformJob":
-            answers = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
-            _check_files(job, answers)
-            responses = read_downloaded(answers, folder / "answers")
+            paths = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
+            _check_files(job, paths)
+            responses = read_downloaded(paths, folder / "answers")
             table = join_downloaded(responses, info)
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
             return [write_predictions(folder, table, scheme), folder / "answers"]

@@ -80,10 +80,10 @@ def _create_repository(aws: Aws, options: PushOptions) -> None:
 def _warn_of_format(aws: Aws, repository: str, tag: str) -> None:
     """Warn that SageMaker creates no model from what was pushed, before a training job is paid for."""
     try:
-        answer = aws.call("ecr", "DescribeImages", repositoryName=repository, imageIds=[{"imageTag": tag}])
+        response = aws.call("ecr", "DescribeImages", repositoryName=repository, imageIds=[{"imageTag": tag}])
     except AwsError:  # the image is in the repository anyway
         return
-    media_type = str(answer["imageDetails"][0].get("imageManifestMediaType"))
+    media_type = str(response["imageDetails"][0].get("imageManifestMediaType"))
     if media_type.startswith(_OCI):
         print(
             f"warning: SageMaker trains with an image of type {media_type}, but creates no model from it; "
@@ -112,6 +112,6 @@ def _run(*words: str, hint: str = "", secret: str | None = None, quiet: bool = T
         text=True,
     )
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise JobError(f"`{' '.join(words[:3])} ...` failed: {said}{'; ' + hint if hint else ''}")
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise JobError(f"`{' '.join(words[:3])} ...` failed: {last}{'; ' + hint if hint else ''}")
     return (done.stdout or "").strip()

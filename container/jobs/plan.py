@@ -154,7 +154,7 @@ def _check_data(aws: Aws, uri: str, own_bucket: str) -> None:
 
 
 def _check_image(aws: Aws, image: str, own_account: str) -> None:
-    """Raise JobError if an image is not in ECR; ignore other registries, and accounts that do not answer us."""
+    """Raise JobError if an image is not in ECR; ignore other registries, and accounts that deny the request."""
     if not (match := _ECR_IMAGE.fullmatch(image)):
         return
     account, region, repository, tag, digest = match.groups()

@@ -99,10 +99,10 @@ def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
         yield from page.get("Contents", [])
 
 
-def fetch(aws: Aws, uri: str, path: Path, *, tidy: bool = True) -> None:
-    """Download one object; the file is there whole or not at all. `tidy` as for `replacing`."""
+def fetch(aws: Aws, uri: str, path: Path, *, remove_stale: bool = True) -> None:
+    """Download one object, whole or not at all. `remove_stale` as for `replacing`."""
     bucket, key = split_uri(uri)
-    with replacing(path, "wb", tidy=tidy) as file, explained("s3", "GetObject"):
+    with replacing(path, "wb", remove_stale=remove_stale) as file, explained("s3", "GetObject"):
         aws.client("s3").download_fileobj(bucket, key, file)
 
 
@@ -113,9 +113,13 @@ def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
     paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
     for parent, siblings in groupby(sorted(paths, key=_PARENT), _PARENT):
         remove_temporary_files(parent, {path.name for path in siblings})
+
+    def download(entry: dict[str, Any], path: Path) -> None:
+        fetch(aws, f"s3://{bucket}/{entry['Key']}", path, remove_stale=False)
+
     aws.client("s3")  # before the threads: creating clients is not thread-safe
     with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
-        list(pool.map(lambda entry, path: fetch(aws, f"s3://{bucket}/{entry['Key']}", path, tidy=False), wanted, paths))
+        list(pool.map(download, wanted, paths))
     return paths
 
 

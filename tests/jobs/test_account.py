@@ -30,13 +30,13 @@ def test_bucket_and_role_are_created_and_the_submitters_policy_is_printed(
     aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
     setup(aws, OPTIONS)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert aws.call("s3", "HeadBucket", Bucket="my-bucket")
     policy = aws.call("iam", "GetRolePolicy", RoleName="mask-classifier-sagemaker", PolicyName="sagemaker-job")
     assert policy["PolicyDocument"] == policies(OPTIONS, "123456789012", "eu-west-1")["execution_role"]
-    assert json.loads(said.out) == policies(OPTIONS, "123456789012", "eu-west-1")["submitter"]
-    assert "export SAGEMAKER_ROLE=arn:aws:iam::123456789012:role/mask-classifier-sagemaker" in said.err
-    assert "export SAGEMAKER_BUCKET=my-bucket" in said.err
+    assert json.loads(printed.out) == policies(OPTIONS, "123456789012", "eu-west-1")["submitter"]
+    assert "export SAGEMAKER_ROLE=arn:aws:iam::123456789012:role/mask-classifier-sagemaker" in printed.err
+    assert "export SAGEMAKER_BUCKET=my-bucket" in printed.err
 
 
 def test_a_second_run_repairs_the_role_and_breaks_nothing(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:

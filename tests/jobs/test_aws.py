@@ -23,7 +23,9 @@ def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-def refused(code: str, message: str = "", operation: str = "CreateTrainingJob", service: str = "sagemaker") -> AwsError:
+def error_for(
+    code: str, message: str = "", operation: str = "CreateTrainingJob", service: str = "sagemaker"
+) -> AwsError:
     """Return the error for an error response."""
     answer = {"Error": {"Code": code, "Message": message}}
     with pytest.raises(AwsError) as caught, explained(service, operation):
@@ -52,7 +54,7 @@ DENIED = (
     ],
 )
 def test_a_missing_permission_is_named_with_the_file_that_has_it(action: str, resource: str) -> None:
-    error = refused("AccessDeniedException", DENIED.format(action, resource))
+    error = error_for("AccessDeniedException", DENIED.format(action, resource))
     assert f"no permission for `{action}`" in str(error)
     assert "container/iam-policy.json" in str(error)
     assert str(error).endswith(f": {resource}")
@@ -70,7 +72,7 @@ def test_a_missing_permission_is_named_with_the_file_that_has_it(action: str, re
     ],
 )
 def test_a_missing_permission_that_s3_does_not_name_is_named_too(operation: str, action: str) -> None:
-    assert f"no permission for `{action}`" in str(refused("403", "Forbidden", operation, "s3"))
+    assert f"no permission for `{action}`" in str(error_for("403", "Forbidden", operation, "s3"))
 
 
 @pytest.mark.parametrize(
@@ -90,14 +92,14 @@ def test_a_missing_permission_that_s3_does_not_name_is_named_too(operation: str,
     ],
 )
 def test_each_error_response_says_what_to_do(code: str, message: str, sentence: str) -> None:
-    error = refused(code, message)
+    error = error_for(code, message)
     assert sentence in str(error)
     assert not str(error).endswith(".")
 
 
 def test_a_missing_bucket_or_file_is_named() -> None:
-    assert "the bucket is not in S3" in str(refused("NoSuchBucket", "", "ListObjectsV2", "s3"))
-    assert "the object is not in S3" in str(refused("404", "Not Found", "HeadObject", "s3"))
+    assert "the bucket is not in S3" in str(error_for("NoSuchBucket", "", "ListObjectsV2", "s3"))
+    assert "the object is not in S3" in str(error_for("404", "Not Found", "HeadObject", "s3"))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_a_missing_bucket_or_file_is_named() -> None:
     ],
 )
 def test_what_does_not_exist_is_told_from_what_is_wrong(code: str, message: str, absent: bool) -> None:
-    assert refused(code, message).is_absent is absent
+    assert error_for(code, message).is_absent is absent
 
 
 @pytest.mark.parametrize(
@@ -144,15 +146,15 @@ def test_errors_that_pass_and_requests_that_may_have_succeeded_are_told_apart() 
     unanswered = failed(exceptions.ReadTimeoutError(endpoint_url="https://x"))
     assert unanswered.is_passing
     assert unanswered.maybe_done
-    assert refused("ResourceInUse").maybe_done
+    assert error_for("ResourceInUse").maybe_done
     broken = explained_response("ServiceUnavailable", 503)
     assert broken.is_passing
     assert broken.maybe_done
     assert not explained_response("ValidationException", 400).is_passing
-    assert refused("ThrottlingException").is_passing
+    assert error_for("ThrottlingException").is_passing
     for code in ("AccessDenied", "ExpiredToken", "ValidationException"):
-        assert not refused(code).is_passing
-        assert not refused(code).maybe_done
+        assert not error_for(code).is_passing
+        assert not error_for(code).maybe_done
 
 
 def test_without_credentials_the_first_call_is_an_error() -> None:

@@ -11,7 +11,7 @@ from support.job_requests import LOCATION
 ENVIRON = {"SAGEMAKER_ROLE": "arn:aws:iam::123456789012:role/service-role/sagemaker", "SAGEMAKER_BUCKET": "my-bucket"}
 
 
-def refusal(*flags: str, environ: dict[str, str] = ENVIRON, schema: type[object] = SecureJobLocation) -> str:
+def rejection(*flags: str, environ: dict[str, str] = ENVIRON, schema: type[object] = SecureJobLocation) -> str:
     with pytest.raises(ConfigError) as caught:
         parse("submit.py", flags, environ, schema)
     return str(caught.value)
@@ -24,7 +24,7 @@ def test_role_and_bucket_come_from_the_environment() -> None:
 
 
 def test_role_and_bucket_are_asked_for_together() -> None:
-    sentence = refusal(environ={})
+    sentence = rejection(environ={})
     assert "--role: required" in sentence
     assert "--bucket: required" in sentence
     assert "`submit.py setup` creates one" in sentence
@@ -42,7 +42,7 @@ def test_role_and_bucket_are_asked_for_together() -> None:
     ],
 )
 def test_a_malformed_option_is_named(flags: list[str], sentence: str) -> None:
-    assert sentence in refusal(*flags)
+    assert sentence in rejection(*flags)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_a_malformed_option_is_named(flags: list[str], sentence: str) -> None:
     ],
 )
 def test_an_option_that_a_policy_cannot_contain_is_named(flags: list[str], sentence: str) -> None:
-    assert sentence in refusal(*flags, schema=SetupOptions)
+    assert sentence in rejection(*flags, schema=SetupOptions)
 
 
 def test_the_name_of_a_job_is_asked_for() -> None:
-    assert "the name of a job is required" in refusal(schema=JobName)
+    assert "the name of a job is required" in rejection(schema=JobName)
 
 
 def test_the_files_of_a_job_follow_from_its_name() -> None:

@@ -123,6 +123,6 @@ def test_a_model_without_a_description_of_its_classes_is_reported(
 ) -> None:
     keep_in_s3(monkeypatch, {})
     assert find_scheme(FakeAws(DescribeModel=found), "pets-1", labelled("dog"), tmp_path) is None
-    said = capsys.readouterr().err
-    assert "without it these classes cannot be evaluated" in said
-    assert reason in said
+    printed = capsys.readouterr().err
+    assert "without it these classes cannot be evaluated" in printed
+    assert reason in printed

@@ -24,7 +24,7 @@ def training(**changes: Any) -> dict[str, Any]:
     return request | changes
 
 
-def refusal(**changes: Any) -> str:
+def rejection(**changes: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         check_request("sagemaker", "CreateTrainingJob", training(**changes))
     return str(caught.value)
@@ -59,18 +59,18 @@ def test_values_at_the_limit_are_accepted() -> None:
     ],
 )
 def test_a_value_outside_the_contract_is_rejected(changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in refusal(**changes)
+    assert sentence in rejection(**changes)
 
 
 def test_a_mistyped_instance_type_gets_the_nearest_name() -> None:
     resources = {"InstanceType": "g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
-    assert "unknown ResourceConfig.InstanceType 'g5.xlarge' (did you mean 'ml.g5.xlarge'?)" in refusal(
+    assert "unknown ResourceConfig.InstanceType 'g5.xlarge' (did you mean 'ml.g5.xlarge'?)" in rejection(
         ResourceConfig=resources
     )
 
 
 def test_every_mistake_of_a_request_is_named_at_once() -> None:
-    sentence = refusal(TrainingJobName="a" * 64, RoleArn="nobody, and long enough")
+    sentence = rejection(TrainingJobName="a" * 64, RoleArn="nobody, and long enough")
     assert "TrainingJobName" in sentence
     assert "RoleArn" in sentence
 

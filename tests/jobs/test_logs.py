@@ -63,9 +63,11 @@ def test_a_log_that_cannot_be_read_at_the_very_end_fails_no_job(capsys: pytest.C
     log = log_of("faces/algo-1-17", lines=[["hello"]])
     log["DescribeLogStreams"] = [log["DescribeLogStreams"], AwsError("AWS throttles these requests", "Throttling")]
     assert follow_log(FakeAws(DescribeTrainingJob=DONE, **log), "faces", 0).status == "Completed"
-    said = capsys.readouterr()
-    assert said.out == "hello\n"
-    assert "the last lines are missing (AWS throttles these requests); `submit.py logs faces` prints them" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == "hello\n"
+    assert (
+        "the last lines are missing (AWS throttles these requests); `submit.py logs faces` prints them" in printed.err
+    )
 
 
 def test_a_log_that_does_not_exist_yet_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,9 +81,9 @@ def test_reading_continues_when_the_network_is_back(capsys: pytest.CaptureFixtur
     log = log_of("faces/algo-1-17", lines=[["hello"]])
     log["DescribeLogStreams"] = [AwsError("AWS cannot be reached", "unreachable"), log["DescribeLogStreams"]]
     follow_log(FakeAws(DescribeTrainingJob=[training("InProgress"), DONE], **log), "faces", 0)
-    said = capsys.readouterr()
-    assert said.out == "hello\n"
-    assert "still waiting: AWS cannot be reached" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == "hello\n"
+    assert "still waiting: AWS cannot be reached" in printed.err
 
 
 def test_a_missing_permission_for_the_log_is_an_error() -> None:

@@ -33,7 +33,7 @@ def aws_with(**responses: Any) -> FakeAws:
     return FakeAws(otherwise={}, **responses)
 
 
-def refusal(plan: Plan = PLAN, **responses: Any) -> tuple[str, list[str]]:
+def rejection(plan: Plan = PLAN, **responses: Any) -> tuple[str, list[str]]:
     """Return the sentence, and the operations that were asked of AWS before."""
     aws = aws_with(**responses)
     with pytest.raises(JobError) as caught:
@@ -50,10 +50,10 @@ def test_everything_is_checked_first_and_then_sent_in_order() -> None:
 def test_a_dry_run_asks_nothing_and_prints_the_exact_requests(capsys: pytest.CaptureFixture[str]) -> None:
     aws = aws_with()
     submit_plan(aws, PLAN, dry_run=True)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert aws.operations == []
-    assert json.loads(said.out) == {"DescribeModel": MODEL.request, "DescribeEndpoint": ENDPOINT.request}
-    assert "runs on  1 x ml.g5.xlarge, spot" in said.err
+    assert json.loads(printed.out) == {"DescribeModel": MODEL.request, "DescribeEndpoint": ENDPOINT.request}
+    assert "runs on  1 x ml.g5.xlarge, spot" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_the_maximum_cost_is_printed(
     changes: dict[str, Any], price: float | None, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit_plan(aws_with(), replace(PLAN, **changes), dry_run=True, price_per_hour=price)
-    said = capsys.readouterr().err
-    assert line in said
-    assert ("costs" in said) == (price is not None)
+    printed = capsys.readouterr().err
+    assert line in printed
+    assert ("costs" in printed) == (price is not None)
 
 
 def test_a_request_that_aws_would_reject_is_never_sent() -> None:
     wrong = replace(PLAN, calls=(replace(MODEL, request={"ModelName": "a" * 64}),))
-    sentence, asked = refusal(wrong)
+    sentence, asked = rejection(wrong)
     assert "ModelName has 64 characters" in sentence
     assert asked == []
     with pytest.raises(ConfigError):
@@ -92,7 +92,7 @@ def test_a_request_that_aws_would_reject_is_never_sent() -> None:
     ("responses", "sentence"),
     [
         ({"HeadBucket": AwsError("x", "404")}, "the bucket does not exist; `submit.py setup` creates it: my-bucket"),
-        ({"HeadBucket": AwsError("may not do", "403")}, "may not do: s3://my-bucket"),
+        ({"HeadBucket": AwsError("no permission", "403")}, "no permission: s3://my-bucket"),
         (
             {"HeadBucket": {"BucketRegion": "us-east-1"}},
             "the bucket is in us-east-1 and the job would run in ",
@@ -102,12 +102,12 @@ def test_a_request_that_aws_would_reject_is_never_sent() -> None:
             "that the job needs does not exist; `submit.py status` shows whether",
         ),
         ({"DescribeImages": AwsError("x", "ImageNotFoundException")}, f"push it with `submit.py push`: {IMAGE}"),
-        ({"DescribeImages": AwsError("may not do", "AccessDenied")}, "may not do"),
+        ({"DescribeImages": AwsError("no permission", "AccessDenied")}, "no permission"),
     ],
 )
 def test_what_would_fail_minutes_later_is_reported_at_once(responses: dict[str, Any], sentence: str) -> None:
-    said, asked = refusal(replace(PLAN, needed_uris=("s3://my-bucket/model.tar.gz",)), **responses)
-    assert sentence in said
+    message, asked = rejection(replace(PLAN, needed_uris=("s3://my-bucket/model.tar.gz",)), **responses)
+    assert sentence in message
     assert "DescribeModel" not in asked
 
 
@@ -119,15 +119,15 @@ def test_what_would_fail_minutes_later_is_reported_at_once(responses: dict[str, 
             "there is no file in S3 under this name; `aws s3 ls` lists the files: s3://photos/faces/",
         ),
         (AwsError("the bucket is not in S3", "NoSuchBucket"), "the bucket is not in S3: s3://photos/faces/"),
-        (AwsError("may not do", "AccessDenied"), None),  # the role may read what the user may not
+        (AwsError("no permission", "AccessDenied"), None),  # the role may read what the user may not
         ({"KeyCount": 1}, None),
     ],
 )
 def test_data_that_is_not_uploaded_must_exist(response: Any, sentence: str | None) -> None:
     plan = replace(PLAN, needed_uris=("s3://photos/faces/",))
     if sentence:
-        said, asked = refusal(plan, ListObjectsV2=response)
-        assert said == sentence
+        message, asked = rejection(plan, ListObjectsV2=response)
+        assert message == sentence
         assert "DescribeModel" not in asked
     else:
         submit_plan(aws_with(ListObjectsV2=response), plan, dry_run=False)
@@ -135,17 +135,17 @@ def test_data_that_is_not_uploaded_must_exist(response: Any, sentence: str | Non
 
 def test_what_only_the_role_may_read_is_not_checked() -> None:
     plan = replace(PLAN, needed_uris=("s3://models/model.tar.gz",))
-    submit_plan(aws_with(HeadObject=AwsError("may not do", "403")), plan, dry_run=False)
-    said, _ = refusal(plan, HeadObject=AwsError("x", "404"))
-    assert "a file that the job needs does not exist" in said
+    submit_plan(aws_with(HeadObject=AwsError("no permission", "403")), plan, dry_run=False)
+    message, _ = rejection(plan, HeadObject=AwsError("x", "404"))
+    assert "a file that the job needs does not exist" in message
     plan = replace(PLAN, image=IMAGE.replace("123456789012", "999999999999"))
-    submit_plan(aws_with(DescribeImages=AwsError("may not do", "AccessDeniedException")), plan, dry_run=False)
-    said, _ = refusal(plan, DescribeImages=AwsError("x", "ImageNotFoundException"))
-    assert "the image is not in the registry" in said
+    submit_plan(aws_with(DescribeImages=AwsError("no permission", "AccessDeniedException")), plan, dry_run=False)
+    message, _ = rejection(plan, DescribeImages=AwsError("x", "ImageNotFoundException"))
+    assert "the image is not in the registry" in message
 
 
 def test_an_image_of_another_region_is_rejected_and_one_of_another_registry_not_checked() -> None:
-    sentence, _ = refusal(replace(PLAN, image=IMAGE.replace("eu-west-1", "us-east-1")))
+    sentence, _ = rejection(replace(PLAN, image=IMAGE.replace("eu-west-1", "us-east-1")))
     assert "the image is in us-east-1 and the job would run in eu-west-1" in sentence
     aws = aws_with()
     submit_plan(aws, replace(PLAN, image="registry.example.org/faces:1"), dry_run=False)
@@ -159,20 +159,20 @@ def test_an_image_may_be_named_by_its_digest() -> None:
 
 
 def test_a_failure_half_way_is_rolled_back() -> None:
-    said, asked = refusal(DescribeEndpoint=AwsError("quota is used up", "ResourceLimitExceeded"))
-    assert said == "quota is used up; DescribeModel faces-1 was rolled back"
+    message, asked = rejection(DescribeEndpoint=AwsError("quota is used up", "ResourceLimitExceeded"))
+    assert message == "quota is used up; DescribeModel faces-1 was rolled back"
     assert asked[-1] == "DeleteModel"
 
 
 def test_what_cannot_be_rolled_back_is_named_with_the_command_that_removes_it() -> None:
-    said, _ = refusal(DescribeEndpoint=AwsError("no", "X"), DeleteModel=AwsError("may not do", "AccessDenied"))
-    by_hand = "`aws sagemaker delete-model --model-name faces-1` removes it (may not do)"
-    assert f"DescribeModel faces-1 remains: {by_hand}" in said
+    message, _ = rejection(DescribeEndpoint=AwsError("no", "X"), DeleteModel=AwsError("no permission", "AccessDenied"))
+    by_hand = "`aws sagemaker delete-model --model-name faces-1` removes it (no permission)"
+    assert f"DescribeModel faces-1 remains: {by_hand}" in message
 
 
 def test_a_request_without_a_response_may_have_succeeded_so_nothing_is_rolled_back() -> None:
-    said, asked = refusal(DescribeEndpoint=AwsError("AWS did not respond", "unanswered"))
-    assert "see `submit.py status faces-1`, and stop or remove it if it exists" in said
+    message, asked = rejection(DescribeEndpoint=AwsError("AWS did not respond", "unanswered"))
+    assert "see `submit.py status faces-1`, and stop or remove it if it exists" in message
     assert asked[-1] == "DescribeEndpoint"
 
 
@@ -194,10 +194,10 @@ def test_uploads_go_first_and_are_named_if_the_job_cannot_be_created(
 
     monkeypatch.setattr(plan_module, "send", send)
     plan = replace(PLAN, uploads=(upload,), kms_key="key-1")
-    said, _ = refusal(plan, DescribeModel=AwsError("no", "X"))
+    message, _ = rejection(plan, DescribeModel=AwsError("no", "X"))
     assert order == ["s3://my-bucket/data/faces-1/ key-1"]
     by_hand = "`aws s3 rm --recursive s3://my-bucket/data/faces-1/` removes them"
-    assert f"uploaded files remain for the next attempt, {by_hand}" in said
+    assert f"uploaded files remain for the next attempt, {by_hand}" in message
     printed = capsys.readouterr().err
     assert "uploads  2 files, 5.0 MB to s3://my-bucket/data/faces-1/" in printed
     assert "uploaded 1 file, 1 already there" in printed

@@ -99,9 +99,9 @@ def test_a_file_gets_lines_and_no_bar(capsys: pytest.CaptureFixture[str]) -> Non
         progress.state("InProgress  Training")
         progress.log("epoch=3; val_f1=0.7312;")
         progress.state("Completed")
-    said = capsys.readouterr()
-    assert said.out == "epoch=3; val_f1=0.7312;\n"
-    assert said.err == "0:00:00  InProgress  Training\n0:00:00  Completed\n"
+    printed = capsys.readouterr()
+    assert printed.out == "epoch=3; val_f1=0.7312;\n"
+    assert printed.err == "0:00:00  InProgress  Training\n0:00:00  Completed\n"
 
 
 def test_a_terminal_shows_the_epochs_so_far_and_the_newest_values(
