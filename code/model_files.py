@@ -19,14 +19,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from config import TrainConfig
 from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
 from model import create_model, load_state
+from runtime.arguments import upgrade
 from runtime.errors import JobError, ModelError
 from runtime.files import replacing
+from runtime.version import version
 
 WEIGHTS, DESCRIPTION, LEGACY, ARCHIVE = "model.safetensors", "model.json", "best.pth", "model.tar.gz"
-FORMAT = 1
+FORMAT = 2  # count up when the keys of model.json change; every earlier format stays readable
 MAX_SIDE = 4096  # pixels; a model that wants more is a way to take the memory
 MAX_BYTES = 4 << 30  # of one member of an archive; larger is no image classifier of ours but a decompression bomb
 
@@ -49,8 +52,8 @@ class Description:
         return create_model(self.architecture, self.scheme, head=self.head, size=self.preparation.size)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the description as JSON."""
         return {
-            "format": FORMAT,
             "architecture": self.architecture,
             "head": self.head,
             "scheme": self.scheme.to_dict(),
@@ -61,15 +64,19 @@ class Description:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any], where: str) -> Self:
-        """Raises ModelError for another format or a missing entry."""
+        """Read the description in a model.json of any format; raises ModelError for a newer one or a missing entry."""
         try:
-            if record["format"] != FORMAT:
-                raise ModelError(f"model.json has format {record['format']!r}, this version reads {FORMAT}: {where}")
+            if (found := record["format"]) not in range(1, FORMAT + 1):
+                raise ModelError(
+                    f"model.json has format {found!r}, this version ({version()}) reads formats up to {FORMAT}; "
+                    f"use the version that trained the model, or train again: {where}"
+                )
             scheme, preparation = LabelScheme.from_dict(record["scheme"]), Preparation.from_dict(record["preparation"])
-            return cls(
-                record["architecture"], record["head"], scheme, preparation, record["metrics"], record["settings"]
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+            settings = record["settings"]
+            if found == 1 and settings:  # of 0.1.0
+                settings = upgrade(settings, TrainConfig)
+            return cls(record["architecture"], record["head"], scheme, preparation, record["metrics"], settings)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"model.json is not one of this job ({error!r}); train again or give another: {where}"
             ) from None
@@ -85,7 +92,13 @@ def publish(folder: Path, state: StateDict, description: Description) -> None:
         if not tensor.isfinite().all():
             raise ModelError(f"the weight {name!r} is not finite, so the model was not published: {folder}")
     weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    record = description.to_dict() | {"versions": {"torch": torch.__version__}, "sha256": _sha256(weights)}
+    record = {
+        "format": FORMAT,
+        "version": version(),
+        **description.to_dict(),
+        "versions": {"torch": torch.__version__},
+        "sha256": _sha256(weights),
+    }
     with replacing(folder / WEIGHTS, "wb") as file:
         file.write(weights)
     with replacing(folder / DESCRIPTION) as file:

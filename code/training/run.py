@@ -1,0 +1,107 @@
+"""The epochs of a run: what an epoch does, what its end does, and what is saved in between."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from config import TrainConfig
+from data.loader import Loader
+from labels import LabelScheme
+from metrics import device_confusion_matrix, log_name, scores
+from optimization import get_lr
+from runtime.files import replacing
+from runtime.process import StopRequest
+from training.checkpoint import Checkpoints
+from training.inputs import SplitRow, write_split
+from training.state import TrainState
+from training.tracking import Tracker, progress
+from training.trainer import Predictions, Trainer
+
+
+class Run:
+    """A trainer with its progress, and where both are saved and logged."""
+
+    def __init__(
+        self,
+        args: TrainConfig,
+        scheme: LabelScheme,
+        trainer: Trainer,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        tracker: Tracker,
+    ) -> None:
+        self.args, self.scheme, self.trainer, self.state = args, scheme, trainer, state
+        self.checkpoints, self.tracker = checkpoints, tracker
+        self.images_per_second = 0.0  # of the last epoch
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are complete, or the last `--patience` of them brought no better score."""
+        patience = self.args.patience
+        return self.state.epoch >= self.args.epochs or 0 < patience <= self.state.epochs_since_best
+
+    @property
+    def best_scores(self) -> dict[str, float]:
+        """The validation scores of the best epoch; empty before the first epoch is complete."""
+        best = self.state.best_row
+        return {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+
+    def begin(self, split: list[SplitRow]) -> None:
+        """Commit the first checkpoint, then write the options, the split and the history so far into the run folder.
+
+        In this order: the checkpoint holds the name of the folder, so a run that is killed here resumes into it.
+        """
+        self.save()
+        self.checkpoints.wait()
+        with replacing(self.tracker.folder / "config.json") as file:
+            file.write(json.dumps(asdict(self.args), indent=2) + "\n")
+        write_split(self.tracker.folder / "split.csv", split)
+        self.tracker.write_history(self.state.history)  # a complete run that is resumed elsewhere has no epoch left
+
+    def train_epoch(self, loader: Loader, stop: StopRequest) -> None:
+        """Take the remaining steps of the epoch; raises Stopped between two of them."""
+        state, trainer, started, first = self.state, self.trainer, time.monotonic(), self.state.step
+        batches = progress(loader.epoch(state.epoch, first), len(loader), f"epoch {state.epoch + 1}", first)
+        for batch in stop.watch(batches):
+            loss, predicted = trainer.step(batch, state.epoch, state.steps_done)
+            state.check_finite()  # of the steps before: a GPU computes this step meanwhile
+            state.add(loss, device_confusion_matrix(batch.labels, predicted, self.scheme.num_classes))
+            if state.steps_done % self.args.log_interval == 0:
+                accuracy = float((batch.labels == predicted).float().mean())
+                values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(trainer.optimizer)}
+                self.tracker.step(state.steps_done, values)
+            if self.checkpoints.is_due(state.steps_done):
+                self.save()
+        taken = min((len(loader) - first) * loader.batch_size, loader.samples_per_epoch)
+        self.images_per_second = taken / (time.monotonic() - started)
+
+    def end_epoch(self, loader: Loader, stop: StopRequest) -> Predictions:
+        """Validate, log the scores, keep the network if it is the best so far, and save; returns the predictions.
+
+        Raises Stopped between two batches of validation, which then starts over when the run is resumed.
+        """
+        state, started = self.state, time.monotonic()
+        state.check_finite()
+        predictions = self.trainer.predict(stop.watch(loader.epoch(state.epoch)))
+        validation = self._validation_row(predictions)
+        state.end_epoch(
+            {"learning_rate": get_lr(self.trainer.optimizer), **validation},
+            score=validation[f"val_{self.args.metric}"],
+            weights=self.trainer.evaluated.state_dict(),
+        )
+        speed = {"images_per_second": self.images_per_second, "validation_seconds": time.monotonic() - started}
+        self.tracker.epoch(state.history, speed)
+        self.save()
+        return predictions
+
+    def save(self) -> None:
+        """Save a checkpoint of everything that later steps and the published files depend on."""
+        self.state.check_finite()
+        saved = {"state": self.state.state_dict(), "trainer": self.trainer.state_dict()}
+        self.checkpoints.save(self.state.steps_done, self.state.epoch, saved)
+
+    def _validation_row(self, predictions: Predictions) -> Mapping[str, float]:
+        """Return the loss and the scores under their names in the history and the log: val_loss, val_f1, ..."""
+        found = scores(predictions.matrix(), self.scheme)
+        return {"val_loss": predictions.loss} | {f"val_{log_name(name)}": value for name, value in found.items()}

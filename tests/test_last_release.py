@@ -1,0 +1,162 @@
+"""What version 0.1.0 left behind works: its model is loaded, served and infers, its checkpoint and store are resumed.
+
+tests/support/last_release/README.md says how the files were made.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import PIL
+import pytest
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from PIL import features
+
+from config import InferenceConfig, TrainConfig
+from data import decoding
+from data.images import ORIGINAL_MEAN, Pixels, Preparation, prepare
+from inference import inference
+from model_files import load
+from runtime.arguments import parse
+from runtime.devices import runtime_versions
+from runtime.errors import CheckpointError
+from server.settings import ServeConfig
+from support.drawing import draw_eval, draw_faces
+from support.serving import InProcess
+from train import train
+
+RELEASE = Path(__file__).parent / "support" / "last_release"
+FLAGS = (
+    "--epochs 3 --batch-size 16 --resize 32 24 --val-ratio 0.34 --lr 0.01 --accumulate 2 --precision fp32 "
+    "--device cpu --threads 1"
+)
+DECODERS = {
+    "PIL": "13.0.0",
+    "libjpeg_turbo": "3.2.0",
+    "zlib": "1.2.13",
+    "webp": "1.6.0",
+}  # that the store cache was made with
+
+
+def options(flags: str = FLAGS) -> TrainConfig:
+    (config,) = parse("train.py", flags.split(), {}, TrainConfig)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+def probabilities(table: pd.DataFrame) -> NDArray[np.float64]:
+    return table.filter(like="probability_").to_numpy()
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list that gets the path of each image that is decoded."""
+    paths: list[Path] = []
+
+    def spy(path: Path, preparation: Preparation) -> Pixels:
+        paths.append(path)
+        return prepare(path, preparation)
+
+    monkeypatch.setattr(decoding, "prepare", spy)
+    return paths
+
+
+@pytest.fixture
+def eval_dir(tmp_path: Path) -> Path:
+    return draw_eval(tmp_path / "eval", {f"{label:04}.ppm": label for label in range(18)})
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Path:
+    """Return a copy of the checkpoint folder: resuming writes into it."""
+    return Path(shutil.copytree(RELEASE / "checkpoints", tmp_path / "checkpoints"))
+
+
+def test_the_model_is_loaded_with_its_settings_under_the_current_names() -> None:
+    model, description = load(RELEASE / "model")
+    assert not model.training
+    assert description.preparation == Preparation((32, 24), None, ORIGINAL_MEAN)
+    assert description.metrics["f1"] == 0.0
+    assert (description.settings["parts"], description.settings["statistics"]) == (2, "original")
+    assert not {"accumulate"} & description.settings.keys()
+
+
+def test_inference_finds_the_same_classes_and_probabilities(eval_dir: Path, tmp_path: Path) -> None:
+    config = InferenceConfig(save_probabilities=True, status=True, device="cpu", threads=1)
+    found = pd.read_csv(inference(eval_dir, RELEASE / "model", tmp_path / "output", config))
+    expected = pd.read_csv(RELEASE / "output.csv")
+    assert list(found.columns) == list(expected.columns)
+    for column in ("ImageID", "ans", "status"):
+        assert list(found[column]) == list(expected[column])
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-5)
+
+
+def test_the_server_finds_the_same_classes_and_probabilities(eval_dir: Path) -> None:
+    expected = pd.read_csv(RELEASE / "output.csv")
+    with InProcess(ServeConfig(model_dir=RELEASE / "model", device="cpu", threads=1)) as server:
+        server.until_ready()
+        for number, name in enumerate(expected["ImageID"]):
+            body = (eval_dir / "images" / str(name)).read_bytes()
+            reply = server.post(body, accept="application/json; verbose").json()
+            assert reply["prediction"] == expected["ans"][number]
+            np.testing.assert_allclose(reply["probabilities"], probabilities(expected)[number], atol=1e-5)
+
+
+@pytest.mark.usefixtures("without_report")
+def test_the_checkpoint_is_resumed_and_ends_where_the_whole_run_ended(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = draw_faces(tmp_path / "train", 12, ending=".ppm")
+    manifest: dict[str, Any] = json.loads(next(RELEASE.glob("checkpoints/*.json")).read_text())
+    torch.set_num_threads(1)
+    train(data, tmp_path / "model", options(), output_dir=tmp_path / "output", checkpoint_dir=checkpoints)
+    assert "resumed at epoch 2, after 5 steps" in capsys.readouterr().out
+    found, expected = rows(tmp_path / "output/exp/metrics.jsonl"), rows(RELEASE / "metrics.jsonl")
+    assert (found[-1]["epoch"], found[-1]["step"]) == (3, 9)
+    assert found[0] == expected[0]
+    assert_close(found, expected)
+
+    if runtime_versions(torch.device("cpu")) == manifest["surroundings"]:
+        assert found == expected
+        weights = [
+            safetensors.torch.load_file(folder / "model.safetensors")
+            for folder in (tmp_path / "model", RELEASE / "model")
+        ]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.usefixtures("without_report")
+def test_the_checkpoint_of_other_settings_is_rejected_with_the_current_names(checkpoints: Path, tmp_path: Path) -> None:
+    data = draw_faces(tmp_path / "train", 12, ending=".ppm")
+    other = options(FLAGS.replace("--accumulate 2", "--parts 4"))
+    with pytest.raises(CheckpointError, match=r"\(parts was 2, is 4\)"):
+        train(data, tmp_path / "model", other, output_dir=tmp_path / "output", checkpoint_dir=checkpoints)
+
+
+@pytest.mark.usefixtures("without_report")
+def test_the_store_cache_is_used_or_silently_decoded_again(
+    decoded: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = draw_faces(tmp_path / "train", 12, ending=".ppm")
+    store = Path(shutil.copytree(RELEASE / "store", tmp_path / "store"))
+    torch.set_num_threads(1)
+    train(data, tmp_path / "model", options(), output_dir=tmp_path / "output", store_dir=store)
+    here = {name: PIL.__version__ if name == "PIL" else features.version(name) for name in DECODERS}
+    assert len(decoded) == (0 if here == DECODERS else 84)
+    assert "warning" not in capsys.readouterr().err
+    assert_close(rows(tmp_path / "output/exp/metrics.jsonl"), rows(RELEASE / "metrics.jsonl"))
