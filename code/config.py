@@ -4,8 +4,10 @@ This file alone defines flags. The names that a registry knows stand here as lit
 are answered before torch is imported; a test keeps both lists equal.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from runtime.arguments import folder, option
 from runtime.conversion import Value
@@ -141,6 +143,11 @@ class TrainConfig:
         if not self.name or "/" in self.name or self.name.startswith("."):
             problems.append(f"--name: {self.name!r} is not the name of a folder")
         return problems
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the options that the result depends on, as JSON; a run is resumed only with the same ones."""
+        options = {name: value for name, value in asdict(self).items() if name not in MAY_DIFFER}
+        return dict(json.loads(json.dumps(options)))
 
     @property
     def fold_numbers(self) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads would onl
 import torch
 from hypothesis import settings
 
-from support.drawing import draw_faces, draw_image
+from support.drawing import draw_eval, draw_faces
 
 # No test is timed, and a failure must come back on the next run.
 settings.register_profile("guarantees", deadline=None, derandomize=True, database=None, max_examples=50)
@@ -21,7 +21,7 @@ settings.load_profile("guarantees")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What is marked gpu is skipped where there is none."""
+    """Skip tests marked gpu on a machine without one."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
 
@@ -41,7 +41,7 @@ def restore_global_state() -> Iterator[None]:
 
 @pytest.fixture
 def faces(tmp_path: Path) -> Callable[..., Path]:
-    """Make `people` profile folders in a folder of the test's own; returns that."""
+    """Draw `people` profile folders in a folder of the test's own; returns that folder."""
 
     def make(people: int = 12, folder: str = "train/images", size: tuple[int, int] = (48, 64)) -> Path:
         return draw_faces(tmp_path / folder, people, size)
@@ -51,24 +51,25 @@ def faces(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def module_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve profile folders for all tests of a module, which only read them."""
-    return draw_faces(tmp_path_factory.mktemp("data") / "train/images", 12, (48, 64))
+    """Draw twelve profile folders, shared by all tests of a module, which only read them."""
+    return draw_faces(tmp_path_factory.mktemp("data") / "train/images", 12)
 
 
 @pytest.fixture
 def eval_folder(tmp_path: Path) -> Callable[..., tuple[Path, list[int]]]:
-    """Make an eval channel with info.csv in an order of its own; returns it and the true classes, by row."""
+    """Draw an eval folder with info.csv, whose order is its own; returns it and the true class of each row."""
 
     def make(count: int = 36) -> tuple[Path, list[int]]:
-        root = tmp_path / "eval"
-        (root / "images").mkdir(parents=True)
         labels = [(index * 7) % 18 for index in range(count)]
-        rows = ["ImageID,ans"]
-        for index, label in enumerate(labels):
-            name = f"{(index * 31) % count:040x}.jpg"
-            draw_image(label, 1000 + index).save(root / "images" / name, quality=95)
-            rows.append(f"{name},0")
-        (root / "info.csv").write_text("\n".join(rows) + "\n")
+        names = [f"{(index * 31) % count:040x}.jpg" for index in range(count)]
+        root = draw_eval(tmp_path / "eval", dict(zip(names, labels, strict=True)))
         return root, labels
 
     return make
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw neither the report nor the grid of images: that takes longer than training does here."""
+    monkeypatch.setattr("train.write_report", lambda folder, **parts: folder / "report.html")
+    monkeypatch.setattr("train.show_grid", lambda *arguments: None)

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,13 @@ def test_knobs_that_contradict_each_other_are_sentences() -> None:
     assert [problem.split(":")[0] for problem in problems] == ["--parts", "--warmup-epochs"]
     assert TrainConfig(parts=4, batch_size=4, warmup_epochs=2, epochs=2).problems() == []
     assert TrainConfig().fold_numbers is None
+
+
+def test_options_that_change_no_bit_may_differ_between_a_run_and_its_resumption() -> None:
+    plain = TrainConfig()
+    assert plain.fingerprint() == replace(plain, name="other", threads=4, log_interval=1).fingerprint()
+    assert plain.fingerprint() != replace(plain, lr=0.5).fingerprint()
+    assert plain.fingerprint()["resize"] == [128, 96], "as JSON"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -7,18 +7,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import train as verb
 from config import TrainConfig
-from data import image_store as store
+from data import image_store
+from data.image_store import ImageStore
+from data.loader import Batch
 from model_files import load
-from train import Run, train
-from training import inputs as module
-from training.inputs import Data, read_data
+from runtime.errors import DataError
+from train import train
+from training.inputs import read_data
+from training.trainer import Trainer
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = TrainConfig(
@@ -32,14 +35,9 @@ QUICK = TrainConfig(
     device="cpu",
     threads=1,
 )
+pytestmark = pytest.mark.usefixtures("without_report")
 Faces = Callable[..., Path]
 Weights = dict[str, torch.Tensor]
-
-
-@pytest.fixture(autouse=True)
-def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb, "write_report", lambda folder, **parts: folder / "report.html")
-    monkeypatch.setattr(Run, "_show_images", lambda run, predictions, loader: None)
 
 
 @pytest.fixture
@@ -79,21 +77,20 @@ def test_training_ends_with_the_same_bits_however_its_images_were_decoded_and_ke
 def test_training_begins_before_the_last_image_is_decoded(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete = []
-    step = verb.Trainer.step
+    complete: list[bool] = []
+    stores: list[ImageStore] = []
+    create, step = ImageStore.__init__, Trainer.step
 
-    def spy(trainer: verb.Trainer, *arguments: object) -> object:
-        complete.append(found[0].store._decoding.complete)
-        return step(trainer, *arguments)  # type: ignore[arg-type]
+    def spy_on_store(store: ImageStore, *arguments: Any, **options: Any) -> None:
+        create(store, *arguments, **options)
+        stores.append(store)
 
-    found: list[Data] = []
+    def spy_on_step(trainer: Trainer, batch: Batch, epoch: int, steps_done: int) -> tuple[torch.Tensor, torch.Tensor]:
+        complete.append(stores[0]._decoding.complete)
+        return step(trainer, batch, epoch, steps_done)
 
-    def read(*arguments: object) -> Data:
-        found.append(read_data(*arguments))  # type: ignore[arg-type]
-        return found[0]
-
-    monkeypatch.setattr(verb, "read_data", read)
-    monkeypatch.setattr(verb.Trainer, "step", spy)
+    monkeypatch.setattr(ImageStore, "__init__", spy_on_store)
+    monkeypatch.setattr(Trainer, "step", spy_on_step)
     config = replace(QUICK, epochs=1, batch_size=2)
     train(faces(36, size=(480, 640)), tmp_path / "model", config, output_dir=tmp_path)
     assert not complete[0]
@@ -106,7 +103,7 @@ def test_an_image_that_only_the_end_of_the_first_epoch_would_need_is_not_passed_
     for path in sorted(root.rglob("*.jpg"))[-7:]:
         path.write_bytes(b"text")
     config = replace(QUICK, epochs=1, batch_size=50)
-    with pytest.raises(module.DataError, match="7 of 84 images cannot be used"):
+    with pytest.raises(DataError, match="7 of 84 images cannot be used"):
         train(root, tmp_path / "model", config, output_dir=tmp_path)
     assert not (tmp_path / "model").exists()
 
@@ -124,8 +121,8 @@ def test_ten_thousand_images_that_do_not_fit_into_their_share_of_memory_train(
         for path in profile.iterdir():
             os.link(path, copy / path.name)
     config = replace(QUICK, epochs=1, batch_size=500, augmentation="BaseAugmentation")
-    monkeypatch.setattr(store, "free_memory_bytes", lambda: 40_000_000)  # half of it is less than 10,003 images
-    assert isinstance(read_data(root, config).store.pixels, np.memmap)
+    monkeypatch.setattr(image_store, "free_memory_bytes", lambda: 40_000_000)  # half of it is less than 10,003 images
+    assert isinstance(read_data(root, config, torch.device("cpu")).pixels, np.memmap)
     found = train(root, tmp_path / "model", config, output_dir=tmp_path)
     assert found["mask_accuracy"] > 0.5
 

@@ -8,18 +8,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-import train as verb
+import train as command_module
 from config import TrainConfig
 from model import BaseModel
 from model_files import load
 from runtime.errors import CheckpointError, DataError, TrainingError
 from runtime.process import StopRequest
-from train import Run, seed_everything, train
+from train import seed_everything, train
 from training.trainer import Trainer
 
 CODE = Path(__file__).parents[1] / "code"
@@ -42,13 +43,6 @@ class StopAfter(StopRequest):
     def requested(self) -> bool:  # type: ignore[override]
         self.looks -= 1
         return self.looks < 0
-
-
-@pytest.fixture
-def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than training here; one test, and those of write.py, look at the report."""
-    monkeypatch.setattr(verb, "write_report", lambda folder, **parts: folder / "report.html")
-    monkeypatch.setattr(Run, "_show_images", lambda run, predictions, loader: None)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -106,7 +100,7 @@ def test_a_stopped_run_goes_on_to_the_very_same_bits(faces: Faces, tmp_path: Pat
     config = replace(QUICK, epochs=3, augmentation="CustomAugmentation", ema_decay=0.9, model="BaseModel", momentum=0.9)
     config = replace(config, valid_batch_size=30, schedule="onecycle")  # a stop may come between batches of validation
     train(data, tmp_path / "whole", config, output_dir=tmp_path / "output-whole")
-    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     train(data, tmp_path / "model", config, stop=StopAfter(looks), **places)
     assert load(tmp_path / "model"), "a stopped run leaves a model"
     train(data, tmp_path / "model", config, **places)
@@ -117,7 +111,7 @@ def test_a_stopped_run_goes_on_to_the_very_same_bits(faces: Faces, tmp_path: Pat
 
 @pytest.mark.usefixtures("without_report")
 def test_a_checkpoint_of_other_settings_is_refused(faces: Faces, tmp_path: Path) -> None:
-    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     data = faces()
     train(data, tmp_path / "model", QUICK, **places)
     with pytest.raises(CheckpointError, match=r"lr was 0\.003, is 0\.1"):
@@ -127,7 +121,7 @@ def test_a_checkpoint_of_other_settings_is_refused(faces: Faces, tmp_path: Path)
 
 @pytest.mark.usefixtures("without_report")
 def test_a_finished_run_started_again_publishes_the_same_model(faces: Faces, tmp_path: Path) -> None:
-    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     data = faces()
     train(data, tmp_path / "model", QUICK, **places)
     first = weights(tmp_path / "model")
@@ -173,7 +167,7 @@ def test_a_run_without_memory_for_its_batches_ends_as_one_that_planned_for_it(
         return forward(self, images)
 
     monkeypatch.setattr(BaseModel, "forward", limited)
-    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     train(data, tmp_path / "surprised", config, stop=StopAfter(3), **places)
     assert capsys.readouterr().err.count("no memory") == 2, "16 images, 8, 4; and not again"
     train(data, tmp_path / "surprised", config, **places)
@@ -255,7 +249,7 @@ def test_kernels_whose_sums_come_in_any_order_are_left_out(deterministic: bool) 
     try:
         seed_everything(7, deterministic)
         assert torch.backends.cudnn.deterministic == deterministic
-        attention = torch.backends.cuda
+        attention: Any = torch.backends.cuda  # its functions are untyped
         for is_enabled in (attention.flash_sdp_enabled, attention.mem_efficient_sdp_enabled):
             assert is_enabled() != deterministic
         assert attention.cudnn_sdp_enabled() != deterministic
@@ -266,7 +260,7 @@ def test_kernels_whose_sums_come_in_any_order_are_left_out(deterministic: bool) 
 
 def test_the_names_of_the_original_are_here() -> None:
     for name in ("seed_everything", "get_lr", "grid_image", "increment_path", "train"):
-        assert callable(getattr(verb, name))
+        assert callable(getattr(command_module, name))
 
 
 def command(arguments: list[str], **environ: str) -> subprocess.CompletedProcess[str]:

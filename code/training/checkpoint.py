@@ -1,19 +1,21 @@
-"""Checkpoints that survive whatever happens to the machine. The rules:
+"""Checkpoints that survive a crash of the process or of the machine at any moment. The rules:
 
 1. A checkpoint is two files: the state, `step-000000120-epoch-000003.pt`, and its manifest, the same name with `.json`.
-2. Each is written under a temporary name, flushed, synced, and renamed; the manifest last, then the folder is synced.
-   A checkpoint exists if, and only if, its manifest is whole and the sha256 in it is that of the state.
-3. What holds is never written over, and the two newest that hold are kept.
-4. The state is frozen to bytes between two steps, and a thread writes the bytes while training goes on, one checkpoint
-   at a time. What goes wrong there is raised in training, by the next call; the last call is `wait`.
-5. Loading takes the newest that holds; one that is damaged is named, and the one before is used.
-6. A checkpoint of other data or another configuration is refused, unless the user insists (`--resume force`) or it
-   was made before the first step. On another processor, or with other versions, training goes on; that its bits may
-   differ is said.
-7. What a killed run left half-written is removed when the next one starts. Anything else in the folder, such as the
-   `.sagemaker-uploading` of SageMaker's copy to S3, is not ours and is ignored.
+2. Each is written to a temporary file, flushed, synced, and renamed; the manifest last, then the folder is synced.
+   A checkpoint exists if, and only if, its manifest is intact and the sha256 in it is that of the state.
+3. An intact checkpoint is never overwritten, and the two newest intact ones are kept.
+4. The state is serialised between two steps, and a thread writes the bytes while training continues, one checkpoint at
+   a time. An error in the thread is raised in training, by the next call; the last call is `wait`.
+5. `load` takes the newest intact checkpoint. It names a damaged one and uses the one before it.
+6. A checkpoint made with different data or settings is rejected, unless `--resume force` is given or it was made
+   before the first step. With a different processor or different versions training resumes, with a warning that the
+   bits may differ.
+7. Temporary files that a killed run left behind are removed when the next one starts. Other files in the folder, such
+   as `.sagemaker-uploading` of SageMaker's copy to S3, are ignored.
+8. A checkpoint of an earlier version is translated to the current names when it is read, and keeps its files. An option
+   that it does not know has its default, which is how the earlier version behaved.
 
-The state is read back with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
+The state is read with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
 """
 
 import hashlib
@@ -29,12 +31,19 @@ from typing import Any
 import torch
 from torch.utils.serialization import config as serialization
 
+from config import TrainConfig
+from runtime.arguments import upgrade
 from runtime.errors import CheckpointError
 from runtime.files import replacing
 from training.tracking import say
 
 KEEP = 2
 State = dict[str, Any]
+# What 0.1.0 called the entries of a manifest, of its fingerprint and of a state.
+_OLD_NAMES = {
+    **{"surroundings": "runtime_versions", "unusable pictures": "unusable images"},
+    **{"position": "state", "learner": "trainer"},
+}
 
 
 class Checkpoints:
@@ -49,64 +58,69 @@ class Checkpoints:
         every_seconds: float = float("inf"),
         every_steps: int = 0,
     ) -> None:
-        """`fingerprint` says what the state depends on: configuration, data, classes. `surroundings` says what else its
-        bits depend on. Both must be JSON.
+        """Use a folder, which need not exist yet.
+
+        `fingerprint` holds what the state depends on: settings, data, classes. `runtime_versions` holds what else its
+        bits depend on. Both must be JSON. A checkpoint is due after `every_seconds` or `every_steps`, 0 for never.
         """
         self.folder = folder
         self.fingerprint: dict[str, Any] = json.loads(json.dumps(dict(fingerprint)))
         self.runtime_versions: dict[str, Any] = json.loads(json.dumps(dict(runtime_versions or {})))
         self.every_seconds, self.every_steps = every_seconds, every_steps
-        self._holding: list[str] = []  # names of those that were read or committed here, oldest first
+        self._intact: list[str] = []  # names of those that were loaded or committed here, oldest first
         self._saved_at = time.monotonic()
-        self._frozen = io.BytesIO()  # used again and again, as new memory takes longer than what is copied into it
+        self._buffer = io.BytesIO()  # reused: allocating the memory takes longer than copying into it
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[str] | None = None
 
     def is_due(self, step: int) -> bool:
-        """Whether it is time for another, by the steps or by the clock."""
+        """Return whether a checkpoint is due after `step` steps, by the number of steps or by the clock."""
         if self._pending and self._pending.done():
             self.wait()
         by_steps = self.every_steps > 0 and step % self.every_steps == 0
         return by_steps or time.monotonic() - self._saved_at > self.every_seconds
 
     def save(self, step: int, epoch: int, state: State) -> None:
-        """Freeze the state after `step` optimizer steps and `epoch` whole epochs, and commit it beside training."""
+        """Serialise the state after `step` optimizer steps and `epoch` complete epochs, and start to write it.
+
+        Raises the OSError of an earlier write that failed.
+        """
         name, started = f"step-{step:09}-epoch-{epoch:06}", time.monotonic()
         self.wait()
         self._saved_at = started
-        if name in self._holding:
+        if name in self._intact:
             return
-        self._frozen.seek(0)
-        # A checksum of torch's own would take longer than the copy, and sha256 says more.
+        self._buffer.seek(0)
+        # Torch's own checksum takes longer than the copy, and sha256 is stronger.
         with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
-            torch.save(state, self._frozen)
+            torch.save(state, self._buffer)
         manifest = {
             "step": step,
             "epoch": epoch,
             "fingerprint": self.fingerprint,
-            "surroundings": self.runtime_versions,
+            "runtime_versions": self.runtime_versions,
         }
         pause_seconds = time.monotonic() - started
-        self._pending = self._writer.submit(self._commit, name, manifest, self._frozen.tell(), pause_seconds)
+        self._pending = self._writer.submit(self._commit, name, manifest, self._buffer.tell(), pause_seconds)
 
     def wait(self) -> None:
-        """Return when everything saved is committed; raises what kept it from being."""
+        """Wait until everything saved is committed; raises the OSError of a write that failed."""
         pending, self._pending = self._pending, None
         if pending:
             say(pending.result())
 
     def _commit(self, name: str, manifest: dict[str, Any], size_bytes: int, pause_seconds: float) -> str:
-        """Write both files in order; returns what it cost, as a line of the log. Runs in the thread."""
+        """Write both files in order and return the line of the log with their cost. Runs in the thread."""
         started = time.monotonic()
-        with self._frozen.getbuffer() as memory, memory[:size_bytes] as data:
+        with self._buffer.getbuffer() as memory, memory[:size_bytes] as data:
             manifest |= {"size_bytes": size_bytes, "sha256": hashlib.sha256(data).hexdigest()}
             with replacing(self.folder / f"{name}.pt", "wb") as file:
                 file.write(data)
         with replacing(self.folder / f"{name}.json") as file:
             file.write(_sealed(manifest))
-        self._holding = [*self._holding, name][-KEEP:]
+        self._intact = [*self._intact, name][-KEEP:]
         for path in self._manifests():
-            if path.stem <= name and path.stem not in self._holding:
+            if path.stem <= name and path.stem not in self._intact:
                 _remove(path)
         return (
             f"checkpoint: step={manifest['step']}; megabytes={size_bytes / 1e6:.1f}; "
@@ -114,57 +128,76 @@ class Checkpoints:
         )
 
     def load(self, resume: str = "auto") -> State | None:
-        """The newest state that holds, on the CPU, or None; with `resume` never, all are removed.
+        """Return the newest intact state, on the CPU, or None if there is none.
 
-        Raises CheckpointError if the newest was made with other settings or data and `resume` is auto.
+        With `resume` "never" all checkpoints are removed. Raises CheckpointError if the newest was made with different
+        data or settings and `resume` is "auto".
         """
         if resume == "never":
             for path in self._manifests():
                 _remove(path)
-        self._remove_strays()
+        self._remove_temporary_files()
         for path in self._manifests():
             problem, manifest, data = _read(path)
             if problem:
                 print(f"warning: a checkpoint {problem}; trying the one before: {path}", file=sys.stderr)
                 continue
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            manifest, state = upgrade_checkpoint(manifest, state, self.fingerprint)
             if resume == "auto" and manifest["step"] == 0 and manifest["fingerprint"] != self.fingerprint:
-                _remove(path)  # rule 6: the data were mended after a refusal, say, and nothing is lost
+                _remove(path)  # rule 6: no step is lost, and the data or settings may have been corrected since
                 continue
             if resume == "auto":
-                self._refuse_other(manifest["fingerprint"])
-            if differences := _differences(manifest["surroundings"], self.runtime_versions):
-                print(f"warning: resumed, but not to the very same bits ({differences}): {path}", file=sys.stderr)
-            self._holding = [path.stem]
-            state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+                self._reject_other(manifest["fingerprint"])
+            if differences := _differences(manifest["runtime_versions"], self.runtime_versions):
+                print(f"warning: resumed, but the bits may differ ({differences}): {path}", file=sys.stderr)
+            self._intact = [path.stem]
             return state
         return None
 
     def _manifests(self) -> list[Path]:
-        """Newest first; names sort by step, then by epoch."""
+        """Return the manifests, newest first; names sort by step, then by epoch."""
         return sorted(self.folder.glob("step-*.json"), reverse=True)
 
-    def _remove_strays(self) -> None:
-        """Remove what a crash left: temporary files, and a state that never got its manifest or has just lost it."""
+    def _remove_temporary_files(self) -> None:
+        """Remove what a crash left: temporary files, and states without a manifest."""
         states = [path for path in self.folder.glob("step-*.pt") if not path.with_suffix(".json").exists()]
         for path in [*states, *self.folder.glob(".step-*.tmp")]:
             path.unlink()
 
-    def _refuse_other(self, theirs: Mapping[str, Any]) -> None:
+    def _reject_other(self, theirs: Mapping[str, Any]) -> None:
+        """Raise CheckpointError that lists the differences if a fingerprint is not that of this run."""
         if differences := _differences(theirs, self.fingerprint):
             raise CheckpointError(
-                f"the checkpoint belongs to another run ({differences}); pass --resume never to start anew, "
-                f"--resume force to go on all the same, or give another SM_CHECKPOINT_DIR: {self.folder}"
+                f"the checkpoint was made with different data or settings ({differences}); pass --resume never to "
+                f"start from scratch, --resume force to resume anyway, or give another SM_CHECKPOINT_DIR: {self.folder}"
             )
 
 
+def upgrade_checkpoint(
+    manifest: Mapping[str, Any], state: Mapping[str, Any], fingerprint: Mapping[str, Any]
+) -> tuple[dict[str, Any], State]:
+    """Return the manifest and the state of a checkpoint of any version under the current names (rule 8).
+
+    An option of `fingerprint`, that of this run, which is missing in the manifest is added with its default.
+    """
+    manifest, state, theirs = (
+        {_OLD_NAMES.get(name, name): value for name, value in part.items()}
+        for part in (manifest, state, manifest["fingerprint"])
+    )
+    options = upgrade(theirs, TrainConfig)
+    known = {name: value for name, value in options.items() if name in theirs or name in fingerprint}
+    return manifest | {"fingerprint": known}, state
+
+
 def _sealed(manifest: Mapping[str, Any]) -> str:
-    """The text of a manifest, with a sha256 of all the rest in its last entry."""
+    """Return the text of a manifest, whose last entry is the sha256 of all others."""
     seal = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
     return json.dumps({**manifest, "manifest_sha256": seal}, indent=2) + "\n"
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any], bytes]:
-    """What is wrong with a checkpoint, or an empty string, its manifest and its state."""
+    """Return what is wrong with a checkpoint, or an empty string, then its manifest and its state."""
     try:
         text = path.read_bytes()
         manifest = dict(json.loads(text))
@@ -180,11 +213,12 @@ def _read(path: Path) -> tuple[str, dict[str, Any], bytes]:
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: int = 5) -> str:
+    """Return up to `most` entries that differ, as a part of a message."""
     different = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
     return ", ".join(f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}" for key in different[:most])
 
 
 def _remove(manifest: Path) -> None:
-    """Manifest first, so that no manifest is ever without its state."""
+    """Remove a checkpoint, its manifest first, so that no manifest is ever without its state."""
     manifest.unlink()
     manifest.with_suffix(".pt").unlink(missing_ok=True)

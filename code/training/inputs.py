@@ -1,128 +1,179 @@
-"""The data of a training run: samples, split, every image prepared once, and how images are changed.
+"""The data of a training run: the split, every image prepared once, and loaders of batches.
 
-Decoding goes on while the first epoch trains, unless something depends on all images before the first step: under
-`--on-bad-image skip` the split and the number of steps depend on who is left out, and `--statistics dataset` on every
-pixel. Under `error` nothing does: an image that cannot be used ends the run before its first epoch is over, and
-nothing is published.
+Images are decoded while the first epoch trains, unless something depends on all of them before the first step: with
+`--on-bad-image skip` the number of steps depends on which images are left out, and `--statistics dataset` depends on
+every pixel. With `--on-bad-image error` nothing does: an image that cannot be used ends the run before its first epoch
+is complete, and nothing is published.
 """
 
 import csv
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from augmentation import BaseAugmentation, Triple, create_augmentation
-from config import MAY_DIFFER, TrainConfig
+from config import TrainConfig
 from data.image_store import ImageStore
-from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD
+from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD, Pixels
 from data.loader import Loader
+from data.samples import Samples
 from data.store_cache import StoreCache
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
+from labels import LabelScheme
+from loss import balanced_class_weights
 from runtime.errors import DataError
 from runtime.files import replacing
 from training.tracking import progress
 
+SplitRow = tuple[str, str, int, str]
 
-@dataclass
+
+@dataclass(frozen=True)
 class Data:
-    """Samples, their prepared pixels, who is in which part, and how images are changed."""
+    """What training needs of its images."""
 
-    dataset: MaskBaseDataset
-    store: ImageStore
-    indices: dict[str, NDArray[np.int64]]
-    bad: list[int]
+    scheme: LabelScheme
     augmentation: BaseAugmentation
+    train_loader: Loader
+    val_loader: Loader
+    val_names: list[str]  # paths of the validation images, in the order of their loader
+    class_weights: Tensor | None  # (classes,) for the loss; None without --class-weights balanced
+    split: list[SplitRow]  # (path, person, label, "train" | "val" | "unusable") of every image
+    fingerprint: dict[str, Any]  # what a result depends on besides the options, as JSON
+    pixels: Pixels  # (images, height, width, 3) of all images, complete after the first epoch
+    val_indices: NDArray[np.int64]  # of the validation images in `pixels`
 
-    def loaders(self, args: TrainConfig, device: torch.device) -> tuple[Loader, Loader]:
-        """(training, validation)."""
-        labels = self.dataset.samples.labels
-        return (
-            Loader(
-                self.store,
-                labels,
-                self.indices["train"],
-                batch_size=args.batch_size,
-                device=device,
-                seed=args.seed,
-                order=args.sampler,
-            ),
-            Loader(self.store, labels, self.indices["val"], batch_size=args.valid_batch_size, device=device),
-        )
+    def val_images(self, count: int) -> Pixels:
+        """Return the first validation images, at most `count`, prepared, (count, height, width, 3)."""
+        return self.pixels[self.val_indices[:count]]
 
-    def write_split(self, path: Path) -> None:
-        """Write who is where: path, person, label, and train, val or unusable."""
-        table = self.dataset.samples.table
-        parts = self.dataset.split.tolist()
-        for row in self.bad:
-            parts[row] = "unusable"
-        with replacing(path) as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "person", "label", "split"))
-            writer.writerows(zip(table["path"], table["person"], table["label"], parts, strict=True))
-
-    def fingerprint(self, args: TrainConfig) -> dict[str, Any]:
-        """What the result depends on; a checkpoint with another one is not continued."""
-        options = {name: value for name, value in asdict(args).items() if name not in MAY_DIFFER}
-        return options | {"data": self.dataset.samples.fingerprint(), "unusable pictures": self.bad}
+    def val_image(self, position: int) -> Pixels:
+        """Return the validation image at a position in `val_names`, prepared, (height, width, 3)."""
+        image: Pixels = self.pixels[self.val_indices[position]]
+        return image
 
 
-def read_data(data_dir: Path, args: TrainConfig, store_dir: Path | None = None) -> Data:
-    """Read the table, split it, and start to decode every image once; a `store_dir` keeps them for the next job."""
+def read_data(data_dir: Path, args: TrainConfig, device: torch.device, store_dir: Path | None = None) -> Data:
+    """Read the table, split it, and start to decode every image, or load them from the cache in `store_dir`.
+
+    Raises DataError for a folder that cannot be trained on.
+    """
     dataset = create_dataset(args.dataset, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
     if dataset.people_in_both_parts:
         print(
-            "warning: MaskBaseDataset splits by image, so people are in both parts; its scores flatter",
+            f"warning: {args.dataset} splits by image, so the same person can be in both parts, which inflates the "
+            "validation scores",
             file=sys.stderr,
         )
     statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
     augmentation = _augmentation(args, statistics)
-    store = _fill_store(dataset, augmentation, args, store_dir)
+    store = _create_store(dataset.samples, augmentation, args, store_dir)
     bad = sorted(store.bad) if args.on_bad_image == "skip" else []
-
-    indices = {part: np.setdiff1d(dataset.indices(part), bad) for part in ("train", "val")}
-    if not len(indices["train"]) or not len(indices["val"]):
+    train, val = (np.setdiff1d(dataset.indices(part), bad) for part in ("train", "val"))
+    if not len(train) or not len(val):
         raise DataError(f"no usable images left to train on or to validate with: {data_dir}")
     if args.statistics == "dataset":
-        augmentation = _augmentation(args, pixel_statistics(store.pixels, indices["train"]))
-    people = dataset.samples.table["person"].nunique()  # of class folders, every image is its own
-    whose = f"{people} people, " if people < len(dataset.samples.table) else ""
-    print(
-        f"data: {len(indices['train'])} images to train on, {len(indices['val'])} to validate with, {whose}"
-        f"{dataset.num_classes} classes, {len(bad)} left out, {dataset.samples.ignored_files} other files passed over",
-        flush=True,
+        augmentation = _augmentation(args, pixel_statistics(store.pixels, train))
+    _print_summary(dataset, len(train), len(val), len(bad))
+
+    samples = dataset.samples
+    names = samples.table["path"].tolist()
+    return Data(
+        scheme=dataset.scheme,
+        augmentation=augmentation,
+        train_loader=Loader(
+            store,
+            samples.labels,
+            train,
+            batch_size=args.batch_size,
+            device=device,
+            seed=args.seed,
+            order=args.sampler,
+        ),
+        val_loader=Loader(store, samples.labels, val, batch_size=args.valid_batch_size, device=device),
+        val_names=[names[index] for index in val],
+        class_weights=_balanced_weights(dataset, train, val) if args.class_weights == "balanced" else None,
+        split=_split_rows(dataset, bad),
+        fingerprint={"data": samples.fingerprint(), "unusable images": bad},
+        pixels=store.pixels,
+        val_indices=val,
     )
-    return Data(dataset, store, indices, bad, augmentation)
 
 
-def _fill_store(
-    dataset: MaskBaseDataset, augmentation: BaseAugmentation, args: TrainConfig, store_dir: Path | None
+def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
+    """Write split.csv: the part that each image is in, which is train, val or unusable."""
+    with replacing(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "person", "label", "split"))
+        writer.writerows(rows)
+
+
+def _balanced_weights(dataset: MaskBaseDataset, train: NDArray[np.int64], val: NDArray[np.int64]) -> Tensor:
+    """Return the class weights (classes,) that balance the training images.
+
+    Raises DataError if they leave nothing to validate with.
+    """
+    labels = dataset.samples.labels
+    weights = balanced_class_weights(labels[train], dataset.num_classes)
+    if not weights[labels[val]].any():
+        raise DataError(
+            "--class-weights balanced: no validation image is of a class that is trained on, so all weigh nothing; "
+            "pass --class-weights none, or give images of more people"
+        )
+    return weights
+
+
+def _split_rows(dataset: MaskBaseDataset, bad: Iterable[int]) -> list[SplitRow]:
+    """Return path, person, label and part of every image."""
+    table, parts = dataset.samples.table, dataset.split.tolist()
+    for index in bad:
+        parts[index] = "unusable"
+    return list(zip(table["path"], table["person"], table["label"], parts, strict=True))
+
+
+def _create_store(
+    samples: Samples, augmentation: BaseAugmentation, args: TrainConfig, store_dir: Path | None
 ) -> ImageStore:
-    """The store, filling, or full where something depends on every image."""
-    paths, preparation = dataset.samples.paths, augmentation.preparation
-    kept = StoreCache(store_dir, dataset.samples.root, paths, preparation) if store_dir else None
+    """Create the store, which decodes in the background; wait for it where something depends on every image."""
+    paths, preparation = samples.paths, augmentation.preparation
     store = ImageStore(
         paths,
         preparation,
         threads=args.threads,
         memory_share=args.store_memory,
-        cache=kept,
+        cache=StoreCache(store_dir, samples.root, paths, preparation) if store_dir else None,
         on_bad_image=args.on_bad_image,
         max_bad_ratio=args.max_bad_ratio,
     )
     if args.on_bad_image == "skip" or args.statistics == "dataset":
-        for row in progress(range(len(paths)), len(paths), "decode"):
-            store.wait(np.array([row]))
+        for index in progress(range(len(paths)), len(paths), "decode"):
+            store.wait(np.array([index]))
         store.wait()
-        for row in sorted(store.bad):
-            print(f"left out: {store.bad[row]}", file=sys.stderr)
+        for index in sorted(store.bad):
+            print(f"left out: {store.bad[index]}", file=sys.stderr)
     return store
 
 
 def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseAugmentation:
+    """Create the augmentation that the options name, with a mean and a standard deviation."""
     arguments: dict[str, Any] = dict(args.augmentation_args)
     return create_augmentation(args.augmentation, args.resize, *statistics, args.crop, **arguments)
+
+
+def _print_summary(dataset: MaskBaseDataset, train: int, val: int, bad: int) -> None:
+    """Print the line of the log with the number of images in each part."""
+    samples = dataset.samples
+    people = samples.table["person"].nunique()  # in class folders every image has a person of its own
+    print(
+        f"data: {train} images to train on, {val} to validate with, "
+        f"{f'{people} people, ' if people < len(samples.table) else ''}{dataset.num_classes} classes, "
+        f"{bad} left out, {samples.ignored_files} other files ignored",
+        flush=True,
+    )

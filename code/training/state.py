@@ -1,8 +1,8 @@
-"""Where training stands: everything about a run that is not in the network, the optimizer or the seed."""
+"""Training state: counters, running sums, history and best weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,45 +13,52 @@ from runtime.errors import TrainingError
 
 @dataclass
 class TrainState:
-    """Epochs done, steps done in this epoch and in all, sums over this epoch, history, and the best so far."""
+    """The progress of a run; the weights, the optimizer and whatever else a step changes belong to the Trainer."""
 
     run_name: str
-    epoch: int = 0
-    step: int = 0  # of this epoch
-    steps_done: int = 0
-    loss_sum: Tensor | None = None  # () over the steps of this epoch, on the device
-    matrix: Tensor | None = None  # (classes, classes) of this epoch's training predictions, on the device
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0  # counts from 1; 0 is none yet
+    device: torch.device
+    epoch: int = 0  # complete epochs
+    step: int = 0  # steps of the current epoch
+    steps_done: int = 0  # steps of the run
+    loss_sum: Tensor | None = None  # () over the steps of the current epoch, on the device
+    matrix: Tensor | None = None  # (classes, classes) of the current epoch's training predictions, on the device
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per complete epoch
+    best_epoch: int = 0  # counts from 1; 0 before the first epoch is complete
     best_score: float = -1.0
     best_weights: dict[str, Tensor] | None = None
-    _arriving: HostCopy | None = field(default=None, init=False, repr=False)  # of loss_sum, as of the last step
+    _loss_copy: HostCopy | None = field(default=None, init=False, repr=False)  # of loss_sum, after the last step
 
     @property
     def epochs_since_best(self) -> int:
+        """The number of complete epochs after the best one."""
         return self.epoch - self.best_epoch
 
+    @property
+    def best_row(self) -> Mapping[str, float]:
+        """The row of the best epoch in the history; empty before the first epoch is complete."""
+        return self.history[self.best_epoch - 1] if self.best_epoch else {}
+
     def add(self, loss: Tensor, matrix: Tensor) -> None:
-        """Count one step: its loss () and its confusion matrix (classes, classes)."""
+        """Count one step: its loss () and its confusion matrix (classes, classes), both on the device."""
         self.loss_sum = loss if self.loss_sum is None else self.loss_sum + loss
         self.matrix = matrix if self.matrix is None else self.matrix + matrix
-        self._arriving = HostCopy(self.loss_sum)
+        self._loss_copy = HostCopy(self.loss_sum)
         self.step += 1
         self.steps_done += 1
 
     def check_finite(self) -> None:
-        """Raise TrainingError if a loss of this epoch was not finite, which it stays in the sum.
+        """Raise TrainingError if a loss of the current epoch is not finite; once it is not, the sum stays so.
 
-        To be asked when the next step is under way: a GPU then works on that while this waits for the steps before.
+        Call this after the next step is queued: the GPU computes that step while this waits for the steps before it.
         """
-        if self._arriving and not self._arriving.read().isfinite():
+        if self._loss_copy and not self._loss_copy.read().isfinite():
             raise TrainingError(
                 f"the loss is not finite at step {self.steps_done}, in epoch {self.epoch + 1}; "
                 "lower --lr, set --clip-norm, or train with --precision fp32"
             )
 
     def end_epoch(self, values: Mapping[str, float], *, score: float, weights: Mapping[str, Tensor]) -> None:
-        """Close the epoch: one row of history, and a copy of the weights if its score beats all before."""
+        """Complete the epoch: append its row to the history, and copy the weights if its score is the best so far."""
         assert self.loss_sum is not None, "an epoch has at least one step"
         assert self.matrix is not None
         accuracy = float(self.matrix.diagonal().sum() / self.matrix.sum())
@@ -69,10 +76,13 @@ class TrainState:
         self.step, self.loss_sum, self.matrix = 0, None, None
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        """Return everything but the device; the tensors are the live ones, not copies."""
+        return {name: value for name, value in vars(self).items() if name != "device" and not name.startswith("_")}
 
-    @classmethod
-    def load_state_dict(cls, state: Mapping[str, Any], device: torch.device) -> Self:
-        """The same, with its sums on a device."""
-        sums = {name: state[name].to(device) for name in ("loss_sum", "matrix") if state[name] is not None}
-        return cls(**{**state, **sums})
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of a run; its running sums move to the device of this one."""
+        for name in self.state_dict():
+            setattr(self, name, state[name])
+        self.loss_sum, self.matrix = (
+            None if tensor is None else tensor.to(self.device) for tensor in (self.loss_sum, self.matrix)
+        )

@@ -1,4 +1,4 @@
-"""One optimizer step, and one pass of predictions: the network with everything that changes it."""
+"""The network in training: one optimizer step, the predictions to validate with, and the state of both."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,47 +16,50 @@ from augmentation import BaseAugmentation
 from config import TrainConfig
 from data.batch_transforms import Mixer
 from data.loader import Batch, derive_seed, generator
-from loss import balanced_class_weights, create_criterion
+from labels import LabelScheme
+from loss import create_criterion
 from metrics import confusion_matrix
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
 from predictor import Predictor
 from runtime.devices import select_dtype, to_device
-from runtime.errors import CheckpointError, ConfigError, DataError, TrainingError
+from runtime.errors import CheckpointError, ConfigError, TrainingError
 from runtime.micro_batches import MicroBatches
-from training.inputs import Data
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says about labelled images: mean loss, true labels (n,), probabilities (n, classes)."""
+    """Predictions for labelled images: mean loss, true labels (images,), probabilities (images, classes)."""
 
     loss: float
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
 
     def matrix(self) -> NDArray[np.int64]:
-        """The confusion matrix (classes, classes): rows are the truth."""
+        """Return the confusion matrix (classes, classes), with the true classes in its rows."""
         return confusion_matrix(self.labels, self.probabilities.argmax(1), self.probabilities.shape[1])
 
 
 @dataclass
 class Trainer:
-    """A network in training; all randomness of a step is a function of (seed, epoch, step), so none of it is state."""
+    """A network with everything that changes it.
+
+    All randomness of a step is a function of (seed, epoch, step), so no generator has a state to save.
+    """
 
     model: nn.Module
     criterion: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: Callable[[int], float]  # optimizer steps done so far -> share of the peak learning rate
+    schedule: Callable[[int], float]  # optimizer steps done -> factor of the peak learning rate
     augmentation: BaseAugmentation
     mixer: Mixer
     average: ExponentialMovingAverage | None
     device: torch.device
-    dtype: torch.dtype | None  # of autocast; None is float32 throughout
+    dtype: torch.dtype | None  # of autocast; None means float32 throughout
     seed: int
     peak_lr: float
-    clip_norm: float = 0.0
-    parts: int = 1  # micro-batches of a batch
+    clip_norm: float = 0.0  # 0 means no clipping
+    parts: int = 1  # micro-batches that a batch is split into, at least
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
@@ -65,55 +68,59 @@ class Trainer:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network to validate and publish: the moving average where one is kept."""
+        """The network to validate and publish: the moving average with `--ema-decay`, else the network itself."""
         return self.average.module if self.average else self.model
 
     def step(self, batch: Batch, epoch: int, steps_done: int) -> tuple[Tensor, Tensor]:
-        """Learn from one batch; returns the loss () and the predicted classes (batch,), both on the device."""
+        """Take one optimizer step; returns the loss () and the predicted classes (batch,), both on the device."""
         set_lr(self.optimizer, self.peak_lr * self.schedule(steps_done))
         draw = generator(self.seed, epoch, batch.step, "augmentation")
-        images = self.augmentation.augment(batch.pixels, draw)  # (batch, 3, height, width)
-        images, partners, share = self.mixer(images, draw)
+        images, permutation, lam = self.mixer(self.augmentation.augment(batch.pixels, draw), draw)
+        labels = batch.labels, batch.labels[permutation]
         seed = derive_seed(self.seed, epoch, batch.step, "dropout")
 
         loss, predicted = self.micro_batches.run(
-            lambda count: self._gradients(images, batch.labels, partners, share, seed, count), len(images)
+            lambda count: self._accumulate_gradients(images, labels, lam, seed, count), len(images)
         )
         self._update()
         return loss, predicted
 
-    def _gradients(
-        self, images: Tensor, labels: Tensor, partners: Tensor, share: float, seed: int, parts: int
+    def _accumulate_gradients(
+        self, images: Tensor, labels: tuple[Tensor, Tensor], lam: float, seed: int, count: int
     ) -> tuple[Tensor, Tensor]:
-        """Add up the gradients of a batch that is learnt from in so many parts; returns its loss and predictions."""
+        """Sum the gradients of `count` micro-batches of images (batch, 3, height, width).
+
+        `labels` are those of the images and those of the images mixed into them, (batch,) each; `lam` is the weight of
+        the first. Returns the loss () and the predicted classes (batch,).
+        """
         torch.manual_seed(seed)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         predicted = []
-        for part in torch.arange(len(images), device=self.device).chunk(parts):
-            logits = self._forward(images[part])
-            loss = self._loss(logits, labels, part)
-            if share < 1:  # against two labels each, as images were mixed
-                loss = share * loss + (1 - share) * self._loss(logits, labels[partners], part)
+        for rows in torch.arange(len(images), device=self.device).chunk(count):
+            logits = self._forward(images[rows])
+            loss = self._loss(logits, labels[0], rows)
+            if lam < 1:
+                loss = lam * loss + (1 - lam) * self._loss(logits, labels[1], rows)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             predicted.append(logits.detach().argmax(1))
         return total, torch.cat(predicted)
 
-    def _loss(self, logits: Tensor, labels: Tensor, part: Tensor) -> Tensor:
-        """What the rows `part` of a batch add to its mean loss (), from their logits and the labels of all (batch,).
+    def _loss(self, logits: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+        """Return what the micro-batch `rows` of a batch adds to its mean loss (), from the labels (batch,) of all.
 
-        Where the mean divides by the classes' weights, a part counts as much as the weights in it. The F1 loss alone is
-        no mean over images: there it is the mean of the parts.
+        With class weights the mean divides by their sum, so a micro-batch counts as much as the weights in it. Only
+        the F1 loss is no mean over images: there the result is the mean over micro-batches.
         """
         weight = getattr(self.criterion, "weight", None)  # (classes,)
         counts = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight[labels]
-        loss: Tensor = self.criterion(logits, labels[part]) * (counts[part].sum() / counts.sum())
+        loss: Tensor = self.criterion(logits, labels[rows]) * (counts[rows].sum() / counts.sum())
         return loss
 
     def _forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes) in float32."""
+        """Return the logits (batch, classes), float32, of the network in training."""
         try:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
                 logits: Tensor = self.model(images).float()
@@ -126,6 +133,7 @@ class Trainer:
         return logits
 
     def _update(self) -> None:
+        """Apply the gradients: clip them, take the optimizer's step, and update the moving average."""
         if self.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
@@ -136,19 +144,22 @@ class Trainer:
 
     @torch.inference_mode()
     def predict(self, batches: Iterable[Batch]) -> Predictions:
-        """Predict every image once, not changed at random; raises TrainingError if the loss is not finite."""
+        """Predict every image of the batches once, without augmentation.
+
+        Raises TrainingError if the loss is not finite.
+        """
         outputs, labels = [], []
         for batch in batches:
             outputs.append(self.predictor.logits(batch.pixels))
             labels.append(batch.labels)
         logits, truth = torch.cat(outputs), torch.cat(labels)
-        loss = float(self.criterion(logits, truth))  # over all at once: a mean of batches is another number for some
+        loss = float(self.criterion(logits, truth))  # of all images at once: some losses are no mean of batches
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
         return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that later steps depend on; the tensors are the live ones, not copies."""
+        """Return everything that later steps depend on; the tensors are the live ones, not copies."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -159,44 +170,59 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the state of a run, perhaps one with other settings (`--resume force`): those of this one hold.
+        """Continue from the state of a run; with `--resume force` its options may differ, and those of this run apply.
 
-        What has no state in the other run starts anew. Raises CheckpointError if its network is another.
+        What has no state in the other run starts from scratch. Raises CheckpointError if its network is different.
         """
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError:
             raise CheckpointError(
-                "the checkpoint holds another network; give its --model and --head, or pass --resume never"
+                "the checkpoint holds a different network; give its --model and --head, or pass --resume never"
             ) from None
-        ours, theirs = self.optimizer.state_dict()["param_groups"], state["optimizer"]["param_groups"]
-        momenta = [bool(groups[0].get("momentum")) for groups in (ours, theirs)]  # without, there is no buffer for it
-        if state["optimizer_name"] == type(self.optimizer).__name__ and momenta[0] == momenta[1]:
-            # The rate of the last step is not a setting: an epoch whose steps are all done is still to be written down.
-            taken = [{name: group[name] for name in ("params", "lr")} for group in theirs]
-            groups = [group | other for group, other in zip(ours, taken, strict=True)]
-            self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
-        if state["scaler"]:  # empty where the other run had no need of one
+        self._load_optimizer(state["optimizer"], state["optimizer_name"])
+        if state["scaler"]:  # empty if the other run did not scale its loss
             self.scaler.load_state_dict(state["scaler"])
         if self.average and state["average"]:
             self.average.load_state_dict(state["average"])
         elif self.average:
             self.average.start_from(self.model)
         for name, ours in (("training", self.micro_batches), ("validation", self.predictor.micro_batches)):
-            ours.count = max(state["parts"][name], ours.count)  # fewer micro-batches would sum to other bits
+            ours.count = max(state["parts"][name], ours.count)  # fewer micro-batches have sums with other bits
+
+    def _load_optimizer(self, state: dict[str, Any], name: str) -> None:
+        """Load the state of an optimizer of the same kind, but keep the options of this run, except the learning rate.
+
+        The learning rate of the last step is no option: it belongs into the history if the epoch is not complete yet.
+        """
+        ours, theirs = self.optimizer.state_dict()["param_groups"], state["param_groups"]
+        has_buffers = [bool(groups[0].get("momentum")) for groups in (ours, theirs)]  # no momentum, no buffer for it
+        if name == type(self.optimizer).__name__ and has_buffers[0] == has_buffers[1]:
+            taken = [{key: group[key] for key in ("params", "lr")} for group in theirs]
+            groups = [group | other for group, other in zip(ours, taken, strict=True)]
+            self.optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def build_trainer(
-    args: TrainConfig, data: Data, device: torch.device, steps_per_epoch: int, pretrained_dir: Path | None = None
+    args: TrainConfig,
+    scheme: LabelScheme,
+    augmentation: BaseAugmentation,
+    device: torch.device,
+    *,
+    steps_per_epoch: int,
+    class_weights: Tensor | None = None,
+    pretrained_dir: Path | None = None,
 ) -> Trainer:
-    """Put together what the configuration names: network, loss, optimizer, schedule, mixing, average."""
-    scheme = data.dataset.scheme
+    """Create what the options name: network, loss, optimizer, schedule, mixing, moving average.
+
+    Raises ConfigError for options that do not fit together, ModelError for weights to start from that do not fit.
+    """
     model = create_model(args.model, scheme, head=args.head, size=args.resize)
-    start_from_pretrained(model, args, pretrained_dir)
+    start_from_pretrained(model, args.model, args.pretrained, pretrained_dir)
     model = to_device(model, device)
     return Trainer(
         model=model,
-        criterion=_criterion(args, data).to(device),
+        criterion=_create_criterion(args, class_weights).to(device),
         optimizer=create_optimizer(
             args.optimizer, model, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
         ),
@@ -207,7 +233,7 @@ def build_trainer(
             lr_decay_step=args.lr_decay_step,
             warmup_epochs=args.warmup_epochs,
         ),
-        augmentation=data.augmentation,
+        augmentation=augmentation,
         mixer=Mixer(args.mixup, args.cutmix, args.cutmix_shape),
         average=ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None,
         device=device,
@@ -219,28 +245,24 @@ def build_trainer(
     )
 
 
-def _criterion(args: TrainConfig, data: Data) -> nn.Module:
+def _create_criterion(args: TrainConfig, class_weights: Tensor | None) -> nn.Module:
+    """Create the loss; without weights first, so that a wrong argument is not taken for a loss without weights."""
     plain = create_criterion(args.criterion, **args.criterion_args)
-    if args.class_weights == "none":
+    if class_weights is None:
         return plain
-    labels = data.dataset.samples.labels
-    weights = balanced_class_weights(labels[data.indices["train"]], data.dataset.num_classes)
-    weighted = create_criterion(args.criterion, weight=weights, **args.criterion_args)
-    if not weights[labels[data.indices["val"]]].any():
-        raise DataError(
-            "--class-weights balanced: no validation image is of a class that is trained on, so all weigh nothing; "
-            "pass --class-weights none, or give images of more people"
-        )
-    return weighted
+    return create_criterion(args.criterion, weight=class_weights, **args.criterion_args)
 
 
-def start_from_pretrained(model: nn.Module, args: TrainConfig, pretrained_dir: Path | None) -> None:
-    """Apply `--pretrained`: the channel where there is one, a file, a download if it is asked for, or nothing."""
-    if args.pretrained == "none" or (args.pretrained == "auto" and pretrained_dir is None):
+def start_from_pretrained(model: nn.Module, name: str, pretrained: str, pretrained_dir: Path | None) -> None:
+    """Apply `--pretrained` to the network of `--model name`: the channel, a file, a download, or nothing.
+
+    Raises ModelError for weights that do not fit.
+    """
+    if pretrained == "none" or (pretrained == "auto" and pretrained_dir is None):
         return
-    if args.pretrained == "download":
-        loaded = download_pretrained(model, args.model)
+    if pretrained == "download":
+        loaded = download_pretrained(model, name)
     else:
-        source = pretrained_dir if args.pretrained == "auto" and pretrained_dir else Path(args.pretrained)
-        loaded = load_pretrained(model, source, args.model)
+        source = pretrained_dir if pretrained == "auto" and pretrained_dir else Path(pretrained)
+        loaded = load_pretrained(model, source, name)
     print(f"pretrained: {loaded}", flush=True)

@@ -163,7 +163,7 @@ class Job:
         found = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         newest = max((self.folder / "checkpoints").glob("*.pt"))
         state = torch.load(newest, weights_only=True)
-        return found | {part: digest(value) for part, value in (state | state["learner"]).items()}
+        return found | {part: digest(value) for part, value in (state | state["trainer"]).items()}
 
     def strays(self) -> list[str]:
         return [str(path) for path in self.folder.rglob(".*")]

@@ -1,5 +1,6 @@
-"""What a run is given: everybody in one part, every usable image once, and a fingerprint of both."""
+"""Training gets every usable image in one part, names, weights and a fingerprint of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,21 +8,46 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from config import TrainConfig
 from runtime.errors import ConfigError, DataError
-from training.inputs import read_data
+from training.inputs import Data, read_data, write_split
 
+CPU = torch.device("cpu")
 SMALL = TrainConfig(resize=(32, 24), val_ratio=0.34)
 Faces = Callable[..., Path]
 
 
-def test_rows_of_both_parts_make_up_the_whole(faces: Faces, tmp_path: Path) -> None:
-    data = read_data(faces(6), SMALL)
-    together = np.sort(np.concatenate([data.indices["train"], data.indices["val"]]))
-    assert together.tolist() == list(range(42))
-    data.write_split(tmp_path / "split.csv")
-    assert pd.read_csv(tmp_path / "split.csv")["split"].value_counts().to_dict() == {"train": 28, "val": 14}
+def indices(data: Data) -> list[int]:
+    """Return the indices of all images that are in a part."""
+    loaders = (data.train_loader, data.val_loader)
+    return sorted(int(index) for loader in loaders for batch in loader.epoch(0) for index in batch.indices)
+
+
+def parts(data: Data, path: Path) -> dict[str, int]:
+    """Return how many images split.csv names in each part."""
+    write_split(path, data.split)
+    return Counter(pd.read_csv(path)["split"])
+
+
+def test_every_image_is_in_one_part(faces: Faces, tmp_path: Path) -> None:
+    data = read_data(faces(6), replace(SMALL, batch_size=28), CPU)
+    assert indices(data) == list(range(42))
+    assert parts(data, tmp_path / "split.csv") == {"train": 28, "val": 14}
+
+
+def test_validation_images_are_named_in_the_order_of_their_loader(faces: Faces) -> None:
+    root = faces(6)
+    data = read_data(root, SMALL, CPU)
+    (batch,) = data.val_loader.epoch(0)
+    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+    assert data.val_names == [paths[index] for index in batch.indices]
+    assert set(data.val_names) == {path for path, _, _, part in data.split if part == "val"}
+    for position in (0, 13):
+        expected = batch.pixels[position].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(data.val_image(position), expected)
+        np.testing.assert_array_equal(data.val_images(14)[position], expected)
 
 
 def test_unusable_images_are_in_no_part_and_named(
@@ -29,12 +55,13 @@ def test_unusable_images_are_in_no_part_and_named(
 ) -> None:
     root = faces(6)
     (sorted(root.iterdir())[2] / "normal.jpg").write_bytes(b"junk")
-    data = read_data(root, replace(SMALL, on_bad_image="skip", max_bad_ratio=0.1))
-    assert len(data.indices["train"]) + len(data.indices["val"]) == 41
+    config = replace(SMALL, on_bad_image="skip", max_bad_ratio=0.1, batch_size=1)
+    data = read_data(root, config, CPU)
+    assert len(indices(data)) == 41
     assert "normal.jpg" in capsys.readouterr().err
-    data.write_split(tmp_path / "split.csv")
-    assert (pd.read_csv(tmp_path / "split.csv")["split"] == "unusable").sum() == 1
-    assert data.fingerprint(SMALL) != read_data(faces(6, folder="other"), SMALL).fingerprint(SMALL)
+    assert parts(data, tmp_path / "split.csv")["unusable"] == 1
+    assert data.fingerprint["unusable images"] == [[part for _, _, _, part in data.split].index("unusable")]
+    assert data.fingerprint != read_data(faces(6, folder="other"), config, CPU).fingerprint
 
 
 def test_a_part_without_usable_images_is_an_error(faces: Faces) -> None:
@@ -42,27 +69,41 @@ def test_a_part_without_usable_images_is_an_error(faces: Faces) -> None:
     for path in root.rglob("*.jpg"):
         path.write_bytes(b"junk")
     with pytest.raises(DataError, match="no usable images"):
-        read_data(root, replace(SMALL, on_bad_image="skip", max_bad_ratio=1.0))
+        read_data(root, replace(SMALL, on_bad_image="skip", max_bad_ratio=1.0), CPU)
 
 
-def test_knobs_that_change_nothing_may_differ_between_a_run_and_its_resumption(faces: Faces) -> None:
-    data = read_data(faces(6), SMALL)
-    assert data.fingerprint(SMALL) == data.fingerprint(replace(SMALL, name="other", threads=4, log_interval=1))
-    assert data.fingerprint(SMALL) != data.fingerprint(replace(SMALL, lr=0.5))
+def test_class_weights_are_those_of_the_training_images(faces: Faces) -> None:
+    data = read_data(faces(18), replace(SMALL, class_weights="balanced"), CPU)
+    assert data.class_weights is not None
+    labels = np.array([label for _, _, label, part in data.split if part == "train"])
+    counted = data.class_weights.numpy()[labels]
+    for label in set(labels):
+        assert counted[labels == label].sum() == pytest.approx(len(labels) / len(set(labels)), rel=1e-5)
+    assert read_data(faces(6, folder="other"), SMALL, CPU).class_weights is None
+
+
+def test_weights_that_leave_nothing_to_validate_with_are_a_sentence(faces: Faces) -> None:
+    root = faces(6)
+    split = read_data(root, SMALL, CPU).split
+    labels = [{label for _, _, label, part in split if part == name} for name in ("train", "val")]
+    assert not labels[0] & labels[1], "one person of each group"
+    with pytest.raises(DataError, match="--class-weights balanced: no validation image"):
+        read_data(root, replace(SMALL, class_weights="balanced"), CPU)
 
 
 def test_statistics_of_the_data_are_those_of_its_training_pixels(faces: Faces) -> None:
-    data = read_data(faces(6), replace(SMALL, statistics="dataset"))
-    pixels = data.store.pixels[data.indices["train"]] / 255.0
+    data = read_data(faces(6), replace(SMALL, statistics="dataset"), CPU)
+    training = [index for index, (_, _, _, part) in enumerate(data.split) if part == "train"]
+    pixels = data.pixels[training] / 255.0
     np.testing.assert_allclose(data.augmentation.preparation.mean, pixels.mean((0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(data.augmentation.preparation.std, pixels.std((0, 1, 2)), rtol=1e-6)
 
 
-def test_splitting_by_image_is_said_to_flatter(faces: Faces, capsys: pytest.CaptureFixture[str]) -> None:
-    read_data(faces(6), replace(SMALL, dataset="MaskBaseDataset"))
-    assert "people are in both parts" in capsys.readouterr().err
+def test_splitting_by_image_is_a_warning(faces: Faces, capsys: pytest.CaptureFixture[str]) -> None:
+    read_data(faces(6), replace(SMALL, dataset="MaskBaseDataset"), CPU)
+    assert "the same person can be in both parts" in capsys.readouterr().err
 
 
-def test_the_crop_is_a_flag_of_its_own_and_no_argument_of_an_augmentation(faces: Faces) -> None:
+def test_the_crop_is_a_flag_and_no_argument_of_an_augmentation(faces: Faces) -> None:
     with pytest.raises(ConfigError, match=r"--augmentation-args: .*crop"):
-        read_data(faces(6), replace(SMALL, augmentation_args={"crop": 5}))
+        read_data(faces(6), replace(SMALL, augmentation_args={"crop": 5}), CPU)
