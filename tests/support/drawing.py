@@ -1,5 +1,6 @@
 """Tiny generated data sets of masked faces. The pixels never change: files of earlier releases were made from them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,4 +35,13 @@ def draw_faces(root: Path, people: int, size: tuple[int, int] = (48, 64), ending
         profile.mkdir(parents=True)
         for stem in STEMS:
             draw_image(label_of(stem, gender, age), person, size).save(profile / f"{stem}{ending}", quality=95)
+    return root
+
+
+def draw_eval(root: Path, labels: Mapping[str, int]) -> Path:
+    """Create an eval folder with info.csv: an image of a class for each file name; return the folder."""
+    (root / "images").mkdir(parents=True)
+    for index, (name, label) in enumerate(labels.items()):
+        draw_image(label, 1000 + index).save(root / "images" / name, quality=95)
+    (root / "info.csv").write_text("".join(f"{line}\n" for line in ("ImageID,ans", *(f"{name},0" for name in labels))))
     return root
