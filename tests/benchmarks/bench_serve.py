@@ -1,16 +1,16 @@
-"""The server against the handler that everybody writes first, and against its own ceiling, in one run.
+"""The server against the usual handler and against its own ceiling, in one run.
 
-    PYTHONPATH=code:container python tests/benchmarks/bench_serve.py --clients 32 --rounds 5
+    python tests/benchmarks/bench_serve.py --clients 32 --rounds 5
 
     plain      starlette, an image at a time in the thread pool: Pillow, torchvision's transforms, the model, float32
-    serve      container/serve.py as it comes, float32
+    serve      container/serve.py with its defaults, float32
     serve16    the same with SERVE_PRECISION=bf16
     ceiling    decode and model in one process without HTTP, the same threads, the best batch size and order
     ceiling16  the same in bf16
     litserve   LitServe, batches of 32, where it is installed; it takes no raw bodies, so its images travel as base64
 
 Every leg runs the same weights on the same images, one JPEG for each request. The legs take turns, the medians over
-the rounds are compared, and only ratios are worth quoting: the load generator shares the CPUs.
+the rounds are compared, and only the ratios mean something: the load generator shares the CPUs.
 """
 
 import argparse
@@ -34,6 +34,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container"))
+
 import numpy as np
 import torch
 from PIL import Image
@@ -44,14 +46,14 @@ from model_files import Description, load, publish
 from runtime.process import cpu_count
 from server.settings import ServeConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 384, 512  # of the images, as in the competition
 BATCHES = (16, 32, 64)
 LIMIT_SECONDS = 120
 
 
 def drawn_images(count: int = 16) -> list[bytes]:
-    """JPEGs of about the size of an image of that many pixels, 45 kB."""
+    """Draw JPEGs of 45 kB, which is usual for an image of that many pixels."""
     found = []
     for seed in range(count):
         random = np.random.default_rng(seed)
@@ -68,7 +70,7 @@ def drawn_images(count: int = 16) -> list[bytes]:
 
 
 def plain(model_dir: Path, port: int) -> None:
-    """The yardstick: what a tutorial shows, on starlette instead of FastAPI, which adds its own time."""
+    """Serve as tutorials do, but on starlette instead of FastAPI, which adds its own time."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -105,7 +107,7 @@ def plain(model_dir: Path, port: int) -> None:
 
 
 def ceiling(model_dir: Path, precision: str, seconds: float) -> None:
-    """Images per second without HTTP: all threads prepare a batch while the one before is in the model, or after."""
+    """Print images per second without HTTP: all threads prepare a batch during the model call before it, or after."""
     from server.classifier import Classifier
 
     ready = Classifier(ServeConfig(model_dir=model_dir, device="cpu", precision=precision))
@@ -133,7 +135,7 @@ def ceiling(model_dir: Path, precision: str, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Load:
-    """What a number of clients measured: requests per second, and seconds per request."""
+    """The load that clients measured: requests per second, and seconds per request."""
 
     per_second: float
     median: float
@@ -141,7 +143,7 @@ class Load:
 
 
 async def _client(port: int, bodies: list[bytes], ends: float, times: list[float], first: int) -> None:
-    """One client: a request, its answer, the next request."""
+    """Send one request after the other, each after the response to the one before."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     number = first
     while time.monotonic() < ends:
@@ -157,7 +159,7 @@ async def _client(port: int, bodies: list[bytes], ends: float, times: list[float
 
 
 def measure(port: int, bodies: list[bytes], clients: int, seconds: float) -> Load:
-    """Keep so many clients busy for so long."""
+    """Measure `clients` clients for some seconds."""
     times: list[float] = []
 
     async def run() -> float:
@@ -171,6 +173,7 @@ def measure(port: int, bodies: list[bytes], clients: int, seconds: float) -> Loa
 
 
 def request(body: bytes, media_type: str) -> bytes:
+    """Return an HTTP request with a body."""
     head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -180,13 +183,14 @@ def request(body: bytes, media_type: str) -> bytes:
 
 @contextlib.contextmanager
 def server(leg: str, model_dir: Path, port: int) -> Iterator[None]:
-    """A leg as a process of its own, ready and warm."""
+    """Run a leg as a process of its own, once it is ready."""
     environ = os.environ | {
         "SM_MODEL_DIR": str(model_dir),
         "SERVE_HOST": "127.0.0.1",
         "SERVE_DEVICE": "cpu",
         "SERVE_PRECISION": "bf16" if leg == "serve16" else "fp32",
         "SAGEMAKER_BIND_TO_PORT": str(port),
+        "PYTHONPATH": f"{ROOT / 'code'}:{ROOT / 'container'}",
     }
     commands = {
         "plain": [__file__, "--leg", "plain", "--model-dir", str(model_dir), "--port", str(port)],
@@ -205,12 +209,13 @@ def server(leg: str, model_dir: Path, port: int) -> Iterator[None]:
 
 
 def wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server is ready."""
     import urllib3
 
     ends = time.monotonic() + LIMIT_SECONDS
     while True:
-        assert process.poll() is None, "the server has ended"
-        assert time.monotonic() < ends, "the server is never ready"
+        assert process.poll() is None, "the server ended before it was ready"
+        assert time.monotonic() < ends, "the server is not ready in time"
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             if urllib3.request("GET", f"http://127.0.0.1:{port}/ping", retries=False, timeout=2).status == 200:
                 return
@@ -218,6 +223,7 @@ def wait(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
+    """Return ports that no process listens at."""
     import socket
 
     with contextlib.ExitStack() as stack:
@@ -226,13 +232,14 @@ def free_ports(count: int) -> list[int]:
 
 
 def measure_ceiling(model_dir: Path, precision: str, seconds: float) -> float:
+    """Return the images per second of `ceiling`, in a process of its own."""
     line = [sys.executable, __file__, "--leg", "ceiling", "--model-dir", str(model_dir), "--precision", precision]
     done = subprocess.run([*line, "--seconds", str(seconds)], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Run all legs by turns and print what came out."""
+    """Run all legs in turn and print the results."""
     files = drawn_images()
     raw = [request(body, "image/jpeg") for body in files]
     packed = [
@@ -267,6 +274,7 @@ def report(
     alone: dict[str, list[Load]],
     ceilings: dict[str, list[float]],
 ) -> None:
+    """Print the medians over the rounds, and the ratios to the usual handler and to the ceiling."""
     size = sum(map(len, drawn_images())) / 16_000
     print(
         f"{options.model}, 128 x 96, JPEGs of {size:.0f} kB, {options.clients} clients, {cpu_count()} CPUs, "
@@ -294,15 +302,16 @@ def report(
 
 
 def middle(loads: list[Load], name: str) -> float:
-    return statistics.median(getattr(load, name) for load in loads)
+    """Return the median of one number over the rounds."""
+    return float(statistics.median(getattr(load, name) for load in loads))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--model", default="resnet18", help="network to serve")
+    parser.add_argument("--clients", type=int, default=32, help="clients at the same time")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all legs")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds of one measurement")
     parser.add_argument("--leg", help=argparse.SUPPRESS)
     parser.add_argument("--model-dir", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)

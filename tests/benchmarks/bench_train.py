@@ -1,18 +1,18 @@
-"""Training and batch inference against the original's pipeline and against their own ceiling, in one run.
+"""Training and batch inference against the original pipeline and against their own ceiling, in one run.
 
-    GOMP_SPINCOUNT=10000 PYTHONPATH=code:container python tests/benchmarks/bench_train.py --rounds 3
+    GOMP_SPINCOUNT=10000 python tests/benchmarks/bench_train.py --rounds 3
 
-The first variable is what train.py and inference.py set for themselves.
+train.py and inference.py set that variable themselves.
 
-    seed      Pillow, torchvision's transforms, a DataLoader with 2 workers; seed/2 with half as many as there are CPUs
-    cold      ours in the first epoch: decode and all
-    warm      ours in the first epoch of a second job on the same data, whose images were kept
+    original  Pillow, torchvision's transforms, a DataLoader with 2 workers; original/2 with half as many as CPUs
+    cold      ours in the first epoch, while images are decoded
+    warm      ours in the first epoch of a second job on the same data, from the store cache
     later     ours in every later epoch
     ceiling   the same network on a batch that is in memory and normalised
 
 Every leg takes the same steps of the same network in the same number format on the same images. The legs take turns,
-the medians over the rounds are compared, and only ratios are worth quoting. On a machine that others use, too, the
-ratio per second of CPU is the one to look at. A bar that was reached has a +.
+the medians over the rounds are compared, and only the ratios mean something. On a machine with other work, look at the
+ratio per second of CPU. A target that is reached has a +.
 """
 
 import argparse
@@ -21,22 +21,28 @@ import io
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container", "tests"))
 
 import numpy as np
 import PIL
 import torch
-from legs import Bench, draw_images, show, timed
-from original_pipeline import SeedLoader, base_transform, custom_transform
 from torch import Tensor
 
 from augmentation import BaseAugmentation
+from benchmarks.legs import Bench, draw_images, show, timed
+from benchmarks.original_pipeline import OriginalLoader, base_transform, custom_transform
 from config import InferenceConfig, TrainConfig
 from data.loader import Batch, Loader
+from data.samples import Samples
+from dataset import create_dataset
 from inference import inference
 from labels import MASKED_FACES
 from model_files import Description, publish
@@ -45,7 +51,9 @@ from runtime.process import cpu_count
 from training.inputs import Data, read_data
 from training.trainer import Trainer, build_trainer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+Item = TypeVar("Item")
+TRANSFORMS = {"BaseAugmentation": base_transform, "CustomAugmentation": custom_transform}
 
 
 @dataclass
@@ -59,26 +67,37 @@ class Training:
     steps: int
 
     def __post_init__(self) -> None:
-        self.data = self.read(self.store_dir)
-        self.data.store.wait()
-        self.loader = self.data.loaders(self.config, self.device)[0]
-        self.trainer = build_trainer(self.config, self.data, self.device, self.steps)
-        self.bare = replace(self.trainer, augmentation=Ready(self.config.resize))
-        transform = {"BaseAugmentation": base_transform, "CustomAugmentation": custom_transform}
-        self.make_seed = lambda workers: SeedLoader(
-            [self.data.dataset.samples.paths[row] for row in self.loader.indices],
-            self.data.dataset.samples.labels[self.loader.indices],
-            transform[self.config.augmentation](self.config.resize),
-            batch_size=self.config.batch_size,
-            workers=workers,
-            device=self.device,
+        data = self.read(self.store_dir)
+        self.loader = data.train_loader
+        for _ in self.loader.epoch(0):  # until every image is decoded
+            pass
+        self.trainer = build_trainer(
+            self.config, data.scheme, data.augmentation, self.device, steps_per_epoch=self.steps
         )
+        self.bare = replace(self.trainer, augmentation=Ready(self.config.resize))
         images = self.trainer.augmentation.normalize(next(self.loader.epoch(0)).pixels).clone()
         labels = torch.arange(len(images), device=self.device) % 18
         self.resident = Batch(0, images, labels, np.arange(len(images)))
 
+    @property
+    def samples(self) -> Samples:
+        """The table of the images, as the original read it."""
+        return create_dataset(self.config.dataset, self.folder, val_ratio=self.config.val_ratio).samples
+
+    def original_loader(self, workers: int) -> OriginalLoader:
+        """Create the original's loader of the same training images."""
+        samples = self.samples
+        return OriginalLoader(
+            [samples.paths[index] for index in self.loader.indices],
+            samples.labels[self.loader.indices].tolist(),
+            TRANSFORMS[self.config.augmentation](self.config.resize),
+            batch_size=self.config.batch_size,
+            workers=workers,
+            device=self.device,
+        )
+
     def ours(self, loader: Loader, trainer: Trainer | None) -> int:
-        """Steps of an epoch; without a learner, the batches alone."""
+        """Take the steps of an epoch; without a trainer, only create the batches."""
         count = 0
         for batch in limited(loader.epoch(1), self.steps):
             if trainer is None:
@@ -88,7 +107,8 @@ class Training:
             count += len(batch.pixels)
         return count
 
-    def seed(self, loader: SeedLoader, trainer: Trainer | None) -> int:
+    def original(self, loader: OriginalLoader, trainer: Trainer | None) -> int:
+        """Take the same steps on batches of the original's loader."""
         count = 0
         for step, (images, labels) in enumerate(limited(loader.epoch(), self.steps)):
             if trainer:
@@ -99,54 +119,62 @@ class Training:
 
     def read(self, store_dir: Path | None) -> Data:
         with contextlib.redirect_stdout(io.StringIO()):
-            return read_data(self.folder, self.config, store_dir)
+            return read_data(self.folder, self.config, self.device, store_dir)
 
     def fresh(self, store_dir: Path | None) -> Loader:
-        """A loader of images that are still to be decoded, or that the job before has kept."""
-        return self.read(store_dir).loaders(self.config, self.device)[0]
+        """Return a loader of images that are still to be decoded, or that are in the cache of an earlier job."""
+        return self.read(store_dir).train_loader
 
     def ceiling(self) -> int:
+        """Take the same steps on one batch in memory."""
         for step in range(self.steps):
             self.bare.step(self.resident, 1, step)
         return self.steps * len(self.resident.labels)
 
 
 class Ready(BaseAugmentation):
-    """For images that are normalised already."""
+    """An augmentation for images that are normalised already."""
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         return pixels
 
 
-def limited(batches: Iterable, most: int) -> Iterable:
-    for index, batch in enumerate(batches):
+def limited(items: Iterable[Item], most: int) -> Iterator[Item]:
+    """Yield at most `most` items."""
+    for index, item in enumerate(items):
         if index == most:
             return
-        yield batch
+        yield item
+
+
+def legs_of(
+    training: Training, trainer: Trainer | None, bare: Trainer | None, prefix: str = ""
+) -> dict[str, Callable[[], int]]:
+    """Return the legs of one network, or of batches alone without trainers."""
+    two, half = training.original_loader(2), training.original_loader(max(1, cpu_count() // 2))
+    return {
+        f"{prefix}original": lambda: training.original(two, bare),
+        f"{prefix}original/2": lambda: training.original(half, bare),
+        f"{prefix}cold": lambda: training.ours(training.fresh(None), trainer),
+        f"{prefix}warm": lambda: training.ours(training.fresh(training.store_dir), trainer),
+        f"{prefix}later": lambda: training.ours(training.loader, trainer),
+    }
 
 
 def bench_loader(plain: TrainConfig, folder: Path, store_dir: Path, device: torch.device, rounds: int) -> None:
     """Batches alone, without a network."""
     bench = Bench(device, rounds)
     for name, config in (("Base", plain), ("Custom", replace(plain, augmentation="CustomAugmentation"))):
-        training = Training(config, folder, store_dir, device, 10**9)
-        two, half = training.make_seed(2), training.make_seed(max(1, cpu_count() // 2))
-        bench.legs |= {
-            f"{name} seed": lambda t=training, loader=two: t.seed(loader, None),
-            f"{name} seed/2": lambda t=training, loader=half: t.seed(loader, None),
-            f"{name} cold": lambda t=training: t.ours(t.fresh(None), None),
-            f"{name} warm": lambda t=training: t.ours(t.fresh(store_dir), None),
-            f"{name} later": lambda t=training: t.ours(t.loader, None),
-        }
+        bench.legs |= legs_of(Training(config, folder, store_dir, device, 10**9), None, None, f"{name} ")
     show(
         "loader, no network",
         bench.run(),
         [
-            ("first epoch / seed, BaseAugmentation", "Base cold", "Base seed", 3),
-            ("first epoch of a second job / original", "Base warm", "Base seed", 0),
-            ("later epochs / seed, BaseAugmentation", "Base later", "Base seed", 25),
-            ("first epoch / seed, CustomAugmentation", "Custom cold", "Custom seed", 0),
-            ("later epochs / seed, CustomAugmentation", "Custom later", "Custom seed", 12),
+            ("first epoch / original, BaseAugmentation", "Base cold", "Base original", 3),
+            ("first epoch of a second job / original", "Base warm", "Base original", 0),
+            ("later epochs / original, BaseAugmentation", "Base later", "Base original", 25),
+            ("first epoch / original, CustomAugmentation", "Custom cold", "Custom original", 0),
+            ("later epochs / original, CustomAugmentation", "Custom later", "Custom original", 12),
         ],
     )
 
@@ -156,24 +184,16 @@ def bench_network(
 ) -> None:
     """A network trained from each source of images."""
     training = Training(config, folder, store_dir, device, steps)
-    two, half = training.make_seed(2), training.make_seed(max(1, cpu_count() // 2))
     bench = Bench(device, rounds)
-    bench.legs = {
-        "seed": lambda: training.seed(two, training.bare),
-        "seed/2": lambda: training.seed(half, training.bare),
-        "cold": lambda: training.ours(training.fresh(None), training.trainer),
-        "warm": lambda: training.ours(training.fresh(store_dir), training.trainer),
-        "later": lambda: training.ours(training.loader, training.trainer),
-        "ceiling": training.ceiling,
-    }
+    bench.legs = legs_of(training, training.trainer, training.bare) | {"ceiling": training.ceiling}
     tiny = config.model == "TinyModel"
     show(
         f"{config.model}, {training.trainer.dtype or torch.float32}, {steps} steps of {config.batch_size}",
         bench.run(),
         [
-            ("first epoch / original", "cold", "seed", 0),
-            ("first epoch of a second job / original", "warm", "seed", 0),
-            ("later epochs / original", "later", "seed", 3.5 if tiny else 0),
+            ("first epoch / original", "cold", "original", 0),
+            ("first epoch of a second job / original", "warm", "original", 0),
+            ("later epochs / original", "later", "original", 3.5 if tiny else 0),
             ("later epochs / ceiling", "later", "ceiling", 0.85 if tiny and device.type == "cpu" else 0.95),
         ],
     )
@@ -188,16 +208,16 @@ def bench_inference(folder: Path, scratch: Path, device: torch.device, rounds: i
     publish(scratch / "model", model.state_dict(), Description("TinyModel", "joint", MASKED_FACES, preparation))
     eval_dir = scratch / "eval"
     eval_dir.mkdir()
-    paths = training.data.dataset.samples.paths
+    paths = training.samples.paths
     for index, path in enumerate(paths):
         os.link(path, eval_dir / f"{index:06}.jpg")
-    labels = np.zeros(len(paths), np.int64)
-    seed = SeedLoader(paths, labels, base_transform(config.resize), batch_size=256, workers=2, device=device)
-    seed.loader = torch.utils.data.DataLoader(seed.loader.dataset, 256, num_workers=2, persistent_workers=True)
+    labels = [0] * len(paths)
+    usual = OriginalLoader(paths, labels, base_transform(config.resize), batch_size=256, workers=2, device=device)
+    usual.loader = torch.utils.data.DataLoader(usual.loader.dataset, 256, num_workers=2, persistent_workers=True)
 
     @torch.inference_mode()
-    def plain() -> int:
-        return sum(len(model(images).argmax(1).cpu()) for images, _ in seed.epoch())
+    def original() -> int:
+        return sum(len(model(images).argmax(1).cpu()) for images, _ in usual.epoch())
 
     def ours() -> int:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -205,8 +225,8 @@ def bench_inference(folder: Path, scratch: Path, device: torch.device, rounds: i
         return len(paths)
 
     bench = Bench(device, rounds)
-    bench.legs = {"seed": plain, "ours": ours}
-    show("batch inference, TinyModel, float32", bench.run(), [("inference.py / original", "ours", "seed", 0)])
+    bench.legs = {"original": original, "ours": ours}
+    show("batch inference, TinyModel, float32", bench.run(), [("inference.py / original", "ours", "original", 0)])
 
 
 def bench_commands(scratch: Path) -> None:
@@ -220,15 +240,16 @@ def bench_commands(scratch: Path) -> None:
         folder = draw_images(scratch / f"times{factor}", 16, 64 * factor)
         environ |= {"SM_CHANNEL_TRAIN": str(folder), "OUR_START": str(time.time())}
         first_step = (
-            "import os, sys, time, learner; step = learner.Learner.step\n"
+            "import os, sys, time; sys.path.insert(0, sys.argv.pop())\n"
+            "from training.trainer import Trainer; step = Trainer.step\n"
             "def spy(*a):\n"
-            "    learner.Learner.step = step\n"
+            "    Trainer.step = step\n"
             "    print('first', time.time() - float(os.environ['OUR_START']), flush=True)\n"
             "    return step(*a)\n"
-            "learner.Learner.step = spy; import train; train.main()"
+            "Trainer.step = spy; import train; train.main()"
         )
         flags = ["--model", "TinyModel", "--epochs", "2", "--valid-batch-size", "256", "--resume", "never"]
-        done = timed(["-c", first_step, *flags], environ)
+        done = timed(["-c", first_step, *flags, str(ROOT / "code")], environ)
         first = next(line for line in done.output.splitlines() if line.startswith("first")).split()[1]
         print(
             f"  {factor} x {64 * 7:<5} images {done.seconds:8.1f} s, first step after {float(first):4.1f} s, "
@@ -238,13 +259,14 @@ def bench_commands(scratch: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--parts", nargs="+", default=["commands", "loader", "networks", "inference"])
-    parser.add_argument("--models", nargs="+", help="NAME=STEPS; default: what the machine manages in minutes")
-    parser.add_argument("--size", nargs=2, type=int, default=(128, 96))
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", default="auto")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parts = ("commands", "loader", "networks", "inference")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds after the first, which warms up")
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts, help="parts of the benchmark")
+    parser.add_argument("--models", nargs="+", help="NAME=STEPS of each network; default: for minutes on this machine")
+    parser.add_argument("--size", nargs=2, type=int, default=(128, 96), help="height and width of the images")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per step")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--data", type=Path, help="profile folders with images, instead of drawn images")
     args = parser.parse_args()
     configure_process()
@@ -255,10 +277,10 @@ def main() -> None:
     models = args.models or (gpu if device.type == "cuda" else ["BaseModel=4", "TinyModel=22", "resnet18=5"])
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
-        if "commands" in args.parts:  # first: Linux counts the memory of whoever starts a process as the process's own
+        if "commands" in args.parts:  # first: the peak memory of a process includes that of the process that started it
             bench_commands(scratch)
         folder, store_dir = args.data or draw_images(scratch / "train", 32, 256), scratch / "store"
-        # who validates is decoded in the first epoch, too, and not counted: few
+        # validation images are decoded in the first epoch, too, and not counted: few
         plain = TrainConfig(resize=tuple(args.size), batch_size=args.batch_size, optimizer="AdamW", val_ratio=0.02)
         if "loader" in args.parts:
             bench_loader(plain, folder, store_dir, device, args.rounds)

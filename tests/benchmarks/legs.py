@@ -17,9 +17,9 @@ from PIL import Image
 
 
 def draw_images(folder: Path, people: int, names: int) -> Path:
-    """Profile folders with seven JPEGs of 384 x 512 each, 45 kB as images of that size are.
+    """Draw profile folders with seven JPEGs of 384 x 512 each, of 45 kB, which is usual for that size.
 
-    Files of the first `people` are linked under `names` names: what is measured is how often, not what, is decoded.
+    There are `names` folders; those after the first `people` are links to the first ones, which saves drawing.
     """
     stems = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
     for person in range(names):
@@ -40,7 +40,7 @@ def draw_images(folder: Path, people: int, names: int) -> Path:
 
 @dataclass
 class Rate:
-    """Images per second over the rounds: median, (most - least) / median, and the median per second of CPU."""
+    """Images per second over the rounds: median, (maximum - minimum) / median, and the median per second of CPU."""
 
     wall: float
     spread: float
@@ -55,6 +55,7 @@ class Bench:
         self.legs: dict[str, Callable[[], int]] = {}
 
     def run(self) -> dict[str, Rate]:
+        """Run all legs `rounds` times after a warm-up."""
         found = defaultdict(list)
         for turn in range(self.rounds + 1):
             for name, leg in self.legs.items():
@@ -72,7 +73,7 @@ class Bench:
 
 
 def cpu_seconds() -> float:
-    """What this process and its living children, the workers of a DataLoader, have used."""
+    """Return the CPU time of this process and its living children, the workers of a DataLoader."""
     children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
     total = 0
     for pid in ["self", *(pid for pids in children for pid in pids)]:
@@ -82,18 +83,21 @@ def cpu_seconds() -> float:
 
 
 def show(title: str, rates: dict[str, Rate], ratios: list[tuple[str, str, str, float]]) -> None:
+    """Print the rates, then the ratios (text, leg, leg it is divided by, target or 0)."""
     print(f"\n{title:<42}  images/s    spread   per CPU-second")
     for name, rate in rates.items():
         print(f"  {name:<40} {rate.wall:9.0f} {rate.spread:9.0%} {rate.cpu:16.0f}")
-    print(f"{'  ratio':<42} {'wall':>9} {'bar':>9} {'per CPU-second':>16}")
-    for text, above, below, bar in ratios:
+    print(f"{'  ratio':<42} {'wall':>9} {'target':>9} {'per CPU-second':>16}")
+    for text, above, below, target in ratios:
         wall, cpu = rates[above].wall / rates[below].wall, rates[above].cpu / rates[below].cpu
-        shown = f"{bar:g} {'+' if wall >= bar else '-'}" if bar else ""
+        shown = f"{target:g} {'+' if wall >= target else '-'}" if target else ""
         print(f"  {text:<40} {wall:9.2f} {shown:>9} {cpu:16.2f}", flush=True)
 
 
 @dataclass
 class Done:
+    """The cost and the output of a process that ended."""
+
     seconds: float
     cpu_seconds: float
     peak_bytes: int
@@ -101,7 +105,7 @@ class Done:
 
 
 def timed(arguments: list[str], environ: dict[str, str]) -> Done:
-    """Run Python and wait for it, with what it used."""
+    """Run Python with `arguments` and wait for it."""
     started = time.perf_counter()
     line = [sys.executable, *arguments]
     with subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

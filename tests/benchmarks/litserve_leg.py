@@ -1,6 +1,6 @@
-"""The leg `litserve` of bench_serve.py: LitServe as its documentation shows it, with the batching that suits it.
+"""The leg `litserve` of bench_serve.py: LitServe as in its documentation, with batching.
 
-A file of its own, because LitServe starts processes that import the class by name.
+It has a file of its own because LitServe starts processes that import the class by name.
 """
 
 import base64
@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import litserve
+import litserve  # type: ignore[import-not-found]  # an option, in no lock
 import numpy as np
 
 from server.classifier import Classifier
 from server.settings import ServeConfig
 
 
-class Api(litserve.LitAPI):
+class Api(litserve.LitAPI):  # type: ignore[misc]
     """Images as base64 in JSON, because LitServe takes no raw bodies."""
 
     def setup(self, device: str) -> None:

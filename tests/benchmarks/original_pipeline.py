@@ -1,4 +1,4 @@
-"""The yardstick: the pipeline that the original README describes, written anew as everybody writes it.
+"""The baseline: the pipeline that the original README describes, in its usual form.
 
 PIL opens and decodes the whole image, torchvision's transforms work on one image at a time, and a DataLoader with
 worker processes makes batches. In its favour, workers stay alive between epochs, which the original's did not.
@@ -12,11 +12,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.transforms import InterpolationMode
 
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 
 
 class AddGaussianNoise:
+    """Add Gaussian noise to a normalised image (the original's class)."""
+
     def __init__(self, mean: float, std: float) -> None:
         self.mean, self.std = mean, std
 
@@ -25,9 +28,10 @@ class AddGaussianNoise:
 
 
 def base_transform(size: tuple[int, int]) -> transforms.Compose:
+    """Create the original's BaseAugmentation for images of `size` (height, width)."""
     return transforms.Compose(
         [
-            transforms.Resize(size, Image.BILINEAR),
+            transforms.Resize(size, InterpolationMode.BILINEAR),
             transforms.ToTensor(),
             transforms.Normalize(ORIGINAL_MEAN, ORIGINAL_STD),
         ]
@@ -35,10 +39,11 @@ def base_transform(size: tuple[int, int]) -> transforms.Compose:
 
 
 def custom_transform(size: tuple[int, int]) -> transforms.Compose:
+    """Create the original's CustomAugmentation for images of `size` (height, width)."""
     return transforms.Compose(
         [
             transforms.CenterCrop((320, 256)),
-            transforms.Resize(size, Image.BILINEAR),
+            transforms.Resize(size, InterpolationMode.BILINEAR),
             transforms.ColorJitter(0.1, 0.1, 0.1, 0.1),
             transforms.ToTensor(),
             transforms.Normalize(ORIGINAL_MEAN, ORIGINAL_STD),
@@ -47,7 +52,9 @@ def custom_transform(size: tuple[int, int]) -> transforms.Compose:
     )
 
 
-class SeedDataset(Dataset[tuple[Tensor, int]]):
+class OriginalDataset(Dataset[tuple[Tensor, int]]):
+    """Images that are decoded and transformed each time they are read."""
+
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], transform: transforms.Compose) -> None:
         self.paths, self.labels, self.transform = list(paths), [int(label) for label in labels], transform
 
@@ -58,7 +65,7 @@ class SeedDataset(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.open(self.paths[index])), self.labels[index]
 
 
-class SeedLoader:
+class OriginalLoader:
     """Batches (images, labels) on a device, epoch after epoch."""
 
     def __init__(
@@ -73,7 +80,7 @@ class SeedLoader:
     ) -> None:
         self.device = device
         self.loader = DataLoader(
-            SeedDataset(paths, labels, transform),
+            OriginalDataset(paths, labels, transform),
             batch_size,
             shuffle=True,
             drop_last=True,
