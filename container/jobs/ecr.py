@@ -16,7 +16,7 @@ from runtime.errors import JobError
 HOME = Path(__file__).resolve().parents[2]
 STDERR = 2
 _OCI = "application/vnd.oci."
-_IN_THE_IMAGE = ("code", "container", "Dockerfile")
+_IN_THE_IMAGE = ("code", "container", "pyproject.toml", "Dockerfile")
 
 
 @dataclass(frozen=True, kw_only=True)

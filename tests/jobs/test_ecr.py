@@ -142,7 +142,8 @@ def test_a_missing_docker_is_an_error(aws: Aws, monkeypatch: pytest.MonkeyPatch)
         push(aws, OPTIONS)
 
 
-def test_the_tag_is_the_commit_and_shows_whether_the_code_has_changed_since(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["code/new.py", "pyproject.toml"])
+def test_the_tag_is_the_commit_and_shows_whether_the_image_has_changed_since(tmp_path: Path, name: str) -> None:
     def git(*words: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
         command = ["git", "-C", str(tmp_path), *identity, *words]
@@ -156,7 +157,7 @@ def test_the_tag_is_the_commit_and_shows_whether_the_code_has_changed_since(tmp_
     commit = git("rev-parse", "HEAD")[:12]
     (tmp_path / "README.md").write_text("not in the image")
     assert commit_tag(tmp_path) == commit
-    (tmp_path / "code/new.py").write_text("2")
+    (tmp_path / name).write_text("2")
     assert commit_tag(tmp_path) == f"{commit}-dirty"
 
 
