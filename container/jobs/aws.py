@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore import exceptions, xform_name
 from botocore.config import Config
-from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]  # ships no types
+from s3transfer.exceptions import RetriesExceededError
 
 from jobs.common import Connection
 from runtime.errors import JobError

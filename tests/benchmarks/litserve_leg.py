@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import litserve  # type: ignore[import-not-found]  # an option, in no lock
+import litserve
 import numpy as np
 
 from server.classifier import Classifier

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore import exceptions
 from moto import mock_aws
-from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]  # ships no types
+from s3transfer.exceptions import RetriesExceededError
 
 from jobs.aws import Aws, AwsError, explained, passing_errors
 from jobs.common import Connection
