@@ -1,14 +1,16 @@
 """Predictions and ground truth joined on ImageID, for evaluation. No torch, no pandas."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data.classes import Numbers, read_classes
+from data.names import canonical_name, first_names
 from data.tables import GT_CSV, OUTPUT_CSV, PERSONS_CSV, SCHEME_JSON, read_table
 from labels import MASKED_FACES, LabelScheme
 from metrics import Matrix, confusion_matrix
@@ -17,8 +19,7 @@ from runtime.files import existing_folder
 
 PERSON_COLUMNS = ("person", "id")
 
-Numbers = NDArray[np.int64]
-Rows = dict[str, dict[str, str]]  # ImageID -> column -> text
+Rows = dict[str, dict[str, str]]  # ImageID as canonical_name -> column -> text
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -
     """Join {gt_dir}/gt.csv and {pred_dir}/output.csv on ImageID.
 
     Classes are those of masked faces, or of a scheme.json (LabelScheme.to_dict) beside output.csv, where inference
-    writes it. Persons come from the csv file `persons`, from a column `person` or `id` of gt.csv, or from
-    {gt_dir}/persons.csv. Raises DataError if a table is damaged or the two name different images.
+    writes it. Persons come from the csv file `persons`, else from {gt_dir}/persons.csv, else from a column `person` or
+    `id` of gt.csv; a column of gt.csv with another value for each image is ignored with a warning. Raises DataError if
+    a table is damaged, the two name different images, or a class number may be a class name.
     """
     existing_folder(gt_dir, "SM_GROUND_TRUTH_DIR", GT_CSV)
     existing_folder(pred_dir, "SM_OUTPUT_DATA_DIR", f"{OUTPUT_CSV} of inference.py")
@@ -58,19 +60,20 @@ def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -
     predicted_rows = _read_rows(pred_dir / OUTPUT_CSV, "ans")
     _check_same_images(truth_rows, predicted_rows, pred_dir / OUTPUT_CSV)
     scheme = _read_scheme(pred_dir / SCHEME_JSON)
-    ground_truth = _read_classes([row["ans"] for row in truth_rows.values()], scheme, gt_dir / GT_CSV)
+    ground_truth = read_classes([row["ans"] for row in truth_rows.values()], scheme, gt_dir / GT_CSV)
     texts = [predicted_rows[key]["ans"] for key in truth_rows]
-    predictions = _read_classes(texts, scheme, pred_dir / OUTPUT_CSV, predicted=True)
+    predictions = read_classes(texts, scheme, pred_dir / OUTPUT_CSV, predicted=True)
     return LabelledPredictions(scheme, ground_truth, predictions, _read_persons(truth_rows, gt_dir, persons))
 
 
 def _read_rows(path: Path, *columns: str) -> Rows:
     """Read a table with at least one of `columns` by ImageID; raise DataError if an image has several rows."""
     table = read_table(path, *columns)
-    times = Counter(table.names)
+    keys = [canonical_name(name) for name in table.names]
+    times = Counter(keys)
     if repeated := [key for key in times if times[key] > 1]:
         raise DataError(f"{path.name} has several rows for {_some(repeated)}, expected one for each: {path}")
-    return {row["ImageID"]: row for row in table.rows}
+    return dict(zip(keys, table.rows, strict=True))
 
 
 def _check_same_images(truth_rows: Rows, predicted_rows: Rows, path: Path) -> None:
@@ -84,7 +87,7 @@ def _check_same_images(truth_rows: Rows, predicted_rows: Rows, path: Path) -> No
 def _some(keys: Sequence[str]) -> str:
     """Return the number of images and the names of the first three."""
     images = "1 image" if len(keys) == 1 else f"{len(keys)} images"
-    return f"{images} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+    return f"{images} ({first_names(keys)})"
 
 
 def _read_scheme(path: Path) -> LabelScheme:
@@ -99,30 +102,36 @@ def _read_scheme(path: Path) -> LabelScheme:
         ) from None
 
 
-def _read_classes(texts: Sequence[str], scheme: LabelScheme, path: Path, *, predicted: bool = False) -> Numbers:
-    """Return the class numbers of a column of numbers or names; an empty text is num_classes if `predicted`."""
-    numbers = {text: label for label in range(scheme.num_classes) for text in (str(label), f"{label}.0")}
-    names = {name: label for label, name in enumerate(scheme.classes)}
-    blank = {"": scheme.num_classes} if predicted else {}
-    # A class may be named like the number of another: then gt.csv means the name, and inference wrote the number.
-    readings = (numbers | blank, names | blank) if predicted else (names, numbers)
-    for reading in readings:
-        if all(text in reading for text in texts):
-            return np.array([reading[text] for text in texts], dtype=np.int64)
-    unknown = [text for text in texts if not any(text in reading for reading in readings)]
-    wrong = f"column ans contains {unknown[0]!r}" if unknown else "column ans mixes class numbers and names"
-    raise DataError(f"{wrong}, expected only numbers from 0 to {scheme.num_classes - 1} or only class names: {path}")
-
-
 def _read_persons(truth_rows: Rows, gt_dir: Path, file: str | None) -> Numbers | None:
-    """Return the person in each image, numbered from 0, or None if persons are not known."""
-    rows, path = truth_rows, gt_dir / GT_CSV
-    if file or not any(column in next(iter(truth_rows.values())) for column in PERSON_COLUMNS):
-        path = Path(file) if file else gt_dir / PERSONS_CSV
-        if not file and not path.exists():
-            return None
-        rows = _read_rows(path, *PERSON_COLUMNS)
-    ids = {key: row.get("person") or row.get("id") for key, row in rows.items()}
+    """Return the person in each image, numbered from 0, or None if persons are not known.
+
+    A csv file of persons has priority over a column of gt.csv, which may number the rows.
+    """
+    column = _person_column(truth_rows)
+    path = Path(file) if file else gt_dir / PERSONS_CSV
+    explicit = bool(file) or path.exists()
+    if not explicit and column is None:
+        return None
+    if explicit and column:
+        _warn(f"persons are those of {path.name}, the column {column!r} of {GT_CSV} is ignored")
+    path = path if explicit else gt_dir / GT_CSV
+    rows = _read_rows(path, *PERSON_COLUMNS) if explicit else truth_rows
+    column = _person_column(rows)
+    assert column, "_read_rows has checked the columns"
+    ids = {key: canonical_name(row[column]) for key, row in rows.items()}
     if unknown := [key for key in truth_rows if not ids.get(key)]:
         raise DataError(f"{path.name} has no person for {_some(unknown)}, expected one for each: {path}")
-    return np.unique([ids[key] for key in truth_rows], return_inverse=True)[1]
+    persons = np.unique([ids[key] for key in truth_rows], return_inverse=True)[1]
+    if 1 < len(truth_rows) == persons.max() + 1:
+        _warn(f"the column {column!r} has another value for each image, so it groups no images: {path}")
+        return persons if explicit else None
+    return persons
+
+
+def _person_column(rows: Rows) -> str | None:
+    """Return the column that names the person in each image, or None if there is none."""
+    return next((column for column in PERSON_COLUMNS if column in next(iter(rows.values()))), None)
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr)

@@ -1,18 +1,16 @@
 """predictions.py: rows are joined by id, classes are numbers or names, and a mistake in the tables is one sentence."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data.predictions import LabelledPredictions, read_predictions
-from labels import MASKED_FACES, LabelScheme
+from labels import MASKED_FACES
 from runtime.errors import DataError
 from support.prediction_tables import PredictionTables, image_name, write_table
 
 CLASSES = MASKED_FACES.num_classes
-PETS = LabelScheme("folders", ("cat", "dog", "fish"))
 
 
 @pytest.fixture
@@ -69,6 +67,18 @@ def test_further_columns_are_ignored(tables: PredictionTables) -> None:
     assert read(tables).predictions.tolist() == [0, 1]
 
 
+def test_nfc_and_nfd_of_one_name_are_the_same_image(tables: PredictionTables) -> None:
+    write_table(tables.gt_csv, {"caf\u00e9.jpg": 0, "b.jpg": 1})
+    write_table(tables.output_csv, {"b.jpg": 1, "cafe\u0301.jpg": 2})
+    write_table(tables.gt_dir / "persons.csv", {"cafe\u0301.jpg": "zoe\u0308", "b.jpg": "zo\u00eb"}, "ImageID,id")
+    labelled = read(tables)
+    assert labelled.predictions.tolist() == [2, 1]
+    assert count_persons(labelled) == 1
+    write_table(tables.output_csv, {"b.jpg": 1, "cafe\u0301.jpg": 2, "caf\u00e9.jpg": 2})
+    with pytest.raises(DataError, match=r"output\.csv has several rows for 1 image \(caf\u00e9\.jpg\)"):
+        read(tables)
+
+
 # Persons
 
 
@@ -90,6 +100,44 @@ def test_a_given_persons_file_overrides_the_one_beside_gt_csv(tables: Prediction
     assert count_persons(read(tables)) == 2
 
 
+def number_rows(tables: PredictionTables, column: str) -> None:
+    """Add a column with another value for each row to gt.csv."""
+    write_table(tables.gt_csv, {image_name(index): f"{index},{index}" for index in range(4)}, f"ImageID,ans,{column}")
+
+
+def test_persons_csv_has_priority_over_a_column_of_gt_csv(
+    tables: PredictionTables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables.write([0, 1, 2, 3], [0, 1, 2, 4])
+    number_rows(tables, "id")
+    tables.write_persons(4, each=2)
+    assert count_persons(read(tables)) == 2
+    assert capsys.readouterr().err == (
+        "warning: persons are those of persons.csv, the column 'id' of gt.csv is ignored\n"
+    )
+
+
+@pytest.mark.parametrize("column", ["id", "person"])
+def test_a_column_of_gt_csv_that_numbers_the_rows_does_not_name_persons(
+    tables: PredictionTables, column: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables.write([0, 1, 2, 3], [0, 1, 2, 4])
+    number_rows(tables, column)
+    assert read(tables).persons is None
+    assert capsys.readouterr().err == (
+        f"warning: the column {column!r} has another value for each image, so it groups no images: {tables.gt_csv}\n"
+    )
+
+
+def test_a_persons_file_that_groups_no_images_is_used_with_a_warning(
+    tables: PredictionTables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables.write([0, 1], [0, 1])
+    tables.write_persons(2, each=1)
+    assert count_persons(read(tables)) == 2
+    assert "the column 'id' has another value for each image" in capsys.readouterr().err
+
+
 def test_an_image_without_a_person_is_rejected(tables: PredictionTables) -> None:
     tables.write([0, 1, 2], [0, 1, 2])
     write_table(tables.gt_dir / "persons.csv", {image_name(0): "a", image_name(1): ""}, "ImageID,id")
@@ -97,41 +145,9 @@ def test_an_image_without_a_person_is_rejected(tables: PredictionTables) -> None
         read(tables)
     with pytest.raises(DataError, match=r"there is no who\.csv, expected columns ImageID and person or id"):
         read(tables, "who.csv")
-
-
-# Label schemes
-
-
-def write_scheme(tables: PredictionTables, scheme: LabelScheme) -> None:
-    (tables.pred_dir / "scheme.json").write_text(json.dumps(scheme.to_dict()))
-
-
-@pytest.mark.parametrize("ground_truth", [["cat", "dog", "fish", "dog"], [0, 1, 2, 1]])
-@pytest.mark.parametrize("predictions", [["cat", "dog", "dog", ""], [0, 1, 1, ""]])
-def test_classes_of_another_scheme_are_names_or_numbers(
-    tables: PredictionTables, ground_truth: list[str | int], predictions: list[str | int]
-) -> None:
-    tables.write(ground_truth, predictions)
-    write_scheme(tables, PETS)
-    labelled = read(tables)
-    assert labelled.ground_truth.tolist() == [0, 1, 2, 1]
-    assert labelled.predictions.tolist() == [0, 1, 1, 3]
-    assert labelled.scheme == PETS
-
-
-def test_a_class_folder_with_a_number_for_a_name_is_never_taken_for_another_class(tables: PredictionTables) -> None:
-    names = tuple(sorted(str(number) for number in range(12)))  # 0, 1, 10, 11, 2, ...: "10" is class 2
-    tables.write(names, range(12))
-    write_scheme(tables, LabelScheme("folders", names))
-    labelled = read(tables)
-    assert labelled.ground_truth.tolist() == labelled.predictions.tolist() == list(range(12))
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "null", '{"name": "x"}', '{"name": "x", "classes": 3, "tasks": []}'])
-def test_a_damaged_scheme_is_rejected(tables: PredictionTables, text: str) -> None:
-    tables.write([0, 1], [0, 1])
-    (tables.pred_dir / "scheme.json").write_text(text)
-    with pytest.raises(DataError, match=r"scheme\.json is not a label scheme, expected the file that inference\.py"):
+    persons = {image_name(0): "a,7", image_name(1): ",8", image_name(2): "a,9"}
+    write_table(tables.gt_dir / "persons.csv", persons, "ImageID,person,id")
+    with pytest.raises(DataError, match=rf"has no person for 1 image \({image_name(1)}\)"):
         read(tables)
 
 
