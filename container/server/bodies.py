@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from server.responses import RequestError, quoted
 
-MEDIA_TYPES = ("application/x-image", "application/octet-stream")  # and every image/...
+MEDIA_TYPES = ("application/x-image", "application/octet-stream", "binary/octet-stream")  # and every image/...
 ENCODINGS = ("", "identity", "gzip")
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's way to ask for a gzip header
 

@@ -25,7 +25,9 @@ def test_a_body_of_exactly_the_limit_is_decompressed() -> None:
     assert decompress(gzip.compress(bytes(1 << 20)), 1 << 20) == bytes(1 << 20)
 
 
-@pytest.mark.parametrize("content_type", [None, "", "application/octet-stream", "application/x-image", "image/png"])
+@pytest.mark.parametrize(
+    "content_type", [None, "", "application/octet-stream", "binary/octet-stream", "application/x-image", "image/png"]
+)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_the_kind_of_an_image_is_told_by_its_bytes_not_by_its_content_type(
     server: InProcess, kind: str, content_type: str | None
