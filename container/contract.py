@@ -9,16 +9,21 @@
 All of it is optional, so that one image runs on SageMaker, in its SDKs' local modes and with hand-made folders.
 """
 
+import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from commands import Command
-from runtime.errors import ConfigError
+from runtime.conversion import distinct
+from runtime.errors import ConfigError, unknown_name
 
 BASE_DIR_VARIABLE = "SAGEMAKER_BASE_DIR"  # sagemaker-training's name for it
+
+_SDK_CHANNELS = ("code", "sm_drivers")  # channels that SageMaker's SDK adds for itself
+_NEARLY = 0.7  # ratio of difflib at which one name is taken for another: pretrain and pretrained-weights, not test
 
 _ONE_HOST = {"current_host": "algo-1", "hosts": ["algo-1"]}
 
@@ -78,7 +83,7 @@ def training_job(base: Path) -> tuple[dict[str, str], list[str]]:
     # The import creates a folder in `base` and takes a quarter of a second, and only training needs it.
     from sagemaker_training import environment as toolkit
 
-    decoded = toolkit.read_hyperparameters() if hyperparameters else {}
+    decoded = {name: _decode(value) for name, value in hyperparameters.items()}
     job = toolkit.Environment(_Given(resources), _Given(channels), _Given(decoded))
     # The toolkit knows which names are SageMaker's own; the values stay the user's text, not decoded and encoded again.
     flags = [f"--{name}={_as_text(hyperparameters[name])}" for name in sorted(job.hyperparameters)]
@@ -86,6 +91,40 @@ def training_job(base: Path) -> tuple[dict[str, str], list[str]]:
         if not _can_be_an_argument(flag):
             raise ConfigError(f"hyperparameter {flag!r} has a character that a command line cannot pass; remove it")
     return job.to_env_vars() | _checkpoint_variable(base), flags
+
+
+def check_unread(
+    command: Command, base: Path, channels: Sequence[str], environ: Mapping[str, str], flags: Sequence[str]
+) -> list[str]:
+    """Return a warning for each channel that the command does not read: neither its variables nor its flags name it.
+
+    Raises ConfigError if the name is nearly that of a channel that is read: training images or initial weights would be
+    missing.
+    """
+    known, data_dir, warnings = _channel_names(command), base / "input" / "data", []
+    folders = [environ.get(name, "") for name in (*command.inputs, *command.optional_inputs)]
+    folders += folder_variables(command, base).values()  # variables of the caller replace these on purpose
+    paths = [Path(text) for text in (*folders, *(flag.partition("=")[2] or flag for flag in flags))]
+    for name in channels:
+        is_read = any(path.is_relative_to(data_dir / name) for path in paths)
+        is_missing = name in known and not (data_dir / name).is_dir()
+        if is_read or is_missing or name in _SDK_CHANNELS:
+            continue
+        letters = "".join(letter for letter in name.lower() if letter.isalpha())
+        if nearest := difflib.get_close_matches(letters, known, n=1, cutoff=_NEARLY):
+            raise ConfigError(
+                f"channel {name!r} would be ignored, although its name is nearly {known[nearest[0]]!r}; rename it, or "
+                "remove it"
+            )
+        sentence = unknown_name("channel", name, dict.fromkeys(known.values()))
+        warnings.append(f"{sentence}; its files are ignored, validation images are split from 'train'")
+    return warnings
+
+
+def _channel_names(command: Command) -> dict[str, str]:
+    """Return the names of the channels that a command may read, each with the preferred name for it."""
+    folders = (*command.inputs.values(), *command.optional_inputs.values())
+    return {Path(folder).name: Path(names[0]).name for names in folders for folder in names}
 
 
 class _Given(dict[str, Any]):
@@ -104,9 +143,11 @@ def _read_table(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        table = json.loads(path.read_text())
-    except ValueError as error:
+        table = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=distinct)  # editors may write a BOM
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} is not JSON ({error}): {path}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path.name}: {error}: {path}") from None
     if not isinstance(table, dict):
         raise ConfigError(f"{path.name} is a {type(table).__name__}, expected an object of names and values: {path}")
     return table
@@ -152,6 +193,14 @@ def _can_be_an_argument(text: str) -> bool:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
+
+
+def _decode(value: Any) -> Any:
+    """Return what a hyperparameter means as JSON, or the text itself, as sagemaker-training reads it."""
+    try:
+        return json.loads(value)
+    except (ValueError, TypeError, RecursionError):
+        return value
 
 
 def _as_text(value: Any) -> str:

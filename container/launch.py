@@ -11,6 +11,7 @@ variables of the caller override those that are set here. Wrong flags are reject
 Any other word that is an executable of the image is started unchanged: SageMaker's SDK runs its `chmod` this way.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -20,9 +21,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from commands import COMMANDS, Command
-from contract import base_dir, failure_variables, folder_variables, training_job
+from contract import base_dir, check_unread, failure_variables, folder_variables, training_job
 from cuda_driver import driver_variables
-from runtime.arguments import parse
+from runtime.arguments import override, parse
 from runtime.errors import ConfigError, unknown_name
 from runtime.failure import forget_failures, guard
 from runtime.version import NAME, version
@@ -52,14 +53,17 @@ def launch(argv: Sequence[str]) -> NoReturn:
         os.environ.setdefault(variable, path)
     forget_failures()
     command, flags = _read_command(argv)
-    variables = folder_variables(command, base)
+    variables, channels = folder_variables(command, base), []
     if command.reads_hyperparameters:
         job_variables, hyperparameters = training_job(base)
-        variables, flags = job_variables | variables, [*hyperparameters, *flags]
+        variables, channels = job_variables | variables, json.loads(job_variables["SM_CHANNELS"])
+        flags = [*override(hyperparameters, flags, *command.options), *flags]
     environ = variables | os.environ
 
     if command.options:
         parse(command.name, flags, environ, *command.options)
+    for warning in check_unread(command, base, channels, environ, flags):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     environ |= driver_variables(environ)
     if int(environ.get("SM_NUM_GPUS") or 0) > 1:
         print(f"training uses one of the {environ['SM_NUM_GPUS']} GPUs of this host")

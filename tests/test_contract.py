@@ -43,6 +43,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Start:
         ("epochs", '"\\"3\\""', 3),
         ("epochs", "", 1),
         ("epochs", None, 1),
+        ("epochs", "null", 1),
+        ("lr", "None", 1e-3),
+        ("resize", '"None"', (128, 96)),
+        ("criterion_args", "null", {}),
+        ("name", "null", "exp"),
+        ("pretrained", "None", "auto"),
+        ("pretrained", "none", "none"),
         ("lr", "1e-05", 1e-5),
         ("deterministic", "false", False),
         ("deterministic", "False", False),
@@ -75,6 +82,27 @@ def test_a_flag_on_the_command_line_wins_over_a_hyperparameter(opt_ml: Path, sta
     assert (config.epochs, config.batch_size) == (5, 8)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("batch-size", "batch_size"), ("accumulate", "parts"), ("batch_size", "batch-size")]
+)
+def test_a_hyperparameter_given_twice_with_different_values_is_rejected(
+    opt_ml: Path, started: Start, old: str, new: str
+) -> None:
+    write_config(opt_ml, "hyperparameters", {old: "8", new: "16"})
+    with pytest.raises(ConfigError, match=f"--{old} 8 and --{new} 16 are the same option|--{new} 16 and --{old} 8"):
+        launch.launch(["launch.py", "train"])
+    write_config(opt_ml, "hyperparameters", {old: "8", new: 8.0})
+    assert f"--{old}=8" in started("train").words
+
+
+def test_a_flag_on_the_command_line_wins_over_a_hyperparameter_of_another_spelling(
+    opt_ml: Path, started: Start
+) -> None:
+    write_config(opt_ml, "hyperparameters", {"batch-size": "8", "accumulate": "2", "epochs": "3"})
+    became = started("train", "--batch_size", "16", "--parts=4")
+    assert became.words[2:] == ["--epochs=3", "--batch_size", "16", "--parts=4"]
+
+
 def test_hyperparameters_of_sagemaker_itself_are_ignored(opt_ml: Path, started: Start) -> None:
     ours = {"sagemaker_program": "train.py", "sagemaker_region": '"eu-west-1"', "sagemaker_some_day": "1"}
     write_config(opt_ml, "hyperparameters", {"_tuning_objective_metric": "val_f1", **ours, "epochs": "2"})
@@ -105,6 +133,26 @@ def test_a_config_file_that_is_not_a_json_object_is_named(opt_ml: Path, started:
     (opt_ml / "input" / "config" / "hyperparameters.json").write_bytes(text.encode("latin1"))
     with pytest.raises(ConfigError, match=r"hyperparameters\.json .*: .*/input/config/hyperparameters\.json$"):
         launch.launch(["launch.py", "train"])
+
+
+def test_a_name_that_is_twice_in_a_config_file_is_rejected(opt_ml: Path, started: Start) -> None:
+    (opt_ml / "input" / "config" / "hyperparameters.json").write_text('{"epochs": "3", "epochs": "30"}')
+    with pytest.raises(ConfigError, match=r"^hyperparameters\.json: 'epochs' is given twice, as '3' and '30'; give it"):
+        launch.launch(["launch.py", "train"])
+
+
+def test_a_byte_order_mark_in_a_config_file_is_ignored(opt_ml: Path, started: Start) -> None:
+    contents = {
+        "hyperparameters": {"epochs": "3"},
+        "inputdataconfig": {"train": {}},
+        "resourceconfig": {"hosts": ["algo-1"], "current_host": "algo-1"},
+        "checkpointconfig": {"LocalPath": "/state"},
+    }
+    for name, content in contents.items():
+        (opt_ml / "input" / "config" / f"{name}.json").write_text(json.dumps(content), "utf-8-sig")
+    became = started("train")
+    assert became.config.epochs == 3
+    assert (became.environ["SM_CHANNELS"], became.environ["SM_CHECKPOINT_DIR"]) == ('["train"]', "/state")
 
 
 # hosts, channels, folders
@@ -225,6 +273,59 @@ def test_channels_without_training_images_in_files_are_rejected(
     write_config(opt_ml, "inputdataconfig", channels)
     with pytest.raises(ConfigError, match=sentence):
         launch.launch(["launch.py", "train"])
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("pretrain", "pretrained"),
+        ("pre-trained", "pretrained"),
+        ("pretrained_weights", "pretrained"),
+        ("models", "pretrained"),
+        ("train2", "train"),
+        ("training-data", "train"),
+        ("trian", "train"),
+    ],
+)
+def test_a_channel_that_is_nearly_one_that_is_read_is_rejected(
+    opt_ml: Path, started: Start, name: str, nearest: str
+) -> None:
+    write_config(opt_ml, "inputdataconfig", {"train": {}, name: {}})
+    with pytest.raises(
+        ConfigError, match=f"^channel '{name}' would be ignored, although its name is nearly '{nearest}'"
+    ):
+        launch.launch(["launch.py", "train"])
+
+
+@pytest.mark.parametrize("shadowed", [("train", "training"), ("pretrained", "model")])
+def test_two_channels_for_one_input_are_rejected(opt_ml: Path, started: Start, shadowed: tuple[str, str]) -> None:
+    for name in shadowed:
+        (opt_ml / "input" / "data" / name).mkdir(exist_ok=True)
+    with pytest.raises(ConfigError, match=f"^channel '{shadowed[1]}' would be ignored"):
+        launch.launch(["launch.py", "train"])
+
+
+@pytest.mark.parametrize("name", ["validation", "test", "labels", "weights"])
+def test_another_channel_that_is_not_read_is_named_in_a_warning(
+    opt_ml: Path, started: Start, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config(opt_ml, "inputdataconfig", {"train": {}, name: {}})
+    started("train")
+    warning = f"warning: unknown channel '{name}'; choose from pretrained, train; its files are ignored, validation"
+    assert capsys.readouterr().err.startswith(warning)
+
+
+def test_a_channel_in_capitals_is_read(opt_ml: Path, started: Start) -> None:
+    write_config(opt_ml, "inputdataconfig", {"train": {}, "Pretrained": {}})
+    assert started("train").environ["SM_CHANNEL_PRETRAINED"] == f"{opt_ml}/input/data/Pretrained"
+
+
+def test_channels_that_the_sdk_adds_or_a_flag_reads_need_no_warning(
+    opt_ml: Path, started: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config(opt_ml, "inputdataconfig", {"train": {}, "code": {}, "sm_drivers": {}, "pretrain": {}})
+    started("train", "--pretrained", f"{opt_ml}/input/data/pretrain/resnet.pth")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_missing_input_is_reported_with_its_preferred_folder(tmp_path: Path) -> None:

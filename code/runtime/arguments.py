@@ -15,8 +15,9 @@ The type of a field decides how its text is read:
     dict[str, Value]           gamma=1.5,reduction=sum or {"gamma": 1.5}
     X | None                   as X; none means None
 
-An empty string, which is how SageMaker sends null, leaves the default. `--batch-size` and `--batch_size` are the same
-flag. One ConfigError reports every mistake on the command line.
+An empty string, `null` and `None`, which is how SageMaker and its users send null, leave the default. `--batch-size`
+and `--batch_size` are the same flag: both with different values are a mistake. One ConfigError reports every mistake on
+the command line.
 """
 
 import argparse
@@ -28,11 +29,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime.conversion import check, convert, show, unquote
+from runtime.conversion import check, convert, is_null, show
 from runtime.errors import ConfigError, unknown_name
 from runtime.version import NAME, version
 
 Schema = tuple[type[Any], ...]
+_Spelled = dict[str, list[str]]  # the words after each spelling of one flag
 _QUESTIONS = ("-h", "--help", "--version")  # answered at once, whatever else is on the command line
 
 
@@ -138,6 +140,13 @@ def parse_command(
     return name, _build(given, unknown, environ, commands[name].schema)
 
 
+def override(flags: Sequence[str], by: Sequence[str], *classes: type[Any]) -> list[str]:
+    """Return those of `flags`, each `--name=value`, whose options are not among the words `by` under any spelling."""
+    fields = {name: field.name for cls in classes for field in dataclasses.fields(cls) for name in _spellings(field)}
+    overridden = {fields.get(word.partition("=")[0]) for word in by} - {None}
+    return [flag for flag in flags if fields.get(flag.partition("=")[0]) not in overridden]
+
+
 def upgrade(stored: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """Return stored settings (JSON) under the current names and values.
 
@@ -178,27 +187,40 @@ def _build(
 
 
 def _read_fields(
-    cls: type[Any], given: Mapping[str, list[str] | None], environ: Mapping[str, str]
+    cls: type[Any], given: Mapping[str, _Spelled | None], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the values of all fields that do not keep their default, and a sentence for each unreadable one."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        texts, source = given[field.name], flag_of(field.name)
-        variables = (field.metadata.get("variable", ""), field.metadata.get("also", ""))
-        variable = next((name for name in variables if environ.get(name)), None)
-        if texts is None and variable:
-            texts, source = [environ[variable]], variable
-        if texts is None or (len(texts) == 1 and not unquote(texts[0])):
-            continue
-        try:
-            value = _current(field, convert(texts, hints[field.name]))
-            check(value, field.metadata["choices"], field.metadata["limits"])
-            values[field.name] = value
-        except ValueError as error:
-            problems.append(f"{source}: {error}")
+        spelled = given[field.name] or _from_environment(field, environ)
+        read: dict[str, Any] = {}
+        for source, texts in spelled.items():
+            try:
+                if not is_null(texts, hints[field.name]):
+                    read[source] = _current(field, convert(texts, hints[field.name]))
+                    check(read[source], field.metadata["choices"], field.metadata["limits"])
+            except ValueError as error:
+                problems.append(f"{source}: {error}")
+        if any(value != values.setdefault(field.name, value) for value in read.values()):
+            both = " and ".join(f"{source} {show(value)}" for source, value in read.items())
+            problems.append(f"{both} are the same option with different values; give one of them")
     return values, problems
+
+
+def _from_environment(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> _Spelled:
+    """Return the value of the first variable of a field that is set, under the name of the variable."""
+    variables = (field.metadata.get("variable", ""), field.metadata.get("also", ""))
+    return next(({name: [environ[name]]} for name in variables if environ.get(name)), {})
+
+
+class _Spelling(argparse.Action):
+    """Keep the words after each spelling of a flag; of the same spelling, the last ones."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        spelled = getattr(namespace, self.dest) or {}
+        setattr(namespace, self.dest, spelled | {option_string: values})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -227,7 +249,7 @@ def _add_flags(parser: argparse.ArgumentParser, classes: Schema, *, for_help: bo
                 metavar, text = _metavar(field, hints[field.name]), _help(field).replace("%", "%%")
                 group.add_argument(flag_of(field.name), metavar=metavar, help=text)
             else:
-                group.add_argument(*_spellings(field), dest=field.name, nargs="*")
+                group.add_argument(*_spellings(field), dest=field.name, nargs="*", action=_Spelling)
 
 
 def _spellings(field: dataclasses.Field[Any]) -> Iterator[str]:

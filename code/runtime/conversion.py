@@ -8,7 +8,7 @@ show((128, 96))                            "128,96"
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runtime.errors import unknown_name
@@ -19,11 +19,10 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "
 
 def convert(texts: Sequence[str], hint: Any) -> Any:
     """Return the words after a flag as a value of type `hint`; raise ValueError that says what was expected."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
-    if type(None) in options:
+    if _may_be_none(hint):
         if len(texts) == 1 and unquote(texts[0]).lower() in ("none", "null"):
             return None
-        hint = options[0]
+        hint = typing.get_args(hint)[0]
     if hint is bool and not texts:
         return True
     if not texts:
@@ -40,6 +39,22 @@ def convert(texts: Sequence[str], hint: Any) -> Any:
             raise ValueError(f"{text!r} is neither true nor false")
         return _BOOLEANS[text.lower()]
     return _convert_number(text, hint) if hint in (int, float) else hint(text)
+
+
+def is_null(texts: Sequence[str], hint: Any) -> bool:
+    """Return whether the words after a flag leave the default: an empty string, `null` or `None`.
+
+    `none` is a text like any other, which some options have among their values. A type that includes None reads all
+    three as None.
+    """
+    if len(texts) != 1:
+        return False
+    text = unquote(texts[0])
+    return not text or (not _may_be_none(hint) and (text.lower() == "null" or text == "None"))
+
+
+def _may_be_none(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
 
 
 def _convert_number(text: str, hint: type[int] | type[float]) -> int | float:
@@ -71,18 +86,27 @@ def _convert_dict(texts: Sequence[str]) -> dict[str, Value]:
     text = unquote(" ".join(texts))
     if text.startswith("{"):
         return _read_json_object(text)
-    values: dict[str, Value] = {}
+    values: list[tuple[str, Value]] = []
     for pair in text.replace(",", " ").split():
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise ValueError(f"{pair!r} is not of the form name=value")
-        values[key] = _literal(value)
+        values.append((key, _literal(value)))
+    return distinct(values)
+
+
+def distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return pairs as a dict; raise ValueError for a name with two values, of which a dict would keep the last."""
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if values.setdefault(name, value) != value:
+            raise ValueError(f"{name!r} is given twice, as {values[name]!r} and {value!r}; give it once")
     return values
 
 
 def _read_json_object(text: str) -> dict[str, Value]:
     try:
-        record = json.loads(text)
+        record = json.loads(text, object_pairs_hook=distinct)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deeply nested"
         raise ValueError(f"{text!r} is not a JSON object ({reason})") from None

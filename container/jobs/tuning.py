@@ -149,9 +149,10 @@ def read_search(text: str, fixed: Words) -> dict[str, list[dict[str, Any]]]:
     Numbers are a range low:high, with a scale (linear, log, auto) if wanted; names and booleans are a choice. `fixed`
     are the flags that all trials share. Raises ConfigError that names everything that code/train.py rejects.
     """
+    names = [name.replace("-", "_") for name in pairs(text)]
+    problems = [f"--search: {name!r} is given twice" for name in sorted(set(names)) if names.count(name) > 1]
     kinds = ("ContinuousParameterRanges", "IntegerParameterRanges", "CategoricalParameterRanges")
     ranges: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-    problems = []
     for name, choice in pairs(text).items():
         name = name.replace("-", "_")
         try:

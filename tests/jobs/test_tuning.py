@@ -169,6 +169,7 @@ def test_a_search_becomes_ranges_by_the_type_of_each_hyperparameter() -> None:
         ("resize=128:256", "cannot be searched"),
         ("epochs=1:5", "has a fixed value after -- as well"),
         ("warmup_epochs=1:9", "more than the 5 epochs"),
+        ("batch-size=1:4,batch_size=8:16", "--search: 'batch_size' is given twice"),
     ],
 )
 def test_a_search_that_training_would_reject_is_rejected(text: str, sentence: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
-from runtime.arguments import SubCommand, folder, option, parse, parse_command, upgrade
+from runtime.arguments import SubCommand, folder, option, override, parse, parse_command, upgrade
 from runtime.conversion import Value
 from runtime.errors import ConfigError
 from runtime.version import version
@@ -89,9 +89,9 @@ def test_a_bare_boolean_flag_means_true() -> None:
     assert read("--fast", "--batch-size", "2").fast is True
 
 
-@pytest.mark.parametrize("text", ["", " ", '""', '"\\"\\""'])
+@pytest.mark.parametrize("text", ["", " ", '""', '"\\"\\""', "null", "None", '"null"', '"None"', " None "])
 @pytest.mark.parametrize("field", [field.name for field in fields(Example)])
-def test_an_empty_string_leaves_every_default(field: str, text: str) -> None:
+def test_an_empty_string_and_none_as_text_leave_every_default(field: str, text: str) -> None:
     assert read(f"--{field}", text) == read()
 
 
@@ -116,9 +116,23 @@ def test_named_arguments_are_read_from_pairs_and_from_json(words: list[str]) -> 
     assert [type(value) for value in arguments.values()] == [float, str, int, bool]
 
 
-@pytest.mark.parametrize("text", ["gamma", "=1", "{", "{]}", '{"a": null}', '{"a": [1]}', '{"a":' + "[" * 2000, "[1]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gamma",
+        "=1",
+        "a=1,a=2",
+        '{"a": 1, "a": 2}',
+        "{",
+        "{]}",
+        '{"a": null}',
+        '{"a": [1]}',
+        '{"a":' + "[" * 2000,
+        "[1]",
+    ],
+)
 def test_named_arguments_of_another_form_are_rejected(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--criterion-args: .*(is not|is neither)"):
+    with pytest.raises(ConfigError, match=r"^--criterion-args: .*(is not|is neither|is given twice)"):
         read("--criterion-args", text)
 
 
@@ -126,8 +140,32 @@ def test_two_configurations_do_not_share_a_default() -> None:
     assert read().criterion_args is not read().criterion_args
 
 
+def test_none_in_small_letters_is_a_text_like_any_other() -> None:
+    assert read("--name", "none").name == "none"
+    with pytest.raises(ConfigError, match="--lr: 'none' is not a finite number"):
+        read("--lr", "none")
+
+
 def test_the_last_of_several_flags_wins() -> None:
-    assert read("--batch-size", "1", "--batch_size", "2").batch_size == 2
+    assert read("--batch-size", "1", "--batch-size", "2").batch_size == 2
+
+
+@pytest.mark.parametrize("words", [["--batch-size", "1", "--batch_size", "2"], ["--batch_size=2", "--batch-size=1"]])
+def test_two_spellings_of_a_flag_with_different_values_are_rejected(words: list[str]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^--batch.size . and --batch.size . are the same option with different values"
+    ):
+        read(*words)
+
+
+def test_two_spellings_of_a_flag_may_agree() -> None:
+    assert read("--batch-size", "2", "--batch_size", "2.0").batch_size == 2
+    assert read("--batch-size", "null", "--batch_size", "2").batch_size == 2
+
+
+def test_flags_replace_earlier_ones_of_any_spelling() -> None:
+    earlier = ["--batch-size=1", "--lr=2", "--accumulate=3", "--unknown=4"]
+    assert override(earlier, ["--batch_size", "5", "--parts=6"], Example, Renamed) == ["--lr=2", "--unknown=4"]
 
 
 def test_a_folder_comes_from_its_flag_then_its_variable_then_its_default() -> None:
