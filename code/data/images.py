@@ -1,8 +1,8 @@
 """One image: from bytes to the pixels that the model sees. Deterministic, and the same for every command. No torch.
 
 Decoding, EXIF rotation, RGB, centre crop and resize happen only here, so training, validation, inference and serving
-see the same pixels. A JPEG is decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that does not go below
-the target size (Pillow's draft mode).
+see the same pixels. A JPEG is decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that does not go below the
+target size (Pillow's draft mode). Damaged metadata never decides whether an image can be used: it is ignored.
 """
 
 import contextlib
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from data.image_limits import find_exceeded_limit, find_excess_scans
+from data.orientation import TRANSPOSE, UPRIGHT, read_orientation
+from data.png_chunks import drop_ancillary_chunks
 from runtime.errors import ImageError
 
 # Per channel (red, green, blue) of pixels scaled to 0..1.
@@ -29,16 +31,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
 
-_ORIENTATION_TAG = 0x0112
-_TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored image upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _SIDEWAYS = (5, 6, 7, 8)
 # Orientations whose left or top edge is the right or bottom edge of the stored image.
 _LEFT_WAS_LAST, _TOP_WAS_LAST = (2, 3, 6, 7), (3, 4, 7, 8)
@@ -82,7 +74,7 @@ def prepare(source: Path | bytes, preparation: Preparation) -> Pixels:
 def read_upright(source: Path | bytes) -> Image.Image:
     """Return the whole image at its own size, upright and RGB; raises ImageError as `prepare` does."""
     with _opened(source) as image:
-        return _upright(image, _orientation(image))
+        return _upright(image, read_orientation(image) or UPRIGHT)
 
 
 @contextlib.contextmanager
@@ -97,7 +89,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
     if reason := find_exceeded_limit(data):
         raise ImageError(f"would take too long to decode ({reason}): {name}", "too_large")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(drop_ancillary_chunks(data)), formats=FORMATS) as image:
             _check_size(image, data, name)
             yield image
     except ImageError:
@@ -137,7 +129,7 @@ def fit(image: Image.Image, preparation: Preparation) -> Pixels:
 
     Returns (height, width, 3), uint8. A JPEG that is not loaded yet is decoded at a smaller scale if that suffices.
     """
-    orientation = _orientation(image)
+    orientation = read_orientation(image) or UPRIGHT
     width, height = _turn(image.size, orientation)
     target_height, target_width = preparation.size
     crop_height, crop_width = preparation.crop or (height, width)
@@ -170,11 +162,6 @@ def _resize(image: Image.Image, box: tuple[float, float, float, float], size: tu
     return cropped.resize(size, Image.Resampling.BILINEAR, box=inner)
 
 
-def _orientation(image: Image.Image) -> int:
-    orientation: int = image.getexif().get(_ORIENTATION_TAG, 1)
-    return orientation
-
-
 def _turn(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """Convert (width, height) of the stored image to those of the upright one, or back."""
     return (size[1], size[0]) if orientation in _SIDEWAYS else size
@@ -182,11 +169,15 @@ def _turn(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     rgb = _to_rgb(image)
-    return rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
+    return rgb.transpose(TRANSPOSE[orientation]) if orientation in TRANSPOSE else rgb
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to three 8-bit channels; alpha is dropped, 16-bit grey keeps its upper 8 bits."""
+    """Convert any mode to three 8-bit channels; alpha is dropped, and 16-bit channels keep their upper 8 bits.
+
+    The upper bits are also kept of a file that uses only the lower 10 or 12, whether it says so (sBIT) or not, so such
+    an image is nearly black.
+    """
     if image.mode == "RGB":
         image.load()
         return image
