@@ -2,9 +2,9 @@
 
     SM_CHANNEL_EVAL=data/eval SM_CHANNEL_MODEL=model SM_OUTPUT_DATA_DIR=output python code/inference.py
 
-In: images, with info.csv beside `images/` or without; a model folder, its parent, or a model.tar.gz. Out: output.csv
-with one row for every row of info.csv, in its order. The model says itself how images are prepared and what its
-classes mean; an image that cannot be read keeps its row, without an answer.
+In: images, with or without info.csv beside `images/`; a model folder, its parent, or a model.tar.gz. Out: output.csv
+with one row for each row of info.csv, in its order. The model describes how images are prepared and what its classes
+mean; an image that cannot be read keeps its row, without a prediction.
 """
 
 import base64
@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,7 @@ from runtime.arguments import parse
 from runtime.failure import guard, write_message
 from runtime.process import limit_openmp_spinning
 
-if __name__ == "__main__":  # a mistyped flag and --help are answered before the seconds that importing torch takes
+if __name__ == "__main__":  # answer --help and a mistyped flag before torch, which takes seconds to import
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
     limit_openmp_spinning()
 
@@ -34,7 +34,7 @@ from torch import nn
 from data.decoding import stream
 from data.image_store import apply_bad_image_policy
 from data.images import Pixels, Preparation
-from data.tables import Table, find_images, write_predictions
+from data.tables import find_images, write_predictions
 from labels import MASKED_FACES
 from model_files import Description, load
 from predictor import Predictor
@@ -47,51 +47,51 @@ __all__ = ["inference", "load_model", "main", "predict"]
 
 
 def main() -> None:
-    """The command: flags and SM_* variables in, output.csv out."""
+    """Run the command: read options and SM_* variables, label images, write output.csv."""
     paths, config = parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig)
     inference(paths.data_dir, paths.model_dir, paths.output_dir, config)
 
 
 def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Path, args: InferenceConfig) -> Path:
-    """Label every image of `data_dir`; returns the path of output.csv. Raises a JobError and then leaves nothing.
+    """Label every image of `data_dir` and return the path of output.csv.
 
-    Each batch of answers is noted beside output.csv, so that a job that was killed goes on where it was when it is
-    started again, and leaves the same bytes.
+    The predictions of each batch are written to a journal beside output.csv, so a job that was killed resumes and
+    leaves the same bytes. Raises a JobError for every mistake that users can correct; no output.csv is written then.
     """
     configure_process()
     table, files = find_images(Path(data_dir))
     device = select_device(args.device)
-    model, description = load_described(Path(model_dir), args)
+    model, description = load_described(Path(model_dir), args.model, args.resize)
     predictor = Predictor(model, description.preparation, device, select_dtype(args.precision, device))
 
     started = time.monotonic()
     steps = -(-len(files) // args.batch_size)
-    identity = fingerprint(files, model, description, args) | runtime_versions(device)
+    identity = fingerprint(files, model, description, args.batch_size, args.precision) | runtime_versions(device)
     with Journal(Path(output_dir) / "output.csv.journal", identity) as journal:
-        predicted = [Predicted.from_record(record) for record in journal.records]
-        if predicted:
-            print(f"resumed after {len(predicted)} of {steps} batches", flush=True)
-        rest = files[len(predicted) * args.batch_size :]
+        done = [BatchPredictions.from_record(record) for record in journal.records]
+        if done:
+            print(f"resumed after {len(done)} of {steps} batches", flush=True)
+        rest = files[len(done) * args.batch_size :]
         batches = stream(rest, description.preparation, batch_size=args.batch_size, threads=args.threads)
-        answers = predict(predictor, batches)
-        for part in progress(answers, steps, "infer", len(predicted)):
-            journal.append(part.to_record())
-            predicted.append(part)
+        for batch in progress(predict(predictor, batches), steps, "infer", len(done)):
+            journal.append(batch.to_record())
+            done.append(batch)
 
         try:
-            bad = bad_images(predicted, args)
+            bad = find_bad_images(done, args.on_bad_image)
         except DataError:
             journal.remove()
             raise
-        probabilities = np.concatenate([part.probabilities for part in predicted])  # (images, classes)
-        output = write_predictions(Path(output_dir), answered(table, probabilities, bad, args), description.scheme)
+        probabilities = np.concatenate([batch.probabilities for batch in done])  # (images, classes)
+        columns = prediction_columns(probabilities, bad, args.status, args.save_probabilities)
+        output = write_predictions(Path(output_dir), table.with_columns(columns), description.scheme)
         journal.remove()
     for index in sorted(bad):
-        print(f"no answer: {bad[index]}", file=sys.stderr)
+        print(f"no prediction: {bad[index]}", file=sys.stderr)
     speed = len(rest) / (time.monotonic() - started)
-    done = f"pictures={len(files)}; unreadable={len(bad)}; images_per_second={speed:.1f}; output: {output}"
-    print(done, flush=True)
-    write_message(done)
+    summary = f"pictures={len(files)}; unreadable={len(bad)}; images_per_second={speed:.1f}; output: {output}"
+    print(summary, flush=True)
+    write_message(summary)
     return output
 
 
@@ -100,7 +100,7 @@ def load_model(
 ) -> nn.Module:
     """Load the model of a folder, archive or old best.pth onto a device, in evaluation mode (the original's function).
 
-    Raises ModelError, also if it has not `num_classes` classes.
+    Raises ModelError for anything else, or if the model does not have `num_classes` classes.
     """
     model, description = load(Path(saved_model))
     if num_classes not in (None, description.scheme.num_classes):
@@ -110,13 +110,18 @@ def load_model(
     return model.to(device)
 
 
-def load_described(model_dir: Path, args: InferenceConfig) -> tuple[nn.Module, Description]:
-    """The model and what it says of itself; flags describe an old best.pth, and must not contradict a newer model."""
-    legacy = Description(args.model or "BaseModel", "joint", MASKED_FACES, Preparation(args.resize or (128, 96)))
+def load_described(
+    model_dir: Path, architecture: str | None, size: tuple[int, int] | None
+) -> tuple[nn.Module, Description]:
+    """Load a model with its description; `--model` and `--resize` describe an old best.pth, which has none.
+
+    Raises ConfigError if they contradict the description of a newer model.
+    """
+    legacy = Description(architecture or "BaseModel", "joint", MASKED_FACES, Preparation(size or (128, 96)))
     model, description = load(model_dir, legacy)
     for flag, asked, found in (
-        ("--model", args.model, description.architecture),
-        ("--resize", args.resize, description.preparation.size),
+        ("--model", architecture, description.architecture),
+        ("--resize", size, description.preparation.size),
     ):
         if asked is not None and asked != found:
             raise ConfigError(
@@ -126,14 +131,14 @@ def load_described(model_dir: Path, args: InferenceConfig) -> tuple[nn.Module, D
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """A batch of answers: probabilities (batch, classes), and why an image has none, or None."""
+class BatchPredictions:
+    """The predictions of one batch: probabilities (batch, classes), and for each image its error or None."""
 
     probabilities: NDArray[np.float32]
     errors: list[ImageError | None]
 
     def to_record(self) -> dict[str, Any]:
-        """The very same, as JSON."""
+        """Return the predictions as JSON, bit for bit."""
         return {
             "probabilities": base64.b64encode(self.probabilities.astype("<f4").tobytes()).decode(),
             "errors": [error and [str(error), error.code] for error in self.errors],
@@ -141,15 +146,16 @@ class Predicted:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Self:
+        """Create the predictions from the JSON of `to_record`."""
         errors = [error and ImageError(*error) for error in record["errors"]]
         probabilities = np.frombuffer(base64.b64decode(record["probabilities"]), "<f4")
         return cls(probabilities.reshape(len(errors), -1), errors)
 
 
 def fingerprint(
-    files: Sequence[Path], model: nn.Module, description: Description, args: InferenceConfig
+    files: Sequence[Path], model: nn.Module, description: Description, batch_size: int, precision: str
 ) -> dict[str, Any]:
-    """What the answers depend on: the weights and what is said of them, each file by name, size and time, batches."""
+    """Return what the predictions depend on, as JSON: the model, each file by path, size and time, and the batches."""
     weights, images = hashlib.sha256(), hashlib.sha256()
     for tensor in model.state_dict().values():
         weights.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -159,42 +165,47 @@ def fingerprint(
     return {
         "model": description.to_dict(),
         "weights": weights.hexdigest(),
-        "pictures": images.hexdigest(),
-        "batch_size": args.batch_size,
-        "precision": args.precision,
+        "images": images.hexdigest(),
+        "batch_size": batch_size,
+        "precision": precision,
     }
 
 
-def bad_images(predicted: Sequence[Predicted], args: InferenceConfig) -> dict[int, ImageError]:
-    """Which images have no answer, by row, and why; raises DataError where that is not to be passed over."""
-    errors = [error for part in predicted for error in part.errors]
+def predict(
+    predictor: Predictor, batches: Iterable[tuple[Pixels, list[ImageError | None]]]
+) -> Iterator[BatchPredictions]:
+    """Yield the predictions of prepared batches (batch, height, width, 3)."""
+    for pixels, errors in batches:
+        yield BatchPredictions(predictor.probabilities(pixels), errors)
+
+
+def find_bad_images(done: Sequence[BatchPredictions], policy: str) -> dict[int, ImageError]:
+    """Return the error of each image that cannot be used, by its row.
+
+    Raises DataError where `--on-bad-image` says so, and if no image can be used.
+    """
+    errors = [error for batch in done for error in batch.errors]
     bad = {index: error for index, error in enumerate(errors) if error}
-    apply_bad_image_policy(bad, len(errors), args.on_bad_image, 1.0)
+    apply_bad_image_policy(bad, len(errors), policy, 1.0)
     if len(bad) == len(errors):
         raise DataError(f"none of the {len(errors)} images can be used: {bad[0]}")
     return bad
 
 
-def predict(predictor: Predictor, batches: Iterable[tuple[Pixels, list[ImageError | None]]]) -> Iterator[Predicted]:
-    """Yield the predictions of prepared batches (batch, height, width, 3)."""
-    for pixels, errors in batches:
-        yield Predicted(predictor.probabilities(pixels), errors)
-
-
-def answered(
-    table: Table, probabilities: NDArray[np.float32], bad: dict[int, ImageError], args: InferenceConfig
-) -> Table:
-    """The table with `ans`, and what was asked for besides; an image without an answer has empty cells."""
+def prediction_columns(
+    probabilities: NDArray[np.float32], bad: Mapping[int, ImageError], status: bool, save_probabilities: bool
+) -> dict[str, list[object]]:
+    """Return the columns of output.csv from probabilities (images, classes); bad images have empty cells."""
 
     def readable(values: Iterable[object]) -> list[object]:
         return [None if index in bad else value for index, value in enumerate(values)]
 
     columns = {"ans": readable(probabilities.argmax(1))}
-    if args.status:
-        columns["status"] = [bad[row].code if row in bad else "ok" for row in range(len(table.rows))]
-    if args.save_probabilities:
+    if status:
+        columns["status"] = [bad[index].code if index in bad else "ok" for index in range(len(probabilities))]
+    if save_probabilities:
         columns |= {f"probability_{label}": readable(column) for label, column in enumerate(probabilities.T)}
-    return table.with_columns(columns)
+    return columns
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The model as a job leaves it: `model.safetensors` and `model.json`, complete and self-describing. No pickle inside.
+"""The published model: `model.safetensors` and `model.json`, complete and self-describing, without pickle.
 
-`model.json` says everything a verb needs: architecture, classes, preparation, metrics, versions and the sha256 of the
-weights. A folder is published weights first, description last, each written whole or not at all; a folder whose two
-files do not belong together is refused. `best.pth` state dicts of the original load too, without a pickle fallback.
+`model.json` has everything a command needs: architecture, classes, preparation, metrics, options, versions and the
+sha256 of the weights. The weights are written first, the description last, each completely or not at all; a folder
+whose two files do not belong together is rejected. `best.pth` state dicts of the original load, too, as tensors only.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ from runtime.version import version
 
 WEIGHTS, DESCRIPTION, LEGACY, ARCHIVE = "model.safetensors", "model.json", "best.pth", "model.tar.gz"
 FORMAT = 2  # count up when the keys of model.json change; every earlier format stays readable
-MAX_SIDE = 4096  # pixels; a model that wants more is a way to take the memory
-MAX_BYTES = 4 << 30  # of one member of an archive; larger is no image classifier of ours but a decompression bomb
+MAX_SIDE = 4096  # pixels; a larger model size would exhaust the memory
+MAX_BYTES = 4 << 30  # of a file or a member of an archive; anything larger is a decompression bomb
 
 StateDict = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Description:
-    """What `model.json` says besides versions and checksum."""
+    """The content of `model.json`, except versions and checksum."""
 
     architecture: str
     head: str
@@ -48,7 +48,7 @@ class Description:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
-        """The network, with random weights."""
+        """Create the network, with random weights."""
         return create_model(self.architecture, self.scheme, head=self.head, size=self.preparation.size)
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,9 +83,9 @@ class Description:
 
 
 def publish(folder: Path, state: StateDict, description: Description) -> None:
-    """Write the two files of a model and read them back; a weight that is not finite is a ModelError instead.
+    """Write the two files of a model and read them back; raises ModelError for a weight that is not finite.
 
-    What a failure leaves behind is the model that was there before, or a folder that `load` refuses.
+    After a failure the folder holds the model from before, or one that `load` rejects.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     for name, tensor in tensors.items():
@@ -107,9 +107,9 @@ def publish(folder: Path, state: StateDict, description: Description) -> None:
 
 
 def load(location: Path, legacy: Description | None = None) -> tuple[nn.Module, Description]:
-    """Build the model that lies in a folder, its parent, or a model.tar.gz, with its weights, in evaluation mode.
+    """Load the model in a folder, its parent, or a model.tar.gz, on the CPU and in evaluation mode.
 
-    `legacy` describes an old best.pth, which says nothing of itself. Raises ModelError for whatever does not fit.
+    `legacy` describes an old best.pth, which has no description. Raises ModelError for anything else.
     """
     source = find(location)
     if source.name == LEGACY:
@@ -124,7 +124,7 @@ def load(location: Path, legacy: Description | None = None) -> tuple[nn.Module, 
 
 
 def _build(description: Description, source: Path) -> nn.Module:
-    """Raises ModelError: a description that was made by hand can make Python raise anything."""
+    """Create the network of a description; raises ModelError whatever a description made by hand makes Python raise."""
     try:
         _check_description(description, source)
         return description.build()
@@ -136,7 +136,7 @@ def _build(description: Description, source: Path) -> nn.Module:
 
 
 def _check_description(description: Description, folder: Path) -> None:
-    """Raise ModelError for a preparation that no training run writes, or class names that cannot be sent."""
+    """Raise ModelError for a preparation that training never writes, or class names that are not UTF-8."""
     preparation = description.preparation
     sides = [*preparation.size, *(preparation.crop or (8, 8))]  # a crop larger than an image is the image
     if not all(isinstance(side, int) and side >= 1 for side in sides) or len(sides) != 4 or max(sides[:2]) > MAX_SIDE:
@@ -148,12 +148,16 @@ def _check_description(description: Description, folder: Path) -> None:
 
 
 def _are_statistics(preparation: Preparation) -> bool:
+    """Return whether mean and std are three finite numbers each, and no std is 0."""
     numbers = [*preparation.mean, *preparation.std]
     return len(numbers) == 6 and all(map(math.isfinite, numbers)) and all(std > 0 for std in preparation.std)
 
 
 def find(location: Path) -> Path:
-    """The model folder, archive or best.pth that `location` means: itself, inside it, or inside its only run folder."""
+    """Return the model folder, archive or best.pth at a location: itself, in it, or in its only run folder.
+
+    Raises ModelError if there is none, or more than one.
+    """
     if location.is_file():
         return location
     if not location.is_dir():
@@ -163,19 +167,21 @@ def find(location: Path) -> Path:
     runs = [(run, found) for run in sorted(location.iterdir()) if run.is_dir() and (found := _model_in(run))]
     if len(runs) > 1:
         names = ", ".join(run.name for run, _ in runs)
-        raise ModelError(f"several models ({names}), expected one; name the folder of the one to use: {location}")
+        raise ModelError(f"several models ({names}), expected one; give the folder of one of them: {location}")
     if not runs:
         raise ModelError(f"no model, expected {WEIGHTS} and {DESCRIPTION}, {ARCHIVE} or {LEGACY}: {location}")
     return runs[0][1]
 
 
 def _model_in(folder: Path) -> Path | None:
+    """Return the folder if it holds a model, the archive or best.pth in it, or None."""
     if (folder / DESCRIPTION).is_file() or (folder / WEIGHTS).is_file():
         return folder
     return next((folder / name for name in (ARCHIVE, LEGACY) if (folder / name).is_file()), None)
 
 
 def _read_folder(folder: Path) -> tuple[bytes, bytes]:
+    """Return the description and the weights in a folder."""
     for name in (DESCRIPTION, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"{name} is missing, the model is incomplete; train again or give another: {folder}")
@@ -183,7 +189,7 @@ def _read_folder(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _read_archive(path: Path) -> tuple[bytes, bytes]:
-    """The two files out of a model.tar.gz, by name; nothing is ever unpacked onto the disk."""
+    """Return the description and the weights in a model.tar.gz; nothing is unpacked onto the disk."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r|*") as archive:
@@ -193,9 +199,9 @@ def _read_archive(path: Path) -> tuple[bytes, bytes]:
                     continue
                 stream = archive.extractfile(member)
                 if name in found or member.size > MAX_BYTES or stream is None:
-                    raise ModelError(f"{name} in the archive is doubled or larger than {MAX_BYTES} bytes: {path}")
+                    raise ModelError(f"{name} is in the archive twice, or is larger than {MAX_BYTES} bytes: {path}")
                 found[name] = stream.read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # ValueError: a header that is no number
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # ValueError: a header that is not a number
         raise ModelError(f"cannot be read as an archive ({error}), expected a {ARCHIVE}: {path}") from None
     if len(found) < 2:
         raise ModelError(f"the archive lacks {DESCRIPTION} or {WEIGHTS} at its top level: {path}")
@@ -203,7 +209,7 @@ def _read_archive(path: Path) -> tuple[bytes, bytes]:
 
 
 def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Description, StateDict]:
-    """Parse both files; the checksum says that they belong together and that no bit has changed."""
+    """Parse both files; their checksum proves that they belong together and that no bit has changed."""
     try:
         record = json.loads(description)
     except (ValueError, RecursionError):
@@ -220,12 +226,12 @@ def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Descripti
 
 
 def _read_legacy(path: Path) -> StateDict:
-    """A state dict as the original saved it; only tensors are unpickled."""
+    """Read a state dict as the original saved it; only tensors are unpickled."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except JobError:
         raise
-    except Exception as error:  # torch.load raises whatever unpickling hits upon
+    except Exception as error:  # torch.load raises errors of many types
         reason = str(error).splitlines()[0][:100]
         raise ModelError(f"not a plain state dict of tensors ({reason}): {path}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

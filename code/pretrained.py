@@ -1,4 +1,4 @@
-"""Weights into a network: all of them, or those of another task to start from. Nothing but tensors is unpickled."""
+"""Load weights into a network: all of them, or pretrained ones to start from. Only tensors are unpickled."""
 
 import re
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ DEFAULT_BACKBONE = "resnet18"  # of MyModel
 
 
 def load_state(model: nn.Module, state: StateDict) -> None:
-    """Load weights that must fit exactly; raises ModelError that says what they are of instead.
+    """Load weights that must fit exactly; raises ModelError that names the difference.
 
-    The prefix `module.`, which DataParallel and DistributedDataParallel leave, is taken off.
+    The prefix `module.` of DataParallel and DistributedDataParallel is removed.
     """
     expected = model.state_dict()
     given = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -37,27 +37,27 @@ def load_state(model: nn.Module, state: StateDict) -> None:
 
 
 def _is_head(name: str, state: StateDict) -> bool:
-    """Whether a tensor is of the last layer, which gives the outputs in every network of ours."""
+    """Return whether a tensor belongs to the last layer, which computes the logits in every network here."""
     return name.rpartition(".")[0] == next(reversed([*state])).rpartition(".")[0]
 
 
 def _copy(model: nn.Module, tensors: StateDict) -> None:
-    """Load some tensors, by way of the network's own state dict: MNASNet asks for the version that it carries."""
+    """Load some tensors through the network's own state dict: MNASNet needs the version that is in it."""
     state = model.state_dict()
     state.update(tensors)
     model.load_state_dict(state)
 
 
 def load_pretrained(model: nn.Module, source: Path, name: str) -> str:
-    """Start from the weights in a file, or in a folder with one file (or one called `name`); returns what was taken.
+    """Start from the weights in a file, or in a folder with one file (or one called `name`); returns a summary.
 
-    The last layer may differ and then stays random. Raises ModelError if the weights are of another model than `name`.
+    The last layer may differ and then stays random. Raises ModelError if the weights are not of the model `name`.
     """
     return _copy_fitting(model, _read_weights(_find_weights(source, name)), name, str(source))
 
 
 def download_pretrained(model: nn.Module, name: str) -> str:
-    """Start from torchvision's own weights, from its cache or the network; raises ModelError if they cannot be had."""
+    """Start from torchvision's weights, in its cache or downloaded; raises ModelError if that fails."""
     import torchvision
 
     backbone = DEFAULT_BACKBONE if name == "MyModel" else name
@@ -66,7 +66,7 @@ def download_pretrained(model: nn.Module, name: str) -> str:
     weights = torchvision.models.get_model_weights(backbone)["DEFAULT"]
     try:
         state = weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
-    except Exception as error:  # urllib, the hash check and torch.load raise whatever they hit upon
+    except Exception as error:  # urllib, the hash check and torch.load raise errors of many types
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelError(
             f"the weights of {name!r} cannot be downloaded ({reason}); give them as the `pretrained` channel instead"
@@ -75,10 +75,10 @@ def download_pretrained(model: nn.Module, name: str) -> str:
 
 
 def _copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> str:
-    """Copy every tensor whose name and shape fit, whatever the networks are wrapped in; returns what was taken.
+    """Copy every tensor whose name and shape fit, without the prefixes of wrappers; returns a summary.
 
-    A tensor of the right name but another shape is only forgiven in the last layer: by such names, half of ResNet-50
-    would pass for ResNet-18.
+    A tensor with the right name but another shape is accepted in the last layer only: otherwise half of ResNet-50 would
+    be accepted for ResNet-18.
     """
     own = model.state_dict()
     keys = {_bare(key): key for key in own}  # bare name -> name in this model
@@ -99,14 +99,14 @@ def _copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> 
 
 
 def _bare(name: str) -> str:
-    """A tensor's name without what wraps its network, and as DenseNet spells it since it lost a level of dots."""
+    """Return a tensor's name without the prefixes of wrappers, and with the current names of DenseNet's layers."""
     for wrapper in ("module.", "network.", "backbone."):
         name = name.removeprefix(wrapper)
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)
 
 
 def _stretch_positions(model: nn.Module, state: dict[str, Tensor]) -> StateDict:
-    """The state with positions interpolated, if it is of a vision transformer that has seen another image size."""
+    """Interpolate the position embeddings of a vision transformer that was trained at another image size."""
     if "encoder.pos_embedding" not in state:
         return state
     from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
@@ -118,6 +118,7 @@ def _stretch_positions(model: nn.Module, state: dict[str, Tensor]) -> StateDict:
 
 
 def _find_weights(source: Path, name: str) -> Path:
+    """Return the file of weights: `source`, or the only one in it, or the one called `name`."""
     if source.is_file():
         return source
     if not source.is_dir():
@@ -131,14 +132,14 @@ def _find_weights(source: Path, name: str) -> Path:
 
 
 def _read_weights(path: Path) -> StateDict:
-    """Tensors by name, from safetensors or torch.save: a plain state dict, or one under `state_dict` or `model`."""
+    """Read tensors by name, from safetensors or torch.save: a state dict, or one under `state_dict` or `model`."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load and safetensors raise whatever they hit upon
+    except Exception as error:  # torch.load and safetensors raise errors of many types
         reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
         raise ModelError(f"cannot be read as weights{reason}, expected {_EXPECTED}: {path}") from None
     for key in ("state_dict", "model"):
@@ -148,4 +149,4 @@ def _read_weights(path: Path) -> StateDict:
     return state
 
 
-_EXPECTED = "tensors by name and nothing else, what torch.save(model.state_dict(), path) writes"
+_EXPECTED = "tensors by name and nothing else, as torch.save(model.state_dict(), path) writes them"

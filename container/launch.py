@@ -25,7 +25,7 @@ from contract import base_dir, check_unread, failure_variables, folder_variables
 from cuda_driver import driver_variables
 from runtime.arguments import override, parse
 from runtime.errors import ConfigError, unknown_name
-from runtime.failure import forget_failures, guard
+from runtime.failure import guard, remove_old_failures
 from runtime.version import NAME, version
 
 HOME = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ def launch(argv: Sequence[str]) -> NoReturn:
     base = base_dir(os.environ)
     for variable, path in failure_variables(base).items():
         os.environ.setdefault(variable, path)
-    forget_failures()
+    remove_old_failures()
     command, flags = _read_command(argv)
     variables, channels = folder_variables(command, base), []
     if command.reads_hyperparameters:

@@ -1,4 +1,4 @@
-"""Every option has a meaning, a default that it accepts, and names that really exist; help costs no torch."""
+"""Every option has help, a default that it accepts, and names that exist; --help needs no torch."""
 
 import os
 import re
@@ -29,30 +29,30 @@ from runtime.arguments import parse
 from runtime.conversion import show
 
 CODE = Path(__file__).parents[1] / "code"
-VERBS: dict[str, tuple[type[Any], ...]] = {
+COMMANDS: dict[str, tuple[type[Any], ...]] = {
     "train.py": (TrainPaths, TrainConfig),
     "inference.py": (InferencePaths, InferenceConfig),
     "evaluation.py": (EvaluationPaths, EvaluationConfig),
     "demo.py": (DemoConfig,),
 }
-KNOBS = [(verb, cls, field) for verb, classes in VERBS.items() for cls in classes for field in fields(cls)]
-NAMES = [f"{verb}-{field.name}" for verb, _, field in KNOBS]
+OPTIONS = [(command, cls, field) for command, classes in COMMANDS.items() for cls in classes for field in fields(cls)]
+NAMES = [f"{command}-{field.name}" for command, _, field in OPTIONS]
 
 
 def default(field: Field[Any]) -> Any:
     return {} if callable(field.default_factory) else field.default
 
 
-@pytest.mark.parametrize(("verb", "cls", "field"), KNOBS, ids=NAMES)
-def test_every_knob_says_what_it_does_and_accepts_its_own_default(verb: str, cls: type[Any], field: Field[Any]) -> None:
+@pytest.mark.parametrize(("command", "cls", "field"), OPTIONS, ids=NAMES)
+def test_every_option_has_help_and_accepts_its_default(command: str, cls: type[Any], field: Field[Any]) -> None:
     assert re.fullmatch(r"\S.*[^.\s]", field.metadata["help"])
     flag = f"--{field.name.replace('_', '-')}"
-    assert getattr(parse(verb, [flag, show(default(field))], {}, cls)[0], field.name) == default(field)
+    assert getattr(parse(command, [flag, show(default(field))], {}, cls)[0], field.name) == default(field)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_flags_of_a_verb_are_unique(verb: str) -> None:
-    names = [field.name for cls in VERBS[verb] for field in fields(cls)]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_flags_of_a_command_are_unique(command: str) -> None:
+    names = [field.name for cls in COMMANDS[command] for field in fields(cls)]
     assert len(names) == len(set(names))
 
 
@@ -92,7 +92,7 @@ def test_the_flags_and_defaults_of_the_original_are_kept() -> None:
     assert answers.output_dir == Path("output")
 
 
-def test_sagemaker_folders_come_from_its_variables() -> None:
+def test_folders_come_from_the_variables_of_sagemaker() -> None:
     environ = {"SM_CHANNEL_TRAIN": "/in", "SM_MODEL_DIR": "/model", "SM_OUTPUT_DATA_DIR": "/out"}
     environ |= {"SM_CHANNEL_EVAL": "/eval", "SM_CHANNEL_MODEL": "/trained", "SM_GROUND_TRUTH_DIR": "/truth"}
     (train,) = parse("train.py", [], environ, TrainPaths)
@@ -111,17 +111,17 @@ def test_a_fold_is_a_part_of_several(fold: str) -> None:
 
 
 @pytest.mark.parametrize("fold", ["", "3", "0/5", "6/5", "1/1", "a/b", "1/2/3", "-1/5", "1/", "\u00b2/5"])
-def test_a_fold_that_is_none_is_a_sentence(fold: str) -> None:
+def test_an_invalid_fold_is_a_sentence(fold: str) -> None:
     (problem,) = TrainConfig(fold=fold).problems()
     assert problem.startswith(f"--fold: {fold!r} is not k/n")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden", ".."])
-def test_a_run_name_that_is_no_folder_is_a_sentence(name: str) -> None:
+def test_an_invalid_run_name_is_a_sentence(name: str) -> None:
     assert TrainConfig(name=name).problems() == [f"--name: {name!r} is not the name of a folder"]
 
 
-def test_knobs_that_contradict_each_other_are_sentences() -> None:
+def test_options_that_contradict_each_other_are_sentences() -> None:
     problems = TrainConfig(parts=9, batch_size=4, warmup_epochs=3, epochs=2).problems()
     assert [problem.split(":")[0] for problem in problems] == ["--parts", "--warmup-epochs"]
     assert TrainConfig(parts=4, batch_size=4, warmup_epochs=2, epochs=2).problems() == []
@@ -135,16 +135,16 @@ def test_options_that_change_no_bit_may_differ_between_a_run_and_its_resumption(
     assert plain.fingerprint()["resize"] == [128, 96], "as JSON"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_and_a_typo_are_answered_before_torch_is_imported(verb: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_a_typo_are_answered_before_torch_is_imported(command: str) -> None:
     environ = os.environ | {"COLUMNS": "300"}
-    command = [sys.executable, "-X", "importtime", str(CODE / verb)]
-    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, env=environ)
+    line = [sys.executable, "-X", "importtime", str(CODE / command)]
+    shown = subprocess.run([*line, "--help"], capture_output=True, text=True, env=environ)
     assert shown.returncode == 0
-    for cls in VERBS[verb]:
+    for cls in COMMANDS[command]:
         for field in fields(cls):
             assert field.metadata["help"] in shown.stdout
-    refused = subprocess.run([*command, "--sede", "1"], capture_output=True, text=True, env=environ)
+    refused = subprocess.run([*line, "--sede", "1"], capture_output=True, text=True, env=environ)
     assert refused.returncode == 2
     assert "ConfigError: unknown argument '--sede'" in refused.stderr
     for run in (shown, refused):

@@ -1,4 +1,4 @@
-"""Every row gets its own answer or none, in the order asked for, and the model alone decides how images are read."""
+"""Every row gets its own prediction or none, in the order of info.csv, and the model alone describes preparation."""
 
 import errno
 import os
@@ -38,32 +38,30 @@ def model_dir(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def answers(path: Path) -> pd.DataFrame:
+def predictions(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, dtype=str)
 
 
 def test_rows_and_their_order_are_those_of_info_csv(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
     data, _ = eval_folder()
-    table = answers(inference(data, model_dir, tmp_path / "output", QUICK))
+    table = predictions(inference(data, model_dir, tmp_path / "output", QUICK))
     assert list(table.columns) == ["ImageID", "ans"]
-    assert list(table["ImageID"]) == list(answers(data / "info.csv")["ImageID"])
+    assert list(table["ImageID"]) == list(predictions(data / "info.csv")["ImageID"])
     assert table["ans"].astype(int).between(0, 17).all()
 
 
 def test_other_columns_are_kept_as_they_were_written(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
     data, _ = eval_folder(6)
-    table = answers(data / "info.csv").assign(camera="007", note="a, b", empty="")
+    table = predictions(data / "info.csv").assign(camera="007", note="a, b", empty="")
     table.to_csv(data / "info.csv", index=False)
-    found = answers(inference(data, model_dir, tmp_path / "output", QUICK))
+    found = predictions(inference(data, model_dir, tmp_path / "output", QUICK))
     pd.testing.assert_frame_equal(found.drop(columns="ans"), table.drop(columns="ans"))
 
 
-def test_an_answer_does_not_depend_on_the_batch_it_came_in(
-    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
-) -> None:
+def test_a_prediction_does_not_depend_on_its_batch(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
     data, _ = eval_folder(12)
     found = [
-        answers(inference(data, model_dir, tmp_path / f"{size}", replace(QUICK, batch_size=size, threads=threads)))
+        predictions(inference(data, model_dir, tmp_path / f"{size}", replace(QUICK, batch_size=size, threads=threads)))
         for size, threads in ((1, 1), (5, 2), (100, 4))
     ]
     assert found[0].equals(found[1])
@@ -82,17 +80,17 @@ def test_pixels_are_prepared_as_training_prepares_them(
     assert (table["ans"] == expected.argmax(1)).all()
 
 
-def test_a_bad_image_keeps_its_row_and_never_gets_a_neighbours_answer(
+def test_a_bad_image_keeps_its_row_and_never_gets_the_prediction_of_another(
     eval_folder: EvalFolder, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, _ = eval_folder(10)
     config = replace(QUICK, save_probabilities=True, status=True)
-    before = answers(inference(data, model_dir, tmp_path / "before", config))
+    before = predictions(inference(data, model_dir, tmp_path / "before", config))
     names = list(before["ImageID"])
     (data / "images" / names[2]).write_bytes(b"")
     (data / "images" / names[5]).write_bytes((data / "images" / names[5]).read_bytes()[:300])
     (data / "images" / names[7]).unlink()
-    after = answers(inference(data, model_dir, tmp_path / "after", config))
+    after = predictions(inference(data, model_dir, tmp_path / "after", config))
     assert list(after["status"]) == [
         {2: "empty", 5: "undecodable_image", 7: "missing"}.get(index, "ok") for index in range(10)
     ]
@@ -103,7 +101,7 @@ def test_a_bad_image_keeps_its_row_and_never_gets_a_neighbours_answer(
     assert all(names[index] in said for index in (2, 5, 7))
 
 
-def test_a_bad_image_can_stop_everything(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
+def test_a_bad_image_stops_the_job_if_asked_to(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
     data, _ = eval_folder(4)
     next((data / "images").iterdir()).write_bytes(b"junk")
     with pytest.raises(DataError, match="1 of 4 images"):
@@ -128,7 +126,7 @@ def test_without_info_csv_every_image_of_the_folder_is_labelled(
     data, _ = eval_folder(5)
     (data / "info.csv").unlink()
     (data / "notes.txt").write_text("no image")
-    table = answers(inference(data, model_dir, tmp_path / "output", QUICK))
+    table = predictions(inference(data, model_dir, tmp_path / "output", QUICK))
     assert list(table["ImageID"]) == sorted(f"images/{path.name}" for path in (data / "images").iterdir())
 
 
@@ -148,7 +146,7 @@ def test_an_old_best_pth_labels_with_the_size_it_was_trained_at(eval_folder: Eva
     inference(data, tmp_path / "old", tmp_path / "output", replace(QUICK, resize=(48, 40)))
 
 
-def test_other_classes_are_explained_beside_the_answers(eval_folder: EvalFolder, tmp_path: Path) -> None:
+def test_other_classes_are_described_beside_the_predictions(eval_folder: EvalFolder, tmp_path: Path) -> None:
     data, _ = eval_folder(4)
     scheme = LabelScheme("folders", ("cat", "dog"))
     description = Description("TinyModel", "joint", scheme, Preparation((32, 24)))
@@ -158,7 +156,7 @@ def test_other_classes_are_explained_beside_the_answers(eval_folder: EvalFolder,
 
 
 @pytest.mark.parametrize("config", [replace(QUICK, save_probabilities=True, status=True), QUICK])
-def test_a_job_that_was_stopped_goes_on_and_leaves_the_same_bytes(
+def test_a_job_that_was_stopped_resumes_and_leaves_the_same_bytes(
     eval_folder: EvalFolder,
     model_dir: Path,
     tmp_path: Path,
@@ -182,7 +180,7 @@ def test_a_job_that_was_stopped_goes_on_and_leaves_the_same_bytes(
 
 
 @pytest.mark.parametrize("change", ["model", "image", "batch_size"])
-def test_answers_of_another_model_other_images_or_other_batches_are_not_taken_over(
+def test_predictions_of_another_model_other_images_or_other_batches_are_not_resumed(
     eval_folder: EvalFolder,
     model_dir: Path,
     tmp_path: Path,
@@ -199,7 +197,7 @@ def test_answers_of_another_model_other_images_or_other_batches_are_not_taken_ov
         description = load(model_dir)[1]
         publish(model_dir, description.build().state_dict(), description)
     elif change == "image":
-        victim = data / "images" / answers(data / "info.csv")["ImageID"][0]
+        victim = data / "images" / predictions(data / "info.csv")["ImageID"][0]
         victim.write_bytes(victim.read_bytes() + b"0")
     config = replace(QUICK, batch_size=4 if change == "batch_size" else 8)
     found = inference(data, model_dir, tmp_path / "output", config).read_bytes()
@@ -207,7 +205,7 @@ def test_answers_of_another_model_other_images_or_other_batches_are_not_taken_ov
     assert found == inference(data, model_dir, tmp_path / "whole", config).read_bytes()
 
 
-def test_a_full_disk_under_the_output_keeps_the_answers_for_the_next_try(
+def test_predictions_survive_a_full_disk(
     eval_folder: EvalFolder,
     model_dir: Path,
     tmp_path: Path,
@@ -228,7 +226,7 @@ def test_a_full_disk_under_the_output_keeps_the_answers_for_the_next_try(
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """Let the next inference end after so many batches."""
+    """Make the next inference end after `batches` batches."""
     append = Journal.append
 
     def append_or_stop(journal: Journal, record: object) -> None:
@@ -241,7 +239,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     monkeypatch.setattr(Journal, "append", append_or_stop)
 
 
-def test_without_memory_for_a_batch_the_answers_are_the_same_from_halves(
+def test_without_memory_for_a_batch_micro_batches_give_the_same_predictions(
     eval_folder: EvalFolder,
     model_dir: Path,
     tmp_path: Path,
@@ -285,4 +283,4 @@ def test_the_command_of_the_original_runs_verbatim_and_reads_an_archive(
     line = [sys.executable, "-W", "error", str(CODE / "inference.py")]
     done = subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert len(answers(tmp_path / "output/output.csv")) == 6
+    assert len(predictions(tmp_path / "output/output.csv")) == 6

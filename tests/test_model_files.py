@@ -1,4 +1,4 @@
-"""A published model is complete, describes itself, holds no pickle, and a wrong one is refused with a sentence."""
+"""A published model is complete and self-describing, holds no pickle, and a wrong one is rejected with a sentence."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import model_files as artifact
+import model_files
 from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel
@@ -67,13 +67,13 @@ def test_the_model_is_found_in_its_folder_above_it_and_in_an_archive(published: 
         assert load(location)[1] == DESCRIBED
 
 
-def test_several_runs_below_one_folder_are_not_guessed_between(published: Path) -> None:
+def test_several_runs_in_one_folder_are_rejected(published: Path) -> None:
     publish(published.with_name("model2"), DESCRIBED.build().state_dict(), DESCRIBED)
     with pytest.raises(ModelError, match=r"several models \(model, model2\)"):
         find(published.parent)
 
 
-def test_publishing_again_replaces_the_model_whole(published: Path) -> None:
+def test_publishing_again_replaces_the_whole_model(published: Path) -> None:
     other = Description("BaseModel", "joint", MASKED_FACES, Preparation())
     publish(published, other.build().state_dict(), other)
     assert load(published)[1] == other
@@ -89,7 +89,7 @@ def test_weights_that_are_not_finite_are_never_published(published: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
-def test_a_disk_that_does_not_keep_what_was_written_is_noticed(
+def test_a_disk_that_loses_bytes_is_noticed(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     move = Path.replace
@@ -105,7 +105,7 @@ def test_a_disk_that_does_not_keep_what_was_written_is_noticed(
         publish(tmp_path / "lossy", model.state_dict(), description)
 
 
-def test_weights_that_are_not_finite_are_refused_whoever_wrote_them(published: Path) -> None:
+def test_published_weights_that_are_not_finite_are_rejected(published: Path) -> None:
     state = safetensors.torch.load_file(published / WEIGHTS)
     next(tensor for tensor in state.values() if tensor.is_floating_point()).view(-1)[0] = float("nan")
     data = safetensors.torch.save(state)
@@ -115,7 +115,7 @@ def test_weights_that_are_not_finite_are_refused_whoever_wrote_them(published: P
         load(published)
 
 
-def test_a_crop_larger_than_any_image_is_no_mistake(tmp_path: Path) -> None:
+def test_a_crop_larger_than_any_image_is_accepted(tmp_path: Path) -> None:
     described = replace(DESCRIBED, preparation=Preparation((64, 48), (5000, 5000)))
     publish(tmp_path / "wide", described.build().state_dict(), described)
     assert load(tmp_path / "wide")[1] == described
@@ -127,12 +127,12 @@ def test_an_archive_of_the_folder_itself_is_read_and_a_huge_member_is_not(
     with tarfile.open(tmp_path / "dot.tar.gz", "w:gz") as archive:
         archive.add(published, ".")
     assert load(tmp_path / "dot.tar.gz")[1] == DESCRIBED
-    monkeypatch.setattr(artifact, "MAX_BYTES", 1000)
+    monkeypatch.setattr(model_files, "MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="larger than 1000 bytes"):
         load(tmp_path / "dot.tar.gz")
 
 
-def test_a_flipped_bit_or_a_cut_off_file_is_refused(published: Path) -> None:
+def test_a_flipped_bit_or_a_truncated_file_is_rejected(published: Path) -> None:
     data = (published / WEIGHTS).read_bytes()
     for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), b""):
         (published / WEIGHTS).write_bytes(damaged)
@@ -141,7 +141,7 @@ def test_a_flipped_bit_or_a_cut_off_file_is_refused(published: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [WEIGHTS, DESCRIPTION])
-def test_half_a_model_is_refused(published: Path, missing: str) -> None:
+def test_an_incomplete_model_is_rejected(published: Path, missing: str) -> None:
     (published / missing).unlink()
     with pytest.raises(ModelError, match=f"{missing} is missing"):
         load(published)
@@ -165,13 +165,13 @@ def change(published: Path, **entries: object) -> None:
         ({"scheme": LabelScheme("folders", ("a", "b", "c")).to_dict(), "head": "joint"}, "another"),
     ],
 )
-def test_a_description_of_something_else_is_refused(published: Path, entries: dict[str, object], sentence: str) -> None:
+def test_a_wrong_description_is_rejected(published: Path, entries: dict[str, object], sentence: str) -> None:
     change(published, **entries)
     with pytest.raises(ModelError, match=sentence):
         load(published)
 
 
-def test_a_description_that_is_not_json_is_refused(published: Path) -> None:
+def test_a_description_that_is_not_json_is_rejected(published: Path) -> None:
     (published / DESCRIPTION).write_text("[]")
     with pytest.raises(ModelError, match="belongs to another"):
         load(published)
@@ -195,7 +195,7 @@ def test_nothing_of_an_archive_reaches_the_disk(published: Path, tmp_path: Path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_doubled_member_and_a_broken_archive_are_refused(published: Path, tmp_path: Path) -> None:
+def test_a_duplicate_member_and_a_broken_archive_are_rejected(published: Path, tmp_path: Path) -> None:
     doubled = tmp_path / "doubled.tar.gz"
     with tarfile.open(doubled, "w:gz") as archive:
         for _ in range(2):
@@ -235,7 +235,7 @@ def test_a_pickled_object_is_never_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_state_dict_is_rejected(tmp_path: Path) -> None:
     (tmp_path / LEGACY).write_bytes(b"junk")
     with pytest.raises(ModelError, match="not a plain state dict"):
         load(tmp_path)
@@ -244,7 +244,7 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_folder_without_a_model_says_what_belongs_there(tmp_path: Path) -> None:
+def test_the_error_of_a_folder_without_a_model_names_the_expected_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"expected model\.safetensors"):
         load(tmp_path)
     with pytest.raises(ModelError, match="no model"):

@@ -1,4 +1,4 @@
-"""Weights go where they fit, say where they do not, and never run what they carry."""
+"""Weights load where they fit, differences are reported, and nothing in a file is ever run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def resnet18(scheme: LabelScheme = MASKED_FACES, head: str = "joint") -> nn.Modu
 
 
 def imagenet(name: str = "resnet18") -> State:
-    """Weights as torchvision publishes them: by the names of the bare network, for 1,000 classes."""
+    """Return weights as torchvision publishes them: with the names of the plain network, for 1,000 classes."""
     return dict(torchvision.models.get_model(name).state_dict())
 
 
@@ -37,14 +37,14 @@ def fits(model: nn.Module, state: State, prefix: str = "", but: str = "fc.") -> 
 
 @pytest.mark.parametrize("name", ["BaseModel", "TinyModel", "mnasnet0_5", "densenet121"])
 def test_a_plain_state_dict_of_the_same_network_loads(name: str) -> None:
-    """mnasnet asks for a version that a plain dict, such as safetensors gives, does not carry."""
+    """MNASNet needs a version that a plain dict, as from safetensors, does not have."""
     model, other = (create_model(name, MASKED_FACES, size=(64, 48)) for _ in range(2))
     state = dict(other.state_dict())
     load_state(model, {f"module.{key}": tensor for key, tensor in state.items()})
     assert fits(model, state, but="none")
 
 
-def test_weights_of_another_architecture_are_named_so() -> None:
+def test_weights_of_another_architecture_are_rejected() -> None:
     with pytest.raises(ModelError, match=r"of another architecture \(\d+ tensors differ, such as blocks\.0\."):
         load_state(BaseModel(18), TinyModel(18).state_dict())
     with pytest.raises(ModelError, match="of another architecture"):
@@ -57,7 +57,7 @@ def test_weights_of_a_factored_head_are_another_architecture_than_those_of_a_joi
         load_state(BaseModel(18), factored)
 
 
-def test_weights_for_another_number_of_classes_are_named_so() -> None:
+def test_weights_for_another_number_of_classes_are_rejected() -> None:
     model = BaseModel(18)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with pytest.raises(ModelError, match="for another number of classes: 3 outputs, expected 18"):
@@ -65,7 +65,7 @@ def test_weights_for_another_number_of_classes_are_named_so() -> None:
     assert fits(model, before, but="none"), "nothing is half loaded"
 
 
-def test_weights_of_another_width_or_image_size_are_named_so() -> None:
+def test_weights_of_another_width_or_image_size_are_rejected() -> None:
     with pytest.raises(ModelError, match=r"of another width or image size: stem.0.weight is \(16, 3, 3, 3\), expected"):
         load_state(TinyModel(18), TinyModel(18, width=16).state_dict())
     small, large = (create_model("vit_b_32", THREE, size=(side, side)) for side in (32, 64))
@@ -104,7 +104,7 @@ def save_safetensors(state: State, path: Path) -> None:
     ],
     ids=["plain", "state_dict-module", "model", "safetensors"],
 )
-def test_published_weights_load_but_for_the_head(
+def test_published_weights_load_except_for_the_head(
     tmp_path: Path, ending: str, save: Callable[[State, Path], None]
 ) -> None:
     state, path, model = imagenet(), tmp_path / f"weights{ending}", resnet18()
@@ -122,7 +122,7 @@ def test_weights_go_through_a_factored_head(tmp_path: Path) -> None:
     assert fits(model, state, "network.backbone.")
 
 
-def test_a_model_of_ours_is_a_start_for_another_task(tmp_path: Path) -> None:
+def test_a_model_of_this_job_is_a_start_for_another_task(tmp_path: Path) -> None:
     ours = resnet18(head="factored")
     safetensors.torch.save_file(ours.state_dict(), tmp_path / "model.safetensors")
     model = resnet18(THREE)
@@ -141,7 +141,7 @@ def test_half_precision_weights_are_loaded_into_float32(tmp_path: Path) -> None:
     assert torch.equal(model.conv1.weight, state["conv1.weight"].float())
 
 
-def test_what_a_file_holds_too_much_and_too_little_is_said(tmp_path: Path) -> None:
+def test_missing_and_unused_tensors_are_reported(tmp_path: Path) -> None:
     state = {key: tensor for key, tensor in imagenet().items() if not key.startswith(("layer4", "fc"))}
     torch.save(state | {"aux.weight": torch.zeros(1)}, tmp_path / "body.pth")
     report = load_pretrained(resnet18(), tmp_path / "body.pth", "resnet18")
@@ -150,7 +150,7 @@ def test_what_a_file_holds_too_much_and_too_little_is_said(tmp_path: Path) -> No
     assert report.endswith(" ...; not used: 1 of the file")
 
 
-def test_old_densenet_names_are_understood(tmp_path: Path) -> None:
+def test_old_names_of_densenet_layers_load(tmp_path: Path) -> None:
     state = imagenet("densenet121")
     old = {
         key.replace(".norm1.", ".norm.1.").replace(".norm2.", ".norm.2.").replace(".conv1.", ".conv.1."): tensor
@@ -163,7 +163,7 @@ def test_old_densenet_names_are_understood(tmp_path: Path) -> None:
     assert fits(model, state, "backbone.", but="classifier.")
 
 
-def test_positions_of_a_vision_transformer_are_stretched_to_the_image(tmp_path: Path) -> None:
+def test_position_embeddings_of_a_vision_transformer_are_interpolated(tmp_path: Path) -> None:
     state = imagenet("vit_b_32")  # 7 x 7 patches
     state["encoder.pos_embedding"] = torch.arange(50.0).view(1, 50, 1).expand(1, 50, 768).contiguous()
     torch.save(state, tmp_path / "vit.pth")
@@ -177,7 +177,7 @@ def test_positions_of_a_vision_transformer_are_stretched_to_the_image(tmp_path: 
 
 
 @pytest.mark.parametrize("other", ["resnet50", "squeezenet1_1", "mobilenet_v2"])
-def test_weights_of_another_model_are_refused(tmp_path: Path, other: str) -> None:
+def test_weights_of_another_model_are_rejected(tmp_path: Path, other: str) -> None:
     path = tmp_path / "weights.pth"
     torch.save(imagenet(other), path)
     model = resnet18()
@@ -189,7 +189,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, other: str) -> Non
     assert fits(model, before, but="none")
 
 
-def test_a_file_with_too_few_of_the_weights_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_too_few_of_the_weights_is_rejected(tmp_path: Path) -> None:
     state = BaseModel(18).state_dict()
     torch.save({"conv1.weight": state["conv1.weight"]}, tmp_path / "one.pth")
     with pytest.raises(
@@ -229,13 +229,13 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["junk.pth", "junk.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04" + bytes(500)], ids=["empty", "text", "torn"])
-def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_damaged_file_is_rejected(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=f"^cannot be read as weights, expected tensors by name .*{name}$"):
         load_pretrained(BaseModel(18), tmp_path, "BaseModel")
 
 
-def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(BaseModel(18).state_dict(), tmp_path / "weights.pth")
 
     def forbidden(*arguments: object, **options: object) -> None:
@@ -258,7 +258,7 @@ def test_nothing_that_is_pickled_is_ever_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"fc.weight": "text"}, torch.zeros(3)], ids=["list", "text", "tensor"])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
+def test_a_file_without_weights_is_rejected(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(ModelError, match=r"^not weights, expected tensors by name"):
         load_pretrained(BaseModel(18), tmp_path, "BaseModel")
@@ -268,7 +268,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) ->
 
 
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: State | bytes) -> None:
-    """Put a file where torch.hub keeps what it has downloaded before."""
+    """Put a file into the cache of torch.hub."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     path = tmp_path / "hub" / "checkpoints" / torchvision.models.get_model_weights(name)["DEFAULT"].url.split("/")[-1]
@@ -300,7 +300,7 @@ def test_a_damaged_download_is_a_sentence_too(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["BaseModel", "TinyModel"])
-def test_there_are_no_weights_of_torchvision_for_a_network_of_ours(name: str) -> None:
+def test_torchvision_has_no_weights_for_the_networks_of_this_job(name: str) -> None:
     with pytest.raises(
         ModelError, match=f"torchvision has no weights for '{name}'; give a file with --pretrained FILE"
     ):

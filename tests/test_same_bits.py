@@ -1,4 +1,4 @@
-"""What a run ends with depends on its data and its seed, and on nothing about how images come to the model."""
+"""The result of a run depends on its data and its options, and not on how images get to the model."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ Weights = dict[str, torch.Tensor]
 
 @pytest.fixture
 def run(faces: Faces, tmp_path: Path) -> Callable[..., tuple[Weights, bytes]]:
-    """Train on the same images under other circumstances; returns the weights and metrics.jsonl."""
+    """Train on the same images with other options that change no bit; returns the weights and metrics.jsonl."""
     folder = faces(12)
 
     def run(store_dir: Path | None = None, **changes: object) -> tuple[Weights, bytes]:
@@ -61,7 +61,7 @@ def assert_same(first: tuple[Weights, bytes], second: tuple[Weights, bytes]) -> 
         assert torch.equal(tensor, second[0][name]), name
 
 
-def test_training_ends_with_the_same_bits_however_its_images_were_decoded_and_kept(
+def test_training_ends_with_the_same_bits_however_its_images_were_decoded_and_stored(
     run: Callable[..., tuple[Weights, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run()
@@ -96,9 +96,7 @@ def test_training_begins_before_the_last_image_is_decoded(
     assert not complete[0]
 
 
-def test_an_image_that_only_the_end_of_the_first_epoch_would_need_is_not_passed_over(
-    faces: Faces, tmp_path: Path
-) -> None:
+def test_an_image_that_only_the_end_of_the_first_epoch_needs_is_checked(faces: Faces, tmp_path: Path) -> None:
     root = faces(12)
     for path in sorted(root.rglob("*.jpg"))[-7:]:
         path.write_bytes(b"text")
@@ -111,7 +109,7 @@ def test_an_image_that_only_the_end_of_the_first_epoch_would_need_is_not_passed_
 def test_ten_thousand_images_that_do_not_fit_into_their_share_of_memory_train(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same few files under many names: what is tested is the room that their pixels take."""
+    """The same few files under many names: the pixels take as much memory as those of different ones."""
     profiles = sorted(faces(6).iterdir())
     root = tmp_path / "many"
     for person in range(1429):

@@ -1,4 +1,4 @@
-"""Training through the function and the command: what it leaves, that it learns, that it can be interrupted."""
+"""Training, by function and by command, learns, leaves its files, and can be interrupted and resumed."""
 
 import json
 import os
@@ -31,13 +31,13 @@ Faces = Callable[..., Path]
 
 
 class StopAfter(StopRequest):
-    """A stop request that comes after so many looks at it, one per step and one per batch of validation."""
+    """A stop request after `looks` checks: one in each step and in each batch of validation."""
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
 
     def listen(self) -> None:
-        """The process of the tests keeps its own answer to signals."""
+        """Leave the signal handlers of the test process as they are."""
 
     @property
     def requested(self) -> bool:  # type: ignore[override]
@@ -68,7 +68,7 @@ def test_a_run_leaves_a_model_and_everything_about_it(faces: Faces, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("without_report")
-def test_it_learns_what_can_be_learnt(faces: Faces, tmp_path: Path) -> None:
+def test_it_learns_what_the_images_show(faces: Faces, tmp_path: Path) -> None:
     config = replace(QUICK, epochs=12, schedule="onecycle", head="factored", lr=1e-2)
     found = train(faces(24), tmp_path / "model", config, output_dir=tmp_path / "output")
     assert found["f1"] > 0.8
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(faces: Faces, tm
 
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("looks", [0, 1, 2, 3, 5, 8, 9])
-def test_a_stopped_run_goes_on_to_the_very_same_bits(faces: Faces, tmp_path: Path, looks: int) -> None:
+def test_a_stopped_run_resumes_to_the_same_bits(faces: Faces, tmp_path: Path, looks: int) -> None:
     data = faces()
     config = replace(QUICK, epochs=3, augmentation="CustomAugmentation", ema_decay=0.9, model="BaseModel", momentum=0.9)
     config = replace(config, valid_batch_size=30, schedule="onecycle")  # a stop may come between batches of validation
@@ -110,7 +110,7 @@ def test_a_stopped_run_goes_on_to_the_very_same_bits(faces: Faces, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("without_report")
-def test_a_checkpoint_of_other_settings_is_refused(faces: Faces, tmp_path: Path) -> None:
+def test_a_checkpoint_made_with_different_settings_is_rejected(faces: Faces, tmp_path: Path) -> None:
     places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     data = faces()
     train(data, tmp_path / "model", QUICK, **places)
@@ -131,7 +131,7 @@ def test_a_finished_run_started_again_publishes_the_same_model(faces: Faces, tmp
 
 
 @pytest.mark.usefixtures("without_report")
-def test_early_stopping_ends_a_run_that_gets_no_better(faces: Faces, tmp_path: Path) -> None:
+def test_early_stopping_ends_a_run_without_a_better_score(faces: Faces, tmp_path: Path) -> None:
     config = replace(QUICK, epochs=30, lr=1e-9, patience=2, model="BaseModel")  # no batch norm, so nothing moves
     train(faces(), tmp_path / "model", config, output_dir=tmp_path / "output")
     assert len((tmp_path / "output/exp/metrics.jsonl").read_text().splitlines()) == 3
@@ -154,7 +154,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_publishes_nothing(
 
 
 @pytest.mark.usefixtures("without_report")
-def test_a_run_without_memory_for_its_batches_ends_as_one_that_planned_for_it(
+def test_a_run_without_memory_for_its_batches_ends_as_one_with_micro_batches(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, forward = faces(), BaseModel.forward
@@ -171,7 +171,7 @@ def test_a_run_without_memory_for_its_batches_ends_as_one_that_planned_for_it(
     train(data, tmp_path / "surprised", config, stop=StopAfter(3), **places)
     assert capsys.readouterr().err.count("no memory") == 2, "16 images, 8, 4; and not again"
     train(data, tmp_path / "surprised", config, **places)
-    assert "no memory" not in capsys.readouterr().err, "the resumed run knows"
+    assert "no memory" not in capsys.readouterr().err, "the resumed run starts with micro-batches"
     assert same(weights(tmp_path / "planned"), weights(tmp_path / "surprised"))
 
 
@@ -226,7 +226,7 @@ def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None
         {"mixup": 0.2, "cutmix": 1.0, "cutmix_shape": "strip", "optimizer": "RMSprop", "deterministic": False},
     ],
 )
-def test_every_knob_reaches_the_end_of_a_run(faces: Faces, tmp_path: Path, changes: dict[str, object]) -> None:
+def test_every_option_reaches_the_end_of_a_run(faces: Faces, tmp_path: Path, changes: dict[str, object]) -> None:
     config = replace(QUICK, epochs=1, **changes)  # type: ignore[arg-type]
     found = train(faces(), tmp_path / "model", config, output_dir=tmp_path / "output")
     assert 0 <= found["accuracy"] <= 1
@@ -245,7 +245,7 @@ def test_seeding_reaches_every_generator() -> None:
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_kernels_whose_sums_come_in_any_order_are_left_out(deterministic: bool) -> None:
+def test_kernels_that_sum_in_any_order_are_disabled(deterministic: bool) -> None:
     try:
         seed_everything(7, deterministic)
         assert torch.backends.cudnn.deterministic == deterministic
@@ -258,7 +258,7 @@ def test_kernels_whose_sums_come_in_any_order_are_left_out(deterministic: bool) 
         seed_everything(7)
 
 
-def test_the_names_of_the_original_are_here() -> None:
+def test_the_names_of_the_original_exist() -> None:
     for name in ("seed_everything", "get_lr", "grid_image", "increment_path", "train"):
         assert callable(getattr(command_module, name))
 

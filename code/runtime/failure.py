@@ -1,4 +1,4 @@
-"""How a command ends: the sentence on stderr and in the failure file, and the exit code. No torch."""
+"""The end of a command: its message on stderr and in the failure file, and its exit code. No torch."""
 
 import contextlib
 import errno
@@ -17,28 +17,29 @@ from runtime.files import replacing
 FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as FailureReason
 
 
-def run(verb: Callable[[], Any]) -> NoReturn:
-    """Run a verb and leave the process with exit code 0, or as `guard` does."""
+def run(command: Callable[[], Any]) -> NoReturn:
+    """Run a command and end the process with exit code 0, or as `guard` does."""
 
-    def verb_and_flush() -> None:
-        verb()
-        sys.stdout.flush()  # a full disk behind stdout shows here, not after the exit code is settled
+    def command_and_flush() -> None:
+        command()
+        sys.stdout.flush()  # raises the error of a full disk behind stdout before the exit code is decided
 
-    guard(verb_and_flush)
+    guard(command_and_flush)
     sys.exit(0)
 
 
-def guard(verb: Callable[[], Any]) -> None:
-    """Run `verb`; if it fails, say why on stderr and in the failure file, and leave with the error's exit code.
+def guard(command: Callable[[], Any]) -> None:
+    """Run a command; if it fails, write the reason to stderr and the failure file, and exit with the error's code.
 
-    The one place that catches. A JobError is one sentence; anything else is our bug and keeps its traceback. Until the
-    verb listens itself, SIGTERM ends it: the kernel hands PID 1 no signal that it has not asked for.
+    This is the only place that catches errors. A JobError is one sentence; any other exception is a bug and keeps its
+    traceback. SIGTERM ends the process until the command handles it: the kernel delivers a signal to PID 1 only if
+    there is a handler.
     """
-    forget_failures()
+    remove_old_failures()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        verb()
+        command()
     except JobError as error:
         sys.exit(fail(type(error).__name__, str(error), error.exit_code))
     except KeyboardInterrupt:
@@ -48,20 +49,20 @@ def guard(verb: Callable[[], Any]) -> None:
             sys.exit(fail_with_traceback(error))
         sys.exit(fail("OSError", sentence, 1))
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not loaded here
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
             sys.exit(fail("DeviceError", _explain_no_memory(error), 1))
         sys.exit(fail_with_traceback(error))
 
 
 def fail(kind: str, sentence: str, exit_code: int) -> int:
-    """Say what went wrong on stderr and in the failure file; returns the exit code."""
+    """Write an error to stderr and the failure file; returns the exit code."""
     write_failure(f"{kind}: {sentence}")
     _print_error(f"{kind}: {sentence}")
     return exit_code
 
 
 def fail_with_traceback(error: BaseException) -> int:
-    """Report a bug of ours: the kind and place first, then the traceback; returns exit code 1."""
+    """Report a bug: its type and place, then the traceback; returns exit code 1."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = "".join(traceback.format_exception(error))
     write_failure(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})\n{text}")
@@ -70,7 +71,7 @@ def fail_with_traceback(error: BaseException) -> int:
 
 
 def _print_error(text: str) -> None:
-    """Print on stderr; a log on a full disk must not hide the cause."""
+    """Print on stderr; ignore a full disk behind it, so that the failure file still gets the cause."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
@@ -78,7 +79,7 @@ def _print_error(text: str) -> None:
 def write_failure(text: str) -> None:
     """Write SM_OUTPUT_DIR/failure (and SM_MESSAGE_FILE, which a processing job shows), at most 1,024 bytes.
 
-    The first writer wins, and nothing here may hide the cause.
+    A file that exists is kept: the first error is the cause. Errors of writing are ignored.
     """
     whole = text.encode(errors="replace")[:FAILURE_BYTES].decode(errors="ignore").encode()
     for path in _failure_files():
@@ -88,27 +89,28 @@ def write_failure(text: str) -> None:
                 file.write(whole)
 
 
-def forget_failures() -> None:
-    """Remove what a run before this one left, on this machine, in the place of the failure file."""
+def remove_old_failures() -> None:
+    """Remove the failure file of an earlier run on this machine."""
     for path in _failure_files():
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def _failure_files() -> list[Path]:
+    """Return the files that SageMaker shows as the reason of a failure."""
     places = [Path(os.environ["SM_OUTPUT_DIR"]) / "failure"] if os.environ.get("SM_OUTPUT_DIR") else []
     return places + ([Path(os.environ["SM_MESSAGE_FILE"])] if os.environ.get("SM_MESSAGE_FILE") else [])
 
 
 def write_message(text: str) -> None:
-    """Write SM_MESSAGE_FILE, what a SageMaker processing job says when it is done; nothing without that variable."""
-    if place := os.environ.get("SM_MESSAGE_FILE"):
-        with replacing(Path(place)) as file:
+    """Write SM_MESSAGE_FILE, the message of a SageMaker processing job; does nothing without that variable."""
+    if path := os.environ.get("SM_MESSAGE_FILE"):
+        with replacing(Path(path)) as file:
             file.write(text.encode()[:FAILURE_BYTES].decode(errors="ignore"))
 
 
 def explain_os_error(error: OSError) -> str | None:
-    """One sentence for what the machine refuses: a full disk, a read-only folder; None for anything else."""
+    """Return one sentence for an error of the machine, such as a full disk or a read-only folder; None for others."""
     where = f": {error.filename}" if error.filename else ""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
@@ -116,7 +118,7 @@ def explain_os_error(error: OSError) -> str | None:
         case errno.EROFS | errno.EACCES | errno.EPERM:
             return f"not allowed to write or read there; check the mount and the user the job runs as{where}"
         case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
-            return f"a file is where a folder is needed, or a folder where a file is; give another place{where}"
+            return f"a file is in the place of a folder, or a folder in the place of a file; give another path{where}"
         case errno.EMFILE | errno.ENFILE:
             return f"too many open files; raise the limit (ulimit -n){where}"
         case errno.ENAMETOOLONG:
@@ -125,5 +127,6 @@ def explain_os_error(error: OSError) -> str | None:
 
 
 def _explain_no_memory(error: Exception) -> str:
+    """Return one sentence for torch's OutOfMemoryError."""
     reason = str(error).partition("\n")[0]
     return f"the device has no memory left ({reason}); lower --batch-size or --resize, or use a larger device"

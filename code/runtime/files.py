@@ -1,4 +1,4 @@
-"""Folders that must be there, and files that are written whole or not at all. No torch."""
+"""Folders that must exist, and files that are written completely or not at all. No torch."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from runtime.errors import DataError
 
 
 def existing_folder(path: Path, variable: str, expected: str) -> Path:
-    """The folder itself; raises DataError where it is missing, is a file, or is empty."""
+    """Return the folder; raises DataError if it is missing, is a file, or is empty."""
     if not path.exists():
         raise DataError(f"{variable} does not exist, expected {expected}: {path}")
     if not path.is_dir():
@@ -22,7 +22,10 @@ def existing_folder(path: Path, variable: str, expected: str) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise the OSError that writing into a folder would, which need not be there yet: hours before it is needed."""
+    """Raise the OSError that writing into a folder would raise; the folder need not exist yet.
+
+    A command that publishes after hours of work calls this at its start.
+    """
     while not folder.exists():
         folder = folder.parent
     tempfile.TemporaryFile(dir=folder).close()
@@ -30,10 +33,10 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "w", *, remove_stale: bool = True) -> Iterator[IO[Any]]:
-    """Open a file that takes the place of `path` only when it is complete and on the disk; 0644, as SageMaker needs.
+    """Open a temporary file that replaces `path` once it is complete and synced; its mode is 0644, as SageMaker needs.
 
-    Whatever goes wrong in between, `path` is what it was before. What a killed writer left of it is removed, for which
-    the whole folder is looked through unless `remove_stale` is false.
+    If anything fails, `path` is unchanged. Temporary files that killed writers of `path` left are removed, unless
+    `remove_stale` is false: finding them lists the whole folder.
     """
     make_folder(path.parent)
     if remove_stale:
@@ -51,19 +54,19 @@ def replacing(path: Path, mode: str = "w", *, remove_stale: bool = True) -> Iter
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say where; the user needs to know
+            error.filename = str(path)  # the error of a full disk does not name the file, and the user needs it
         raise
 
 
 def remove_temporary_files(folder: Path, names: Collection[str]) -> None:
-    """Remove what killed writers left of files of these names."""
-    for stray in folder.glob(".*.*.tmp"):
-        if stray.name[1:].rsplit(".", 2)[0] in names:
-            stray.unlink(missing_ok=True)
+    """Remove the temporary files that killed writers of files with these names left."""
+    for temporary in folder.glob(".*.*.tmp"):
+        if temporary.name[1:].rsplit(".", 2)[0] in names:
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, so that they survive a power cut too."""
+    """Create a folder and those above it, so that they survive a power cut."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -71,7 +74,7 @@ def make_folder(path: Path) -> None:
 
 
 def fsync_folder(path: Path) -> None:
-    """Make the names in a folder durable, so that a rename survives a power cut."""
+    """Sync a folder, so that a rename in it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

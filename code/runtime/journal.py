@@ -1,12 +1,12 @@
-"""What a long computation has found so far: records in a file, one by one, for the process that takes its place.
+"""A journal of a long computation: records in a file, so that the next process resumes after the last one.
 
-    with Journal(folder / "output.csv.journal", {"model": "...", "pictures": "..."}) as journal:
-        for record in journal.records: ...    # what a process before has found, if it computed the very same
+    with Journal(folder / "output.csv.journal", {"model": "...", "images": "..."}) as journal:
+        for record in journal.records: ...    # of an earlier process with the same fingerprint
         journal.append(record)
-        journal.remove()                      # when the result is published
+        journal.remove()                      # after the result is published
 
-A line is the sha256 of a record and the record as JSON; the first one says what is computed. What a crash has left
-half-written does not match and is cut off, so nothing needs to be synced, and a record costs no more than a write.
+A line is the sha256 of a record and the record as JSON; the first line holds the fingerprint. A line that a crash left
+incomplete does not match its sha256 and is cut off, so nothing is synced, and a record costs no more than a write.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ class Journal:
     """The records of one computation, by one process at a time."""
 
     def __init__(self, path: Path, fingerprint: Mapping[str, Any]) -> None:
-        """Read what holds; the journal of anything with another `fingerprint` (JSON) is begun anew."""
+        """Read the intact records; a journal with a different `fingerprint` (JSON) is started from scratch."""
         self.path = path
         make_folder(path.parent)
         first, lines = _line(fingerprint), list(_whole_lines(path))
@@ -43,22 +43,23 @@ class Journal:
         self._file.close()
 
     def append(self, record: Any) -> None:
-        """Add a record, which must be JSON."""
+        """Append a record, which must be JSON."""
         self._file.write(_line(record))
         self._file.flush()
 
     def remove(self) -> None:
-        """What was computed is published, or refused."""
+        """Remove the journal: its result is published or rejected."""
         self.path.unlink()
 
 
 def _line(record: Any) -> bytes:
+    """Return the line of a record: sha256, space, JSON."""
     text = json.dumps(record).encode()
     return hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines up to the first that is damaged."""
+    """Yield the lines before the first damaged one."""
     if not path.exists():
         return
     for line in path.read_bytes().splitlines(keepends=True):

@@ -1,4 +1,4 @@
-"""What a run says while it runs: a progress bar or plain lines, metrics.jsonl, and TensorBoard events."""
+"""The output of a run while it trains: a progress bar or log lines, metrics.jsonl, and TensorBoard events."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -28,27 +29,28 @@ def increment_path(path: str | Path, exist_ok: bool = False) -> Path:
 
 
 def on_terminal() -> bool:
+    """Return whether stderr is a terminal, where progress bars make sense."""
     return sys.stderr.isatty()
 
 
 def progress(items: Iterable[Item], total: int, description: str, initial: int = 0) -> Iterable[Item]:
-    """A tqdm bar around `items` on a terminal, else the items as they are: log files get no bars."""
+    """Return `items` with a tqdm bar on a terminal, else unchanged: log files get no bars."""
     if not on_terminal():
         return items
     return tqdm(items, description, total=total, initial=initial, leave=False, unit="it", dynamic_ncols=True)
 
 
 def say(line: str) -> None:
-    """Print a line of the log; above the progress bar, where there is one."""
+    """Print a line of the log, above the progress bar if there is one."""
     tqdm.write(line)
     sys.stdout.flush()
 
 
 class Tracker:
-    """Writes what an epoch brought to the log, to metrics.jsonl and to TensorBoard.
+    """Writes the results of steps and epochs to the log, to metrics.jsonl and to TensorBoard.
 
-    metrics.jsonl holds what the run computed and nothing that depends on the clock, so that a resumed run leaves the
-    same bytes as one that was never interrupted; speed goes to the log and to TensorBoard.
+    metrics.jsonl holds nothing that depends on the clock, so a resumed run leaves the same bytes as one that was never
+    interrupted; speed goes to the log and to TensorBoard.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,12 +64,12 @@ class Tracker:
         self.writer.close()
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
-        """A point of the training curves: Train/loss, Train/accuracy, Train/learning_rate."""
+        """Write a point of the training curves: Train/loss, Train/accuracy, Train/learning_rate."""
         for name, value in values.items():
             self.writer.add_scalar(f"Train/{name}", value, step)
 
     def epoch(self, history: Sequence[Mapping[str, float]], speed: Mapping[str, float]) -> None:
-        """The newest epoch of the history, in full: one line of the log, and all scalars by epoch."""
+        """Write the last row of the history: one line of the log, all scalars by epoch, and metrics.jsonl."""
         newest = history[-1]
         print(log_line({**newest, **speed}), flush=True)
         for name, value in {**newest, **speed}.items():
@@ -78,15 +80,13 @@ class Tracker:
         self.write_history(history)
 
     def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Write metrics.jsonl: one line per epoch."""
+        """Write metrics.jsonl: one line for each epoch."""
         with replacing(self.folder / "metrics.jsonl") as file:
             file.writelines(json.dumps(dict(row)) + "\n" for row in history)
 
     def figure(self, name: str, figure: Any, epoch: int) -> None:
-        """A matplotlib figure, such as the original's grid of images."""
+        """Write a matplotlib figure, such as the original's grid of images."""
         figure.canvas.draw()
         width, height = figure.canvas.get_width_height()
-        import numpy as np
-
         pixels = np.frombuffer(figure.canvas.buffer_rgba(), np.uint8).reshape(height, width, 4)[..., :3]
         self.writer.add_image(name, pixels, epoch, dataformats="HWC")

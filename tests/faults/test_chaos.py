@@ -97,7 +97,7 @@ def steps_taken(job: Job) -> list[int]:
     return sorted(steps)
 
 
-def test_a_run_that_is_killed_at_any_moments_leaves_the_same_bits(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_at_any_moment_leaves_the_same_bits(undisturbed: Undisturbed, tmp_path: Path) -> None:
     kill(range(2), tmp_path, undisturbed)
 
 
@@ -110,7 +110,7 @@ def test_a_second_signal_ends_at_once(module_faces: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.chaos
-def test_runs_that_are_killed_at_any_moments_leave_the_same_bits(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_runs_that_are_killed_at_any_moment_leave_the_same_bits(undisturbed: Undisturbed, tmp_path: Path) -> None:
     kill(range(-(-KILLS // KILLS_PER_RUN)), tmp_path, undisturbed)
 
 

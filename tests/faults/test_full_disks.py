@@ -54,7 +54,7 @@ def end(job: Job) -> int:
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_loses_nothing_and_with_room_the_run_goes_on_to_the_same_bits(
+def test_a_full_disk_loses_nothing_and_with_room_the_run_resumes_to_the_same_bits(
     module_faces: Path, tmp_path: Path, mounted: Mount
 ) -> None:
     undisturbed, job = (Job(tmp_path / name, module_faces, FLAGS[1] + " --epochs 2") for name in ("undisturbed", "job"))
@@ -84,9 +84,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_with_room_the_run_goes_on_to_the
 
 
 @pytest.mark.parametrize("folder", ["model", "checkpoints", "output"])
-def test_a_read_only_disk_is_said_in_a_sentence(
-    module_faces: Path, tmp_path: Path, mounted: Mount, folder: str
-) -> None:
+def test_a_read_only_disk_is_a_sentence(module_faces: Path, tmp_path: Path, mounted: Mount, folder: str) -> None:
     place = mounted(tmp_path / folder, 100_000)
     mounted(place, 100_000, "ro")
     config = TrainConfig(model="TinyModel", resize=(32, 24), val_ratio=0.5, device="cpu", precision="fp32")

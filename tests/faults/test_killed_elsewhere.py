@@ -51,7 +51,7 @@ def test_sigterm_while_images_are_decoded_ends_before_the_last_of_them(module_fa
     assert not list((tmp_path / "job/model").iterdir())
 
 
-def test_batch_inference_that_is_ended_half_way_goes_on_and_leaves_the_same_bytes(
+def test_batch_inference_that_is_ended_half_way_resumes_and_leaves_the_same_bytes(
     eval_folder: Callable[..., tuple[Path, list[int]]], tmp_path: Path
 ) -> None:
     data, _ = eval_folder(60)

@@ -233,7 +233,7 @@ def test_a_bad_variable_is_named_instead_of_a_flag() -> None:
 def test_options_that_do_not_fit_together_are_mistakes_too() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("train.py", ["--parts", "9", "--batch-size", "4", "--name", ".x"], {}, *TRAIN)
-    assert "--parts: 9 parts of a batch of 4 images would be empty; --name: '.x' is not" in str(caught.value)
+    assert "--parts: 9 is more than the 4 images of a batch; --name: '.x' is not" in str(caught.value)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -1,4 +1,4 @@
-"""Every mistake is one sentence with an exit code, and a mistyped name finds its neighbour."""
+"""Every mistake is one sentence with an exit code, and the nearest name is suggested for a mistyped one."""
 
 import pytest
 
@@ -15,30 +15,30 @@ from runtime.errors import (
 
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, ImageError, ModelError, CheckpointError, TrainingError])
-def test_whoever_catches_job_errors_catches_every_mistake_of_the_user(kind: type[JobError]) -> None:
+def test_every_mistake_of_the_user_is_a_job_error(kind: type[JobError]) -> None:
     error = kind("it broke")
     assert isinstance(error, JobError)
     assert str(error) == "it broke"
     assert kind.exit_code == (2 if kind is ConfigError else 1)
 
 
-def test_a_bad_image_is_bad_data_and_carries_a_reason_for_machines() -> None:
+def test_a_bad_image_is_a_data_error_with_a_code() -> None:
     assert issubclass(ImageError, DataError)
     assert ImageError("cut off").code == "undecodable_image"
     assert ImageError("too many pixels", "too_large").code == "too_large"
 
 
-def test_the_nearest_name_is_proposed_and_listed_first() -> None:
+def test_the_nearest_name_is_suggested_and_listed_first() -> None:
     sentence = unknown_name("optimizer", "adamv", ["SGD", "Adagrad", "AdamW", "Adam"])
     assert sentence.startswith("unknown optimizer 'adamv' (did you mean 'Adam")
     assert sentence.index("AdamW") < sentence.index("SGD")
 
 
-def test_a_name_in_another_case_finds_its_own_spelling() -> None:
+def test_a_name_in_another_case_is_suggested_in_its_spelling() -> None:
     assert "(did you mean 'AdamW'?)" in unknown_name("optimizer", "ADAMW", ["SGD", "AdamW"])
 
 
-def test_without_a_near_name_the_choices_stand_in_order_and_nothing_is_proposed() -> None:
+def test_without_a_near_name_the_choices_are_sorted_and_nothing_is_suggested() -> None:
     assert unknown_name("loss", "zzz", ["focal", "f1"]) == "unknown loss 'zzz'; choose from f1, focal"
 
 

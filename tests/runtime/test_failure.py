@@ -1,4 +1,4 @@
-"""Whatever goes wrong is said once, in the failure file and on stderr."""
+"""Every failure is reported once, in the failure file and on stderr."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ CODE = Path(__file__).parents[2] / "code"
 
 @pytest.fixture(autouse=True)
 def restore_signal_handlers() -> Iterator[None]:
-    """`guard` answers SIGTERM for its process; the process of the tests keeps its own answer."""
+    """Restore the handler of SIGTERM, which `guard` replaces."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -35,19 +35,19 @@ def failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def raising(error: BaseException) -> Callable[[], None]:
-    def verb() -> None:
+    def command() -> None:
         raise error
 
-    return verb
+    return command
 
 
-def exit_code(verb: Callable[[], Any], runner: Callable[[Callable[[], Any]], None] = guard) -> Any:
+def exit_code(command: Callable[[], Any], runner: Callable[[Callable[[], Any]], None] = guard) -> Any:
     with pytest.raises(SystemExit) as caught:
-        runner(verb)
+        runner(command)
     return caught.value.code
 
 
-def test_a_verb_that_succeeds_ends_with_zero_and_leaves_no_failure_file(failure: Path) -> None:
+def test_a_command_that_succeeds_ends_with_zero_and_leaves_no_failure_file(failure: Path) -> None:
     assert exit_code(lambda: None, run) == 0
     guard(lambda: None)
     assert not failure.exists()
@@ -61,9 +61,7 @@ def test_a_mistake_of_the_user_is_one_sentence_without_traceback(
     assert failure.read_text() == "ConfigError: --lr: 0 is out of range"
 
 
-def test_a_bug_of_ours_names_its_place_first_and_keeps_the_traceback(
-    failure: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bug_names_its_place_first_and_keeps_the_traceback(failure: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(raising(ZeroDivisionError("oh"))) == 1
     assert failure.read_text().startswith("ZeroDivisionError: oh (test_failure.py:")
     assert "Traceback" in failure.read_text()
@@ -77,13 +75,13 @@ def test_a_bug_of_ours_names_its_place_first_and_keeps_the_traceback(
         (errno.EDQUOT, "no space left on the disk"),
         (errno.EROFS, "not allowed to write or read there"),
         (errno.EACCES, "not allowed to write or read there"),
-        (errno.ENOTDIR, "a file is where a folder is needed"),
-        (errno.EEXIST, "a file is where a folder is needed"),
+        (errno.ENOTDIR, "a file is in the place of a folder"),
+        (errno.EEXIST, "a file is in the place of a folder"),
         (errno.EMFILE, "too many open files"),
         (errno.ENAMETOOLONG, "a name is longer than the file system allows"),
     ],
 )
-def test_what_the_machine_refuses_is_a_sentence_that_ends_with_the_path(
+def test_an_error_of_the_machine_is_a_sentence_that_ends_with_the_path(
     failure: Path, capsys: pytest.CaptureFixture[str], number: int, sentence: str
 ) -> None:
     assert exit_code(raising(OSError(number, os.strerror(number), "/some/file"))) == 1
@@ -99,25 +97,25 @@ def test_an_unexpected_os_error_keeps_its_traceback(failure: Path) -> None:
     assert "Traceback" in failure.read_text()
 
 
-def test_a_full_disk_met_for_real_is_explained() -> None:
+def test_the_error_of_a_really_full_disk_is_explained() -> None:
     with pytest.raises(OSError, match="No space left") as caught, Path("/dev/full").open("w") as file:
         file.write("x" * 100_000)
     assert str(explain_os_error(caught.value)).startswith("no space left on the disk")
 
 
 def test_a_device_without_memory_is_a_sentence(failure: Path) -> None:
-    def verb() -> None:
+    def command() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
     with pytest.raises(SystemExit) as ended:
-        guard(verb)
+        guard(command)
     assert ended.value.code == 1
     sentence = "DeviceError: the device has no memory left (CUDA out of memory. Tried to allocate 2 GiB.); lower"
     assert failure.read_text().startswith(sentence)
 
 
-def test_the_failure_of_a_run_before_is_gone_when_the_next_one_begins(failure: Path) -> None:
-    def verb() -> None:
+def test_the_failure_file_of_an_earlier_run_is_removed_at_the_start(failure: Path) -> None:
+    def command() -> None:
         raise ConfigError("again")
 
     write_failure("long ago")
@@ -125,11 +123,11 @@ def test_the_failure_of_a_run_before_is_gone_when_the_next_one_begins(failure: P
     assert not failure.exists()
     write_failure("long ago")
     with pytest.raises(SystemExit):
-        guard(verb)
+        guard(command)
     assert failure.read_text() == "ConfigError: again"
 
 
-def test_ctrl_c_ends_as_shells_expect(failure: Path) -> None:
+def test_ctrl_c_ends_with_the_exit_code_that_shells_expect(failure: Path) -> None:
     assert exit_code(raising(KeyboardInterrupt())) == 128 + signal.SIGINT
     assert not failure.exists()
 
@@ -148,7 +146,7 @@ def test_the_failure_file_is_at_most_1024_bytes_of_valid_text(
     assert len(data) > FAILURE_BYTES - 4 or data.decode() == text.encode(errors="replace").decode()
 
 
-def test_a_processing_job_finds_the_cause_in_its_message_file_too(
+def test_a_processing_job_has_the_cause_in_its_message_file(
     failure: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SM_MESSAGE_FILE", str(tmp_path / "message"))
@@ -156,7 +154,7 @@ def test_a_processing_job_finds_the_cause_in_its_message_file_too(
     assert failure.read_text() == (tmp_path / "message").read_text() == "the cause"
 
 
-def test_a_processing_job_is_told_what_came_out_in_at_most_1024_bytes(
+def test_the_message_of_a_processing_job_has_at_most_1024_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SM_MESSAGE_FILE", str(tmp_path / "message"))
@@ -167,7 +165,7 @@ def test_a_processing_job_is_told_what_came_out_in_at_most_1024_bytes(
     assert [path.name for path in tmp_path.iterdir()] == ["message"]
 
 
-def test_the_first_to_fail_is_the_one_that_is_read(failure: Path) -> None:
+def test_the_first_failure_is_kept(failure: Path) -> None:
     write_failure("the cause")
     write_failure("a consequence")
     assert failure.read_text() == "the cause"
@@ -194,7 +192,7 @@ def test_an_unwritable_folder_does_not_hide_the_cause(
     ("stream", "cause"), [("stderr", "DataError: the cause"), ("stdout", "OSError: no space left")]
 )
 def test_a_full_disk_behind_the_log_does_not_hide_the_cause(failure: Path, stream: str, cause: str) -> None:
-    verb = "raise_error" if stream == "stderr" else "print_result"
+    command = "raise_error" if stream == "stderr" else "print_result"
     program = f"""
 from runtime.failure import run
 from runtime.errors import DataError
@@ -202,7 +200,7 @@ def raise_error():
     raise DataError("the cause")
 def print_result():
     print("the result")
-run({verb})
+run({command})
 """
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run([sys.executable, "-c", program], cwd=CODE, **{stream: full}, check=False)

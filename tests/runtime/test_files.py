@@ -1,4 +1,4 @@
-"""Files are whole or absent."""
+"""Files are written completely or not at all."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_three_sentences(tmp_pat
 
 
 @pytest.mark.parametrize(("mode", "content"), [("w", "a\r\nb\n\N{SNOWMAN}"), ("wb", b"\x00\r\n")])
-def test_a_file_is_replaced_whole_and_everybody_may_read_it(tmp_path: Path, mode: str, content: str | bytes) -> None:
+def test_a_file_is_replaced_completely_and_readable_by_all(tmp_path: Path, mode: str, content: str | bytes) -> None:
     path = tmp_path / "new" / "model.json"
     for _ in range(2):
         with replacing(path, mode) as file:
@@ -52,9 +52,7 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Pa
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.json"]
 
 
-def test_a_disk_that_fills_up_at_the_last_moment_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.json"
     path.write_text("old")
 
@@ -69,7 +67,7 @@ def test_a_disk_that_fills_up_at_the_last_moment_leaves_the_old_file(
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.json"]
 
 
-def test_a_folder_that_cannot_be_written_is_found_out_before_and_nothing_is_made(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_noticed_before_anything_is_created(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "newer")
     check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []

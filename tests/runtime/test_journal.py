@@ -1,24 +1,25 @@
-"""What was found before a crash is found again, and nothing else."""
+"""The records from before a crash come back, and nothing else does."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.journal import Journal
 
-WHAT = {"model": "a", "pictures": [1, 2]}
-RECORDS = [{"probabilities": "AAAA", "errors": [None, ["cannot be read", "empty"]]}, [], "x" * 1000, None]
+FINGERPRINT = {"model": "a", "images": [1, 2]}
+RECORDS: list[Any] = [{"probabilities": "AAAA", "errors": [None, ["cannot be read", "empty"]]}, [], "x" * 1000, None]
 
 
 def written(path: Path) -> Path:
-    with Journal(path, WHAT) as journal:
+    with Journal(path, FINGERPRINT) as journal:
         for record in RECORDS:
             journal.append(record)
     return path
 
 
-def read(path: Path, what: object = WHAT) -> list[object]:
+def read(path: Path, what: object = FINGERPRINT) -> list[object]:
     with Journal(path, what) as journal:  # type: ignore[arg-type]
         return journal.records
 
@@ -27,43 +28,43 @@ def test_records_come_back_in_their_order_and_more_can_follow(tmp_path: Path) ->
     path = tmp_path / "new" / "journal"
     assert read(path) == []
     assert read(written(path)) == RECORDS
-    with Journal(path, WHAT) as journal:
+    with Journal(path, FINGERPRINT) as journal:
         journal.append("more")
     assert read(path) == [*RECORDS, "more"]
 
 
 def test_a_record_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal", WHAT) as journal:
+    with Journal(tmp_path / "journal", FINGERPRINT) as journal:
         journal.append("first")
         assert json.loads((tmp_path / "journal").read_bytes().splitlines()[-1][64:]) == "first"
 
 
-def test_the_journal_of_something_else_is_begun_anew(tmp_path: Path) -> None:
+def test_a_journal_with_a_different_fingerprint_starts_from_scratch(tmp_path: Path) -> None:
     path = written(tmp_path / "journal")
     assert read(path, {"model": "b", "pictures": [1, 2]}) == []
     assert read(path) == []
 
 
-def test_a_file_that_is_no_journal_is_begun_anew(tmp_path: Path) -> None:
+def test_a_file_that_is_no_journal_starts_from_scratch(tmp_path: Path) -> None:
     for content in (b"", b"\n", b"ImageID,ans\na,1\n", bytes(range(256)) * 10):
         (tmp_path / "journal").write_bytes(content)
         assert read(tmp_path / "journal") == []
 
 
-def test_cut_anywhere_it_holds_the_records_that_are_whole(tmp_path: Path) -> None:
+def test_a_journal_cut_anywhere_keeps_its_complete_records(tmp_path: Path) -> None:
     whole = written(tmp_path / "journal").read_bytes()
     ends = [len(b"".join(whole.splitlines(keepends=True)[: count + 2])) for count in range(len(RECORDS))]
     for length in range(len(whole) + 1):
         (tmp_path / "journal").write_bytes(whole[:length])
         expected = RECORDS[: sum(end <= length for end in ends)]
         assert read(tmp_path / "journal") == expected
-        with Journal(tmp_path / "journal", WHAT) as journal:
+        with Journal(tmp_path / "journal", FINGERPRINT) as journal:
             journal.append("more")
         assert read(tmp_path / "journal") == [*expected, "more"]
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_a_flipped_bit_ends_what_holds(tmp_path: Path, bit: int) -> None:
+def test_records_after_a_flipped_bit_are_dropped(tmp_path: Path, bit: int) -> None:
     whole = written(tmp_path / "journal").read_bytes()
     for place in range(0, len(whole), 7):
         data = bytearray(whole)
@@ -74,8 +75,8 @@ def test_a_flipped_bit_ends_what_holds(tmp_path: Path, bit: int) -> None:
         assert len(found) < len(RECORDS)
 
 
-def test_when_it_is_done_it_is_gone(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal", WHAT) as journal:
+def test_a_removed_journal_leaves_no_file(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal", FINGERPRINT) as journal:
         journal.append(1)
         journal.remove()
     assert list(tmp_path.iterdir()) == []

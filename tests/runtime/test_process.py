@@ -29,7 +29,7 @@ CGROUP = "/sys/fs/cgroup/"
         ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
     ],
 )
-def test_as_many_cpus_are_used_as_the_container_may(
+def test_the_number_of_cpus_is_limited_by_the_container(
     monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cpus: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
@@ -49,7 +49,7 @@ def test_as_many_cpus_are_used_as_the_container_may(
         ({"memory/memory.limit_in_bytes": "1000\n", "memory/memory.usage_in_bytes": "400\n"}, 600),
     ],
 )
-def test_as_much_memory_is_used_as_the_container_may(
+def test_free_memory_is_limited_by_the_container(
     monkeypatch: pytest.MonkeyPatch, files: dict[str, str], free: int
 ) -> None:
     meminfo = {"/proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 2000 kB\nHugePages_Total: 0\n"}
@@ -62,7 +62,7 @@ def test_on_this_machine_there_is_a_cpu_and_some_memory() -> None:
     assert free_memory_bytes() > 0
 
 
-def test_memory_is_guessed_where_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_has_a_default_where_the_kernel_reports_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_read", lambda path: "")
     assert free_memory_bytes() == 1 << 30
 
@@ -88,7 +88,7 @@ run(lambda: (os.kill(os.getpid(), signal.SIGTERM), print("still here")))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_signal_asks_for_an_end_and_a_second_one_forces_it(number: signal.Signals) -> None:
+def test_one_signal_requests_a_stop_and_a_second_one_ends_the_process(number: signal.Signals) -> None:
     program = """
 import os, signal, sys
 from runtime.process import StopRequest

@@ -1,4 +1,4 @@
-"""Checkpoints are committed whole, damage is noticed, and another run's is refused."""
+"""Checkpoints are complete, damage is noticed, and one made with different data or settings is rejected."""
 
 import errno
 import json
@@ -29,14 +29,14 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def commit(checkpoints: Checkpoints, step: int, value: float | None = None, epoch: int = 0) -> Path:
-    """Save and wait; returns the state's file."""
+    """Save and wait; returns the file of the state."""
     checkpoints.save(step, epoch, state(step if value is None else value))
     checkpoints.wait()
     return checkpoints.folder / f"step-{step:09}-epoch-{epoch:06}.pt"
 
 
 def again(checkpoints: Checkpoints, **changes: object) -> Checkpoints:
-    """What the next process sees."""
+    """Return the checkpoints as the next process opens them."""
     return Checkpoints(checkpoints.folder, FINGERPRINT | changes)
 
 
@@ -87,7 +87,7 @@ def test_the_end_of_an_epoch_is_another_checkpoint_than_its_last_step(checkpoint
     assert loaded_value(checkpoints) == 1
 
 
-def test_what_holds_is_never_written_over(checkpoints: Checkpoints) -> None:
+def test_an_intact_checkpoint_is_never_overwritten(checkpoints: Checkpoints) -> None:
     path = commit(checkpoints, 5)
     for writer in (checkpoints, resumed := again(checkpoints)):
         if writer is resumed:
@@ -107,7 +107,7 @@ def test_the_state_is_that_of_the_moment_it_was_saved(checkpoints: Checkpoints) 
     assert torch.equal(loaded["weights"], torch.ones(4))
 
 
-def test_a_small_state_after_a_large_one_is_whole(checkpoints: Checkpoints) -> None:
+def test_a_small_state_after_a_large_one_is_complete(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, 0, {"weights": torch.ones(100_000)})
     path = commit(checkpoints, 2)
     assert path.stat().st_size < 10_000
@@ -117,13 +117,13 @@ def test_a_small_state_after_a_large_one_is_whole(checkpoints: Checkpoints) -> N
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
-def test_one_is_due_every_so_many_steps(checkpoints: Checkpoints, step: int) -> None:
+def test_a_checkpoint_is_due_by_steps(checkpoints: Checkpoints, step: int) -> None:
     by_steps = Checkpoints(checkpoints.folder, {}, every_steps=7)
     assert by_steps.is_due(step) == (step % 7 == 0)
     assert not Checkpoints(checkpoints.folder, {}).is_due(step)
 
 
-def test_one_is_due_every_so_many_seconds(checkpoints: Checkpoints) -> None:
+def test_a_checkpoint_is_due_by_seconds(checkpoints: Checkpoints) -> None:
     assert Checkpoints(checkpoints.folder, {}, every_seconds=-1).is_due(1)
     assert not Checkpoints(checkpoints.folder, {}, every_seconds=1e6).is_due(1)
 
@@ -131,7 +131,7 @@ def test_one_is_due_every_so_many_seconds(checkpoints: Checkpoints) -> None:
 @pytest.mark.parametrize(
     "look", [Checkpoints.wait, lambda held: held.save(2, 0, {}), lambda held: look_until_due(held)]
 )
-def test_what_goes_wrong_while_writing_is_raised_in_training(
+def test_an_error_while_writing_is_raised_in_training(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, look: Callable[[Checkpoints], object]
 ) -> None:
     commit(checkpoints, 1)
@@ -152,7 +152,7 @@ def look_until_due(checkpoints: Checkpoints) -> None:
         checkpoints.is_due(1)
 
 
-def test_one_that_was_due_by_the_clock_is_not_due_again_at_once(checkpoints: Checkpoints) -> None:
+def test_after_a_checkpoint_by_the_clock_the_next_one_is_not_due_at_once(checkpoints: Checkpoints) -> None:
     timed = Checkpoints(checkpoints.folder, FINGERPRINT, every_seconds=60)
     assert not timed.is_due(1)
     timed._saved_at -= 61
@@ -161,7 +161,7 @@ def test_one_that_was_due_by_the_clock_is_not_due_again_at_once(checkpoints: Che
     assert not timed.is_due(2)
 
 
-def test_the_cost_of_each_is_said(checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cost_of_a_checkpoint_is_logged(checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]) -> None:
     commit(checkpoints, 3)
     line = capsys.readouterr().out
     seconds = r"\d+\.\d{3}"
@@ -223,14 +223,14 @@ def test_half_written_files_of_a_killed_run_are_removed_at_the_next_start(checkp
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
-def test_foreign_files_are_left_alone(checkpoints: Checkpoints, resume: str) -> None:
+def test_other_files_in_the_folder_are_ignored(checkpoints: Checkpoints, resume: str) -> None:
     commit(checkpoints, 1)
     names = [
         *("step-000000009-epoch-000000.pt.sagemaker-uploading", "step-000000009-epoch-000000.json.sagemaker-uploaded"),
         *("notes.txt", ".hidden.tmp", "step-000000001-epoch-000000.json.sagemaker-uploading"),
     ]
     for name in names:
-        (checkpoints.folder / name).write_text("not ours")
+        (checkpoints.folder / name).write_text("other")
     resumed = again(checkpoints)
     assert (resumed.load(resume) is None) == (resume == "never")
     for step in (2, 3, 4):
@@ -242,7 +242,7 @@ def test_foreign_files_are_left_alone(checkpoints: Checkpoints, resume: str) -> 
 # another run
 
 
-def test_another_configuration_is_refused_naming_what_differs(checkpoints: Checkpoints) -> None:
+def test_different_settings_are_rejected_and_the_differences_are_listed(checkpoints: Checkpoints) -> None:
     commit(checkpoints, 1)
     other = again(checkpoints, lr=0.2)
     with pytest.raises(CheckpointError, match=r"lr was 0\.1, is 0\.2"):
@@ -250,7 +250,7 @@ def test_another_configuration_is_refused_naming_what_differs(checkpoints: Check
     assert other.load("force") is not None
 
 
-def test_a_checkpoint_from_before_the_first_step_stands_in_nobodys_way(checkpoints: Checkpoints) -> None:
+def test_a_checkpoint_from_before_the_first_step_is_never_rejected(checkpoints: Checkpoints) -> None:
     commit(checkpoints, 0)
     assert again(checkpoints).load() is not None
     other = again(checkpoints, lr=0.2)
@@ -258,7 +258,7 @@ def test_a_checkpoint_from_before_the_first_step_stands_in_nobodys_way(checkpoin
     assert list(other.folder.iterdir()) == []
 
 
-def test_other_versions_or_another_processor_are_said_but_not_refused(
+def test_different_versions_or_processors_are_a_warning(
     checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = runtime_versions(torch.device("cpu"))
@@ -272,7 +272,7 @@ def test_other_versions_or_another_processor_are_said_but_not_refused(
         assert ("torch was '2.9.0'" in warning) == said
 
 
-def test_never_starts_anew_and_old_checkpoints_do_not_come_back(checkpoints: Checkpoints) -> None:
+def test_never_starts_from_scratch_and_removes_old_checkpoints(checkpoints: Checkpoints) -> None:
     commit(checkpoints, 500)
     assert again(checkpoints).load("never") is None
     commit(checkpoints, 1)
@@ -286,7 +286,7 @@ def test_nothing_but_plain_data_is_unpickled(checkpoints: Checkpoints) -> None:
         again(checkpoints).load()
 
 
-def test_the_manifest_says_what_a_person_wants_to_know(checkpoints: Checkpoints) -> None:
+def test_the_manifest_is_readable_by_people(checkpoints: Checkpoints) -> None:
     path = commit(checkpoints, 12, epoch=3)
     manifest = json.loads(path.with_suffix(".json").read_text())
     assert (manifest["step"], manifest["epoch"], manifest["size_bytes"]) == (12, 3, path.stat().st_size)

@@ -1,4 +1,4 @@
-"""What a run writes down while it runs."""
+"""The log, metrics.jsonl and TensorBoard hold the results of every epoch."""
 
 import json
 from pathlib import Path

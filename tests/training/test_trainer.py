@@ -1,4 +1,4 @@
-"""One step is what torch's own step would be, and what a step does depends on nothing but seed, epoch and position."""
+"""A step is the same as in plain torch, and is a function of seed, epoch and step."""
 
 import copy
 from collections.abc import Callable
@@ -142,7 +142,7 @@ def test_each_step_has_the_learning_rate_that_the_schedule_says(data: Data) -> N
     assert get_lr(trainer.optimizer) == 0.05
 
 
-def test_a_step_trains_also_after_a_validation(data: Data) -> None:
+def test_a_step_after_a_validation_is_in_training_mode(data: Data) -> None:
     trainer, modes = trainer_of(data), []
     trainer.predict(data.val_loader.epoch(0))
     trainer.model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
@@ -150,7 +150,7 @@ def test_a_step_trains_also_after_a_validation(data: Data) -> None:
     assert modes == [True]
 
 
-def test_every_flag_of_the_steps_reaches_what_it_is_for(data: Data) -> None:
+def test_every_flag_of_the_steps_has_its_effect(data: Data) -> None:
     changes: dict[str, Any] = {
         **{"optimizer": "RMSprop", "weight_decay": 0.25, "momentum": 0.125, "precision": "bf16", "parts": 3},
         **{"schedule": "step", "warmup_epochs": 1.0, "lr_decay_step": 2, "epochs": 8, "clip_norm": 0.5},
@@ -168,7 +168,7 @@ def test_every_flag_of_the_steps_reaches_what_it_is_for(data: Data) -> None:
 
 
 @pytest.mark.parametrize("what", ["augmentation", "dropout"])
-def test_every_seed_epoch_and_step_draws_anew(data: Data, what: str) -> None:
+def test_every_seed_epoch_and_step_has_draws_of_its_own(data: Data, what: str) -> None:
     batch = first_batch(data)
     changes: dict[str, Any] = (
         {"augmentation": "StrongAugmentation"} if what == "augmentation" else {"model": "BaseModel"}
@@ -227,7 +227,7 @@ def test_a_step_does_not_wait_for_the_gpu(faces: Faces, changes: dict[str, Any])
 
 
 def without_memory_for_more_than(most: int, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let the network run out of memory, half-way, with more images; returns a list that gets the sizes tried."""
+    """Make the network run out of memory with more than `most` images; returns a list that gets the sizes tried."""
     tried: list[int] = []
     forward = trainer.model.forward
 
@@ -242,7 +242,7 @@ def without_memory_for_more_than(most: int, trainer: Trainer, monkeypatch: pytes
     return tried
 
 
-def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
+def test_without_memory_a_step_is_that_of_micro_batches_planned_for(
     data: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes: dict[str, Any] = {"model": "BaseModel", "optimizer": "AdamW", "lr": 1e-3, "mixup": 0.5}
@@ -252,15 +252,13 @@ def test_without_memory_a_step_is_that_of_gradients_accumulated_from_the_start(
     for steps_done in range(2):
         results = [trainer.step(batch, epoch=0, steps_done=steps_done) for trainer in (planned, surprised)]
         assert torch.equal(results[0][0], results[1][0])
-    assert tried == [14, 7, 4, 4, 4, 2, 4, 4, 4, 2], "the whole, a half, then quarters, and no more trying"
+    assert tried == [14, 7, 4, 4, 4, 2, 4, 4, 4, 2], "halves, quarters, and the next step starts there"
     for mine, theirs in zip(surprised.model.parameters(), planned.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert capsys.readouterr().err.count("no memory") == 2
 
 
-def test_what_was_added_up_before_memory_ran_out_does_not_count_twice(
-    data: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_from_before_memory_ran_out_do_not_count_twice(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     planned, surprised = (trainer_of(data, model="BaseModel", parts=parts) for parts in (4, 2))
     forward, sizes = surprised.model.forward, []
 
@@ -277,7 +275,7 @@ def test_what_was_added_up_before_memory_ran_out_does_not_count_twice(
     assert all(map(torch.equal, planned.model.parameters(), surprised.model.parameters()))
 
 
-def test_without_memory_validation_gives_the_same_answers(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_memory_validation_gives_the_same_predictions(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(data, model="BaseModel")
     whole = trainer.predict(data.val_loader.epoch(0))
     without_memory_for_more_than(4, trainer, monkeypatch)
@@ -327,7 +325,7 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
         trainer.predict(data.val_loader.epoch(0))
 
 
-def test_the_state_of_a_learner_comes_back(data: Data) -> None:
+def test_the_state_of_a_trainer_comes_back(data: Data) -> None:
     trainer = trainer_of(data, ema_decay=0.9)
     trainer.step(first_batch(data), epoch=0, steps_done=0)
     again = trainer_of(data, ema_decay=0.9, seed=5)
@@ -340,7 +338,7 @@ def test_the_state_of_a_learner_comes_back(data: Data) -> None:
         assert all(torch.equal(tensor, found[name]) for name, tensor in mine.state_dict().items())
 
 
-def test_a_run_that_goes_on_knows_the_learning_rate_of_the_last_step(data: Data) -> None:
+def test_a_resumed_run_knows_the_learning_rate_of_the_last_step(data: Data) -> None:
     trainer, again = (trainer_of(data, schedule="onecycle") for _ in range(2))
     trainer.step(first_batch(data), epoch=0, steps_done=0)
     assert get_lr(trainer.optimizer) != get_lr(again.optimizer)
@@ -358,7 +356,7 @@ def test_a_run_that_goes_on_knows_the_learning_rate_of_the_last_step(data: Data)
         {"criterion": "focal", "clip_norm": 1.0},
     ],
 )
-def test_a_run_forced_to_go_on_with_other_settings_has_these(data: Data, changes: dict[str, Any]) -> None:
+def test_a_run_resumed_by_force_has_its_own_settings(data: Data, changes: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"optimizer": "RMSprop", "momentum": 0.0} if changes.get("optimizer") == "RMSprop" else {}
     before = trainer_of(data, weight_decay=0.01, **plain)
     before.step(first_batch(data), epoch=0, steps_done=0)
@@ -381,7 +379,7 @@ def test_another_network_cannot_be_forced(data: Data, changes: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, torch.float16), (torch.float16, None)])
-def test_a_run_goes_on_where_numbers_have_another_format(
+def test_a_run_resumes_in_another_number_format(
     data: Data, before: torch.dtype | None, after: torch.dtype | None
 ) -> None:
     trainer, resumed = replace(trainer_of(data), dtype=before), replace(trainer_of(data), dtype=after)
@@ -390,7 +388,7 @@ def test_a_run_goes_on_where_numbers_have_another_format(
     assert float(resumed.scaler.get_scale()) > 0
 
 
-def test_the_matrix_has_truth_in_its_rows() -> None:
+def test_the_matrix_has_the_ground_truth_in_its_rows() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], np.float32)
     matrix = Predictions(0.0, np.array([0, 1, 1]), probabilities).matrix()
     assert matrix.tolist() == [[1, 0], [1, 1]]
@@ -414,7 +412,7 @@ def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Dat
         trainer_of(data, pretrained_dir=tmp_path / "empty")
 
 
-def test_a_weight_for_a_loss_without_weights_is_refused(faces: Faces) -> None:
+def test_class_weights_for_a_loss_without_weights_are_rejected(faces: Faces) -> None:
     data = read_data(faces(18), replace(PLAIN, class_weights="balanced"), CPU)
     with pytest.raises(ConfigError, match="takes no class weights"):
         trainer_of(data, criterion="f1")
