@@ -1,9 +1,9 @@
-"""A run that is killed at any moments, any number of times, leaves the same bits as one that was not.
+"""A run that is killed at any moment, any number of times, leaves the same bits as one that was not.
 
     make chaos              1,000 kills
     make chaos KILLS=100    25 runs with four kills each, and 20 SIGTERMs: what CI does
 
-`make test` takes two of the runs.
+`make test` includes two of the runs.
 """
 
 import os
@@ -27,7 +27,7 @@ AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What each of the two runs leaves when it is left alone, and the seconds that a start takes."""
+    """The digests of the two runs without a signal, and the seconds that a start takes."""
 
     data: Path
     digests: list[dict[str, str]]
@@ -44,7 +44,7 @@ def undisturbed(module_faces: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def kill(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed) -> None:
-    """Kill each of these runs at four moments, leave it alone then, and compare."""
+    """Kill each of these runs at four moments, let it finish, and compare."""
 
     def disturbed(number: int) -> list[str]:
         draw = random.Random(number)
@@ -56,7 +56,7 @@ def kill(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed) -> None
             assert job.hit(Moment.draw(kind, draw, undisturbed.boot_seconds), signal.SIGKILL) == -signal.SIGKILL
         job.finish()
         assert job.digests() == undisturbed.digests[number % len(FLAGS)], f"run {number}, killed at {kinds}"
-        assert job.strays() == []
+        assert job.temporary_files() == []
         return kinds
 
     moments: Counter[str] = Counter()
@@ -68,7 +68,7 @@ def kill(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed) -> None
 
 
 def terminate(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed) -> None:
-    """End each of these runs by SIGTERM at four moments, leave it alone then, and compare."""
+    """End each of these runs by SIGTERM at four moments, let it finish, and compare."""
 
     def disturbed(number: int) -> float:
         draw = random.Random(number)
@@ -88,7 +88,7 @@ def terminate(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed) ->
 
 
 def steps_taken(job: Job) -> list[int]:
-    """The steps in the TensorBoard events that all processes of the run wrote together."""
+    """Return the steps in the TensorBoard events of all processes of the run."""
     steps = []
     for path in (job.folder / "output/data/exp/tensorboard").iterdir():
         events = EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
@@ -103,7 +103,7 @@ def test_a_run_that_is_killed_at_any_moment_leaves_the_same_bits(undisturbed: Un
 
 def test_a_second_signal_ends_at_once(module_faces: Path, tmp_path: Path) -> None:
     job = Job(tmp_path, module_faces, FLAGS[0])
-    # It is held while both are sent, so that it finds them together: SIGINT first, by its number.
+    # The process is stopped while both are sent, so it gets them together: SIGINT first, by its number.
     both = (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
     assert job.hit(Moment("step"), *both) == 128 + signal.SIGTERM
     assert "stopped, and can be resumed" not in job.log

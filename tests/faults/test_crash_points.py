@@ -1,6 +1,6 @@
-"""A crash before, within and after every single file operation of a save leaves the newest state that was committed.
+"""A crash before, within or after any file operation of a save leaves the newest committed state.
 
-First for real: a process ends right there. Then with the power gone: of what was not synced, any part may be missing.
+First a real process ends there. Then the power fails: of everything that was not synced, any part may be missing.
 """
 
 import json
@@ -25,7 +25,7 @@ from training.checkpoint import Checkpoints
 TESTS = Path(__file__).parents[1]
 CODE = TESTS.parent / "code"
 
-# One process imports torch once and forks a child for each crash: child number n ends at the n-th moment of its save.
+# One process imports torch once and forks a child for each crash: child number n ends at moment n of its save.
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
@@ -66,8 +66,8 @@ for point in range(1000):
     moment = Path(sys.argv[1], "moment").read_text() if code else "no crash"
     loaded = Checkpoints(folder, {{}}).load()
     is_whole = bool((loaded["weights"] == loaded["step"]).all())
-    strays = [path.name for path in folder.glob(".*")]
-    print(json.dumps([moment, code, loaded["step"], is_whole, strays]), flush=True)
+    left = [path.name for path in folder.glob(".*")]
+    print(json.dumps([moment, code, loaded["step"], is_whole, left]), flush=True)
     if code == 0:
         break
 """
@@ -83,11 +83,11 @@ def test_a_process_that_ends_at_any_file_operation_of_a_save_leaves_the_newest_c
     assert "warning" not in done.stderr, "what was committed holds, so none is found damaged"
     assert rows[-1][:3] == ["no crash", 0, 3]
     assert len(rows) > 30, "create, write, sync, chmod, rename, sync the folder, twice, and two removals"
-    for moment, code, step, is_whole, strays in rows[:-1]:
+    for moment, code, step, is_whole, left in rows[:-1]:
         assert code == 137, moment
         assert step in (2, 3), moment
         assert is_whole, moment
-        assert strays == [], f"{moment}: the next start removes what was half-written"
+        assert left == [], f"{moment}: the next start removes temporary files"
     steps = [row[2] for row in rows]
     assert steps == sorted(steps), "from one moment on, it is the new one"
     assert {2, 3} == set(steps)
@@ -101,7 +101,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def layouts(folder: Path, work: Callable[[], object]) -> Iterator[tuple[bool, str]]:
-    """Lay out in `folder`, one after the other, all that may be left if the power goes during `work` or after it.
+    """Create in `folder`, one after the other, every state that a power cut during or after `work` may leave.
 
     Yields whether `work` was complete, and a description.
     """

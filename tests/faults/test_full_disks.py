@@ -1,4 +1,4 @@
-"""Full and read-only disks, for real: what was there before is intact, the cause is said, and with room it goes on.
+"""With a really full or read-only disk, existing files stay intact, the cause is reported, and with room a run resumes.
 
 Small file systems in memory need root; where mounting is not allowed, these tests are skipped.
 """
@@ -21,12 +21,12 @@ Mount = Callable[..., Path]
 
 @pytest.fixture
 def mounted() -> Iterator[Mount]:
-    """Mount a file system of so many bytes on a folder; again on the same one to change its size or its mode."""
+    """Mount a file system of `size_bytes` on a folder; call again to change its size or its mode."""
     mounts: list[Path] = []
 
     def mount(folder: Path, size_bytes: int, mode: str = "rw") -> Path:
         if not shutil.which("mount"):
-            pytest.skip("there is no mount here")
+            pytest.skip("mount is not installed")
         folder.mkdir(parents=True, exist_ok=True)
         options = f"size={size_bytes},{mode}" + (",remount" if folder in mounts else "")
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
@@ -72,10 +72,10 @@ def test_a_full_disk_loses_nothing_and_with_room_the_run_resumes_to_the_same_bit
     # room for checkpoints, but none for the model
     mounted(checkpoints, 10 * checkpoint_bytes)
     model = mounted(job.folder / "model", 8192)
-    (model / "model.json").write_text("what was there before")
+    (model / "model.json").write_text("an older model")
     assert end(job) == 1
     assert failure(job).endswith(f": {model / 'model.safetensors'}")
-    assert {path.name: path.read_text() for path in model.iterdir()} == {"model.json": "what was there before"}
+    assert {path.name: path.read_text() for path in model.iterdir()} == {"model.json": "an older model"}
 
     mounted(model, 10 * checkpoint_bytes)
     job.finish()
@@ -98,7 +98,7 @@ def test_a_read_only_disk_is_a_sentence(module_faces: Path, tmp_path: Path, moun
     assert str(place) in sentence
     assert list(place.iterdir()) == []
     if folder == "model":
-        assert not (tmp_path / "checkpoint").exists(), "it is found out before training, not after"
+        assert not (tmp_path / "checkpoint").exists(), "noticed before training, not after"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What has nothing to save ends at once when told to; batch inference that is killed goes on and loses nothing."""
+"""A job without anything to save ends at once; batch inference that is killed resumes and loses nothing."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ from support.real_command import CODE, FLAGS, MOST_SECONDS, Job
 
 
 def happening(watcher: INotify, process: subprocess.Popen[str], seconds: float = MOST_SECONDS) -> Iterator[Event]:
-    """What happens in the watched folders until the process ends."""
+    """Yield the events of the watched folders until the process ends."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
         yield from watcher.read(timeout=100)
@@ -80,7 +80,7 @@ def test_batch_inference_that_is_ended_half_way_resumes_and_leaves_the_same_byte
         with INotify() as watcher:
             watcher.add_watch(output, flags.MODIFY)
             with start(output) as process:
-                next(itertools.islice(happening(watcher, process), 4, None))  # after three answers
+                next(itertools.islice(happening(watcher, process), 4, None))  # after three predictions
                 process.send_signal(number)
                 assert process.wait(MOST_SECONDS) == code
         assert not (output / "output.csv").exists()

@@ -203,6 +203,7 @@ def print_result():
 run({command})
 """
     with Path("/dev/full").open("w") as full:
-        ended = subprocess.run([sys.executable, "-c", program], cwd=CODE, **{stream: full}, check=False)
+        streams: dict[str, Any] = {stream: full}
+        ended = subprocess.run([sys.executable, "-c", program], cwd=CODE, check=False, **streams)
     assert ended.returncode != 0
     assert failure.read_text().startswith(cause)

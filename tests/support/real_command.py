@@ -1,8 +1,8 @@
-"""`python code/train.py` on a few drawn images, watched so that it can be hit at a chosen moment.
+"""`python code/train.py` on a few drawn images, which gets signals at chosen moments.
 
-Nothing waits for the clock: a moment is a file operation that the kernel reports from the checkpoints folder (inotify).
-Only while the program starts there is nothing to watch; then it is a share of the time that an undisturbed start takes,
-or its first file operation if that comes sooner.
+A moment is a file operation that the kernel reports from the checkpoint folder (inotify), not a time. Only while the
+command starts there is no file operation: then the moment is a fraction of the time that an undisturbed start takes, or
+the first file operation if that is earlier.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from inotify_simple import Event, INotify, flags
 
 CODE = Path(__file__).parents[2] / "code"
 STEPS_PER_EPOCH, EPOCHS = 5, 5
-# All that has state, or that is random, in two runs.
+# Everything that has a state or is random, in two runs.
 FLAGS = (
     "--model TinyModel --optimizer AdamW --ema-decay 0.9 --schedule onecycle --augmentation StrongAugmentation "
     "--mixup 0.2 --patience 5",
@@ -35,7 +35,7 @@ ALWAYS = (
     f"--epochs {EPOCHS} --batch-size 8 --valid-batch-size 8 --resize 32 24 --val-ratio 0.5 --lr 0.003 "
     "--checkpoint-steps 1 --log-interval 1 --device cpu --threads 1"
 )
-# Files of a checkpoint, in the order in which they appear, each as the kernel reports it.
+# The file operations of a checkpoint in their order, as the kernel reports them.
 SAVE_EVENTS = (
     (".step-", ".pt.", flags.CREATE),
     (".step-", ".pt.", flags.MODIFY),
@@ -46,13 +46,13 @@ SAVE_EVENTS = (
     ("step-", ".json", flags.DELETE),
 )
 COMMITTED = SAVE_EVENTS[5]
-MOST_SECONDS = 600  # for whatever takes seconds, on a machine that has much else to do
+MOST_SECONDS = 600  # for work of seconds, on a machine with much other work
 WATCHED = flags.CREATE | flags.MODIFY | flags.MOVED_TO | flags.DELETE
 
 
 @dataclass(frozen=True)
 class Moment:
-    """`kind` is boot, step, validation, save or publish; the others say which of its events, and how long after it."""
+    """`kind` is boot, step, validation, save or publish; the other fields choose an event of it and a delay."""
 
     kind: str
     event: tuple[str, str, flags] = COMMITTED
@@ -61,6 +61,7 @@ class Moment:
 
     @classmethod
     def draw(cls, kind: str, draw: random.Random, boot_seconds: float) -> "Moment":
+        """Draw a random moment of a kind."""
         if kind == "boot":
             return cls(kind, delay_seconds=draw.uniform(0, boot_seconds))
         event = draw.choice(SAVE_EVENTS) if kind == "save" else COMMITTED
@@ -68,26 +69,27 @@ class Moment:
         return cls(kind, event, skip, draw.uniform(0, 0.01) if kind in ("step", "validation") else 0.0)
 
     def matches(self, event: Event) -> bool:
+        """Return whether an event of the kernel is of this kind."""
         if self.kind == "boot":
-            return True  # this start was quicker than the undisturbed one: it has begun to work
+            return True  # the start was faster than the undisturbed one
         if self.kind == "publish":
-            return event.name.startswith(".model.")
+            return bool(event.name.startswith(".model."))
         start, ending, mask = self.event
         if not (event.mask & mask and event.name.startswith(start) and ending in event.name):
             return False
         if self.kind == "save":
             return True
         _, step, _, epoch = Path(event.name).stem.split("-")
-        is_validating = int(step) == (int(epoch) + 1) * STEPS_PER_EPOCH  # all steps are taken, the epoch is still open
+        is_validating = int(step) == (int(epoch) + 1) * STEPS_PER_EPOCH  # all steps are done, the epoch is not complete
         return is_validating == (self.kind == "validation") and int(step) > 0
 
 
 class Job:
-    """One run, and the processes that work on it one after the other."""
+    """One run, and its processes one after the other."""
 
     def __init__(self, folder: Path, data: Path, flags: str) -> None:
         self.folder, self.flags = folder, flags
-        self.prefix: list[str] = []  # a command that becomes the job
+        self.prefix: list[str] = []  # a command that executes the job
         self.seconds_to_end: list[float] = []  # from a signal to the end of the process
         for name in ("model", "checkpoints", "output"):
             (folder / name).mkdir(parents=True)
@@ -102,13 +104,14 @@ class Job:
         }
 
     def start(self) -> subprocess.Popen[str]:
+        """Start a process of the run, which appends to the log."""
         line = [*self.prefix, sys.executable, str(CODE / "train.py"), *ALWAYS.split(), *self.flags.split()]
         log = (self.folder / "log").open("a")
         with log:
             return subprocess.Popen(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
 
     def hit(self, moment: Moment, *numbers: signal.Signals) -> int:
-        """Start, send signals at the moment; returns the exit code. The moment must come before the end of the run."""
+        """Start, send signals at a moment before the end of the run, and return the exit code."""
         with self.watched() as (process, happened):
             skipped = 0
             for event in happened(moment.delay_seconds) if moment.kind == "boot" else happened():
@@ -125,7 +128,7 @@ class Job:
             return code
 
     def finish(self) -> float:
-        """Run to the end; returns the seconds until the first checkpoint is begun."""
+        """Run to the end; returns the seconds until the first checkpoint is started."""
         with self.watched() as (process, happened):
             started = time.monotonic()
             next(happened())
@@ -135,7 +138,7 @@ class Job:
 
     @contextmanager
     def watched(self) -> Iterator[tuple[subprocess.Popen[str], Callable[..., Iterator[Event]]]]:
-        """A process, and what happens in its folders until it or the time is over."""
+        """Start a process; yields it and a function that yields file operations until the process or the time ends."""
         with INotify() as watcher:
             for name in ("checkpoints", "model"):
                 watcher.add_watch(self.folder / name, WATCHED)
@@ -153,7 +156,7 @@ class Job:
         return (self.folder / "log").read_text()
 
     def digests(self) -> dict[str, str]:
-        """sha256 of everything the run leaves that does not depend on the clock."""
+        """Return the sha256 of everything in the results that does not depend on the clock."""
         run = self.folder / "output" / "data" / "exp"
         files = [
             *(self.folder / "model" / name for name in ("model.safetensors", "model.json")),
@@ -165,12 +168,13 @@ class Job:
         state = torch.load(newest, weights_only=True)
         return found | {part: digest(value) for part, value in (state | state["trainer"]).items()}
 
-    def strays(self) -> list[str]:
+    def temporary_files(self) -> list[str]:
+        """Return the hidden files in the folders of the run."""
         return [str(path) for path in self.folder.rglob(".*")]
 
 
 def digest(value: Any) -> str:
-    """sha256 of a state: every tensor with its type and shape, and everything around it, by name."""
+    """Return the sha256 of a state: every tensor with its type and shape, and every other value, by name."""
     found = hashlib.sha256()
 
     def walk(name: str, part: Any) -> None:

@@ -1,7 +1,7 @@
-"""Sees every file operation that Python code makes in a folder, and knows what a power cut may leave of them.
+"""Intercepts the file operations of Python code in a folder, and derives what a power cut may leave of them.
 
-Two uses: `intercepted` calls back before, within and after each operation, so that a process can be ended right there;
-and `record` keeps them, so that `after_power_cut` can lay out every folder a disk may hold when the power goes.
+`intercepted` calls back before, within and after each operation, so that a test can end the process there; `record`
+returns the operations, from which `after_power_cut` derives every state that the disk may be in when the power fails.
 """
 
 import io
@@ -101,7 +101,7 @@ def intercepted(folder: Path, moment: Callable[[Operation, str], None]) -> Itera
 
 
 def record(folder: Path, work: Callable[[], object]) -> list[Operation]:
-    """The operations of `work` below `folder`, in order."""
+    """Return the operations of `work` below `folder`, in order."""
     operations: list[Operation] = []
 
     def keep(operation: Operation, moment: str) -> None:
@@ -115,24 +115,26 @@ def record(folder: Path, work: Callable[[], object]) -> list[Operation]:
 
 @dataclass
 class _File:
+    """The content of a file, and what of it is synced."""
+
     written: bytes = b""
     synced: bytes = b""
 
     def contents(self) -> set[bytes]:
-        """What a disk may hold: what was synced, all that was written, or a part of the rest."""
+        """Return what the disk may hold: what was synced, everything that was written, or a part of the rest."""
         middle = (len(self.synced) + len(self.written)) // 2
         return {self.synced, self.written, self.written[:middle], self.synced + bytes(len(self.written) - middle)}
 
 
 def after_power_cut(before: dict[str, bytes], operations: list[Operation]) -> Iterator[dict[str, bytes]]:
-    """Every folder (name -> content) that may be found after these operations on a folder that held `before`.
+    """Yield every folder (name -> content) that may exist after these operations on a folder that held `before`.
 
-    The contract of POSIX and no more: content is sure after its file was synced, a name is sure after its folder was;
-    of what is not, any part may be there.
+    Only what POSIX guarantees counts: content is durable once its file is synced, a name once its folder is; of the
+    rest, any part may be there.
     """
-    sure = {name: _File(content, content) for name, content in before.items()}
-    names = dict(sure)
-    unsure: list[tuple[str, _File | None]] = []  # a name, and the file it then means; None means that it went
+    durable = {name: _File(content, content) for name, content in before.items()}
+    names = dict(durable)
+    unsure: list[tuple[str, _File | None]] = []  # a name, and its file afterwards; None if it is removed
     for operation in operations:
         match operation.kind:
             case "create":
@@ -149,14 +151,14 @@ def after_power_cut(before: dict[str, bytes], operations: list[Operation]) -> It
                 del names[operation.name]
                 unsure.append((operation.name, None))
             case "sync_folder":
-                sure, unsure = dict(names), []
+                durable, unsure = dict(names), []
             case other:
                 assert other in ("chmod", "mkdir"), other
     for kept in itertools.product((False, True), repeat=len(unsure)):
-        left: dict[str, _File] = dict(sure)
-        for (name, file), is_kept in zip(unsure, kept, strict=True):
-            if is_kept and file is not None:
-                left[name] = file
+        left: dict[str, _File] = dict(durable)
+        for (name, found), is_kept in zip(unsure, kept, strict=True):
+            if is_kept and found is not None:
+                left[name] = found
             elif is_kept:
                 left.pop(name, None)
         contents = [sorted(file.contents()) for file in left.values()]
