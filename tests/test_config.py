@@ -87,9 +87,9 @@ def test_the_flags_and_defaults_of_the_original_are_kept() -> None:
     assert {name: getattr(options, name) for name in original} == original
     assert paths.data_dir == Path("/opt/ml/input/data/train/images")
     assert paths.model_dir == Path("model")
-    (answers, _) = parse("inference.py", [], {}, InferencePaths, InferenceConfig)
-    assert answers.data_dir == Path("/opt/ml/input/data/eval")
-    assert answers.output_dir == Path("output")
+    (options, _) = parse("inference.py", [], {}, InferencePaths, InferenceConfig)
+    assert options.data_dir == Path("/opt/ml/input/data/eval")
+    assert options.output_dir == Path("output")
 
 
 def test_folders_come_from_the_variables_of_sagemaker() -> None:

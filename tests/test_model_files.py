@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ import safetensors.torch
 import torch
 
 import model_files
+from config import TrainConfig
 from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel
-from model_files import ARCHIVE, DESCRIPTION, LEGACY, WEIGHTS, Description, find, load, publish
+from model_files import ARCHIVE, DESCRIPTION, FORMAT, LEGACY, WEIGHTS, Description, find, load, publish
 from runtime.errors import ModelError
+from runtime.version import version
 
 DESCRIBED = Description(
     "TinyModel",
@@ -168,6 +171,29 @@ def change(published: Path, **entries: object) -> None:
 def test_a_wrong_description_is_rejected(published: Path, entries: dict[str, object], sentence: str) -> None:
     change(published, **entries)
     with pytest.raises(ModelError, match=sentence):
+        load(published)
+
+
+def test_the_description_names_its_format_and_the_version_that_wrote_it(published: Path) -> None:
+    record = json.loads((published / DESCRIPTION).read_text())
+    assert (record["format"], record["version"]) == (FORMAT, version())
+
+
+def test_a_newer_format_is_rejected_with_the_version_that_reads_it(published: Path) -> None:
+    change(published, format=FORMAT + 1)
+    with pytest.raises(
+        ModelError, match=rf"format {FORMAT + 1}, this version \({re.escape(version())}\) reads formats up to"
+    ):
+        load(published)
+
+
+def test_settings_in_format_1_come_back_under_the_current_names(published: Path) -> None:
+    change(published, format=1, settings={"accumulate": 4, "statistics": "seed", "lr": 0.5})
+    settings = load(published)[1].settings
+    assert (settings["parts"], settings["statistics"], settings["lr"]) == (4, "original", 0.5)
+    assert settings["clip_norm"] == TrainConfig().clip_norm, "an option that is not stored has its default"
+    change(published, format=1, settings=["lr", 1])
+    with pytest.raises(ModelError, match="not one of this job"):
         load(published)
 
 

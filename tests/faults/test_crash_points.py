@@ -80,7 +80,7 @@ def test_a_process_that_ends_at_any_file_operation_of_a_save_leaves_the_newest_c
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    assert "warning" not in done.stderr, "what was committed holds, so none is found damaged"
+    assert "warning" not in done.stderr, "everything committed is intact"
     assert rows[-1][:3] == ["no crash", 0, 3]
     assert len(rows) > 30, "create, write, sync, chmod, rename, sync the folder, twice, and two removals"
     for moment, code, step, is_whole, left in rows[:-1]:
@@ -89,7 +89,7 @@ def test_a_process_that_ends_at_any_file_operation_of_a_save_leaves_the_newest_c
         assert is_whole, moment
         assert left == [], f"{moment}: the next start removes temporary files"
     steps = [row[2] for row in rows]
-    assert steps == sorted(steps), "from one moment on, it is the new one"
+    assert steps == sorted(steps), "from one moment on it is the new one"
     assert {2, 3} == set(steps)
 
 
@@ -165,7 +165,7 @@ def test_a_new_folder_is_synced_into_the_one_above_it(tmp_path: Path) -> None:
         assert ("sync_folder", above) in operations[operations.index(("mkdir", made)) :]
 
 
-def test_a_published_model_is_the_old_one_the_new_one_or_refused_after_a_power_cut(tmp_path: Path) -> None:
+def test_after_a_power_cut_a_published_model_is_the_old_one_the_new_one_or_rejected(tmp_path: Path) -> None:
     description = Description("TinyModel", "factored", MASKED_FACES, Preparation((32, 24)))
     model = description.build()
     state = model.state_dict()

@@ -36,7 +36,7 @@ def test_half_precision_is_chosen_by_what_the_hardware_has(monkeypatch: pytest.M
     assert select_dtype("auto", CPU) in (None, torch.bfloat16)
 
 
-def test_fp16_on_a_cpu_is_refused() -> None:
+def test_fp16_on_a_cpu_is_rejected() -> None:
     with pytest.raises(ConfigError, match="needs a GPU"):
         select_dtype("fp16", CPU)
 

@@ -41,7 +41,7 @@ def test_a_record_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
 
 def test_a_journal_with_a_different_fingerprint_starts_from_scratch(tmp_path: Path) -> None:
     path = written(tmp_path / "journal")
-    assert read(path, {"model": "b", "pictures": [1, 2]}) == []
+    assert read(path, {"model": "b", "images": [1, 2]}) == []
     assert read(path) == []
 
 

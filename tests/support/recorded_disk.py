@@ -154,12 +154,12 @@ def after_power_cut(before: dict[str, bytes], operations: list[Operation]) -> It
                 durable, unsure = dict(names), []
             case other:
                 assert other in ("chmod", "mkdir"), other
-    for kept in itertools.product((False, True), repeat=len(unsure)):
+    for survived in itertools.product((False, True), repeat=len(unsure)):
         left: dict[str, _File] = dict(durable)
-        for (name, found), is_kept in zip(unsure, kept, strict=True):
-            if is_kept and found is not None:
+        for (name, found), is_durable in zip(unsure, survived, strict=True):
+            if is_durable and found is not None:
                 left[name] = found
-            elif is_kept:
+            elif is_durable:
                 left.pop(name, None)
         contents = [sorted(file.contents()) for file in left.values()]
         for chosen in itertools.product(*contents):
