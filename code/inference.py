@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +32,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from data.decoding import stream
+from data.decoding import Outcome, stream
+from data.digests import file_digests
 from data.image_store import apply_bad_image_policy
 from data.images import Pixels, Preparation
 from data.tables import find_images, write_predictions
@@ -68,7 +70,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     steps = -(-len(files) // args.batch_size)
     identity = fingerprint(files, model, description, args.batch_size, args.precision) | runtime_versions(device)
     with Journal(Path(output_dir) / "output.csv.journal", identity) as journal:
-        done = [BatchPredictions.from_record(record) for record in journal.records]
+        done = read_unchanged(journal, files)
         if done:
             print(f"resumed after {len(done)} of {steps} batches", flush=True)
         rest = files[len(done) * args.batch_size :]
@@ -132,16 +134,18 @@ def load_described(
 
 @dataclass(frozen=True)
 class BatchPredictions:
-    """The predictions of one batch: probabilities (batch, classes), and for each image its error or None."""
+    """The predictions of one batch: probabilities (batch, classes), and for each image its error or None and digest."""
 
     probabilities: NDArray[np.float32]
     errors: list[ImageError | None]
+    digests: list[bytes]  # of the files, as data/digests.py
 
     def to_record(self) -> dict[str, Any]:
         """Return the predictions as JSON, bit for bit."""
         return {
             "probabilities": base64.b64encode(self.probabilities.astype("<f4").tobytes()).decode(),
             "errors": [error and [str(error), error.code] for error in self.errors],
+            "sha256": [digest.hex() for digest in self.digests],
         }
 
     @classmethod
@@ -149,34 +153,44 @@ class BatchPredictions:
         """Create the predictions from the JSON of `to_record`."""
         errors = [error and ImageError(*error) for error in record["errors"]]
         probabilities = np.frombuffer(base64.b64decode(record["probabilities"]), "<f4")
-        return cls(probabilities.reshape(len(errors), -1), errors)
+        return cls(probabilities.reshape(len(errors), -1), errors, [bytes.fromhex(text) for text in record["sha256"]])
 
 
 def fingerprint(
     files: Sequence[Path], model: nn.Module, description: Description, batch_size: int, precision: str
 ) -> dict[str, Any]:
-    """Return what the predictions depend on, as JSON: the model, each file by path, size and time, and the batches."""
-    weights, images = hashlib.sha256(), hashlib.sha256()
+    """Return what the predictions depend on besides the contents of the files, as JSON: model, paths and batches.
+
+    The contents are in the records of the journal, which have the digest of each file that was predicted.
+    """
+    weights, paths = hashlib.sha256(), hashlib.sha256()
     for tensor in model.state_dict().values():
         weights.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     for path in files:
-        found = path.stat() if path.exists() else None
-        images.update(f"{path} {found and (found.st_size, found.st_mtime_ns)}\n".encode())
+        paths.update(f"{path}\n".encode())
     return {
         "model": description.to_dict(),
         "weights": weights.hexdigest(),
-        "images": images.hexdigest(),
+        "paths": paths.hexdigest(),
         "batch_size": batch_size,
         "precision": precision,
     }
 
 
-def predict(
-    predictor: Predictor, batches: Iterable[tuple[Pixels, list[ImageError | None]]]
-) -> Iterator[BatchPredictions]:
+def read_unchanged(journal: Journal, files: Sequence[Path]) -> list[BatchPredictions]:
+    """Return the batches of the journal up to the first with a file that has changed since; cut off the others."""
+    batches = [BatchPredictions.from_record(record) for record in journal.records]
+    digests = file_digests(files[: sum(len(batch.digests) for batch in batches)])
+    done = list(takewhile(lambda batch: batch.digests == list(islice(digests, len(batch.digests))), batches))
+    journal.keep(len(done))
+    return done
+
+
+def predict(predictor: Predictor, batches: Iterable[tuple[Pixels, list[Outcome]]]) -> Iterator[BatchPredictions]:
     """Yield the predictions of prepared batches (batch, height, width, 3)."""
-    for pixels, errors in batches:
-        yield BatchPredictions(predictor.probabilities(pixels), errors)
+    for pixels, outcomes in batches:
+        errors, digests = [outcome.error for outcome in outcomes], [outcome.digest for outcome in outcomes]
+        yield BatchPredictions(predictor.probabilities(pixels), errors, digests)
 
 
 def find_bad_images(done: Sequence[BatchPredictions], policy: str) -> dict[int, ImageError]:

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from config import InferenceConfig
+from data import digests
 from data.images import Preparation
 from dataset import TestDataset
 from inference import inference, load_model
@@ -203,6 +205,49 @@ def test_predictions_of_another_model_other_images_or_other_batches_are_not_resu
     found = inference(data, model_dir, tmp_path / "output", config).read_bytes()
     assert "resumed" not in capsys.readouterr().out
     assert found == inference(data, model_dir, tmp_path / "whole", config).read_bytes()
+
+
+def test_an_image_that_was_replaced_under_the_same_name_size_and_time_is_predicted_again(
+    eval_folder: EvalFolder,
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, _ = eval_folder(30)
+    names = list(predictions(data / "info.csv")["ImageID"])
+    paths = [data / "images" / name for name in names]
+    for path in paths:  # uncompressed, so all have one size
+        Image.open(path).convert("RGB").save(path, "BMP")
+        os.utime(path, (1, 1))
+    stop_after(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        inference(data, model_dir, tmp_path / "output", QUICK)
+    monkeypatch.undo()
+    paths[8].write_bytes(paths[0].read_bytes())  # in the second batch
+    os.utime(paths[8], (1, 1))
+    found = inference(data, model_dir, tmp_path / "output", QUICK).read_bytes()
+    assert "resumed after 1 of 4 batches" in capsys.readouterr().out
+    assert found == inference(data, model_dir, tmp_path / "whole", QUICK).read_bytes()
+
+
+def test_resuming_reads_only_the_files_that_were_predicted(
+    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _ = eval_folder(30)
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        inference(data, model_dir, tmp_path / "output", QUICK)
+    monkeypatch.undo()
+    read: list[Path] = []
+
+    def spy(path: Path) -> bytes:
+        read.append(path)
+        return digests.content_digest(path.read_bytes())
+
+    monkeypatch.setattr(digests, "file_digest", spy)
+    inference(data, model_dir, tmp_path / "output", QUICK)
+    assert sorted(path.name for path in read) == sorted(predictions(data / "info.csv")["ImageID"][:8])
 
 
 def test_predictions_survive_a_full_disk(

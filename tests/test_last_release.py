@@ -67,9 +67,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list that gets the path of each image that is decoded."""
     paths: list[Path] = []
 
-    def spy(path: Path, preparation: Preparation) -> Pixels:
-        paths.append(path)
-        return prepare(path, preparation)
+    def spy(data: bytes, preparation: Preparation, name: str) -> Pixels:
+        paths.append(Path(name))
+        return prepare(data, preparation, name)
 
     monkeypatch.setattr(decoding, "prepare", spy)
     return paths

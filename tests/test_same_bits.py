@@ -130,7 +130,7 @@ def test_a_signal_that_comes_while_images_are_decoded_ends_the_job_at_once(faces
     program = (
         "import os, sys; sys.path.insert(0, sys.argv.pop()); from data import decoding\n"
         "from runtime import failure; import train\n"
-        "def prepare(path, preparation): os.write(1, b'decoding\\n'); os.read(os.pipe()[0], 1)  # a disk that hangs\n"
+        "def prepare(*_): os.write(1, b'decoding\\n'); os.read(os.pipe()[0], 1)  # a disk that hangs\n"
         "decoding.prepare = prepare\n"
         "failure.guard(train.main)"
     )

@@ -9,19 +9,28 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.images import Pixels, Preparation, prepare
+from data.digests import content_digest
+from data.images import Pixels, Preparation, prepare, read_file
 from runtime.errors import ImageError
 from runtime.process import cpu_count
 
 Indices = NDArray[np.int64]
-Outcome = ImageError | None  # why an image could not be used and is black, or None
 
 _CLOSE_SECONDS = 3.0  # at most, for threads to finish: longer than any image within the limits takes to decode
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of decoding one file: the digest of its bytes, and why the image is black if it cannot be used."""
+
+    digest: bytes  # no bytes if the file cannot be read
+    error: ImageError | None = None
 
 
 class Decoding:
@@ -78,33 +87,36 @@ class Decoding:
     def _work(self) -> None:
         while (index := self._take()) is not None:
             try:
-                error = prepare_into(self.pixels[index], self.paths[index], self.preparation)
+                outcome = prepare_into(self.pixels[index], self.paths[index], self.preparation)
             except BaseException as failure:  # out of memory, or a bug: `wait` raises it in the caller's thread
                 self._report(index, failure=failure)
                 return
-            self._report(index, error)
+            self._report(index, outcome)
 
     def _take(self) -> int | None:
         with self._changed:
             return self._queue.popleft() if self._queue else None
 
-    def _report(self, index: int, error: Outcome = None, failure: BaseException | None = None) -> None:
+    def _report(self, index: int, outcome: Outcome | None = None, failure: BaseException | None = None) -> None:
         with self._changed:
-            if error:
-                self.bad[index] = error
+            if outcome and outcome.error:
+                self.bad[index] = outcome.error
             self._done[index] = failure is None
             self._failure = self._failure or failure
             self._changed.notify_all()
 
 
 def prepare_into(target: Pixels, path: Path, preparation: Preparation) -> Outcome:
-    """Write a prepared image into `target` (height, width, 3); if it cannot be used, fill with black and return why."""
+    """Read a file once and write the prepared image into `target` (height, width, 3), or black if it cannot be used."""
+    digest = b""
     try:
-        target[:] = prepare(path, preparation)
+        data = read_file(path)
+        digest = content_digest(data)
+        target[:] = prepare(data, preparation, str(path))
     except ImageError as error:
         target[:] = 0
-        return error
-    return None
+        return Outcome(digest, error)
+    return Outcome(digest)
 
 
 def stream(
@@ -112,7 +124,7 @@ def stream(
 ) -> Iterator[tuple[Pixels, list[Outcome]]]:
     """Prepare files in order, batch by batch and one batch ahead of the caller: for a single pass without a store.
 
-    Yields pixels (batch, height, width, 3) and, for each image, why it is black, or None.
+    Yields pixels (batch, height, width, 3) and the outcome of each image.
     """
     pool = ThreadPoolExecutor(threads or cpu_count(), "decode")
     started: deque[tuple[Pixels, list[Future[Outcome]]]] = deque()

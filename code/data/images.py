@@ -61,13 +61,22 @@ def is_image_file(filename: str) -> bool:
     return filename.lower().endswith(EXTENSIONS)
 
 
-def prepare(source: Path | bytes, preparation: Preparation) -> Pixels:
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image file; raise ImageError if it cannot be opened."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be opened ({error.strerror}): {path}", "missing") from None
+
+
+def prepare(source: Path | bytes, preparation: Preparation, name: str = "the image") -> Pixels:
     """Decode, crop and resize one image to (height, width, 3), uint8.
 
-    Of an animated image, the first frame is used. Raises ImageError if the file is missing, empty, truncated, not an
-    image, or above the limits (100 MB, 50 megapixels, and those of image_limits.py).
+    Of an animated image, the first frame is used. `name` is what messages call an image that is given as bytes. Raises
+    ImageError if the file is missing, empty, truncated, not an image, or above the limits (100 MB, 50 megapixels, and
+    those of image_limits.py).
     """
-    with _opened(source) as image:
+    with _opened(source, name) as image:
         return fit(image, preparation)
 
 
@@ -78,10 +87,9 @@ def read_upright(source: Path | bytes) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes, name: str = "the image") -> Iterator[Image.Image]:
     """Open an image, and turn any error of a decoder in the `with` block into an ImageError."""
-    name = str(source) if isinstance(source, Path) else "the image"
-    data = _read(source) if isinstance(source, Path) else source
+    data, name = (read_file(source), str(source)) if isinstance(source, Path) else (source, name)
     if not data:
         raise ImageError(f"an empty file is not an image: {name}", "empty")
     if len(data) > MAX_BYTES:
@@ -100,13 +108,6 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error ...
         raise ImageError(f"cannot be read as an image ({_reason(error)}): {name}") from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be opened ({error.strerror}): {path}", "missing") from None
 
 
 def _reason(error: Exception) -> str:

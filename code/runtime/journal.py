@@ -12,6 +12,7 @@ incomplete does not match its sha256 and is cut off, so nothing is synced, and a
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,16 +32,24 @@ class Journal:
         if lines[:1] == [first]:
             self.records = [json.loads(line[64:]) for line in lines[1:]]
             self._file = path.open("ab")
-            self._file.truncate(sum(map(len, lines)))
         else:
+            lines = [first]
             self._file = path.open("wb")
             self._file.write(first)
+        self._ends = list(accumulate(map(len, lines)))  # in bytes, of the first line and of each record
+        self.keep(len(self.records))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
+
+    def keep(self, count: int) -> None:
+        """Cut off all but the first `count` of the records that were read; call this before `append`."""
+        self._file.flush()
+        self._file.truncate(self._ends[count])
+        del self.records[count:]
 
     def append(self, record: Any) -> None:
         """Append a record, which must be JSON."""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data import decoding as module
-from data.decoding import Decoding, stream
+from data.decoding import Decoding, Outcome, stream
+from data.digests import file_digests
 from data.images import Pixels, Preparation, prepare
 from data.samples import read_profiles
-from runtime.errors import ImageError
 
 PREPARATION = Preparation((32, 24), (50, 40))
 
@@ -39,10 +39,10 @@ class Gate:
         self.permits = threading.Semaphore(0)
         monkeypatch.setattr(module, "prepare", self.prepare)
 
-    def prepare(self, path: Path, preparation: Preparation) -> Pixels:
-        self.seen.append(path)
+    def prepare(self, data: bytes, preparation: Preparation, name: str) -> Pixels:
+        self.seen.append(Path(name))
         self.permits.acquire()
-        return prepare(path, preparation)
+        return prepare(data, preparation, name)
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 4, 100])
@@ -135,7 +135,7 @@ def test_a_bad_image_ends_a_wait_that_is_until_bad(paths: list[Path], monkeypatc
 def test_an_error_that_stops_a_thread_is_raised_by_every_wait(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
 ) -> None:
-    def prepare(path: Path, preparation: Preparation) -> Pixels:
+    def prepare(data: bytes, preparation: Preparation, name: str) -> Pixels:
         raise failure
 
     monkeypatch.setattr(module, "prepare", prepare)
@@ -154,9 +154,11 @@ def test_a_stream_yields_the_pixels_of_a_store_in_order(paths: list[Path], batch
     batches = list(stream(paths, PREPARATION, batch_size=batch_size, threads=threads))
     assert [len(pixels) for pixels, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
     assert np.array_equal(np.concatenate([pixels for pixels, _ in batches]), decoded(paths))
-    assert [error.code if error else None for _, errors in batches for error in errors] == [
+    outcomes = [outcome for _, outcomes in batches for outcome in outcomes]
+    assert [outcome.error.code if outcome.error else None for outcome in outcomes] == [
         "undecodable_image" if index == 3 else None for index in range(42)
     ]
+    assert [outcome.digest for outcome in outcomes] == list(file_digests(paths))
 
 
 def test_a_stream_of_nothing_ends_at_once() -> None:
@@ -166,9 +168,9 @@ def test_a_stream_of_nothing_ends_at_once() -> None:
 def test_a_stream_is_one_batch_ahead_and_no_more(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
 
-    def spy(target: Pixels, path: Path, preparation: Preparation) -> ImageError | None:
+    def spy(target: Pixels, path: Path, preparation: Preparation) -> Outcome:
         seen.append(path)
-        return None
+        return Outcome(b"")
 
     monkeypatch.setattr(module, "prepare_into", spy)
     batches = stream(paths, PREPARATION, batch_size=7)

@@ -102,7 +102,7 @@ def test_under_skip_bad_images_are_known_when_all_are_decoded(paths: list[Path])
 def test_no_thread_outlives_its_store(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     before, started = threading.active_count(), threading.Event()
 
-    def prepare(path: Path, preparation: Preparation) -> Pixels:
+    def prepare(data: bytes, preparation: Preparation, name: str) -> Pixels:
         started.set()
         return np.zeros((32, 24, 3), np.uint8)
 

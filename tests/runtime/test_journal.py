@@ -80,3 +80,13 @@ def test_a_removed_journal_leaves_no_file(tmp_path: Path) -> None:
         journal.append(1)
         journal.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", range(len(RECORDS) + 1))
+def test_records_that_no_longer_count_are_cut_off(tmp_path: Path, count: int) -> None:
+    path = written(tmp_path / "journal")
+    with Journal(path, FINGERPRINT) as journal:
+        journal.keep(count)
+        assert journal.records == RECORDS[:count]
+        journal.append("more")
+    assert read(path) == [*RECORDS[:count], "more"]
