@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -91,19 +91,20 @@ def serving(config: TransformConfig) -> Iterator[Endpoint]:
 def send_all(endpoint: Endpoint, prefix: Path, outputs: OutputFolder, parameters: Parameters) -> None:
     """Post every object that has no response yet; raise DataError that names up to three that failed."""
     names = find_objects(prefix)
-    pending = outputs.resume(prefix, names, parameters.digest)
-    done = len(names) - len(pending)
-    print(
-        f"objects={len(names)}; answered before={done}; "
-        f"at once={parameters.concurrency}; MB at most={parameters.payload_mb}",
-        flush=True,
-    )
-    started = time.monotonic()
     failures = []
-    with tqdm(total=len(names), initial=done, unit=" images", dynamic_ncols=True, disable=None) as bar:
-        for name, failure in zip(pending, _outcomes(endpoint, prefix, outputs, parameters, pending), strict=True):
-            failures += [f"{failure}: {prefix / name}"] if failure else []
-            bar.update()
+    with outputs.resume(prefix, names, parameters.digest) as (journal, pending):
+        done = len(names) - len(pending)
+        print(
+            f"objects={len(names)}; answered before={done}; "
+            f"at once={parameters.concurrency}; MB at most={parameters.payload_mb}",
+            flush=True,
+        )
+        started = time.monotonic()
+        outcomes = _outcomes(endpoint, prefix, partial(outputs.write, journal), parameters, pending)
+        with tqdm(total=len(names), initial=done, unit=" images", dynamic_ncols=True, disable=None) as bar:
+            for name, failure in zip(pending, outcomes, strict=True):
+                failures += [f"{failure}: {prefix / name}"] if failure else []
+                bar.update()
     speed = len(pending) / (time.monotonic() - started)
     print(f"sent={len(pending)}; failed={len(failures)}; images_per_second={speed:.1f}", flush=True)
     if failures:
@@ -115,15 +116,23 @@ def send_all(endpoint: Endpoint, prefix: Path, outputs: OutputFolder, parameters
 
 
 def _outcomes(
-    endpoint: Endpoint, prefix: Path, outputs: OutputFolder, parameters: Parameters, names: list[str]
+    endpoint: Endpoint,
+    prefix: Path,
+    write: Callable[[str, bytes, bytes], None],
+    parameters: Parameters,
+    names: list[str],
 ) -> Iterator[str]:
-    """Yield for each object, in order, the reason why it failed, or an empty text."""
+    """Yield for each object, in order, the reason why it failed, or an empty text.
+
+    `write` takes the name of an object, its bytes and the response to them.
+    """
 
     def send(name: str) -> str:
         try:
             if (prefix / name).stat().st_size > parameters.payload_mb << 20:
                 return f"larger than the {parameters.payload_mb} MB of --max-payload-mb"
-            outputs.write(prefix / name, name, endpoint.invoke((prefix / name).read_bytes()))
+            posted = (prefix / name).read_bytes()
+            write(name, posted, endpoint.invoke(posted))
         except DataError as error:
             return str(error)
         return ""

@@ -2,23 +2,34 @@
 
 A transform on this machine writes them (OutputFolder), one on SageMaker leaves them in S3 (read_downloaded). Both end
 in the output.csv that code/inference.py would have written.
+
+A transform on this machine is resumed by these rules:
+
+1. NAME.out is the body of a response, as SageMaker would leave it. A journal beside it records the digest of the model,
+   and for each response the digest of the object that was posted and of the body.
+2. A response counts only if it has a prediction and all three digests are those of now (data/digests.py). Any other is
+   removed and requested again: nobody finds a prediction made from other bytes.
+3. A response is recorded before it is renamed to NAME.out, so a killed transform loses at most those in flight.
 """
 
+import contextlib
 import json
-import os
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.digests import content_digest, file_digest, file_digests
 from data.images import is_image_file
 from data.tables import INFO_CSV, Table, read_table
 from runtime.errors import DataError
-from runtime.files import replacing
+from runtime.journal import Journal
 
 SUFFIX = ".out"  # SageMaker appends it to the name of an object
-STAMP = ".transform.json"  # which model the files beside it came from
+JOURNAL = ".transform.journal"
+_OLD_STAMP = ".transform.json"  # of version 0.1.0, which compared modification times
 
 Response = dict[str, Any]  # `prediction`, and an `error` where that is null
 
@@ -79,39 +90,46 @@ class OutputFolder:
     """A folder with the NAME.out of each object, in sub-folders like those of the objects; a later run resumes it."""
 
     folder: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
 
-    def resume(self, prefix: Path, names: list[str], model: str) -> list[str]:
-        """Return the objects that still need a response of this model (a digest, empty if it is not known).
+    @contextlib.contextmanager
+    def resume(self, prefix: Path, names: Sequence[str], model: str) -> Iterator[tuple[Journal, list[str]]]:
+        """Yield the journal, for `write`, and the objects that still need a response of this model.
 
-        Responses of another or an unknown model are removed.
+        `model` is its digest, empty if it is not known: then all objects need a response. Other responses to them are
+        removed (rule 2).
         """
-        if not model or _read_stamp(self.folder / STAMP) != {"model": model}:
-            for name in names:
+        (self.folder / _OLD_STAMP).unlink(missing_ok=True)
+        if not model:
+            (self.folder / JOURNAL).unlink(missing_ok=True)
+        with Journal(self.folder / JOURNAL, {"model": model}) as journal:
+            done = self._done(prefix, {name: tuple(digests) for name, *digests in journal.records})
+            pending = [name for name in names if name not in done]
+            for name in pending:
                 self.path(name).unlink(missing_ok=True)
-            with replacing(self.folder / STAMP) as file:
-                file.write(json.dumps({"model": model}) + "\n")
-        return [name for name in names if not self._is_done(prefix / name, name)]
+            yield journal, pending
 
-    def _is_done(self, source: Path, name: str) -> bool:
-        """Return whether an object has a prediction made from the file as it is now; errors are tried again."""
-        path = self.path(name)
-        if not path.exists() or path.stat().st_mtime_ns != source.stat().st_mtime_ns:
-            return False
-        return self.read(name).get("prediction") is not None
+    def _done(self, prefix: Path, recorded: Mapping[str, tuple[str, ...]]) -> set[str]:
+        """Return the objects whose response counts, of those with a recorded digest of the object and of the body."""
+        names = [name for name, (_, body) in recorded.items() if body == file_digest(self.path(name)).hex()]
+        objects = file_digests([prefix / name for name in names])
+        unchanged = [name for name, digest in zip(names, objects, strict=True) if digest.hex() == recorded[name][0]]
+        return {name for name in unchanged if self.read(name).get("prediction") is not None}
 
-    def write(self, source: Path, name: str, body: bytes) -> None:
-        """Write the response to an object, whole or not at all; without fsync, which would take longer than the model.
+    def write(self, journal: Journal, name: str, posted: bytes, body: bytes) -> None:
+        """Write the response to the bytes of an object, whole or not at all, and record it; threads may do so at once.
 
-        The file gets the modification time of its object, so that a later run can tell whether they belong together.
+        Without fsync, which would take longer than the model: the digest tells whether the response is whole.
         """
-        path, times = self.path(name), source.stat()
+        path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_bytes(body)
-        os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
+        with self._lock:
+            journal.append([name, content_digest(posted).hex(), content_digest(body).hex()])
         temporary.replace(path)
 
     def read(self, name: str) -> Response:
@@ -127,10 +145,3 @@ def _reason(response: Response) -> str:
     if isinstance(error, dict) and "message" in error:
         return str(error["message"]).removesuffix(": the image")
     return "there is no such image"
-
-
-def _read_stamp(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None

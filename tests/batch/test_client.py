@@ -1,6 +1,7 @@
 """Every object is posted as SageMaker posts it, failed ones are retried, and a stopped transform is resumed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -20,6 +21,13 @@ from transform import TransformConfig, transform
 
 def predictions(output: Path) -> dict[str, str]:
     return dict(pd.read_csv(output, dtype=str, keep_default_na=False)[["ImageID", "ans"]].itertuples(index=False))
+
+
+def replace_keeping_times(path: Path, data: bytes) -> None:
+    """Replace a file as tools do that keep the modification time."""
+    times = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 # the protocol
@@ -146,11 +154,59 @@ def test_only_changed_objects_are_sent_again(config: TransformConfig, container:
     transform(config)
     assert not container.sizes
     images = config.data_dir / "images"
-    os.utime(images / "3.jpg", (1, 1))  # another time: another file has replaced it
+    replace_keeping_times(images / "3.jpg", b"one")  # of the same size
+    os.utime(images / "4.jpg", (1, 1))  # the same bytes
     (config.output_dir / "transform" / "5.jpg.out").write_text('{"predict')
     (config.output_dir / "transform" / "6.jpg.out").unlink()
     transform(config)
     assert container.sizes == {3: 1, 5: 1, 6: 1}
+
+
+def test_images_that_were_swapped_under_the_same_names_and_times_are_sent_again(
+    config: TransformConfig, container: Container
+) -> None:
+    images = config.data_dir / "images"
+    assert predictions(transform(config))["1.jpg"] == "1"
+    first, second = (images / name for name in ("1.jpg", "2.jpg"))
+    contents = first.read_bytes(), second.read_bytes()
+    replace_keeping_times(first, contents[1])
+    replace_keeping_times(second, contents[0])
+    found = predictions(transform(config))
+    assert (found["1.jpg"], found["2.jpg"], found["3.jpg"]) == ("2", "1", "3")
+    assert container.sizes == dict.fromkeys(range(1, 10), 1) | {1: 2, 2: 2}
+
+
+def test_another_folder_with_the_same_names_and_times_is_sent(config: TransformConfig, container: Container) -> None:
+    transform(config)
+    other = config.data_dir.with_name("other")
+    shutil.copytree(config.data_dir, other)  # keeps the times
+    for path in (other / "images").rglob("*.jpg"):
+        replace_keeping_times(path, path.read_bytes() * 20)
+    assert predictions(transform(replace(config, data_dir=other)))["8.jpg"] == "160"
+    assert container.sizes.total() == 18
+
+
+def test_a_response_that_is_not_kept_is_removed_even_if_its_object_then_fails(
+    config: TransformConfig, container: Container
+) -> None:
+    transform(config)
+    replace_keeping_times(config.data_dir / "images" / "3.jpg", b"one")
+    container.statuses = {3: [422]}
+    with pytest.raises(DataError, match="1 of 9 objects failed"):
+        transform(config)
+    assert "3.jpg.out" not in outs(config)
+
+
+def test_responses_of_version_0_1_0_are_requested_again(config: TransformConfig, container: Container) -> None:
+    """That version recorded the model and compared modification times."""
+    transform(config)
+    folder = config.output_dir / "transform"
+    (folder / ".transform.journal").unlink()
+    (folder / ".transform.json").write_text('{"model": "one"}')
+    container.sizes.clear()
+    transform(config)
+    assert container.sizes.total() == 9
+    assert not (folder / ".transform.json").exists()
 
 
 def test_an_image_without_a_prediction_is_sent_again(config: TransformConfig, container: Container) -> None:
