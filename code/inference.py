@@ -212,6 +212,7 @@ def prediction_columns(
     """Return the columns of output.csv from probabilities (images, classes); bad images have empty cells."""
 
     def readable(values: Iterable[object]) -> list[object]:
+        """Replace the values of bad images by None."""
         return [None if index in bad else value for index, value in enumerate(values)]
 
     columns = {"ans": readable(probabilities.argmax(1))}

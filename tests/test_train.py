@@ -1,10 +1,6 @@
 """Training, by function and by command, learns, leaves its files, and can be interrupted and resumed."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +19,6 @@ from runtime.process import StopRequest
 from train import seed_everything, train
 from training.trainer import Trainer
 
-CODE = Path(__file__).parents[1] / "code"
 QUICK = TrainConfig(
     epochs=2, batch_size=16, resize=(32, 24), model="TinyModel", optimizer="AdamW", lr=3e-3, val_ratio=0.5, device="cpu"
 )
@@ -261,71 +256,3 @@ def test_kernels_that_sum_in_any_order_are_disabled(deterministic: bool) -> None
 def test_the_names_of_the_original_exist() -> None:
     for name in ("seed_everything", "get_lr", "grid_image", "increment_path", "train"):
         assert callable(getattr(command_module, name))
-
-
-def command(arguments: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environ}
-    line = [sys.executable, "-W", "error", str(CODE / "train.py"), *arguments]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
-
-
-SMALL = ["--epochs", "1", "--batch_size", "16", "--resize", "32", "24", "--val_ratio", "0.5"]
-
-
-def test_the_command_of_the_original_runs_verbatim(faces: Faces, tmp_path: Path) -> None:
-    faces()
-    done = command(
-        SMALL,
-        SM_CHANNEL_TRAIN=str(tmp_path / "train"),
-        SM_MODEL_DIR=str(tmp_path / "m"),
-        SM_OUTPUT_DATA_DIR=str(tmp_path),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "val_f1=" in done.stdout
-    assert load(tmp_path / "m")[1].architecture == "BaseModel"
-
-
-def test_mistakes_are_sentences_on_stderr_and_in_the_failure_file(tmp_path: Path) -> None:
-    done = command(
-        ["--epochs", "many", "--criterion", "focl"],
-        SM_CHANNEL_TRAIN=str(tmp_path / "none"),
-        SM_OUTPUT_DIR=str(tmp_path / "out"),
-    )
-    assert done.returncode == 2
-    assert "'many' is not a whole number" in done.stderr
-    assert "did you mean 'focal'?" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "out/failure").read_text().startswith("ConfigError: --criterion")
-
-
-def test_a_missing_channel_is_one_sentence(tmp_path: Path) -> None:
-    done = command([], SM_CHANNEL_TRAIN=str(tmp_path / "none"), SM_MODEL_DIR=str(tmp_path / "model"))
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("DataError: SM_CHANNEL_TRAIN does not exist")
-    assert not (tmp_path / "model").exists()
-
-
-def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Path) -> None:
-    faces()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "OMP_NUM_THREADS": "1",
-        "SM_CHANNEL_TRAIN": str(tmp_path / "train"),
-        "SM_MODEL_DIR": str(tmp_path / "model"),
-        "SM_OUTPUT_DATA_DIR": str(tmp_path / "output"),
-        "SM_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
-    }
-    line = [sys.executable, str(CODE / "train.py"), *SMALL, "--epochs", "100000", "--model", "TinyModel"]
-    with subprocess.Popen(
-        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        for output in process.stdout:
-            if output.startswith("epoch=2;"):
-                process.send_signal(signal.SIGTERM)
-                break
-        rest = process.stdout.read()
-        assert process.wait(30) == 0, rest
-    assert "stopped, and can be resumed" in rest
-    load(tmp_path / "model")
-    assert list((tmp_path / "checkpoints").glob("step-*.json"))

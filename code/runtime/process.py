@@ -79,6 +79,7 @@ def _cgroup(*names: str) -> str:
 
 
 def _read(path: str) -> str:
+    """Return the text of a file, or "" if it cannot be read."""
     try:
         return Path(path).read_text()
     except OSError:

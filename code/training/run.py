@@ -37,13 +37,13 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are complete, or the last `--patience` of them brought no better score."""
+        """Return True once all epochs are complete, or the last `--patience` of them brought no better score."""
         patience = self.args.patience
         return self.state.epoch >= self.args.epochs or 0 < patience <= self.state.epochs_since_best
 
     @property
     def best_scores(self) -> dict[str, float]:
-        """The validation scores of the best epoch; empty before the first epoch is complete."""
+        """Return the validation scores of the best epoch; empty before the first epoch is complete."""
         best = self.state.best_row
         return {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
 

@@ -30,12 +30,12 @@ class TrainState:
 
     @property
     def epochs_since_best(self) -> int:
-        """The number of complete epochs after the best one."""
+        """Return the number of complete epochs after the best one."""
         return self.epoch - self.best_epoch
 
     @property
     def best_row(self) -> Mapping[str, float]:
-        """The row of the best epoch in the history; empty before the first epoch is complete."""
+        """Return the row of the best epoch in the history; empty before the first epoch is complete."""
         return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
     def add(self, loss: Tensor, matrix: Tensor) -> None:

@@ -68,7 +68,7 @@ class Trainer:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network to validate and publish: the moving average with `--ema-decay`, else the network itself."""
+        """Return the network to validate and publish: the moving average with `--ema-decay`, else the network."""
         return self.average.module if self.average else self.model
 
     def step(self, batch: Batch, epoch: int, steps_done: int) -> tuple[Tensor, Tensor]:
