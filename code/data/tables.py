@@ -5,13 +5,16 @@ Inference, batch transform and `submit.py download` write the same bytes because
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Self
 
-from data.images import is_image_file
+from data.images import EXTENSIONS, is_image_file
+from data.listing import walk_files
+from data.names import canonical_name, check_names, first_names
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 from runtime.files import existing_folder, replacing
@@ -79,22 +82,43 @@ def read_table(path: Path, *columns: str) -> Table:
     return Table(found, rows)
 
 
-def find_images(data_dir: Path) -> tuple[Table, list[Path]]:
+def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Table, list[Path]]:
     """Return the rows of info.csv and the path of each; without info.csv, every image below the folder, sorted.
 
-    Raises DataError if there are none. Hidden files and folders are ignored.
+    `variable` names the folder in messages. An ImageID of info.csv names a file in any Unicode form, and may have any
+    ending. Without info.csv, hidden files are ignored, and other files are ignored with a warning that names them.
+    Raises DataError if there are no images, for a name that is not UTF-8, and for names that differ only in their form.
     """
-    existing_folder(data_dir, "SM_CHANNEL_EVAL", f"{INFO_CSV} and images/, or images")
+    existing_folder(data_dir, variable, f"{INFO_CSV} and images/, or images")
+    root = find_root(data_dir)
     if (data_dir / INFO_CSV).exists():
         table = read_table(data_dir / INFO_CSV)
-    else:
-        found = [path.relative_to(data_dir) for path in sorted(data_dir.rglob("*")) if path.is_file()]
-        names = [path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)]
-        table = Table(("ImageID",), [{"ImageID": name} for name in names if is_image_file(name)])
-    if not table.rows:
+        check_names(table.names, data_dir / INFO_CSV)
+        return table, [root / name for name in _find_files(root, table.names)]
+    found = list(walk_files(data_dir))
+    names = [name for name in found if is_image_file(name)]
+    check_names(names, data_dir)
+    ignored = [name for name in found if not is_image_file(name)]
+    if ignored:
+        print(
+            f"warning: other files ignored: {len(ignored)} ({first_names(ignored)}), expected {', '.join(EXTENSIONS)}; "
+            f"to label files with other endings, list them in {INFO_CSV}: {data_dir}",
+            file=sys.stderr,
+        )
+    if not names:
         raise DataError(f"no images to label, expected rows in {INFO_CSV} or image files: {data_dir}")
-    root = find_root(data_dir)
-    return table, [root / name for name in table.names]
+    return Table(("ImageID",), [{"ImageID": name} for name in names]), [root / name for name in names]
+
+
+def _find_files(root: Path, names: Sequence[str]) -> Sequence[str]:
+    """Return the names as they are on the disk, where the Unicode form may be another."""
+    if all(name.isascii() for name in names):
+        return names
+    wanted = {canonical_name(name) for name in names}
+    found = [name for name in walk_files(root) if canonical_name(name) in wanted]
+    check_names(found, root)
+    on_disk = {canonical_name(name): name for name in found}
+    return [on_disk.get(canonical_name(name), name) for name in names]
 
 
 def find_root(data_dir: Path) -> Path:

@@ -108,6 +108,65 @@ def test_without_info_csv_every_visible_image_is_a_row(tmp_path: Path) -> None:
         find_images(tmp_path)
 
 
+def test_without_info_csv_other_files_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jpg", "b.gif", "b.heic", "b.jfif", "b.tif"):
+        (tmp_path / name).write_bytes(b"x")
+    table, _ = find_images(tmp_path)
+    assert table.names == ["a.jpg"]
+    assert capsys.readouterr().err == (
+        "warning: other files ignored: 4 (b.gif, b.heic, b.jfif, ...), expected .jpg, .jpeg, .png, .ppm, .bmp, .webp; "
+        f"to label files with other endings, list them in info.csv: {tmp_path}\n"
+    )
+
+
+def test_info_csv_decides_which_files_are_images_whatever_their_ending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info(tmp_path, "ImageID\n0012\nb7c1\nphoto.jfif\n")
+    (tmp_path / "c.jpg").write_bytes(b"x")
+    assert find_images(tmp_path)[1] == [tmp_path / name for name in ("0012", "b7c1", "photo.jfif")]
+    assert capsys.readouterr().err == ""
+
+
+def test_images_below_a_link_to_a_folder_are_found_and_a_dangling_link_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "eval" / "gone.jpg").symlink_to("nowhere.jpg")
+    assert find_images(tmp_path / "eval")[0].names == ["gone.jpg", "images/a.jpg"]
+
+
+NFC, NFD = "caf\u00e9/\u00e9.jpg", "cafe\u0301/e\u0301.jpg"
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (NFD, NFD)])
+def test_an_image_id_names_a_file_in_any_unicode_form(tmp_path: Path, on_disk: str, in_table: str) -> None:
+    info(tmp_path, f"ImageID\nlost\u00e9.jpg\n{in_table}\nb.jpg\n")
+    (tmp_path / "images" / on_disk).parent.mkdir(parents=True)
+    (tmp_path / "images" / on_disk).write_bytes(b"x")
+    table, files = find_images(tmp_path)
+    assert table.names == ["lost\u00e9.jpg", in_table, "b.jpg"]
+    assert files == [tmp_path / "images" / name for name in ("lost\u00e9.jpg", on_disk, "b.jpg")]
+
+
+@pytest.mark.parametrize("text", ["", f"ImageID\n{NFC}\n", f"ImageID\n{NFC}\n{NFD}\n"])
+def test_two_images_whose_names_differ_only_in_their_unicode_form_are_rejected(tmp_path: Path, text: str) -> None:
+    for name in (NFC, NFD):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    if text:
+        info(tmp_path, text)
+    with pytest.raises(DataError, match="differ only in their Unicode form, rename one of them"):
+        find_images(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"the name 'caf\\udce9\.jpg' is not UTF-8, rename the file or folder"):
+        find_images(tmp_path)
+
+
 @pytest.mark.parametrize("scheme", [None, MASKED_FACES])
 def test_scheme_json_is_written_unless_the_classes_are_those_of_masked_faces(
     tmp_path: Path, scheme: LabelScheme | None
