@@ -2,7 +2,7 @@
 
     SM_CHANNEL_EVAL=data/eval SM_CHANNEL_MODEL=model SM_OUTPUT_DATA_DIR=output python container/transform.py
 
-Start the server with the model (or use the one at --url), wait for /ping, ask /execution-parameters, post every object
+Start the server with the model (or use the one at --url), wait for /ping, ask /execution-parameters, post every image
 with that concurrency, and write each response to transform/NAME.out in the output folder. A run that was stopped is
 resumed. As on SageMaker, the job fails if one object fails, and the other responses are kept. At the end output.csv has
 one row for each row of info.csv, in its order, and is byte for byte that of code/inference.py.
@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
-from batch.results import OutputFolder, find_objects, join
-from data.tables import Table, find_images, find_root, write_predictions
+from batch.results import OutputFolder, join
+from data.listing import is_file
+from data.tables import find_images, find_root, write_predictions
 from labels import LabelScheme
 from runtime.arguments import folder, option, parse
 from runtime.errors import DataError
@@ -62,14 +63,17 @@ def main() -> None:
 
 def transform(config: TransformConfig) -> Path:
     """Label every image of `data_dir` and return the path of output.csv; raise a JobError if there is none."""
+    table, files = find_images(config.data_dir)
+    prefix = find_root(config.data_dir)
+    objects = [object_name(path, prefix) for path in files]
+    existing = sorted({name for name, path in zip(objects, files, strict=True) if is_file(path)})
     with serving(config) as endpoint:
-        table, _ = find_images(config.data_dir)
-        prefix = find_root(config.data_dir)
         endpoint.wait()
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)
         outputs = OutputFolder(config.output_dir / "transform")
-        send_all(endpoint, prefix, outputs, parameters)
-    table, reasons = join_outputs(table, outputs)
+        send_all(endpoint, prefix, existing, outputs, parameters)
+    responses = {name: outputs.read(found) for name, found in zip(table.names, objects, strict=True)}
+    table, reasons = join(table, responses)
     for name, reason in reasons.items():
         print(f"no prediction: {reason}: {prefix / name}", file=sys.stderr)
     output = write_predictions(config.output_dir, table, read_scheme(config))
@@ -88,9 +92,13 @@ def serving(config: TransformConfig) -> Iterator[Endpoint]:
         yield build(url, is_alive=is_alive)
 
 
-def send_all(endpoint: Endpoint, prefix: Path, outputs: OutputFolder, parameters: Parameters) -> None:
+def object_name(path: Path, prefix: Path) -> str:
+    """Return the name of an image as SageMaker would list it: relative to the folder, or else its whole path."""
+    return path.relative_to(prefix).as_posix() if path.is_relative_to(prefix) else str(path)
+
+
+def send_all(endpoint: Endpoint, prefix: Path, names: list[str], outputs: OutputFolder, parameters: Parameters) -> None:
     """Post every object that has no response yet; raise DataError that names up to three that failed."""
-    names = find_objects(prefix)
     failures = []
     with outputs.resume(prefix, names, parameters.digest) as (journal, pending):
         done = len(names) - len(pending)
@@ -142,15 +150,6 @@ def _outcomes(
             yield from pool.map(send, names)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def join_outputs(table: Table, outputs: OutputFolder) -> tuple[Table, dict[str, str]]:
-    """Join the responses to the table as `batch.results.join` does; raise DataError if no image has a prediction."""
-    table, reasons = join(table, {name: outputs.read(name) for name in table.names})
-    if reasons.keys() == set(table.names):
-        name, reason = next(iter(reasons.items()))
-        raise DataError(f"none of the {len(table.rows)} images can be used: {reason}: {name}")
-    return table, reasons
 
 
 def read_scheme(config: TransformConfig) -> LabelScheme | None:

@@ -24,3 +24,11 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
             yield from _walk(path, f"{prefix}{path.name}/", (*above, identity))
         elif path.is_file() or not path.exists():
             yield prefix + path.name
+
+
+def is_file(path: Path) -> bool:
+    """Return True if there is such a file; unlike Path.is_file, return False for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -1,6 +1,7 @@
 """Folders that must exist, and files that are written completely or not at all. No torch."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Collection, Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from runtime.errors import DataError
+
+NAME_BYTES = 255  # most in one name, of every usual file system
 
 
 def existing_folder(path: Path, variable: str, expected: str) -> Path:
@@ -41,7 +44,7 @@ def replacing(path: Path, mode: str = "w", *, remove_stale: bool = True) -> Iter
     make_folder(path.parent)
     if remove_stale:
         remove_temporary_files(path.parent, {path.name})
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{_temporary_stem(path.name)}.", suffix=".tmp", dir=path.parent)
     try:
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
         with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
@@ -60,9 +63,21 @@ def replacing(path: Path, mode: str = "w", *, remove_stale: bool = True) -> Iter
 
 def remove_temporary_files(folder: Path, names: Collection[str]) -> None:
     """Remove the temporary files that killed writers of files with these names left."""
+    stems = {_temporary_stem(name) for name in names}
     for temporary in folder.glob(".*.*.tmp"):
-        if temporary.name[1:].rsplit(".", 2)[0] in names:
+        if temporary.name[1:].rsplit(".", 2)[0] in stems:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary_stem(name: str) -> str:
+    """Return the start of the name of a temporary file: 14 bytes more, as mkstemp adds, still fit into a name."""
+    return short_name(name, NAME_BYTES - 14)
+
+
+def short_name(name: str, most: int = NAME_BYTES) -> str:
+    """Return a file name of at most `most` bytes (64 or more): the name itself, or else a digest of it."""
+    data = os.fsencode(name)
+    return name if len(data) <= most else hashlib.sha256(data).hexdigest()
 
 
 def make_folder(path: Path) -> None:

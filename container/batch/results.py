@@ -13,23 +13,29 @@ A transform on this machine is resumed by these rules:
 """
 
 import contextlib
+import hashlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data.digests import content_digest, file_digest, file_digests
 from data.images import is_image_file
+from data.names import canonical_name, check_names, first_names
 from data.tables import INFO_CSV, Table, read_table
 from runtime.errors import DataError
+from runtime.files import NAME_BYTES
 from runtime.journal import Journal
 
 SUFFIX = ".out"  # SageMaker appends it to the name of an object
+IMAGES = "images/"  # beside info.csv: then ImageIDs are relative to it
 JOURNAL = ".transform.journal"
 _OLD_STAMP = ".transform.json"  # of version 0.1.0, which compared modification times
+_MOST_BYTES = NAME_BYTES - len(SUFFIX) - len("..tmp")  # in a name, so that NAME.out and a temporary file can be made
 
 Response = dict[str, Any]  # `prediction`, and an `error` where that is null
 
@@ -45,44 +51,70 @@ def read_response(path: Path) -> Response:
     return dict(response)
 
 
-def read_downloaded(paths: Iterable[Path], root: Path) -> dict[str, Response]:
-    """Return the responses of a SageMaker transform by ImageID, from its NAME.out files below `root`.
+def read_downloaded(outputs: Mapping[str, Path], info: Path | None) -> tuple[Table, dict[str, Response]]:
+    """Return the rows of a SageMaker transform and its responses by ImageID, from NAME.out files by object name.
 
-    Objects that are not images, such as an info.csv, got a response too; it is ignored. Raises DataError as
-    `read_response` does.
+    ImageIDs are relative to the same folder as in the commands on this machine (data.tables.find_root): images/, if
+    there is one beside an info.csv. With `info` the rows are those of that file; without, a row for each image by its
+    name. Other responses are ignored with a warning. Raises DataError as `read_response` does, and if `info` names none
+    of the objects.
     """
-    found = {path.relative_to(root).as_posix().removesuffix(SUFFIX): path for path in paths}
-    found = {name: path for name, path in found.items() if is_image_file(name)}
-    if found and all(name.startswith("images/") for name in found):
-        found = {name.removeprefix("images/"): path for name, path in found.items()}
-    return {name: read_response(path) for name, path in found.items()}
+    objects = {name.removesuffix(SUFFIX): path for name, path in outputs.items()}
+    has_info = info is not None or INFO_CSV in objects
+    below = {name.removeprefix(IMAGES): path for name, path in objects.items() if name.startswith(IMAGES)}
+    images = below if has_info and below else objects
+    check_names(images, next(iter(outputs.values())).parent)
+    known = {canonical_name(name): path for name, path in images.items() if name != INFO_CSV}
+    table = read_table(info) if info else _tabulate(images)
+    responses = {
+        name: read_response(known[canonical_name(name)]) for name in table.names if canonical_name(name) in known
+    }
+    if info and not responses:
+        raise DataError(
+            f"{info.name} names none of the {len(known)} objects of this job, it starts with {table.names[0]!r} and "
+            f"the job has {first_names(sorted(known), 1)!r}; pass the {INFO_CSV} of the images of this job: {info}"
+        )
+    used = {known[canonical_name(name)] for name in responses}
+    _warn_of_ignored([name for name, path in objects.items() if path not in used and name != INFO_CSV], info)
+    return table, responses
+
+
+def _tabulate(images: Iterable[str]) -> Table:
+    """Return a row for each image by its name, sorted."""
+    return Table(("ImageID",), [{"ImageID": name} for name in sorted(images) if is_image_file(name)])
+
+
+def _warn_of_ignored(names: list[str], info: Path | None) -> None:
+    if names:
+        reason = f"not in {INFO_CSV}" if info else f"not images by their ending; to use them, pass {INFO_CSV}"
+        print(f"warning: {len(names)} responses ignored ({first_names(sorted(names))}), {reason}", file=sys.stderr)
 
 
 def join(table: Table, responses: Mapping[str, Response]) -> tuple[Table, dict[str, str]]:
-    """Return the table with a column `ans`, and by ImageID the reason why an image has no prediction."""
+    """Return the table with a column `ans`, and by ImageID the reason why an image has no prediction.
+
+    `responses` are by ImageID. Raises DataError if no image has a prediction.
+    """
     predictions = [responses.get(name, {}).get("prediction") for name in table.names]
     missing = [name for name, prediction in zip(table.names, predictions, strict=True) if prediction is None]
-    return table.with_columns({"ans": predictions}), {name: _reason(responses.get(name, {})) for name in missing}
+    reasons = {name: _reason(responses.get(name, {})) for name in missing}
+    if len(missing) == len(table.rows):
+        found = f"{reasons[missing[0]]}: {missing[0]}" if missing else "there are no responses to images"
+        raise DataError(f"none of the {len(table.rows)} images can be used: {found}")
+    return table.with_columns({"ans": predictions}), reasons
 
 
-def join_downloaded(responses: Mapping[str, Response], info: Path | None) -> Table:
-    """Return the output.csv of a SageMaker transform: the columns ImageID and `ans`.
+def join_downloaded(table: Table, responses: Mapping[str, Response]) -> Table:
+    """Return the output.csv of a SageMaker transform: the table with a column `ans`.
 
-    With an info.csv it has the rows, order and other columns of that file, without one a row for each response, sorted
-    by name. An image without a prediction has an empty `ans`, as code/inference.py writes it, and is named on stderr.
+    An image without a prediction has an empty `ans`, as code/inference.py writes it, and is named on stderr. Raises
+    DataError if no image has a prediction.
     """
-    table = read_table(info) if info else Table(("ImageID",), [{"ImageID": name} for name in sorted(responses)])
     table, reasons = join(table, responses)
     if reasons:
-        names = ", ".join([*reasons][:3]) + (", ..." if len(reasons) > 3 else "")
+        names = first_names(list(reasons))
         print(f"{len(reasons)} of {len(table.rows)} images have no prediction: {names}", file=sys.stderr)
     return table
-
-
-def find_objects(prefix: Path) -> list[str]:
-    """Return every file below a folder by name, as S3 would list them, except info.csv itself."""
-    names = [path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()]
-    return sorted(name for name in names if name != INFO_CSV)
 
 
 @dataclass(frozen=True)
@@ -93,6 +125,10 @@ class OutputFolder:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def path(self, name: str) -> Path:
+        """Return the path of the response to an object; a digest stands for a name that is too long or leads out."""
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts or any(len(os.fsencode(part)) > _MOST_BYTES for part in parts):
+            name = hashlib.sha256(os.fsencode(name)).hexdigest()
         return self.folder / f"{name}{SUFFIX}"
 
     @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import json
 import sys
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +47,15 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
                 raise JobError(f"{job.title} has no best training job yet; `submit.py wait {name}`")
             return _fetch_training(aws, describe(aws, TRAINING, best), folder)
         case "TransformJob":
-            paths = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
-            _check_files(job, paths)
-            responses = read_downloaded(paths, folder / "answers")
-            table = join_downloaded(responses, info)
+            outputs = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
+            _check_files(job, outputs)
+            table, responses = read_downloaded(outputs, info)
+            table = join_downloaded(table, responses)
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
             return [write_predictions(folder, table, scheme), folder / "answers"]
         case "ProcessingJob":
-            outputs = job.facts["ProcessingOutputConfig"]["Outputs"]
-            paths = [path for output in outputs for path in fetch_folder(aws, output["S3Output"]["S3Uri"], folder)]
+            uris = [output["S3Output"]["S3Uri"] for output in job.facts["ProcessingOutputConfig"]["Outputs"]]
+            paths = [path for uri in uris for path in fetch_folder(aws, uri, folder).values()]
             _check_files(job, paths)
             return paths
     raise JobError(f"{job.title} has no files; give the name of a job")
@@ -81,7 +81,7 @@ def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
     return folders
 
 
-def _check_files(job: Job, paths: list[Path]) -> None:
+def _check_files(job: Job, paths: Sized) -> None:
     """Raise JobError if there is no file."""
     if not paths:
         raise JobError(f"{job.title} has no files yet: {job.line()}")

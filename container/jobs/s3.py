@@ -9,7 +9,7 @@ import hashlib
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from jobs.aws import TRANSFER_THREADS, Aws, explained
 from runtime.errors import DataError
-from runtime.files import existing_folder, remove_temporary_files, replacing
+from runtime.files import existing_folder, remove_temporary_files, replacing, short_name
 from runtime.process import cpu_count
 
 _PARENT = attrgetter("parent")
@@ -57,14 +57,19 @@ def plan_upload(
     Raises DataError if there is nothing to upload, or a link to a folder.
     """
     existing_folder(root, f"--{flag}", expected)
-    names = tuple(sorted(name for name in _walk(root) if accept(PurePosixPath(name).name)))
+    names = sorted(name for name in _walk(root) if accept(PurePosixPath(name).name))
     if not names:
         raise DataError(f"no matching files in --{flag}, expected {expected}: {root}")
+    return upload_of(root, names, parent_uri)
+
+
+def upload_of(root: Path, names: Sequence[str], parent_uri: str) -> Upload:
+    """Return the upload of these files of a folder, in this order."""
     with ThreadPoolExecutor(cpu_count()) as pool:
         digests = list(pool.map(lambda name: _digest(root / name), names))
     whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
     uri = f"{parent_uri}/{_readable(root.resolve().name)}-{whole.hexdigest()[:12]}/"
-    return Upload(root, names, uri, sum((root / name).stat().st_size for name in names))
+    return Upload(root, tuple(names), uri, sum((root / name).stat().st_size for name in names))
 
 
 def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
@@ -106,11 +111,15 @@ def fetch(aws: Aws, uri: str, path: Path, *, remove_stale: bool = True) -> None:
         aws.client("s3").download_fileobj(bucket, key, file)
 
 
-def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
-    """Download every object under a prefix, with its sub-folders; return the files. Other files stay."""
+def fetch_folder(aws: Aws, uri: str, folder: Path) -> dict[str, Path]:
+    """Download every object under a prefix, with its sub-folders; return the files by their name below the prefix.
+
+    Other files stay. A name that is too long for a file is replaced by a digest.
+    """
     bucket, prefix = split_uri(uri.rstrip("/") + "/")
     wanted = [entry for entry in list_objects(aws, f"s3://{bucket}/{prefix}") if not entry["Key"].endswith("/")]
-    paths = [_inside(folder, entry["Key"].removeprefix(prefix)) for entry in wanted]
+    names = [entry["Key"].removeprefix(prefix) for entry in wanted]
+    paths = [_inside(folder, name) for name in names]
     for parent, siblings in groupby(sorted(paths, key=_PARENT), _PARENT):
         remove_temporary_files(parent, {path.name for path in siblings})
 
@@ -120,7 +129,7 @@ def fetch_folder(aws: Aws, uri: str, folder: Path) -> list[Path]:
     aws.client("s3")  # before the threads: creating clients is not thread-safe
     with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
         list(pool.map(download, wanted, paths))
-    return paths
+    return dict(zip(names, paths, strict=True))
 
 
 def extract(archive: Path, folder: Path) -> list[Path]:
@@ -185,4 +194,4 @@ def _inside(folder: Path, name: str) -> Path:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts:
         raise DataError(f"{name!r} leads out of the folder: {folder}")
-    return folder / Path(*parts)
+    return folder / Path(*map(short_name, parts))

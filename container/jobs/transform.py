@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.images import is_image_file
 from jobs.aws import Aws
 from jobs.checks import data_problems, model_problems, name_problems, pair_problems, pairs
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, unique_name
 from jobs.ecr import job_image
-from jobs.inputs import existing_inputs, resolve_input
+from jobs.inputs import existing_inputs, resolve_images
 from jobs.instances import describe_instances, has_gpu, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, create_model, given, tags
@@ -66,7 +65,7 @@ def transform(
 ) -> None:
     """Submit a batch transform, and the model that it needs."""
     aws, job = Aws(connection), unique_name(options.name)
-    data, uploads = resolve_input(location, "data", options.data, is_image_file, "images")
+    data, uploads = resolve_images(location, "data", options.data)
     check_payload(uploads, options.max_payload_mb)
     image, artifact = job_image(aws, location), location.model(options.model)
     plan = Plan(

@@ -242,7 +242,7 @@ def test_a_transform_answers_every_object_as_the_infer_verb_does(
     answers = sorted(cloud.path(request["TransformOutput"]["S3OutputPath"]).rglob("*.out"))
     images = sorted(path.name for path in (faces / "eval" / "images").iterdir())
     assert [path.name.removesuffix(".out") for path in answers] == images
-    table = join_downloaded(read_downloaded(answers, answers[0].parent), faces / "eval" / "info.csv")
+    table = join_downloaded(*read_downloaded({path.name: path for path in answers}, faces / "eval" / "info.csv"))
     output = write_predictions(tmp_path, table, None)
     assert rows(output) == rows(labelled / "output.csv")
 

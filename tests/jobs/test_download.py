@@ -29,7 +29,7 @@ def test_a_job_without_files_says_its_state(tmp_path: Path) -> None:
 
 
 def test_a_transform_without_responses_says_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: [])
+    monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: {})
     facts = {"TransformJobStatus": "InProgress", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
     with pytest.raises(JobError, match="has no files yet: InProgress"):
         download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path)
@@ -64,7 +64,9 @@ def test_responses_of_another_transform_in_the_same_folder_stay(
 ) -> None:
     write_outputs(tmp_path / "answers", old=1)
     monkeypatch.setattr(
-        download_module, "fetch_folder", lambda aws, uri, folder: sorted(write_outputs(folder, new=2).glob("n*"))
+        download_module,
+        "fetch_folder",
+        lambda aws, uri, folder: {"new.jpg.out": write_outputs(folder, new=2) / "new.jpg.out"},
     )
     facts = {"TransformJobStatus": "Completed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
     output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path)
@@ -95,10 +97,10 @@ def labelled(label: str) -> list[Response]:
 
 
 def test_a_transform_with_classes_of_your_own_can_be_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch_folder(aws: Any, uri: str, folder: Path) -> list[Path]:
+    def fetch_folder(aws: Any, uri: str, folder: Path) -> dict[str, Path]:
         write_outputs(folder, a=1)
         (folder / "a.jpg.out").write_text(json.dumps({"prediction": 1, "label": "dog"}))
-        return [folder / "a.jpg.out"]
+        return {"a.jpg.out": folder / "a.jpg.out"}
 
     keep_in_s3(monkeypatch, {"scheme": PETS})
     monkeypatch.setattr(download_module, "fetch_folder", fetch_folder)

@@ -165,6 +165,15 @@ def test_a_key_that_leads_out_of_the_folder_is_rejected(aws: Aws, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_key_that_is_too_long_for_a_file_is_downloaded(aws: Aws, tmp_path: Path) -> None:
+    names = ("deep/" + "x" * 255 + ".out", "y" * 251 + ".out", "a.out")
+    for name in names:
+        aws.call("s3", "PutObject", Bucket="my-bucket", Key=f"p/{name}", Body=name.encode())
+    files = fetch_folder(aws, "s3://my-bucket/p", tmp_path)
+    assert {name: path.read_text() for name, path in files.items()} == {name: name for name in names}
+    assert files["a.out"] == tmp_path / "a.out"
+
+
 def test_regular_files_are_extracted(tmp_path: Path) -> None:
     path = archive(tmp_path / "m.tar.gz", member("exp", tarfile.DIRTYPE), member("exp/a.txt"), member("./b.txt"))
     files = extract(path, tmp_path / "there")

@@ -79,7 +79,7 @@ def test_responses_are_encrypted_and_tags_go_with_the_job() -> None:
 
 def test_a_transform_labels_the_images_of_a_folder_and_nothing_else(dry_run: DryRunCommand, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    for name in ("info.csv", "images/a.jpg", "images/b.png"):
+    for name in ("images/a.jpg", "images/b.png", "notes.txt"):
         (tmp_path / name).write_text(name)
     requests, printed = dry_run("transform", "--data", str(tmp_path), "--model", "faces-1", "--environment", "A=1")
     assert list(requests) == ["CreateModel", "CreateTransformJob"]

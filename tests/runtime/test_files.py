@@ -52,6 +52,21 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Pa
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.json"]
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "x" * 242, "\u00e9" * 127, "x" * 241])
+def test_a_file_with_the_longest_name_is_replaced_and_its_temporary_files_are_removed(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    with replacing(path) as file:
+        (temporary,) = tmp_path.iterdir()
+        file.write("old")
+    temporary.write_text("what a killed process leaves")
+    with replacing(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.json"
     path.write_text("old")
