@@ -46,7 +46,7 @@ def test_16_images_of_6_mb_or_50_of_2_mb_are_in_flight_at_most() -> None:
 def test_the_old_name_of_the_concurrency_is_accepted() -> None:
     (options,) = parse("submit.py", (*DATA, *MODEL, "--concurrency", "8"), {}, TransformOptions)
     assert options.max_concurrent_transforms == 8
-    with pytest.raises(ConfigError, match="--max-concurrent-transforms: 0 is out of range"):
+    with pytest.raises(ConfigError, match="--concurrency: 0 is out of range"):
         parse("submit.py", (*DATA, *MODEL, "--concurrency", "0"), {}, TransformOptions)
 
 
