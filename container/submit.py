@@ -110,7 +110,7 @@ def _check_passed(name: str, command: Command, passed: Words) -> None:
 
 
 def _main() -> None:
-    """Run the command; in `submit.py logs JOB | head`, a closed pipe is not an error."""
+    """Run the command; `submit.py logs JOB | head` ends when `head` does."""
     try:
         try:
             main(sys.argv[1:], os.environ)
@@ -121,4 +121,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    run(_main)
+    run(_main, needs_reader="logs" in sys.argv[1:2])

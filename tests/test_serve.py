@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.raw_client import GOOD, PING, Client, request
-from support.serving import publish_model, running, server_command
+from support.serving import Running, publish_model, running, server_command
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,31 @@ def test_sigterm_while_the_model_is_loading_exits_with_zero_too(model_dir: Path)
     with running(model_dir, ready=False) as server:
         assert server.get("/ping").status == 503
         assert server.stop()[0] == 0
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until a server accepts connections; the test fails after a minute without one."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "the server does not listen"
+            time.sleep(0.05)
+
+
+def test_a_server_whose_stdout_is_closed_serves(model_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = server_command(model_dir, SAGEMAKER_BIND_TO_PORT=port)
+    words = ["bash", "-c", 'exec "$@" >&-', "-", *command["args"]]
+    with subprocess.Popen(words, env=command["env"], stderr=subprocess.PIPE, text=True) as process:
+        wait_for_port(port)
+        Running(process, port).until_ready()
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 0
 
 
 # what prevents a start

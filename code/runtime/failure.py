@@ -13,45 +13,57 @@ from typing import Any, NoReturn
 
 from runtime.errors import JobError
 from runtime.files import replacing
+from runtime.streams import open_closed_streams, outlive_readers
 
 FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as FailureReason
 
 
-def run(command: Callable[[], Any]) -> NoReturn:
+def run(command: Callable[[], Any], *, needs_reader: bool = False) -> NoReturn:
     """Run a command and end the process with exit code 0, or as `guard` does."""
 
     def command_and_flush() -> None:
         command()
         sys.stdout.flush()  # raises the error of a full disk behind stdout before the exit code is decided
 
-    guard(command_and_flush)
+    guard(command_and_flush, needs_reader=needs_reader)
     sys.exit(0)
 
 
-def guard(command: Callable[[], Any]) -> None:
+def guard(command: Callable[[], Any], *, needs_reader: bool = False) -> None:
     """Run a command; if it fails, write the reason to stderr and the failure file, and exit with the error's code.
 
-    This is the only place that catches errors. A JobError is one sentence; any other exception is a bug and keeps its
-    traceback. SIGTERM ends the process until the command handles it: the kernel delivers a signal to PID 1 only if
-    there is a handler.
+    This also reports errors after the command, such as those of importing torch. SIGTERM ends the process until the
+    command handles it: the kernel delivers a signal to PID 1 only if there is a handler. A closed stdout or stderr is
+    not an error, nor is one whose reader leaves; a command that `needs_reader` gets a BrokenPipeError for stdout.
     """
+    open_closed_streams()
+    outlive_readers(*(["stderr"] if needs_reader else ["stdout", "stderr"]))
     remove_old_failures()
+    sys.excepthook = lambda kind, error, trace: report(error) and None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         command()
-    except JobError as error:
-        sys.exit(fail(type(error).__name__, str(error), error.exit_code))
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except OSError as error:
-        if (sentence := explain_os_error(error)) is None:
-            sys.exit(fail_with_traceback(error))
-        sys.exit(fail("OSError", sentence, 1))
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
-            sys.exit(fail("DeviceError", _explain_no_memory(error), 1))
-        sys.exit(fail_with_traceback(error))
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(report(error))
+
+
+def report(error: BaseException) -> int:
+    """Write the reason of a failure to stderr and the failure file; returns the exit code.
+
+    A JobError is one sentence; any other exception is a bug and keeps its traceback. Ctrl-C needs no reason.
+    """
+    sentence = explain_os_error(error) if isinstance(error, OSError) else None
+    match error:
+        case KeyboardInterrupt():
+            return 128 + signal.SIGINT
+        case JobError():
+            return fail(type(error).__name__, str(error), error.exit_code)
+        case _ if sentence:
+            return fail("OSError", sentence, 1)
+        case _ if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
+            return fail("DeviceError", _explain_no_memory(error), 1)
+    return fail_with_traceback(error)
 
 
 def fail(kind: str, sentence: str, exit_code: int) -> int:
@@ -126,7 +138,7 @@ def explain_os_error(error: OSError) -> str | None:
     return None
 
 
-def _explain_no_memory(error: Exception) -> str:
+def _explain_no_memory(error: BaseException) -> str:
     """Return one sentence for torch's OutOfMemoryError."""
     reason = str(error).partition("\n")[0]
     return f"the device has no memory left ({reason}); lower --batch-size or --resize, or use a larger device"

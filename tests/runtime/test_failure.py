@@ -207,3 +207,14 @@ run({command})
         ended = subprocess.run([sys.executable, "-c", program], cwd=CODE, check=False, **streams)
     assert ended.returncode != 0
     assert failure.read_text().startswith(cause)
+
+
+@pytest.mark.parametrize("command", ["train", "inference"])
+def test_an_error_while_torch_is_imported_is_in_the_failure_file(failure: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudnn.so.9: cannot open shared object file')")
+    environ = os.environ | {"PYTHONPATH": str(tmp_path)}
+    line = [sys.executable, str(CODE / f"{command}.py")]
+    ended = subprocess.run(line, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert failure.read_text().startswith("ImportError: libcudnn.so.9: cannot open shared object file (torch.py:1)\n")
+    assert ended.stderr.count("Traceback") == 1
