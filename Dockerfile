@@ -58,8 +58,8 @@ RUN du -sm /opt/venv \
 
 FROM base AS job
 # NVIDIA_DISABLE_REQUIRE: a driver that is too old is answered by container/cuda_driver.py with a sentence, not by a
-# container that never starts. Caches are written to /tmp, so that the root can be read-only and the user anybody
-# (torch asks for the user's name, which may have none, unless TORCHINDUCTOR_CACHE_DIR is set).
+# container that never starts. Caches are written to /tmp, so that the root can be read-only and the user anybody;
+# the name that torch wants of a user without one is set by runtime/process.py.
 ENV PATH=/opt/job/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/job/code:/opt/job/container \
     SAGEMAKER_TRAINING_MODULE=launch:main \
@@ -67,8 +67,7 @@ ENV PATH=/opt/job/bin:/opt/venv/bin:$PATH \
     NVIDIA_DISABLE_REQUIRE=1 \
     HOME=/tmp \
     XDG_CACHE_HOME=/tmp/cache \
-    MPLCONFIGDIR=/tmp/cache/matplotlib \
-    TORCHINDUCTOR_CACHE_DIR=/tmp/cache/inductor
+    MPLCONFIGDIR=/tmp/cache/matplotlib
 COPY --from=builder /opt/venv /opt/venv
 WORKDIR /opt/job
 COPY pyproject.toml ./

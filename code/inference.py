@@ -21,10 +21,11 @@ from typing import Any, Self
 from config import InferenceConfig, InferencePaths
 from runtime.arguments import parse
 from runtime.failure import guard, write_message
-from runtime.process import limit_openmp_spinning
+from runtime.process import limit_openmp_spinning, name_unknown_user
 
 if __name__ == "__main__":  # answer --help and a mistyped flag before torch, which takes seconds to import
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
+    name_unknown_user()
     limit_openmp_spinning()
 
 import numpy as np

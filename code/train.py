@@ -18,10 +18,11 @@ from config import TrainConfig, TrainPaths
 from runtime.arguments import parse
 from runtime.failure import guard
 from runtime.files import check_writable
-from runtime.process import Stopped, StopRequest, limit_openmp_spinning
+from runtime.process import Stopped, StopRequest, limit_openmp_spinning, name_unknown_user
 
 if __name__ == "__main__":  # answer --help and a mistyped flag before torch, which takes seconds to import
     guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
+    name_unknown_user()
     limit_openmp_spinning()
 
 import numpy as np

@@ -27,6 +27,7 @@ import uvicorn
 from runtime.arguments import parse
 from runtime.errors import ConfigError
 from runtime.failure import run
+from runtime.process import name_unknown_user
 from server.app import Service
 from server.http_timeouts import TimeoutProtocol
 from server.settings import ServeConfig
@@ -105,4 +106,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    name_unknown_user()
     run(main)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from model_files import load
 
 CODE = Path(__file__).parents[1] / "code"
@@ -79,3 +81,38 @@ def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Pa
     assert "stopped, and can be resumed" in rest
     load(tmp_path / "model")
     assert list((tmp_path / "checkpoints").glob("step-*.json"))
+
+
+@pytest.mark.parametrize("redirection", [">&- 2>&-", "| head -1"])
+def test_the_model_is_published_if_nobody_reads_the_log(faces: Faces, tmp_path: Path, redirection: str) -> None:
+    faces()
+    environ = {"SM_CHANNEL_TRAIN": str(tmp_path / "train"), "SM_MODEL_DIR": str(tmp_path / "m")}
+    line = f'"$@" {redirection}'
+    words = ["bash", "-o", "pipefail", "-c", line, "-", sys.executable, str(CODE / "train.py"), *SMALL]
+    done = subprocess.run(words, env=os.environ | environ, cwd=tmp_path, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr
+    load(tmp_path / "m")
+
+
+UNKNOWN_USER = ["unshare", "--user", "--map-user=12345"]  # a number that is not in /etc/passwd
+
+
+@pytest.mark.skipif(
+    subprocess.run(["bash", "-c", '"$@" true', "-", *UNKNOWN_USER], capture_output=True, check=False).returncode != 0,
+    reason="needs user namespaces",
+)
+def test_a_user_without_a_name_or_a_home_folder_can_train_and_infer(faces: Faces, tmp_path: Path) -> None:
+    faces()
+    environ = {
+        "PATH": os.environ["PATH"],
+        "SM_CHANNEL_TRAIN": str(tmp_path / "train"),
+        "SM_CHANNEL_EVAL": str(next((tmp_path / "train").rglob("normal.jpg")).parent),
+        "SM_CHANNEL_MODEL": str(tmp_path / "m"),
+        "SM_MODEL_DIR": str(tmp_path / "m"),
+        "SM_OUTPUT_DATA_DIR": str(tmp_path / "output"),
+    }
+    for command, flags in (("train", SMALL), ("inference", [])):
+        words = [*UNKNOWN_USER, sys.executable, str(CODE / f"{command}.py"), *flags]
+        done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output/output.csv").exists()

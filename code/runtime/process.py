@@ -1,7 +1,9 @@
 """The process: signals that stop it, and the CPUs and memory that its container may use. No torch."""
 
 import os
+import pwd
 import signal
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -58,6 +60,19 @@ def limit_openmp_spinning() -> None:
     By default each spins for about a millisecond, which takes half of the CPU time from the threads that decode images.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def name_unknown_user() -> None:
+    """Set HOME and USER for a user who is not in /etc/passwd, as with `docker run --user`; call before importing torch.
+
+    torch asks for the name of the user, and other libraries for the home folder, to find their caches.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ["HOME"] = os.environ.get("HOME") or tempfile.gettempdir()
+        if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):  # as getpass.getuser
+            os.environ["USER"] = f"uid{os.getuid()}"
 
 
 def free_memory_bytes() -> int:

@@ -1,15 +1,18 @@
 """Signals, and the CPUs and memory of the container."""
 
+import getpass
 import os
+import pwd
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from runtime import process
-from runtime.process import cpu_count, free_memory_bytes
+from runtime.process import cpu_count, free_memory_bytes, name_unknown_user
 
 CODE = Path(__file__).parents[2] / "code"
 
@@ -75,6 +78,26 @@ def test_spinning_is_limited_before_torch_is_imported(tmp_path: Path, command: s
         environ = os.environ | {"PYTHONPATH": str(tmp_path)} | environ
         ended = subprocess.run(line, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert ended.stdout == f"{count}\n", ended.stderr
+
+
+def test_a_user_without_a_name_gets_one_and_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # raises KeyError, as for a number in no /etc/passwd
+    name_unknown_user()
+    assert getpass.getuser() == f"uid{os.getuid()}"
+    assert Path.home() == Path(tempfile.gettempdir())
+
+
+def test_what_a_user_has_set_or_passwd_knows_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setenv("HOME", "/somewhere")
+    monkeypatch.delenv("USER", raising=False)
+    before = dict(os.environ)
+    name_unknown_user()
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    name_unknown_user()
+    assert dict(os.environ) == before
 
 
 def test_a_command_that_does_not_listen_ends_at_sigterm() -> None:
