@@ -140,6 +140,9 @@ def _outcomes(
             if (prefix / name).stat().st_size > parameters.payload_mb << 20:
                 return f"larger than the {parameters.payload_mb} MB of --max-payload-mb"
             posted = (prefix / name).read_bytes()
+        except OSError as error:
+            return f"cannot be opened ({error.strerror})"
+        try:
             write(name, posted, endpoint.invoke(posted))
         except DataError as error:
             return str(error)

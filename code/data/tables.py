@@ -101,8 +101,8 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
     ignored = [name for name in found if not is_image_file(name)]
     if ignored:
         print(
-            f"warning: other files ignored: {len(ignored)} ({first_names(ignored)}), expected {', '.join(EXTENSIONS)}; "
-            f"to label files with other endings, list them in {INFO_CSV}: {data_dir}",
+            f"warning: other files ignored: {len(ignored)} ({first_names(ignored, 8)}), expected "
+            f"{', '.join(EXTENSIONS)}; to label files with other endings, list them in {INFO_CSV}: {data_dir}",
             file=sys.stderr,
         )
     if not names:

@@ -105,6 +105,15 @@ def test_an_object_over_the_limit_is_not_sent_and_the_option_is_named(
     assert max(container.sizes) == 9
 
 
+def test_an_object_that_vanishes_fails_and_the_other_responses_are_kept(
+    config: TransformConfig, container: Container
+) -> None:
+    container.on_post = lambda: (config.data_dir / "images" / "8.jpg").unlink(missing_ok=True)
+    with pytest.raises(DataError, match=r"1 of 9 objects failed.*: cannot be opened \(No such file.*8\.jpg"):
+        transform(replace(config, max_concurrent_transforms=1))
+    assert len(outs(config)) == 8
+
+
 def test_a_server_that_disappears_ends_the_job_at_once(config: TransformConfig, container: Container) -> None:
     def leave() -> None:
         container._server.shutdown()

@@ -114,8 +114,8 @@ def test_without_info_csv_other_files_are_counted_and_named(tmp_path: Path, caps
     table, _ = find_images(tmp_path)
     assert table.names == ["a.jpg"]
     assert capsys.readouterr().err == (
-        "warning: other files ignored: 4 (b.gif, b.heic, b.jfif, ...), expected .jpg, .jpeg, .png, .ppm, .bmp, .webp; "
-        f"to label files with other endings, list them in info.csv: {tmp_path}\n"
+        "warning: other files ignored: 4 (b.gif, b.heic, b.jfif, b.tif), expected "
+        f".jpg, .jpeg, .png, .ppm, .bmp, .webp; to label files with other endings, list them in info.csv: {tmp_path}\n"
     )
 
 
