@@ -63,6 +63,13 @@ def pair_problems(flag: str, text: str) -> list[str]:
     return problems + [f"--{flag}: {name!r} is given twice" for name in sorted(set(names)) if names.count(name) > 1]
 
 
+def tag_problems(text: str) -> list[str]:
+    """Return a sentence for each tag that is not name=value, is given twice, or has a reserved name."""
+    reserved = [name for name in pairs(text) if name.lower().startswith("aws:")]
+    remedy = "begins with aws:, which is reserved; choose another name"
+    return pair_problems("tags", text) + [f"--tags: {name!r} {remedy}" for name in reserved]
+
+
 def is_s3_folder(text: str) -> bool:
     """Return whether it is s3://bucket/prefix; without a prefix, a job could read a whole bucket by mistake."""
     return bool(re.fullmatch(r"s3://[^/]+/.*[^/].*", text))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from jobs.checks import bucket_problems, pair_problems, prefix_problems
+from jobs.checks import bucket_problems, prefix_problems, tag_problems
 from runtime.arguments import folder as from_environment
 from runtime.arguments import option
 
@@ -51,7 +51,7 @@ class JobLocation:
             problems.append(f"--role: {self.role!r} is not of the form arn:aws:iam::123456789012:role/name")
         problems += bucket_problems(self.bucket)
         problems += prefix_problems(self.prefix)
-        return problems + pair_problems("tags", self.tags)
+        return problems + tag_problems(self.tags)
 
     @property
     def account(self) -> str:

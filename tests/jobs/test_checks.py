@@ -2,7 +2,15 @@
 
 import pytest
 
-from jobs.checks import bucket_problems, data_problems, model_problems, name_problems, pair_problems, pairs
+from jobs.checks import (
+    bucket_problems,
+    data_problems,
+    model_problems,
+    name_problems,
+    pair_problems,
+    pairs,
+    tag_problems,
+)
 
 
 def test_values_stay_text() -> None:
@@ -15,6 +23,8 @@ def test_values_stay_text() -> None:
     [
         (pair_problems("tags", "a=1,b"), "--tags: 'b' is not of the form name=value"),
         (pair_problems("tags", "a=1,a=2"), "--tags: 'a' is given twice"),
+        (tag_problems("team=vision,aws:x=1"), "--tags: 'aws:x' begins with aws:, which is reserved"),
+        (tag_problems(" AWS:cost=1"), "--tags: 'AWS:cost' begins with aws:"),
         (name_problems("masked_faces"), "--name: 'masked_faces' must consist of letters, digits and inner dashes"),
         (name_problems("a" * 47), "at most 46 characters"),
         (name_problems("-a"), "--name: '-a'"),
@@ -38,6 +48,7 @@ def test_a_malformed_option_is_named(problems: list[str], sentence: str) -> None
 
 def test_a_well_formed_option_is_accepted() -> None:
     assert not pair_problems("tags", "a=1,b=2")
+    assert not tag_problems("a=aws:x,my-aws:b=2")
     assert not name_problems("mask-classifier-2")
     assert not bucket_problems("my-bucket.2")
     assert not data_problems("data", "../faces") + data_problems("data", "s3://bucket/faces")

@@ -38,6 +38,7 @@ def test_role_and_bucket_are_asked_for_together() -> None:
         (["--prefix", "/faces/"], "--prefix: '/faces/' is not of the form"),
         (["--subnets", "subnet-1"], "a VPC needs both"),
         (["--security-groups", "sg-1"], "a VPC needs both"),
+        (["--tags", "aws:x=1"], "--tags: 'aws:x' begins with aws:, which is reserved"),
         (["--tags", "team"], "--tags: 'team' is not of the form name=value"),
     ],
 )
