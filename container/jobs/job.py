@@ -62,6 +62,13 @@ class Job:
         name: str | None = self.facts.get("BestTrainingJob", {}).get("TrainingJobName")
         return name
 
+    @property
+    def reminder(self) -> str:
+        """Return a sentence for when nobody watches a job that is not over: it costs, and these commands help."""
+        remove = self.kind.noun == "Endpoint"
+        end = f"`submit.py remove {self.name}` removes it" if remove else f"`submit.py stop {self.name}` stops it"
+        return f"{self.title} is still running; {end}, `submit.py wait {self.name}` watches it; it costs until its end"
+
     def line(self) -> str:
         """Return the state in one line: status, step, latest metrics."""
         steps = self.facts.get("SecondaryStatusTransitions") or [{}]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from jobs.aws import Aws, AwsError, passing_errors
 from jobs.common import Connection, JobName, Polling
-from jobs.job import Job, find
-from jobs.watch import watch
+from jobs.job import Job
+from jobs.watch import find_to_watch, watch
 from runtime.errors import JobError
 
 _STARTED = re.compile(r"-\d{9,}(?=/|$)")  # start time of a host, after its name
@@ -24,7 +24,7 @@ def follow_log(aws: Aws, name: str, poll_seconds: float) -> Job:
 
     An endpoint has no end: its log is printed so far. Raises JobError for a tuning job, which has no log.
     """
-    job = find(aws, name)
+    job = find_to_watch(aws, name)
     if job.kind.log_group is None:
         example = job.best_training_job or f"{name}-001-..."
         raise JobError(f"{job.title} has no log of its own; its training jobs have one, such as: {example}")

@@ -13,7 +13,7 @@ from typing import Self
 from tqdm import tqdm
 
 from config import TrainConfig
-from jobs.aws import Aws, passing_errors
+from jobs.aws import Aws, AwsError, passing_errors
 from jobs.common import Connection, JobName, Polling
 from jobs.job import Job, describe, find
 from metrics import METRICS
@@ -27,9 +27,22 @@ _CLOCK = "{elapsed}  {desc}"
 
 def wait(aws: Aws, name: str, poll_seconds: float) -> Job:
     """Wait until a job has ended and return it; raise JobFailed if it failed or was stopped."""
-    job = watch(aws, find(aws, name), poll_seconds)
+    job = watch(aws, find_to_watch(aws, name), poll_seconds)
     job.check_end()
     return job
+
+
+def find_to_watch(aws: Aws, name: str) -> Job:
+    """Return the job or endpoint of that name; an error of AWS says that it may be running, and what to do then."""
+    try:
+        return find(aws, name)
+    except AwsError as error:
+        raise AwsError(
+            f"{error}; {name!r} may be running, which costs: `submit.py wait {name}` watches it, "
+            f"`submit.py stop {name}` stops it",
+            error.code,
+            error.status,
+        ) from error
 
 
 def wait_command(connection: Connection, name: JobName, polling: Polling) -> None:
@@ -41,23 +54,31 @@ def watch(aws: Aws, job: Job, poll_seconds: float, new_lines: Callable[[], Itera
     """Poll until the job has ended, and return its last state. Ctrl-C leaves the job running.
 
     Each change of its state goes to stderr, `new_lines` of its log go to stdout. Errors that pass, such as a network
-    that is down, are reported and tried again.
+    that is down, are reported and tried again. Whatever else ends the watching, the user is reminded of the job.
     """
     progress = ProgressLine(job.facts.get("HyperParameters"))
+
+    def still_waiting(error: AwsError) -> None:
+        progress.say(f"still waiting: {error}; {job.reminder}")
+
     try:
         with progress:
             while True:
                 progress.state(job.line(), job.facts.get("TrainingStartTime"))
-                with passing_errors(lambda error: progress.say(f"still waiting: {error}")):
+                with passing_errors(still_waiting):
                     for line in new_lines():
                         progress.log(line)
                 if job.is_over:
                     return job
                 time.sleep(poll_seconds)
-                with passing_errors(lambda error: progress.say(f"still waiting: {error}")):
+                with passing_errors(still_waiting):
                     job = describe(aws, job.kind, job.name)
-    except KeyboardInterrupt:
-        print(f"{job.title} is still running; `submit.py stop {job.name}` stops it", file=sys.stderr)
+    except AwsError as error:
+        if job.is_over:
+            raise
+        raise AwsError(f"{error}; {job.reminder}", error.code, error.status) from error
+    except (KeyboardInterrupt, SystemExit):
+        print(job.reminder, file=sys.stderr)
         raise
 
 

@@ -60,9 +60,33 @@ def test_waiting_continues_when_the_network_is_back(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.count("still waiting: AWS cannot be reached") == 2
 
 
-def test_credentials_that_expire_end_the_waiting() -> None:
-    aws = FakeAws(DescribeTrainingJob=[training("InProgress"), AwsError("expired", "ExpiredToken")])
-    with pytest.raises(AwsError, match="expired"):
+EXPIRED = AwsError("the AWS credentials have expired", "ExpiredToken")
+THROTTLED = AwsError("AWS throttles these requests", "ThrottlingException", 400)
+REMINDER = "training job 'faces' is still running; `submit.py stop faces` stops it, `submit.py wait faces` watches it"
+
+
+def test_credentials_that_expire_end_the_waiting_with_a_reminder_that_the_job_costs() -> None:
+    aws = FakeAws(DescribeTrainingJob=[training("InProgress"), EXPIRED])
+    with pytest.raises(AwsError, match=f"^the AWS credentials have expired; {REMINDER}; it costs until") as ended:
+        wait(aws, "faces", 0)
+    assert ended.value.code == "ExpiredToken"
+
+
+def test_throttling_is_waited_out_with_a_reminder_that_the_job_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    wait(FakeAws(DescribeTrainingJob=[training("InProgress"), THROTTLED, DONE]), "faces", 0)
+    assert f"still waiting: AWS throttles these requests; {REMINDER}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [EXPIRED, THROTTLED])
+def test_an_error_before_the_first_state_says_that_the_job_may_be_running(error: AwsError) -> None:
+    commands = "`submit.py wait faces` watches it, `submit.py stop faces` stops it"
+    with pytest.raises(AwsError, match=f"^{error}; 'faces' may be running, which costs: {commands}$"):
+        wait(FakeAws(DescribeTrainingJob=error), "faces", 0)
+
+
+def test_an_endpoint_that_is_not_watched_any_more_is_removed_not_stopped() -> None:
+    aws = FakeAws(DescribeEndpoint=[{"EndpointStatus": "Creating"}, EXPIRED])
+    with pytest.raises(AwsError, match=r"endpoint 'faces' is still running; `submit.py remove faces` removes it"):
         wait(aws, "faces", 0)
 
 
