@@ -19,6 +19,7 @@ from jobs.endpoint import EndpointOptions, deploy, remove
 from jobs.evaluation import EvaluationOptions, evaluate
 from jobs.job import status_command, stop_command
 from jobs.logs import logs_command
+from jobs.placeholders import placeholders
 from jobs.registry import RegistryOptions, register
 from jobs.training import TrainingOptions, train
 from jobs.transform import TransformOptions, transform
@@ -30,8 +31,9 @@ from runtime.failure import run
 
 _DESCRIPTION = """Run the job on SageMaker. `submit.py COMMAND --help` lists the flags of a command.
 
-With --dry-run, nothing is sent and no credentials are needed (`setup` then needs --account): the exact requests are
-printed as JSON. Every request is checked against AWS's own description of it before anything is uploaded."""
+With --dry-run, nothing is sent and no account is needed (`setup` needs --account): the exact requests are printed as
+JSON, with placeholders for a role, bucket or region that is not given. Every request is checked against AWS's own
+description of it before anything is uploaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,17 +90,21 @@ def main(argv: Words, environ: Mapping[str, str]) -> None:
     at = argv.index("--") if "--" in argv else len(argv)
     words, passed = argv[:at], argv[at + 1 :]
     problems = []
+    command = COMMANDS.get(words[0]) if words else None
+    defaults, sentence = placeholders(words[1:], environ, command.schema) if command else ({}, "")
     try:
-        name, options = parse_command("submit.py", words, environ, COMMANDS, description=_DESCRIPTION)
+        name, options = parse_command("submit.py", words, {**environ, **defaults}, COMMANDS, description=_DESCRIPTION)
     except ConfigError as error:
         problems.append(str(error))
-    if (command := COMMANDS.get(words[0]) if words else None) and at < len(argv):
+    if command and at < len(argv):
         try:
             _check_passed(words[0], command, passed)
         except ConfigError as error:
             problems.append(str(error))
     if problems:
         raise ConfigError("; ".join(problems))
+    if sentence:
+        print(sentence, file=sys.stderr)
     COMMANDS[name].run(*options, *([passed] if COMMANDS[name].passes else []))
 
 

@@ -27,12 +27,13 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from runtime.conversion import check, convert, is_null, show
 from runtime.errors import ConfigError, unknown_name
 from runtime.version import NAME, version
 
+T = TypeVar("T")
 Schema = tuple[type[Any], ...]
 _Spelled = dict[str, list[str]]  # the words after each spelling of one flag
 _QUESTIONS = ("-h", "--help", "--version")  # answered at once, whatever else is on the command line
@@ -138,6 +139,13 @@ def parse_command(
         words = [f"--{commands[name].first}", *words]
     given, unknown = parser.parse_known_args([name, *words])
     return name, _build(given, unknown, environ, commands[name].schema)
+
+
+def peek(argv: Sequence[str], environ: Mapping[str, str], cls: type[T]) -> T:
+    """Return a dataclass from those words that are its flags; ignore all others, and values that cannot be read."""
+    parser = _Parser(allow_abbrev=False, add_help=False)
+    _add_flags(parser, (cls,), for_help=False)
+    return cls(**_read_fields(cls, vars(parser.parse_known_args(list(argv))[0]), environ)[0])
 
 
 def override(flags: Sequence[str], by: Sequence[str], *classes: type[Any]) -> list[str]:
