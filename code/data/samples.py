@@ -5,9 +5,9 @@ per task of the scheme. Rows are sorted by path, so the same files give the same
 """
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.images import is_image_file
+from data.layout import ImageCounts, check_image_names, check_no_split, find_classes, find_hints, find_ignored
+from data.listing import Listing, list_folder
+from data.names import first_names
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme
 from runtime.errors import DataError
 from runtime.files import existing_folder
@@ -31,7 +34,12 @@ class Samples:
     root: Path
     table: pd.DataFrame
     scheme: LabelScheme
-    ignored_files: int = 0
+    ignored: Mapping[str, list[str]] = field(default_factory=dict)  # relative paths by reason, see layout.py
+
+    @property
+    def ignored_files(self) -> int:
+        """Return the number of files, links and folders that are ignored."""
+        return sum(map(len, self.ignored.values()))
 
     @cached_property
     def paths(self) -> list[Path]:
@@ -61,43 +69,44 @@ def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
     DataError for a folder name that is not a profile, an unknown gender or age, and a data set without images.
     """
     existing_folder(channel, variable, f"profile folders such as {_PROFILE}")
-    root = _find_profiles(channel, variable)
-    rows, ignored = [], 0
-    for folder in _folders(root):
-        person, gender, age = _read_profile(folder)
-        for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_file()):
-            mask = MASK_OF_STEM.get(name.rsplit(".", 1)[0])
-            if name.startswith("."):
-                continue
-            if mask is None or not is_image_file(name):
-                ignored += 1
-                continue
-            label = MASKED_FACES.encode(mask, gender, age)
-            rows.append((f"{folder.name}/{name}", person, label, int(mask), int(gender), int(age)))
+    listing = list_folder(channel)
+    check_image_names(listing)
+    folder = _find_profiles(listing, variable)
+    people = {profile: _read_profile(channel / profile) for profile in listing.subfolders(folder)}
+    rows, used = [], []
+    for path in listing.files:
+        profile, _, name = path.rpartition("/")
+        mask = MASK_OF_STEM.get(name.rsplit(".", 1)[0])
+        if mask is None or not is_image_file(name) or profile not in people:
+            continue
+        person, gender, age = people[profile]
+        label = MASKED_FACES.encode(mask, gender, age)
+        rows.append((path.removeprefix(f"{folder}/"), person, label, int(mask), int(gender), int(age)))
+        used.append(path)
+    root = channel / folder
     if not rows:
         raise DataError(f"no images in the profile folders of {variable}, expected {_PROFILE}: {root}")
-    table = _tabulate(rows, ("path", "person", "label", "mask", "gender", "age"), root)
-    return Samples(root, table, MASKED_FACES, ignored)
+    table = _tabulate(rows, ("path", "person", "label", "mask", "gender", "age"))
+    ignored = find_ignored(listing, used, folder).items()
+    relative = {why: [posixpath.relpath(name, folder or ".") for name in names] for why, names in ignored}
+    return Samples(root, table, MASKED_FACES, relative)
 
 
 def read_class_folders(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
     """Read one folder per class, as torchvision's ImageFolder does; every image counts as a person of its own.
 
-    `variable` names the channel in messages. Raises DataError for a class without images.
+    `variable` names the channel in messages. Raises DataError for fewer than two classes, a class without images, and
+    folders that are no classes, such as train and val.
     """
     existing_folder(channel, variable, "one folder per class")
-    classes = _folders(channel)
-    scheme = LabelScheme("folders", tuple(folder.name for folder in classes))
-    rows, ignored = [], 0
-    for label, folder in enumerate(classes):
-        files = [path.relative_to(channel) for path in sorted(folder.rglob("*")) if path.is_file()]
-        files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
-        images = [path.as_posix() for path in files if is_image_file(path.name)]
-        if not images:
-            raise DataError(f"no images for class {folder.name!r}, expected at least one: {folder}")
-        ignored += len(files) - len(images)
-        rows += [(image, image, label) for image in images]
-    return Samples(channel, _tabulate(rows, ("path", "person", "label"), channel), scheme, ignored)
+    listing = list_folder(channel)
+    check_image_names(listing)
+    classes = find_classes(listing, variable)
+    labels = {name: label for label, name in enumerate(classes)}
+    images = [name for name in listing.files if is_image_file(name) and "/" in name]
+    rows = [(image, image, labels[image.partition("/")[0]]) for image in images]
+    table = _tabulate(rows, ("path", "person", "label"))
+    return Samples(channel, table, LabelScheme("folders", tuple(classes)), find_ignored(listing, images))
 
 
 # The reader of each data set in dataset.py, by its name; here, so that submit.py can check a folder without torch.
@@ -116,44 +125,31 @@ def _size_bytes(path: Path) -> int | None:
         return None
 
 
-def _tabulate(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...], root: Path) -> pd.DataFrame:
-    """Return the rows sorted by path; raise DataError for a path that is not UTF-8, as split.csv and logs are."""
-    for path, *_ in rows:
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"the name {path!r} is not UTF-8, rename the file or folder: {root}") from None
+def _tabulate(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return the rows sorted by path."""
     return pd.DataFrame(rows, columns=columns).sort_values("path", ignore_index=True)
 
 
-def _find_profiles(channel: Path, variable: str) -> Path:
+def _find_profiles(listing: Listing, variable: str) -> str:
     """Return the folder that contains the profile folders: the channel, or one that is one or two levels below."""
-    for level in _levels(channel):
-        found = [folder for folder in level if any(_looks_like_profile(child) for child in _folders(folder))]
+    level = [""]
+    for _ in range(3):
+        below = {folder: listing.subfolders(folder) for folder in level}
+        found = [folder for folder in level if any(_looks_like_profile(child) for child in below[folder])]
         if len(found) > 1:
-            names = ", ".join(folder.name for folder in found[:4])
+            check_no_split(found, ImageCounts.of(listing.files), variable, listing.root)
             raise DataError(
-                f"{variable} contains several data sets ({names}), expected one; pass the one to use: {channel}"
+                f"{variable} contains several data sets ({first_names(found)}), expected one; pass the one to use: "
+                f"{listing.root}"
             )
         if found:
             return found[0]
-    raise DataError(f"no profile folders under {variable}, expected {_PROFILE}: {channel}")
+        level = [child for children in below.values() for child in children]
+    raise DataError(f"no profile folders under {variable}, expected {_PROFILE}{find_hints(listing)}: {listing.root}")
 
 
-def _levels(channel: Path) -> Iterator[Sequence[Path]]:
-    level = [channel]
-    for _ in range(3):
-        yield level
-        level = [child for folder in level for child in _folders(folder)]
-
-
-def _looks_like_profile(folder: Path) -> bool:
-    return folder.name.count("_") == 3
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Return the sub-folders by name, without hidden ones."""
-    return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+def _looks_like_profile(folder: str) -> bool:
+    return folder.rpartition("/")[2].count("_") == 3
 
 
 def _read_profile(folder: Path) -> tuple[str, GenderLabels, AgeLabels]:
