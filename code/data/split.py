@@ -7,7 +7,9 @@ images instead of people, and moves people when an image is added. The tests com
 import hashlib
 import math
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data.samples import Samples
 from runtime.errors import DataError
@@ -36,6 +38,12 @@ def split_samples(
             f"{how} leaves no {what} for {part} out of {len(people)}; add {what} or change the split: {samples.root}"
         )
     return samples.table[by].isin(held_out).map(lambda held: "val" if held else "train")
+
+
+def untrained_classes(samples: Samples, train: NDArray[np.int64]) -> list[str]:
+    """Return the names of the classes without an image among the indices `train`."""
+    counts = np.bincount(samples.labels[train], minlength=samples.scheme.num_classes)
+    return [name for name, count in zip(samples.scheme.classes, counts, strict=True) if not count]
 
 
 def _is_held_out(index: int, ratio: float, fold: tuple[int, int] | None) -> bool:

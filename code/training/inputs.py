@@ -25,6 +25,7 @@ from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Loader
 from data.samples import Samples
 from data.store_cache import StoreCache
+from data.summary import describe_classes, describe_untrained, find_warnings
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from labels import LabelScheme
 from loss import balanced_class_weights
@@ -81,9 +82,10 @@ def read_data(data_dir: Path, args: TrainConfig, device: torch.device, store_dir
         raise DataError(f"no usable images left to train on or to validate with: {data_dir}")
     if args.statistics == "dataset":
         augmentation = _augmentation(args, pixel_statistics(store.pixels, train))
-    _print_summary(dataset, len(train), len(val), len(bad))
-
     samples = dataset.samples
+    _print_summary(dataset, len(train), len(val), len(bad))
+    for sentence in (*find_warnings(samples), *describe_untrained(samples, train)):
+        print(f"warning: {sentence}", file=sys.stderr)
     names = samples.table["path"].tolist()
     return Data(
         scheme=dataset.scheme,
@@ -168,12 +170,14 @@ def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseA
 
 
 def _print_summary(dataset: MaskBaseDataset, train: int, val: int, bad: int) -> None:
-    """Print the line of the log with the number of images in each part."""
+    """Print how many images are in each part, and in each class of class folders."""
     samples = dataset.samples
     people = samples.table["person"].nunique()  # in class folders every image has a person of its own
     print(
         f"data: {train} images to train on, {val} to validate with, "
         f"{f'{people} people, ' if people < len(samples.table) else ''}{dataset.num_classes} classes, "
         f"{bad} left out, {samples.ignored_files} other files ignored",
+        *describe_classes(samples),
+        sep="\n",
         flush=True,
     )

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from data.samples import Samples
-from data.split import split_samples
-from labels import MASKED_FACES
+from data.split import split_samples, untrained_classes
+from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 
 
@@ -149,3 +149,11 @@ def test_a_fold_has_the_groups_of_stratified_group_k_fold_to_within_one_person(s
         ours = np.flatnonzero(split_samples(samples, 0.2, seed, fold=(part, 5)) == "val")
         assert abs(np.bincount(stratum[ours]) - np.bincount(stratum[theirs])).max() <= 3  # the images of a person
         assert set(person[ours]).isdisjoint(np.delete(person, ours))
+
+
+def test_classes_without_a_training_image_are_named_in_order() -> None:
+    scheme = LabelScheme("folders", ("ant", "bee", "cat", "dog"))
+    table = pd.DataFrame({"path": list("abcde"), "label": [0, 1, 1, 2, 0]})
+    samples = Samples(Path("root"), table, scheme)
+    assert untrained_classes(samples, np.array([1, 4])) == ["cat", "dog"]
+    assert untrained_classes(samples, np.array([], np.int64)) == list(scheme.classes)

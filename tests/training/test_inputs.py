@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from config import TrainConfig
 from runtime.errors import ConfigError, DataError
@@ -107,3 +108,56 @@ def test_splitting_by_image_is_a_warning(faces: Faces, capsys: pytest.CaptureFix
 def test_the_crop_is_a_flag_and_no_argument_of_an_augmentation(faces: Faces) -> None:
     with pytest.raises(ConfigError, match=r"--augmentation-args: .*crop"):
         read_data(faces(6), replace(SMALL, augmentation_args={"crop": 5}), CPU)
+
+
+def class_folders(root: Path, sizes: dict[str, int]) -> Path:
+    for name, images in sizes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(images):
+            Image.new("RGB", (24, 32)).save(root / name / f"{number}.png")
+    return root
+
+
+FOLDERS = replace(SMALL, dataset="ImageFolderDataset", val_ratio=0.2)
+
+
+def test_classes_are_named_with_counts_and_what_is_ignored_in_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = class_folders(tmp_path / "pets", {"cat": 6, "dog": 4})
+    (root / "#recycle").mkdir()
+    (root / "cat/gone.jpg").symlink_to("nowhere.jpg")
+    read_data(root, FOLDERS, CPU)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "data: 8 images to train on, 2 to validate with, 2 classes, 0 left out, 2 other files ignored",
+        "images per class: cat (6), dog (4)",
+    ]
+    assert printed.err.splitlines() == [
+        f"warning: litter of file systems and tools ignored: 1 (#recycle); rename what belongs to the data: {root}",
+        f"warning: broken links ignored: 1 (cat/gone.jpg); repair or remove them: {root}",
+    ]
+
+
+def test_classes_without_a_training_image_are_named_in_one_warning_and_training_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"big": 10} | {f"c{number}": 1 for number in range(10)}
+    data = read_data(class_folders(tmp_path / "pets", sizes), FOLDERS, CPU)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(
+        "warning: no training image for 2 of 11 classes, which the model cannot learn: 'c4', 'c9';"
+    )
+    assert [row[:2] for row in data.split if row[3] == "val" and row[2]] == [("c4/0.png",) * 2, ("c9/0.png",) * 2]
+
+
+def test_a_class_whose_training_images_cannot_be_used_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = class_folders(tmp_path / "pets", {"cat": 8, "dog": 2})
+    for path in (root / "dog").iterdir():
+        path.write_bytes(b"junk")
+    read_data(root, replace(FOLDERS, on_bad_image="skip", max_bad_ratio=0.5), CPU)
+    assert "warning: no training image for 1 of 2 classes, which the model cannot learn: 'dog';" in (
+        capsys.readouterr().err
+    )
