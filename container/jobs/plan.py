@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore import xform_name
 
+from data.listing import describe_names
 from jobs.aws import Aws, AwsError
 from jobs.common import JobLocation, SubmitOptions
 from jobs.limits import check_request
@@ -194,6 +195,7 @@ def _summary(plan: Plan, price: float | None) -> list[str]:
         ("longest", plan.longest),
         ("costs", _cost(plan, price)),
         *(("uploads", upload) for upload in uploads),
+        *(("ignored", f"{why}: {describe_names(names)}") for up in plan.uploads for why, names in up.ignored.items()),
         ("resumes", plan.resumes),
         ("results", plan.results),
     ]

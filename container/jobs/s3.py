@@ -6,12 +6,11 @@ and a job can be repeated on the very same data.
 """
 
 import hashlib
-import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,8 @@ from typing import Any
 from boto3.s3.transfer import TransferConfig
 from tqdm import tqdm
 
+from data.listing import list_folder
+from data.names import check_names
 from jobs.aws import TRANSFER_THREADS, Aws, explained
 from runtime.errors import DataError
 from runtime.files import existing_folder, remove_temporary_files, replacing, short_name
@@ -37,6 +38,7 @@ class Upload:
     names: tuple[str, ...]
     uri: str
     size_bytes: int
+    ignored: Mapping[str, list[str]] = field(default_factory=dict)  # litter and links that lead nowhere, by reason
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -52,15 +54,18 @@ def plan_upload(
     accept: Callable[[str], bool] = lambda name: True,
     expected: str = "files to upload",
 ) -> Upload:
-    """Return the upload of the files whose names are accepted; names that start with a dot are skipped.
+    """Return the upload of the files whose names are accepted, as training lists them (data/listing.py).
 
-    Raises DataError if there is nothing to upload, or a link to a folder.
+    Links are followed; hidden names are skipped. Raises DataError if there is nothing to upload, and for names that are
+    not UTF-8 or differ only in their Unicode form.
     """
     existing_folder(root, f"--{flag}", expected)
-    names = sorted(name for name in _walk(root) if accept(PurePosixPath(name).name))
+    listing = list_folder(root)
+    check_names(listing.files, root)
+    names = sorted(name for name in listing.files if accept(PurePosixPath(name).name))
     if not names:
         raise DataError(f"no matching files in --{flag}, expected {expected}: {root}")
-    return upload_of(root, names, parent_uri)
+    return replace(upload_of(root, names, parent_uri), ignored=listing.ignored)
 
 
 def upload_of(root: Path, names: Sequence[str], parent_uri: str) -> Upload:
@@ -154,29 +159,6 @@ def extract(archive: Path, folder: Path) -> list[Path]:
             raise
         raise DataError(f"the archive is damaged ({error}); download it again: {archive}") from error
     return paths
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Yield the relative paths of all files below, with forward slashes."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if (path := Path(folder) / name).is_symlink():
-                raise DataError(f"a link to a folder cannot be uploaded; replace it by the folder: {path}")
-        for name in files:
-            if not name.startswith("."):
-                yield _uploadable(Path(folder) / name).relative_to(root).as_posix()
-
-
-def _uploadable(path: Path) -> Path:
-    """Return the path itself; raise DataError unless it is a file with a UTF-8 name."""
-    if not path.is_file():
-        raise DataError(f"not a file, or a broken link; replace or remove it: {path}")
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise DataError(f"the name {path.name!r} is not UTF-8, rename the file or folder: {path.parent}") from None
-    return path
 
 
 def _digest(path: Path) -> str:

@@ -1,11 +1,13 @@
 """`submit.py train`: a training job, new or resumed from the checkpoints of another one."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from config import MAY_DIFFER, TrainConfig
 from data.samples import READERS
+from data.summary import describe_classes, find_warnings
 from jobs.aws import Aws
 from jobs.checks import data_problems, name_problems, pair_problems, pairs
 from jobs.common import Connection, JobLocation, SecureJobLocation, SubmitOptions, Words, unique_name
@@ -179,7 +181,9 @@ def training_channels(
 ) -> tuple[dict[str, str], tuple[Upload, ...]]:
     """Return the channels of a training job and their uploads; a local data set is read as training reads it."""
     if options.data and "://" not in options.data:
-        READERS[dataset](Path(options.data), "--data")
+        samples = READERS[dataset](Path(options.data), "--data")
+        for line in (*describe_classes(samples), *(f"warning: {sentence}" for sentence in find_warnings(samples))):
+            print(line, file=sys.stderr)
     uri, uploads = resolve_input(location, "data", options.data)
     channels = {"train": uri}
     if options.pretrained_data:

@@ -116,21 +116,35 @@ def test_a_folder_without_images_is_rejected_where_images_are_expected(tmp_path:
         plan_upload(tmp_path, "data", PARENT, is_image_file)
 
 
-def test_a_link_to_a_folder_is_rejected(folder: Path, tmp_path: Path) -> None:
-    (folder / "linked").symlink_to(tmp_path)
-    with pytest.raises(DataError, match="a link to a folder cannot be uploaded"):
-        plan_upload(folder, "data", PARENT)
+def test_links_to_files_and_folders_are_uploaded_as_what_they_lead_to(aws: Aws, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/4.jpg").write_text("4")
+    (folder / "c").symlink_to(tmp_path / "more")
+    (folder / "a/back").symlink_to(folder)
+    (folder / "a/2.jpg").symlink_to(folder / "a/1.jpg")
+    upload = plan_upload(folder, "data", PARENT, is_image_file)
+    assert upload.names == ("a/1.jpg", "a/2.jpg", "b/2.JPG", "c/4.jpg")
+    send(aws, upload, None)
+    fetch_folder(aws, upload.uri, tmp_path / "back")
+    assert [(tmp_path / "back" / name).read_text() for name in upload.names] == ["a/1.jpg", "a/1.jpg", "b/2.JPG", "4"]
 
 
-def test_what_is_not_a_file_is_rejected(folder: Path) -> None:
+def test_litter_broken_links_and_pipes_are_ignored_and_named(folder: Path) -> None:
+    before = plan_upload(folder, "data", PARENT)
     (folder / "gone.jpg").symlink_to("nowhere")
-    with pytest.raises(DataError, match=r"not a file, or a broken link; .*gone\.jpg"):
-        plan_upload(folder, "data", PARENT)
-    (folder / "gone.jpg").unlink()
     os.mkfifo(folder / "pipe.jpg")
-    with pytest.raises(DataError, match=r"not a file, or a broken link; .*pipe\.jpg"):
-        plan_upload(folder, "data", PARENT)
-    (folder / "pipe.jpg").unlink()
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir/1.jpg").write_text("thumbnail")
+    upload = plan_upload(folder, "data", PARENT)
+    assert (upload.names, upload.uri) == (before.names, before.uri)
+    assert upload.ignored == {
+        "litter of file systems and tools": ["@eaDir"],
+        "broken links": ["gone.jpg"],
+        "pipes and devices": ["pipe.jpg"],
+    }
+
+
+def test_a_name_that_is_not_utf_8_is_rejected(folder: Path) -> None:
     (folder / "notiz\udce4.txt").write_text("in Latin-1")
     with pytest.raises(DataError, match=r"is not UTF-8, rename the file"):
         plan_upload(folder, "data", PARENT)

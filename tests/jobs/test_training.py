@@ -292,3 +292,21 @@ def test_what_no_bit_depends_on_may_differ(name: str) -> None:
     other = {"resume": "force", "on_bad_image": "skip"}.get(name, "other" if is_text else "1")
     assert other != default_hyperparameters()[name]
     check_resumable(aws(described()), LOCATION, "faces-1", GIVEN | {name: other})
+
+
+def test_a_folder_is_checked_and_described_before_the_upload_as_in_training(
+    dry_run: DryRunCommand, tmp_path: Path
+) -> None:
+    for name in ("train/cat/1.jpg", "train/dog/1.jpg", "train/#recycle/2.jpg", "train/3.jpg", "val/cat/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"0")
+    (tmp_path / "train/cat/gone.jpg").symlink_to("nowhere")
+    options = ("--", "--dataset", "ImageFolderDataset")
+    with pytest.raises(DataError, match=r"--data contains the parts of a split .* pass its folder train as --data"):
+        dry_run("train", "--data", str(tmp_path), *options)
+    _, printed = dry_run("train", "--data", str(tmp_path / "train"), *options)
+    assert "images per class: cat (1), dog (1)\n" in printed
+    assert "warning: images outside the folders ignored: 1 (3.jpg); move each into the folder" in printed
+    assert "warning: broken links ignored: 1 (cat/gone.jpg); repair or remove them" in printed
+    assert "ignored  litter of file systems and tools: 1 (#recycle)\n" in printed
+    assert "uploads  3 files" in printed
