@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,10 @@ class Listing:
         """Return the folders directly in a folder; the root is an empty string."""
         return self._subfolders.get(folder, [])
 
+    def with_broken_links(self) -> list[str]:
+        """Return the files, and the broken links, so that each is named as one that cannot be opened."""
+        return sorted((*self.files, *self.ignored.get(BROKEN_LINKS, ())), key=_by_folder_and_name)
+
     @cached_property
     def _subfolders(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -82,8 +86,7 @@ def list_folder(root: Path) -> Listing:
 
 def walk_files(root: Path) -> Iterator[str]:
     """Yield the path of every file below a folder as in `list_folder`, and broken links, which cannot be opened."""
-    listing = list_folder(root)
-    yield from sorted((*listing.files, *listing.ignored.get(BROKEN_LINKS, ())), key=_by_folder_and_name)
+    yield from list_folder(root).with_broken_links()
 
 
 def is_file(path: Path) -> bool:
@@ -92,6 +95,13 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def describe_ignored(ignored: Mapping[str, list[str]], root: Path, remedies: Mapping[str, str] = REMEDIES) -> list[str]:
+    """Return a sentence for each reason with the paths that are ignored, the remedy and the folder."""
+    return [
+        f"{why} ignored: {describe_names(paths)}; {remedies[why]}: {root}" for why, paths in ignored.items() if paths
+    ]
 
 
 def describe_names(paths: Sequence[str]) -> str:

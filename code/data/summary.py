@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.layout import ALL_REMEDIES
-from data.listing import describe_names, printable
+from data.listing import describe_ignored, printable
 from data.names import read_number
 from data.samples import Samples
 from data.split import untrained_classes
@@ -28,10 +28,7 @@ def describe_classes(samples: Samples) -> list[str]:
 
 def find_warnings(samples: Samples) -> list[str]:
     """Return a sentence for each reason to ignore files, and one if class names look like other class numbers."""
-    sentences = [
-        f"{why} ignored: {describe_names(names)}; {ALL_REMEDIES[why]}: {samples.root}"
-        for why, names in samples.ignored.items()
-    ]
+    sentences = describe_ignored(samples.ignored, samples.root, ALL_REMEDIES)
     if numbered := _find_other_numbers(samples.scheme):
         sentences.append(
             f"folders named by numbers are not their own class numbers: {numbered}; output.csv contains class numbers, "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from data.images import EXTENSIONS, is_image_file
-from data.listing import walk_files
+from data.listing import BROKEN_LINKS, describe_ignored, list_folder, walk_files
 from data.names import canonical_name, check_names, first_names
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
@@ -86,7 +86,8 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
     """Return the rows of info.csv and the path of each; without info.csv, every image below the folder, sorted.
 
     `variable` names the folder in messages. An ImageID of info.csv names a file in any Unicode form, and may have any
-    ending. Without info.csv, hidden files are ignored, and other files are ignored with a warning that names them.
+    ending. Without info.csv, hidden files are ignored, and other files are ignored with a warning that names them. A
+    broken link to an image has a row, as an image that cannot be opened.
     Raises DataError if there are no images, for a name that is not UTF-8, and for names that differ only in their form.
     """
     existing_folder(data_dir, variable, f"{INFO_CSV} and images/, or images")
@@ -95,7 +96,10 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
         table = read_table(data_dir / INFO_CSV)
         check_names(table.names, data_dir / INFO_CSV)
         return table, [root / name for name in _find_files(root, table.names)]
-    found = list(walk_files(data_dir))
+    listing = list_folder(data_dir)
+    for sentence in describe_ignored(listing.ignored | {BROKEN_LINKS: []}, data_dir):
+        print(f"warning: {sentence}", file=sys.stderr)
+    found = listing.with_broken_links()
     names = [name for name in found if is_image_file(name)]
     check_names(names, data_dir)
     ignored = [name for name in found if not is_image_file(name)]

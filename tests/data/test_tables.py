@@ -176,3 +176,20 @@ def test_scheme_json_is_written_unless_the_classes_are_those_of_masked_faces(
     assert LabelScheme.from_dict(json.loads((tmp_path / "scheme.json").read_text())) == PETS
     write_predictions(tmp_path, table, scheme)
     assert [path.name for path in tmp_path.iterdir()] == ["output.csv"]
+
+
+def test_links_are_followed_and_litter_is_named_without_info_csv(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("faces/1.jpg", "eval/@eaDir/1.jpg", "eval/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "eval/images").symlink_to(tmp_path / "faces")
+    (tmp_path / "eval/images/back").symlink_to(tmp_path / "eval")
+    (tmp_path / "eval/gone.jpg").symlink_to("nowhere.jpg")
+    table, paths = find_images(tmp_path / "eval")
+    assert table.names == ["2.jpg", "gone.jpg", "images/1.jpg"]
+    assert paths[2].is_file()
+    printed = capsys.readouterr().err
+    assert "warning: litter of file systems and tools ignored: 1 (@eaDir); rename what belongs to the data" in printed
+    assert "warning: links to a folder that contains them ignored: 1 (images/back); remove them" in printed
