@@ -33,7 +33,7 @@ from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
 from runtime.devices import configure_process, runtime_versions, select_device, use_deterministic_kernels
-from training.checkpoint import Checkpoints
+from training.checkpoint import Checkpoints, rejecting_incomplete
 from training.inputs import Data, read_data
 from training.run import Run
 from training.state import TrainState
@@ -117,7 +117,7 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
 def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path, checkpoint_dir: Path | None) -> Run:
     """Start from scratch, or resume from the newest checkpoint; either way a checkpoint is committed afterwards.
 
-    Raises CheckpointError for a checkpoint that was made with different data or settings.
+    Raises CheckpointError for a checkpoint that was made with different data or settings, or lacks a part.
     """
     run_dir = increment_path(output_dir / args.name)
     checkpoints = Checkpoints(
@@ -129,8 +129,9 @@ def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path
     )
     state = TrainState(run_dir.name, trainer.device)
     if saved := checkpoints.load(args.resume):
-        state.load_state_dict(saved["state"])
-        trainer.load_state_dict(saved["trainer"])
+        with rejecting_incomplete(checkpoints.folder):
+            state.load_state_dict(saved["state"])
+            trainer.load_state_dict(saved["trainer"])
         print(f"resumed at epoch {state.epoch + 1}, after {state.steps_done} steps", flush=True)
     run = Run(args, data.scheme, trainer, state, checkpoints, Tracker(output_dir / state.run_name))
     run.begin(data.split)

@@ -18,12 +18,13 @@
 The state is read with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ class Checkpoints:
                 print(f"warning: a checkpoint {problem}; trying the one before: {path}", file=sys.stderr)
                 continue
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            manifest, state = upgrade_checkpoint(manifest, state, self.fingerprint)
+            with rejecting_incomplete(self.folder):
+                manifest, state = upgrade_checkpoint(manifest, state, self.fingerprint)
             if resume == "auto" and manifest["step"] == 0 and manifest["fingerprint"] != self.fingerprint:
                 _remove(path)  # rule 6: no step is lost, and the data or settings may have been corrected since
                 continue
@@ -174,12 +176,25 @@ class Checkpoints:
             )
 
 
+@contextlib.contextmanager
+def rejecting_incomplete(folder: Path) -> Iterator[None]:
+    """Raise CheckpointError if a checkpoint lacks a part that is read in this block."""
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(
+            f"the checkpoint is intact but has no part {error}; another version made it: resume with that version, "
+            f"pass --resume never to start from scratch, or give another SM_CHECKPOINT_DIR: {folder}"
+        ) from error
+
+
 def upgrade_checkpoint(
     manifest: Mapping[str, Any], state: Mapping[str, Any], fingerprint: Mapping[str, Any]
 ) -> tuple[dict[str, Any], State]:
     """Return the manifest and the state of a checkpoint of any version under the current names (rule 8).
 
-    An option of `fingerprint`, that of this run, which is missing in the manifest is added with its default.
+    An option of `fingerprint`, that of this run, which is missing in the manifest is added with its default. Raises
+    KeyError for a manifest that lacks an entry.
     """
     manifest, state, theirs = (
         {_OLD_NAMES.get(name, name): value for name, value in part.items()}
@@ -187,7 +202,8 @@ def upgrade_checkpoint(
     )
     options = upgrade(theirs, TrainConfig)
     known = {name: value for name, value in options.items() if name in theirs or name in fingerprint}
-    return manifest | {"fingerprint": known}, state
+    needed = {name: manifest[name] for name in ("step", "runtime_versions")}
+    return manifest | needed | {"fingerprint": known}, state
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
@@ -207,7 +223,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any], bytes]:
         return f"cannot be read ({type(error).__name__}: {error})", {}, b""
     if _sealed(manifest).encode() != text:
         return "has a damaged manifest", {}, b""
-    if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+    if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
         return "is damaged (sha256 differs)", {}, b""
     return "", manifest, data
 

@@ -15,7 +15,7 @@ import torch
 from config import TrainConfig
 from runtime.devices import runtime_versions
 from runtime.errors import CheckpointError
-from training.checkpoint import KEEP, Checkpoints, State, upgrade_checkpoint
+from training.checkpoint import KEEP, Checkpoints, State, _sealed, upgrade_checkpoint
 
 FINGERPRINT = {"lr": 0.1, "resize": (128, 96)}
 
@@ -298,6 +298,18 @@ def test_a_checkpoint_of_0_1_0_is_read_under_the_current_names() -> None:
         "fingerprint": {"parts": 2, "statistics": "original", "unusable images": [3], "data": "0"},
     }
     assert saved == {"state": {"epoch": 1}, "trainer": {"model": 2}}
+
+
+@pytest.mark.parametrize("name", ["step", "fingerprint", "runtime_versions"])
+def test_a_manifest_that_lacks_an_entry_is_rejected_in_a_sentence(checkpoints: Checkpoints, name: str) -> None:
+    path = commit(checkpoints, 1).with_suffix(".json")
+    manifest = json.loads(path.read_text())
+    del manifest[name], manifest["manifest_sha256"]
+    path.write_text(_sealed(manifest))
+    with pytest.raises(
+        CheckpointError, match=r"^the checkpoint is intact but has no part '\w+'; another version made it"
+    ):
+        again(checkpoints).load()
 
 
 def test_nothing_but_plain_data_is_unpickled(checkpoints: Checkpoints) -> None:
