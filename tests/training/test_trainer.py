@@ -1,7 +1,5 @@
 """A step is the same as in plain torch, and is a function of seed, epoch and step."""
 
-import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,61 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from augmentation import create_augmentation
-from config import TrainConfig
 from data.batch_transforms import Mixer
-from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Batch
 from model import TinyModel
 from optimization import get_lr
-from runtime.errors import CheckpointError, ConfigError, ModelError, TrainingError
+from runtime.errors import ConfigError, ModelError, TrainingError
+from support.trainers import CPU, PLAIN, Faces, first_batch, trainer_of, without_dropout
 from training.inputs import Data, read_data
-from training.trainer import Predictions, Trainer, build_trainer
-
-CPU = torch.device("cpu")
-Faces = Callable[..., Path]
-PLAIN = TrainConfig(
-    resize=(32, 24),
-    model="TinyModel",
-    batch_size=14,
-    val_ratio=0.34,
-    precision="fp32",
-    optimizer="SGD",
-    lr=0.1,
-    weight_decay=0,
-)
-
-
-@pytest.fixture
-def data(faces: Faces) -> Data:
-    return read_data(faces(6), PLAIN, CPU)
-
-
-def trainer_of(data: Data, *, pretrained_dir: Path | None = None, **changes: Any) -> Trainer:
-    torch.manual_seed(1)
-    config = replace(PLAIN, **changes)
-    augmentation = create_augmentation(config.augmentation, config.resize, ORIGINAL_MEAN, ORIGINAL_STD)
-    weights = data.class_weights
-    return build_trainer(
-        config,
-        data.scheme,
-        augmentation,
-        CPU,
-        steps_per_epoch=2,
-        class_weights=weights,
-        pretrained_dir=pretrained_dir,
-    )
-
-
-def first_batch(data: Data) -> Batch:
-    return next(iter(data.train_loader.epoch(0)))
-
-
-def without_dropout(trainer: Trainer) -> Trainer:
-    for part in trainer.model.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-    return trainer
+from training.trainer import Predictions, build_trainer
 
 
 def test_a_step_is_that_of_plain_torch(data: Data) -> None:
@@ -226,72 +177,6 @@ def test_a_step_does_not_wait_for_the_gpu(faces: Faces, changes: dict[str, Any])
         torch.cuda.set_sync_debug_mode("default")
 
 
-def without_memory_for_more_than(most: int, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Make the network run out of memory with more than `most` images; returns a list that gets the sizes tried."""
-    tried: list[int] = []
-    forward = trainer.model.forward
-
-    def limited(images: torch.Tensor) -> torch.Tensor:
-        tried.append(len(images))
-        logits = forward(images)
-        if len(images) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return logits  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(trainer.model, "forward", limited)
-    return tried
-
-
-def test_without_memory_a_step_is_that_of_micro_batches_planned_for(
-    data: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    changes: dict[str, Any] = {"model": "BaseModel", "optimizer": "AdamW", "lr": 1e-3, "mixup": 0.5}
-    planned, surprised = trainer_of(data, parts=4, **changes), trainer_of(data, **changes)
-    tried = without_memory_for_more_than(4, surprised, monkeypatch)
-    batch = first_batch(data)
-    for steps_done in range(2):
-        results = [trainer.step(batch, epoch=0, steps_done=steps_done) for trainer in (planned, surprised)]
-        assert torch.equal(results[0][0], results[1][0])
-    assert tried == [14, 7, 4, 4, 4, 2, 4, 4, 4, 2], "halves, quarters, and the next step starts there"
-    for mine, theirs in zip(surprised.model.parameters(), planned.model.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
-    assert capsys.readouterr().err.count("no memory") == 2
-
-
-def test_gradients_from_before_memory_ran_out_do_not_count_twice(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned, surprised = (trainer_of(data, model="BaseModel", parts=parts) for parts in (4, 2))
-    forward, sizes = surprised.model.forward, []
-
-    def out_of_memory_once(images: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(images))
-        if len(sizes) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(images)  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(surprised.model, "forward", out_of_memory_once)
-    for trainer in (planned, surprised):
-        trainer.step(first_batch(data), epoch=0, steps_done=0)
-    assert sizes == [7, 7, 4, 4, 4, 2]
-    assert all(map(torch.equal, planned.model.parameters(), surprised.model.parameters()))
-
-
-def test_without_memory_validation_gives_the_same_predictions(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = trainer_of(data, model="BaseModel")
-    whole = trainer.predict(data.val_loader.epoch(0))
-    without_memory_for_more_than(4, trainer, monkeypatch)
-    halved = trainer.predict(data.val_loader.epoch(0))
-    np.testing.assert_allclose(halved.probabilities, whole.probabilities, rtol=1e-5)
-    assert halved.loss == pytest.approx(whole.loss)
-
-
-def test_a_resumed_run_splits_batches_as_before(data: Data) -> None:
-    trainer = trainer_of(data)
-    trainer.micro_batches.count = 4
-    resumed = trainer_of(data)
-    resumed.load_state_dict(trainer.state_dict())
-    assert (resumed.micro_batches.count, resumed.predictor.micro_batches.count) == (4, 1)
-
-
 def test_the_average_is_what_is_validated(data: Data) -> None:
     trainer, plain = trainer_of(data, ema_decay=0.5), trainer_of(data)
     assert plain.evaluated is plain.model
@@ -323,69 +208,6 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
         next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="validation loss is not finite"):
         trainer.predict(data.val_loader.epoch(0))
-
-
-def test_the_state_of_a_trainer_comes_back(data: Data) -> None:
-    trainer = trainer_of(data, ema_decay=0.9)
-    trainer.step(first_batch(data), epoch=0, steps_done=0)
-    again = trainer_of(data, ema_decay=0.9, seed=5)
-    again.load_state_dict(copy.deepcopy(trainer.state_dict()))
-    again = replace(again, seed=42)
-    for one in (trainer, again):
-        one.step(first_batch(data), epoch=0, steps_done=1)
-    for mine, theirs in ((trainer.model, again.model), (trainer.evaluated, again.evaluated)):
-        found = theirs.state_dict()
-        assert all(torch.equal(tensor, found[name]) for name, tensor in mine.state_dict().items())
-
-
-def test_a_resumed_run_knows_the_learning_rate_of_the_last_step(data: Data) -> None:
-    trainer, again = (trainer_of(data, schedule="onecycle") for _ in range(2))
-    trainer.step(first_batch(data), epoch=0, steps_done=0)
-    assert get_lr(trainer.optimizer) != get_lr(again.optimizer)
-    again.load_state_dict(trainer.state_dict())
-    assert get_lr(again.optimizer) == get_lr(trainer.optimizer)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"optimizer": "AdamW", "lr": 1e-3},
-        {"ema_decay": 0.5},
-        {"weight_decay": 0.5, "momentum": 0.1},
-        {"optimizer": "RMSprop", "momentum": 0.5},
-        {"criterion": "focal", "clip_norm": 1.0},
-    ],
-)
-def test_a_run_resumed_by_force_has_its_own_settings(data: Data, changes: dict[str, Any]) -> None:
-    plain: dict[str, Any] = {"optimizer": "RMSprop", "momentum": 0.0} if changes.get("optimizer") == "RMSprop" else {}
-    before = trainer_of(data, weight_decay=0.01, **plain)
-    before.step(first_batch(data), epoch=0, steps_done=0)
-    forced, fresh = trainer_of(data, **changes), trainer_of(data, **changes)
-    forced.load_state_dict(copy.deepcopy(before.state_dict()))
-    for part in (forced.model, forced.evaluated):
-        assert all(torch.equal(*pair) for pair in zip(part.parameters(), before.model.parameters(), strict=True))
-    forced.step(first_batch(data), epoch=0, steps_done=1)
-    options = [
-        [{name: value for name, value in group.items() if name != "params"} for group in one.optimizer.param_groups]
-        for one in (forced, fresh)
-    ]
-    assert options[0] == options[1]
-
-
-@pytest.mark.parametrize("changes", [{"model": "BaseModel"}, {"head": "factored"}])
-def test_another_network_cannot_be_forced(data: Data, changes: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="a different network; give its --model and --head"):
-        trainer_of(data, **changes).load_state_dict(trainer_of(data).state_dict())
-
-
-@pytest.mark.parametrize(("before", "after"), [(None, torch.float16), (torch.float16, None)])
-def test_a_run_resumes_in_another_number_format(
-    data: Data, before: torch.dtype | None, after: torch.dtype | None
-) -> None:
-    trainer, resumed = replace(trainer_of(data), dtype=before), replace(trainer_of(data), dtype=after)
-    resumed.load_state_dict(trainer.state_dict())
-    assert resumed.scaler.is_enabled() == (after is not None)
-    assert float(resumed.scaler.get_scale()) > 0
 
 
 def test_the_matrix_has_the_ground_truth_in_its_rows() -> None:
