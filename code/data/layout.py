@@ -97,11 +97,11 @@ def find_classes(listing: Listing, variable: str) -> list[str]:
 def check_no_split(folders: Collection[str], counts: ImageCounts, variable: str, root: Path) -> None:
     """Raise DataError if folders are the parts of a split, such as train and val.
 
-    Folders of such names are classes if they have images of their own and a folder of another name is beside them.
+    Folders of such names are classes if all have images of their own and a folder of another name is beside them.
     """
     parts = {folder: part for folder in folders if (part := _part_of(folder))}
     nested = [folder for folder in parts if not counts.own[folder]]
-    if len(set(parts.values())) < 2 or (len(parts) < len(folders) and len(nested) < len(parts)):
+    if len(set(parts.values())) < 2 or (len(parts) < len(folders) and not nested):
         return
     train = next((folder for folder, part in parts.items() if part == "train"), "to train on")
     others = " and ".join(folder for folder in parts if folder != train)

@@ -41,6 +41,14 @@ REJECTED = {
         [*below("Train", "Test"), "annotations/a.xml"],
         f"{SPLIT} (Test, Train), expected one of them; pass its folder Train as SM_CHANNEL_TRAIN",
     ),
+    "test images without classes beside another folder": (
+        [*below("train"), "test/1.jpg", "samples/1.jpg"],
+        f"{SPLIT} (test, train), expected one of them; pass its folder train as SM_CHANNEL_TRAIN",
+    ),
+    "train and the images to label": (
+        [*below("train"), "eval/images/1.jpg", "gt/gt.csv"],
+        f"{SPLIT} (eval, train), expected one of them; pass its folder train as SM_CHANNEL_TRAIN",
+    ),
     "parts with a year": (below("train2017", "val2017"), f"{SPLIT} (train2017, val2017)"),
     "parts in one folder": (below("data/train", "data/valid"), f"{SPLIT} (data/train, data/valid)"),
     "parts without classes": (
