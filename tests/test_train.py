@@ -125,7 +125,7 @@ def test_a_checkpoint_that_lacks_a_part_is_rejected_in_a_sentence(
             del (saved[part] if name else saved)[name or part]
         return saved
 
-    places = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
     train(faces(), tmp_path / "model", replace(QUICK, epochs=1), **places)
     load_all = Checkpoints.load
     monkeypatch.setattr(Checkpoints, "load", load_less)
