@@ -14,6 +14,8 @@
    as `.sagemaker-uploading` of SageMaker's copy to S3, are ignored.
 8. A checkpoint of an earlier version is translated to the current names when it is read, and keeps its files. An option
    that it does not know has its default, which is how the earlier version behaved.
+9. The weights mean the classes that they were trained on. So a checkpoint of other classes is rejected even with
+   `--resume force`, and the message lists which are new and which are missing.
 
 The state is read with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
 """
@@ -32,19 +34,13 @@ from typing import Any
 import torch
 from torch.utils.serialization import config as serialization
 
-from config import TrainConfig
-from runtime.arguments import upgrade
 from runtime.errors import CheckpointError
 from runtime.files import replacing
+from training.fingerprint import explain_difference, list_differences, upgrade_checkpoint
 from training.tracking import say
 
 KEEP = 2
 State = dict[str, Any]
-# What 0.1.0 called the entries of a manifest, of its fingerprint and of a state.
-_OLD_NAMES = {
-    **{"surroundings": "runtime_versions", "unusable pictures": "unusable images"},
-    **{"position": "state", "learner": "trainer"},
-}
 
 
 class Checkpoints:
@@ -132,7 +128,7 @@ class Checkpoints:
         """Return the newest intact state, on the CPU, or None if there is none.
 
         With `resume` "never" all checkpoints are removed. Raises CheckpointError if the newest was made with different
-        data or settings and `resume` is "auto".
+        data or settings and `resume` is "auto", or with other classes.
         """
         if resume == "never":
             for path in self._manifests():
@@ -146,12 +142,13 @@ class Checkpoints:
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             with rejecting_incomplete(self.folder):
                 manifest, state = upgrade_checkpoint(manifest, state, self.fingerprint)
-            if resume == "auto" and manifest["step"] == 0 and manifest["fingerprint"] != self.fingerprint:
-                _remove(path)  # rule 6: no step is lost, and the data or settings may have been corrected since
-                continue
-            if resume == "auto":
-                self._reject_other(manifest["fingerprint"])
-            if differences := _differences(manifest["runtime_versions"], self.runtime_versions):
+            theirs = manifest["fingerprint"]
+            if difference := explain_difference(theirs, self.fingerprint, is_forced=resume == "force"):
+                if manifest["step"] == 0:
+                    _remove(path)  # rule 6: no step is lost, and the data or settings may have been corrected since
+                    continue
+                raise CheckpointError(f"{difference}, or give another SM_CHECKPOINT_DIR: {self.folder}")
+            if differences := list_differences(manifest["runtime_versions"], self.runtime_versions):
                 print(f"warning: resumed, but the bits may differ ({differences}): {path}", file=sys.stderr)
             self._intact = [path.stem]
             return state
@@ -167,14 +164,6 @@ class Checkpoints:
         for path in [*states, *self.folder.glob(".step-*.tmp")]:
             path.unlink()
 
-    def _reject_other(self, theirs: Mapping[str, Any]) -> None:
-        """Raise CheckpointError that lists the differences if a fingerprint is not that of this run."""
-        if differences := _differences(theirs, self.fingerprint):
-            raise CheckpointError(
-                f"the checkpoint was made with different data or settings ({differences}); pass --resume never to "
-                f"start from scratch, --resume force to resume anyway, or give another SM_CHECKPOINT_DIR: {self.folder}"
-            )
-
 
 @contextlib.contextmanager
 def rejecting_incomplete(folder: Path) -> Iterator[None]:
@@ -186,24 +175,6 @@ def rejecting_incomplete(folder: Path) -> Iterator[None]:
             f"the checkpoint is intact but has no part {error}; another version made it: resume with that version, "
             f"pass --resume never to start from scratch, or give another SM_CHECKPOINT_DIR: {folder}"
         ) from error
-
-
-def upgrade_checkpoint(
-    manifest: Mapping[str, Any], state: Mapping[str, Any], fingerprint: Mapping[str, Any]
-) -> tuple[dict[str, Any], State]:
-    """Return the manifest and the state of a checkpoint of any version under the current names (rule 8).
-
-    An option of `fingerprint`, that of this run, which is missing in the manifest is added with its default. Raises
-    KeyError for a manifest that lacks an entry.
-    """
-    manifest, state, theirs = (
-        {_OLD_NAMES.get(name, name): value for name, value in part.items()}
-        for part in (manifest, state, manifest["fingerprint"])
-    )
-    options = upgrade(theirs, TrainConfig)
-    known = {name: value for name, value in options.items() if name in theirs or name in fingerprint}
-    needed = {name: manifest[name] for name in ("step", "runtime_versions")}
-    return manifest | needed | {"fingerprint": known}, state
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
@@ -226,12 +197,6 @@ def _read(path: Path) -> tuple[str, dict[str, Any], bytes]:
     if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
         return "is damaged (sha256 differs)", {}, b""
     return "", manifest, data
-
-
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: int = 5) -> str:
-    """Return up to `most` entries that differ, as a part of a message."""
-    different = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
-    return ", ".join(f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}" for key in different[:most])
 
 
 def _remove(manifest: Path) -> None:

@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ import torch
 from config import TrainConfig
 from runtime.devices import runtime_versions
 from runtime.errors import CheckpointError
-from training.checkpoint import KEEP, Checkpoints, State, _sealed, upgrade_checkpoint
+from training.checkpoint import KEEP, Checkpoints, State, _sealed
 
 FINGERPRINT = {"lr": 0.1, "resize": (128, 96)}
 
@@ -280,24 +281,26 @@ def test_never_starts_from_scratch_and_removes_old_checkpoints(checkpoints: Chec
     assert loaded_value(checkpoints) == 1
 
 
+def test_other_classes_are_rejected_even_by_force(checkpoints: Checkpoints) -> None:
+    trained = again(checkpoints, classes=["cat", "dog"])
+    commit(trained, 1)
+    for resume in ("auto", "force"):
+        with pytest.raises(CheckpointError, match=r"other classes \(missing: 'dog'; new: 'ape'\).*--resume never"):
+            again(checkpoints, classes=["ape", "cat"]).load(resume)
+    assert again(checkpoints, classes=["cat", "dog"], lr=0.2).load("force") is not None
+
+
+def test_a_checkpoint_of_other_classes_from_before_the_first_step_is_dropped(checkpoints: Checkpoints) -> None:
+    commit(again(checkpoints, classes=["cat", "dog"]), 0)
+    assert again(checkpoints, classes=["ape", "cat"]).load("force") is None
+
+
 def test_an_option_that_a_checkpoint_does_not_know_counts_as_its_default(checkpoints: Checkpoints) -> None:
     commit(checkpoints, 1)
     default = TrainConfig().clip_norm
     assert again(checkpoints, clip_norm=default).load() is not None
     with pytest.raises(CheckpointError, match=r"\(clip_norm was 0\.0, is 1\.0\)"):
         again(checkpoints, clip_norm=1.0).load()
-
-
-def test_a_checkpoint_of_0_1_0_is_read_under_the_current_names() -> None:
-    manifest = {"step": 5, "surroundings": {"torch": "2.9.0"}, "fingerprint": {"accumulate": 2, "statistics": "seed"}}
-    manifest["fingerprint"] |= {"unusable pictures": [3], "data": "0"}  # type: ignore[operator]
-    current, saved = upgrade_checkpoint(manifest, {"position": {"epoch": 1}, "learner": {"model": 2}}, {"parts": 1})
-    assert current == {
-        "step": 5,
-        "runtime_versions": {"torch": "2.9.0"},
-        "fingerprint": {"parts": 2, "statistics": "original", "unusable images": [3], "data": "0"},
-    }
-    assert saved == {"state": {"epoch": 1}, "trainer": {"model": 2}}
 
 
 @pytest.mark.parametrize("name", ["step", "fingerprint", "runtime_versions"])
