@@ -16,6 +16,7 @@
    that it does not know has its default, which is how the earlier version behaved.
 9. The weights mean the classes that they were trained on. So a checkpoint of other classes is rejected even with
    `--resume force`, and the message lists which are new and which are missing.
+10. If something deletes the folder while a checkpoint is written, the run ends with a message that says so.
 
 The state is read with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
 """
@@ -101,10 +102,19 @@ class Checkpoints:
         self._pending = self._writer.submit(self._commit, name, manifest, self._buffer.tell(), pause_seconds)
 
     def wait(self) -> None:
-        """Wait until everything saved is committed; raises the OSError of a write that failed."""
+        """Wait until everything saved is committed; raises the OSError of a write that failed.
+
+        Raises CheckpointError if the folder was deleted meanwhile (rule 10).
+        """
         pending, self._pending = self._pending, None
         if pending:
-            say(pending.result())
+            try:
+                say(pending.result())
+            except FileNotFoundError:
+                raise CheckpointError(
+                    "the checkpoint folder was deleted while a checkpoint was written; stop what deletes it, or give "
+                    f"another SM_CHECKPOINT_DIR: {self.folder}"
+                ) from None
 
     def _commit(self, name: str, manifest: dict[str, Any], size_bytes: int, pause_seconds: float) -> str:
         """Write both files in order and return the line of the log with their cost. Runs in the thread."""
@@ -162,7 +172,7 @@ class Checkpoints:
         """Remove what a crash left: temporary files, and states without a manifest."""
         states = [path for path in self.folder.glob("step-*.pt") if not path.with_suffix(".json").exists()]
         for path in [*states, *self.folder.glob(".step-*.tmp")]:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -201,5 +211,5 @@ def _read(path: Path) -> tuple[str, dict[str, Any], bytes]:
 
 def _remove(manifest: Path) -> None:
     """Remove a checkpoint, its manifest first, so that no manifest is ever without its state."""
-    manifest.unlink()
+    manifest.unlink(missing_ok=True)
     manifest.with_suffix(".pt").unlink(missing_ok=True)

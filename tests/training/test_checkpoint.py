@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,22 @@ def test_other_classes_are_rejected_even_by_force(checkpoints: Checkpoints) -> N
 def test_a_checkpoint_of_other_classes_from_before_the_first_step_is_dropped(checkpoints: Checkpoints) -> None:
     commit(again(checkpoints, classes=["cat", "dog"]), 0)
     assert again(checkpoints, classes=["ape", "cat"]).load("force") is None
+
+
+@pytest.mark.parametrize("deleted_at", ["fsync", "replace"])
+def test_a_folder_that_something_deletes_is_named(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, deleted_at: str
+) -> None:
+    owner: Any = os if deleted_at == "fsync" else Path
+    original = getattr(owner, deleted_at)
+
+    def delete_first(*arguments: Any) -> Any:
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, deleted_at, delete_first)
+    with pytest.raises(CheckpointError, match="the checkpoint folder was deleted while a checkpoint was written"):
+        commit(checkpoints, 1)
 
 
 def test_an_option_that_a_checkpoint_does_not_know_counts_as_its_default(checkpoints: Checkpoints) -> None:
