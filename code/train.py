@@ -132,8 +132,10 @@ def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path
         with rejecting_incomplete(checkpoints.folder):
             state.load_state_dict(saved["state"])
             trainer.load_state_dict(saved["trainer"])
+        if "digests" in saved and state.steps_done and args.resume != "force":
+            data.store.digests.expect(saved["digests"].numpy())
         print(f"resumed at epoch {state.epoch + 1}, after {state.steps_done} steps", flush=True)
-    run = Run(args, data.scheme, trainer, state, checkpoints, Tracker(output_dir / state.run_name))
+    run = Run(args, data.scheme, trainer, state, checkpoints, Tracker(output_dir / state.run_name), data.store)
     run.begin(data.split)
     return run
 
@@ -146,6 +148,7 @@ def train_epochs(run: Run, data: Data, stop: StopRequest) -> None:
                 run.train_epoch(data.train_loader, stop)
                 predictions = run.end_epoch(data.val_loader, stop)
                 show_grid(run, data, predictions)
+            run.compare_images(stop)
         except Stopped:
             run.save()
         run.checkpoints.wait()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.digests import content_digest
+from data.digests import ImageDigests, content_digest
 from data.images import Pixels, Preparation, prepare, read_file
 from runtime.errors import ImageError
 from runtime.process import cpu_count
@@ -42,6 +42,7 @@ class Decoding:
         """Start to decode the images at `indices`; all others count as decoded. With `threads` 0, one per CPU."""
         self.paths, self.preparation, self.pixels = paths, preparation, pixels
         self.bad: dict[int, ImageError] = {}  # by index; these images are black
+        self.digests = ImageDigests(paths)  # of the images decoded so far
         self._queue = deque(indices)
         self._done = np.ones(len(paths), bool)
         self._done[list(self._queue)] = False
@@ -65,13 +66,17 @@ class Decoding:
     def wait(self, indices: Indices | None = None, *, until_bad: bool = False) -> None:
         """Wait until the images at these indices, or all, are decoded; with `until_bad`, at most until any is bad.
 
-        Raises what stopped a thread, such as MemoryError.
+        Raises what stopped a thread, such as MemoryError, and CheckpointError as soon as an image anywhere in the data
+        set is not as expected (`digests`).
         """
         with self._changed:
-            while not (self._failure or (until_bad and self.bad) or self._are_done(indices)):
+            while not (
+                self._failure or self.digests.any_changed or (until_bad and self.bad) or self._are_done(indices)
+            ):
                 self._changed.wait()
         if self._failure:
             raise self._failure
+        self.digests.check()
 
     def close(self) -> None:
         """Drop the queue and wait for the threads, but not for ever: a network file system may hang."""
@@ -99,6 +104,8 @@ class Decoding:
 
     def _report(self, index: int, outcome: Outcome | None = None, failure: BaseException | None = None) -> None:
         with self._changed:
+            if outcome:
+                self.digests.record(index, outcome.digest)
             if outcome and outcome.error:
                 self.bad[index] = outcome.error
             self._done[index] = failure is None

@@ -5,17 +5,23 @@
 2. A digest is compared whole, never a part of it.
 3. The digest of an image that is decoded or posted is that of the bytes that were decoded or posted; the file is not
    read twice, so it cannot change in between.
-4. A file that cannot be read has no digest, which is written as no bytes.
+4. A file that cannot be read has no digest, which is written as no bytes, or as zeros in an array.
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import CheckpointError
 from runtime.process import cpu_count
 
 DIGEST_BYTES = 32
+DigestArray = NDArray[np.uint8]  # (images, 32); zeros where a digest is not known
 
 
 def content_digest(data: bytes) -> bytes:
@@ -39,3 +45,80 @@ def file_digests(paths: Sequence[Path]) -> Iterator[bytes]:
         yield from pool.map(file_digest, paths)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def as_array(digests: Sequence[bytes]) -> DigestArray:
+    """Return digests as an array (images, 32)."""
+    joined = b"".join(digest or bytes(DIGEST_BYTES) for digest in digests)
+    return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+class ImageDigests:
+    """The digests of a data set, known image by image, and compared with those of the checkpoint it is resumed from.
+
+    Threads may record while others read.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Know no digest yet, and expect none."""
+        self._paths = paths
+        self._known: DigestArray = np.zeros((len(paths), DIGEST_BYTES), np.uint8)
+        self._expected: DigestArray | None = None
+        self._changed: set[int] = set()  # indices of images that are not as expected
+        self._lock = threading.Lock()
+
+    @property
+    def any_changed(self) -> bool:
+        return bool(self._changed)
+
+    def record(self, index: int, digest: bytes) -> None:
+        """Add the digest of one image."""
+        with self._lock:
+            self._known[index : index + 1] = as_array([digest])
+            self._compare(index, index + 1)
+
+    def record_all(self, digests: DigestArray) -> None:
+        """Add the digests of all images (images, 32)."""
+        with self._lock:
+            self._known[:] = digests
+            self._compare(0, len(self._known))
+
+    def expect(self, digests: DigestArray) -> None:
+        """Compare all images with these digests (images, 32) of an earlier run: now, and as more are recorded."""
+        with self._lock:
+            self._expected = digests
+            self._compare(0, len(self._known))
+
+    def check(self) -> None:
+        """Raise CheckpointError, naming one file, if an image is not as expected."""
+        if not self._changed:
+            return
+        with self._lock:
+            count, path = len(self._changed), self._paths[min(self._changed)]
+        changed = "an image has changed" if count == 1 else f"{count} images have changed"
+        raise CheckpointError(
+            f"{changed} since the checkpoint was made, expected the same bytes; restore what changed, or pass --resume "
+            f"never to start from scratch, --resume force to resume anyway, or give another SM_CHECKPOINT_DIR: {path}"
+        )
+
+    def known(self) -> DigestArray:
+        """Return a copy (images, 32) of the digests recorded so far."""
+        with self._lock:
+            return self._known.copy()
+
+    def to_save(self) -> DigestArray:
+        """Return the digests (images, 32) for the next checkpoint: the expected ones, and where none is, those known.
+
+        So a checkpoint never has the digest of a changed image, and loses none that is not recorded again yet.
+        """
+        known = self.known()
+        return (
+            known if self._expected is None else np.where(self._expected.any(1, keepdims=True), self._expected, known)
+        )
+
+    def _compare(self, start: int, end: int) -> None:
+        if self._expected is None:
+            return
+        known, expected = self._known[start:end], self._expected[start:end]
+        differ = (known != expected).any(1) & known.any(1) & expected.any(1)
+        self._changed.update((start + np.flatnonzero(differ)).tolist())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from data.decoding import Decoding, Indices
+from data.digests import ImageDigests
 from data.images import Pixels, Preparation
 from data.store_cache import StoreCache
 from runtime.errors import DataError, ImageError
@@ -55,7 +56,9 @@ class ImageStore:
             self.pixels = _allocate(shape, memory_share) if created is None else created
         indices = () if found else range(len(self.paths))
         self._decoding = Decoding(self.paths, preparation, self.pixels, indices, threads)
-        self._decoding.bad |= found[1] if found else {}
+        if cache and found:
+            self._decoding.bad |= found[1]
+            self.digests.record_all(cache.digests)
         self._resident: Tensor | None = None
         weakref.finalize(self, _release, self._decoding, cache)  # also at exit, so that no thread outlives the process
 
@@ -67,6 +70,11 @@ class ImageStore:
         """
         return self._decoding.bad
 
+    @property
+    def digests(self) -> ImageDigests:
+        """Return the digests of the images decoded so far; with a warm cache, those of all images."""
+        return self._decoding.digests
+
     def prioritize(self, indices: Iterable[int]) -> None:
         """Decode the images at these indices next, in this order."""
         if not self._decoding.complete:
@@ -74,6 +82,8 @@ class ImageStore:
 
     def wait(self, indices: Indices | None = None) -> None:
         """Wait until the images at these indices, or all, are decoded; raises DataError as the policy says.
+
+        Raises CheckpointError as soon as an image anywhere in the data set is not as `digests` expects.
 
         Under `error`, the first bad image anywhere in the data set ends the wait, so that none goes unnoticed; all are
         decoded before the error is raised, because it counts them. Under `skip`, only `wait()` can tell whether there
@@ -85,7 +95,7 @@ class ImageStore:
             self._decoding.wait()
             apply_bad_image_policy(self.bad, len(self.paths), policy, max_ratio)
             if self._uncommitted:
-                self._uncommitted.commit(self.pixels, self.bad)
+                self._uncommitted.commit(self.pixels, self.bad, self.digests.known())
                 self._uncommitted = None
 
     def on_gpu(self, device: torch.device) -> Tensor | None:

@@ -3,6 +3,8 @@
 1. An entry is two files: `KEY.pixels`, the array as it lies in memory, and `KEY.json`, its manifest.
 2. KEY is a digest of everything the pixels depend on: path and content of every file, size and crop of the
    preparation, and the versions of the decoders. Modification times do not count: SageMaker copies the data each time.
+   The names hold the first half of KEY, the manifest holds it whole, and the whole is compared. An array whose images
+   changed between the computation of KEY and decoding gets no manifest.
 3. The array is filled in a temporary file, synced and renamed; the manifest is written last. An entry is valid if, and
    only if, it has a manifest whose sha256 is that of the array. Anything else is ignored and decoded again.
 4. Jobs that fill the same entry at the same time each have their own locked temporary file. The last to finish wins;
@@ -21,7 +23,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -29,10 +30,10 @@ import numpy as np
 import PIL
 from PIL import features
 
+from data.digests import DigestArray, as_array, file_digests
 from data.images import Pixels, Preparation
 from runtime.errors import ImageError
 from runtime.files import fsync_folder, replacing
-from runtime.process import cpu_count
 
 KEEP = 3  # entries
 FORMAT = 1  # increase when images.py makes different pixels from the same file
@@ -45,8 +46,10 @@ class StoreCache:
 
     def __init__(self, folder: Path, root: Path, paths: Sequence[Path], preparation: Preparation) -> None:
         """Compute the key of the entry; reads every file once. `paths` lie below `root`."""
-        key = _entry_key(root, paths, preparation)
-        self.array, self.manifest = folder / f"{key}.pixels", folder / f"{key}.json"
+        digests = list(file_digests(paths))
+        self.digests = as_array(digests)  # of all images
+        self.key = _entry_key(root, paths, digests, preparation)
+        self.array, self.manifest = folder / f"{self.key[:32]}.pixels", folder / f"{self.key[:32]}.json"
         self.paths, self.shape = paths, (len(paths), *preparation.size, 3)
         self._temporary: IO[bytes] | None = None
 
@@ -59,6 +62,8 @@ class StoreCache:
             manifest = json.loads(self.manifest.read_text())
             pixels: Pixels = np.memmap(self.array, np.uint8, "r", shape=self.shape)
             bad = {int(index): self._error(int(index), *found) for index, found in manifest["bad"].items()}
+            if manifest.get("key", self.key) != self.key:  # version 0.1.0 did not write it
+                raise ValueError("it is of other images")
             if manifest["sha256"] != _digest(pixels):
                 raise ValueError("sha256 differs")
         except FileNotFoundError:
@@ -84,10 +89,21 @@ class StoreCache:
             self._warn(error)
             return None
 
-    def commit(self, pixels: Pixels, bad: Mapping[int, ImageError]) -> None:
-        """Rename the filled array to its final name, then write the manifest; on failure, warn."""
+    def commit(self, pixels: Pixels, bad: Mapping[int, ImageError], digests: DigestArray) -> None:
+        """Rename the filled array to its final name, then write the manifest; on failure, warn.
+
+        `digests` (n, 32) are those of the decoded files; if they are not those of the key, discard the array and warn.
+        """
         assert self._temporary, "commit follows create, once"
+        if (digests != self.digests).any():
+            self.discard()
+            print(
+                f"warning: images changed while they were read, so the store cache is not written: {self.array}",
+                file=sys.stderr,
+            )
+            return
         manifest = {
+            "key": self.key,
             "sha256": _digest(pixels),
             "bad": {index: self._reason(index, error) for index, error in bad.items()},
         }
@@ -135,21 +151,21 @@ def _close(temporary: IO[bytes]) -> None:
         temporary.close()
 
 
-def _entry_key(root: Path, paths: Sequence[Path], preparation: Preparation) -> str:
+def _entry_key(root: Path, paths: Sequence[Path], digests: Sequence[bytes], preparation: Preparation) -> str:
     """Return the digest of rule 2; a file that cannot be read counts with its error."""
     made_by = [FORMAT, PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "zlib", "webp"))]
-    digest = hashlib.sha256(json.dumps([preparation.size, preparation.crop, made_by]).encode())
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        for path, content in zip(paths, pool.map(_file_digest, paths), strict=True):
-            digest.update(f"\n{path.relative_to(root).as_posix()}\t{content}".encode())
-    return digest.hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([preparation.size, preparation.crop, made_by]).encode())
+    for path, digest in zip(paths, digests, strict=True):
+        key.update(f"\n{path.relative_to(root).as_posix()}\t{digest.hex() or _read_error(path)}".encode())
+    return key.hexdigest()
 
 
-def _file_digest(path: Path) -> str:
+def _read_error(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        path.open("rb").close()
     except OSError as error:
         return f"errno {error.errno}"
+    return "errno 0"  # it could not be read a moment ago
 
 
 def _digest(pixels: Pixels) -> str:

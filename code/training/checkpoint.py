@@ -17,6 +17,11 @@
 9. The weights mean the classes that they were trained on. So a checkpoint of other classes is rejected even with
    `--resume force`, and the message lists which are new and which are missing.
 10. If something deletes the folder while a checkpoint is written, the run ends with a message that says so.
+11. Images are the same if their contents are (data/digests.py). The state holds the digest of each image that was
+   decoded before it was saved. A resumed run compares them as it decodes the images again: nothing is read earlier for
+   it. An image that differs ends the run before it is trained on, before anything is published and before the next
+   checkpoint, unless `--resume force` is given or no step was taken. Digests of images that are not decoded again yet
+   are kept. A checkpoint without digests, of an earlier version, compares paths, labels and sizes only.
 
 The state is read with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
 """

@@ -48,8 +48,13 @@ class Data:
     class_weights: Tensor | None  # (classes,) for the loss; None without --class-weights balanced
     split: list[SplitRow]  # (path, person, label, "train" | "val" | "unusable") of every image
     fingerprint: dict[str, Any]  # what a result depends on besides the options, as JSON
-    pixels: Pixels  # (images, height, width, 3) of all images, complete after the first epoch
-    val_indices: NDArray[np.int64]  # of the validation images in `pixels`
+    store: ImageStore  # all images, which are decoded after the first epoch
+    val_indices: NDArray[np.int64]  # of the validation images in `store`
+
+    @property
+    def pixels(self) -> Pixels:
+        """Return all images, prepared, (images, height, width, 3); complete after the first epoch."""
+        return self.store.pixels
 
     def val_images(self, count: int) -> Pixels:
         """Return the first validation images, at most `count`, prepared, (count, height, width, 3)."""
@@ -103,8 +108,12 @@ def read_data(data_dir: Path, args: TrainConfig, device: torch.device, store_dir
         val_names=[names[index] for index in val],
         class_weights=_balanced_weights(dataset, train, val) if args.class_weights == "balanced" else None,
         split=_split_rows(dataset, bad),
-        fingerprint={"data": samples.fingerprint(), "unusable images": bad},
-        pixels=store.pixels,
+        fingerprint={
+            "classes": list(dataset.scheme.classes),
+            "data": samples.fingerprint(),
+            "unusable images": bad,
+        },
+        store=store,
         val_indices=val,
     )
 

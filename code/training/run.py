@@ -5,7 +5,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
+import numpy as np
+import torch
+
 from config import TrainConfig
+from data.image_store import ImageStore
 from data.loader import Loader
 from labels import LabelScheme
 from metrics import device_confusion_matrix, log_name, scores
@@ -30,9 +34,10 @@ class Run:
         state: TrainState,
         checkpoints: Checkpoints,
         tracker: Tracker,
+        store: ImageStore,
     ) -> None:
         self.args, self.scheme, self.trainer, self.state = args, scheme, trainer, state
-        self.checkpoints, self.tracker = checkpoints, tracker
+        self.checkpoints, self.tracker, self.store = checkpoints, tracker, store
         self.images_per_second = 0.0  # of the last epoch
 
     @property
@@ -95,10 +100,25 @@ class Run:
         self.save()
         return predictions
 
+    def compare_images(self, stop: StopRequest) -> None:
+        """Wait until all images are decoded and compared with those of the checkpoint that the run was resumed from.
+
+        A run that trains at least one epoch has done so. Raises CheckpointError for an image that has changed,
+        DataError for one that cannot be used, and Stopped.
+        """
+        for indices in stop.watch(np.array_split(np.arange(len(self.store.paths)), 100)):
+            self.store.wait(indices)
+        self.store.wait()
+
     def save(self) -> None:
-        """Save a checkpoint of everything that later steps and the published files depend on."""
+        """Save a checkpoint of everything that later steps and the published files depend on.
+
+        Raises CheckpointError if an image has changed since the checkpoint that the run was resumed from.
+        """
         self.state.check_finite()
-        saved = {"state": self.state.state_dict(), "trainer": self.trainer.state_dict()}
+        self.store.digests.check()
+        digests = torch.from_numpy(self.store.digests.to_save())
+        saved = {"state": self.state.state_dict(), "trainer": self.trainer.state_dict(), "digests": digests}
         self.checkpoints.save(self.state.steps_done, self.state.epoch, saved)
 
     def _validation_row(self, predictions: Predictions) -> Mapping[str, float]:

@@ -4,7 +4,15 @@ import hashlib
 import os
 from pathlib import Path
 
-from data.digests import DIGEST_BYTES, content_digest, file_digest, file_digests
+import numpy as np
+import pytest
+
+from data.digests import DIGEST_BYTES, ImageDigests, as_array, content_digest, file_digest, file_digests
+from runtime.errors import CheckpointError
+
+PATHS = [Path(name) for name in "abcd"]
+NONE = b""
+FIRST, SECOND = content_digest(b"one"), content_digest(b"two")
 
 
 def test_the_digest_is_the_whole_sha256_of_the_bytes(tmp_path: Path) -> None:
@@ -25,3 +33,43 @@ def test_files_of_one_size_and_time_differ_by_their_bytes(tmp_path: Path) -> Non
 
 def test_a_file_that_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
     assert list(file_digests([tmp_path / "none", tmp_path])) == [b"", b""]
+
+
+# compared with those of a checkpoint
+
+
+@pytest.mark.parametrize("expected_first", [True, False])
+def test_an_image_that_has_changed_is_named_whenever_its_digest_becomes_known(expected_first: bool) -> None:
+    digests = ImageDigests(PATHS)
+    expected = as_array([FIRST, FIRST, NONE, FIRST])
+    if expected_first:
+        digests.expect(expected)
+    for index, digest in ((0, FIRST), (1, NONE), (2, SECOND)):
+        digests.record(index, digest)
+    digests.check()
+    digests.record(3, SECOND)
+    if not expected_first:
+        digests.check()
+        digests.expect(expected)
+    assert digests.any_changed
+    with pytest.raises(CheckpointError, match=r"an image has changed since .*--resume force to resume anyway.*: d$"):
+        digests.check()
+
+
+def test_several_images_that_have_changed_are_counted() -> None:
+    digests = ImageDigests(PATHS)
+    digests.expect(as_array([FIRST] * 4))
+    digests.record_all(as_array([FIRST, SECOND, SECOND, SECOND]))
+    with pytest.raises(CheckpointError, match=r"3 images have changed since .*: b$"):
+        digests.check()
+
+
+def test_a_checkpoint_gets_the_digests_of_the_one_before_and_those_that_are_new() -> None:
+    digests = ImageDigests(PATHS)
+    digests.record(0, FIRST)
+    assert np.array_equal(digests.to_save(), as_array([FIRST, NONE, NONE, NONE]))
+    digests.expect(as_array([NONE, FIRST, FIRST, NONE]))
+    digests.record(1, SECOND)
+    digests.record(3, SECOND)
+    assert np.array_equal(digests.known(), as_array([FIRST, SECOND, NONE, SECOND]))
+    assert np.array_equal(digests.to_save(), as_array([FIRST, FIRST, FIRST, SECOND]))

@@ -13,6 +13,7 @@ import pytest
 from PIL import features
 
 from data import store_cache as module
+from data.digests import as_array, file_digests
 from data.image_store import ImageStore
 from data.images import Preparation
 from data.samples import Samples, read_profiles
@@ -240,3 +241,33 @@ def test_a_run_that_a_bad_image_ends_leaves_no_entry(folder: Path, samples: Samp
     with pytest.raises(DataError, match="1 of 42"):
         job(folder, samples)
     assert list(folder.iterdir()) == []
+
+
+def test_a_warm_and_a_cold_job_know_the_same_digests(folder: Path, samples: Samples) -> None:
+    samples.paths[3].unlink()
+    cold, warm = (job(folder, samples, on_bad_image="skip", max_bad_ratio=0.1).digests.known() for _ in range(2))
+    assert np.array_equal(cold, as_array(list(file_digests(samples.paths))))
+    assert np.array_equal(warm, cold)
+    assert not cold[3].any()
+
+
+def test_an_entry_whose_images_changed_while_they_were_read_is_not_written(
+    folder: Path, samples: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = entry(folder, samples)
+    samples.paths[0].write_bytes(samples.paths[1].read_bytes())
+    store = ImageStore(samples.paths, PREPARATION, cache=cache)
+    store.wait()
+    assert list(folder.iterdir()) == []
+    assert "images changed while they were read, so the store cache is not written" in capsys.readouterr().err
+    assert np.array_equal(store.pixels, fresh(samples))
+
+
+def test_an_entry_of_another_key_with_the_same_first_half_is_not_used(
+    folder: Path, samples: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job(folder, samples)
+    manifest = next(folder.glob("*.json"))
+    damage(manifest, lambda data: data.replace(entry(folder, samples).key.encode(), b"0" * 64))
+    assert not is_warm(folder, samples)
+    assert "it is of other images" in capsys.readouterr().err
