@@ -73,7 +73,7 @@ def upload_of(root: Path, names: Sequence[str], parent_uri: str) -> Upload:
     with ThreadPoolExecutor(cpu_count()) as pool:
         digests = list(pool.map(lambda name: _digest(root / name), names))
     whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
-    uri = f"{parent_uri}/{_readable(root.resolve().name)}-{whole.hexdigest()[:12]}/"
+    uri = f"{parent_uri}/{_readable(root.resolve().name)}-{whole.hexdigest()}/"
     return Upload(root, tuple(names), uri, sum((root / name).stat().st_size for name in names))
 
 
