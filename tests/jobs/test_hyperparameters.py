@@ -14,7 +14,7 @@ from runtime.errors import ConfigError
         [],
         ["--epochs", "30", "--lr", "1e-4"],
         ["--resize", "224", "224"],
-        ["--batch_size=128", "--batch-size", "256"],
+        ["--batch_size=256"],
         ["--criterion", "focal", "--criterion-args", '{"gamma": 1.5, "reduction": "sum"}'],
         ["--criterion-args", "gamma=2", "reduction=mean"],
         ["--deterministic", "False", "--crop", "none"],
@@ -44,7 +44,7 @@ def test_only_what_was_given_is_sent_as_strings() -> None:
         (["--epoch", "3"], "unknown argument '--epoch' .did you mean '--epochs'"),
         (["--epochs", "many"], "--epochs: 'many' is not a whole number"),
         (["--criterion", "focl"], "did you mean 'focal'"),
-        (["--parts", "99"], "99 parts of a batch of 64"),
+        (["--parts", "99"], "99 is more than the 64 images of a batch"),
         (["--data-dir", "x"], "unknown argument '--data-dir'"),
     ],
 )
