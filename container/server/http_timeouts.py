@@ -1,28 +1,39 @@
-"""The limits that uvicorn lacks: the time for a request to arrive, and the bytes around its body.
+"""The limits that uvicorn lacks: the time for a request to arrive, and its head and the bytes around its body.
 
 uvicorn's timeouts start again with every byte, so a client that sends one byte a second can hold a connection forever.
 Here the connection is closed if a request has not arrived completely some seconds after it began, whether it is still
 read or already has a response, and also if a client does not read its responses. Headers, chunk sizes and trailers are
 bounded too. And a request that asks for another protocol must not have a body, because the parser would read that as
 the next request.
+
+A client that hangs up takes its work with it: an application that has put a function into `scope[ON_HANG_UP]` is told.
+A client that only ends its sending side looks the same, but it accepts an interim response, while the kernel of a
+client that has hung up resets the connection.
 """
 
 import asyncio
+import socket
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from server.http_parts import PartsProtocol
 from server.responses import error_body
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-MAX_HEAD_BYTES = 64 << 10  # headers, trailers and the like of one request
+MAX_HEAD_BYTES = 16 << 10  # headers, trailers and the like of one request
+MAX_HEADERS = 100  # lines
 MAX_FRAMING = 6  # bytes on the wire for one byte of body, as many as chunks of a single byte need
+ON_HANG_UP = "on_hang_up"  # in the scope of a request: a function without arguments
+HANG_UP_SECONDS = 0.1  # between looks at the connection of a client that has finished sending
+_RESET = 7  # TCP_CLOSE, the kernel's state of a connection that was reset
 
 
-class TimeoutProtocol(HttpToolsProtocol):
+class TimeoutProtocol(PartsProtocol):
     """An HTTP/1.1 connection on which every request has `receive_seconds` to arrive."""
 
     def __init__(self, receive_seconds: float, *arguments: Any, **named: Any) -> None:
@@ -46,18 +57,25 @@ class TimeoutProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection of a client that has finished sending until its response is sent; uvicorn would not."""
-        if not self._is_response_pending():
-            return False
-        self.cycle.keep_alive = False
-        return True
+        is_kept = super().eof_received()
+        if is_kept and self.scope["http_version"] != "1.0":  # 1.0 has no interim responses
+            if self._is_between_responses():
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._look_for_reset()
+        return is_kept
 
-    def data_received(self, data: bytes) -> None:
+    def parse(self, part: bytes) -> None:
         self._start_timer()
-        self._wire_bytes += len(data)
-        super().data_received(data)
+        self._wire_bytes += len(part)
+        super().parse(part)
         if self._wire_bytes > MAX_HEAD_BYTES + MAX_FRAMING * self._body_bytes:
             self._reject(431, "headers_too_large", f"the request headers are larger than {MAX_HEAD_BYTES} bytes")
+        elif self.headers is not None and len(self.headers) > MAX_HEADERS:
+            self._reject(431, "headers_too_large", f"the request has more than {MAX_HEADERS} header lines")
+
+    def hold(self) -> None:
+        super().hold()
+        self._stop_timer()  # it is not the client who is slow
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -111,15 +129,28 @@ class TimeoutProtocol(HttpToolsProtocol):
         self._running_cycle = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _is_response_pending(self) -> bool:
-        """Return whether the newest request has arrived completely and has no complete response yet."""
-        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-
     def _disconnect(self) -> None:
         """Tell the request that is processed now; uvicorn tells only the newest, and then writes after the close."""
-        if self._running_cycle is not None:
-            self._running_cycle.disconnected = True
-            self._running_cycle.message_event.set()
+        if (cycle := self._running_cycle) is None or cycle.response_complete:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if on_hang_up := cast(Callable[[], object] | None, cycle.scope.get(ON_HANG_UP)):
+            on_hang_up()
+
+    def _is_between_responses(self) -> bool:
+        """Return whether the request that is processed now has no response yet, not even a part of one."""
+        return self._running_cycle is not None and not self._running_cycle.response_started
+
+    def _look_for_reset(self) -> None:
+        """Close the connection if the client has reset it; the event loop does not notice while nothing is written."""
+        if self.transport.is_closing():
+            return
+        state = self.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        if state[0] == _RESET:
+            self.transport.abort()
+        else:
+            self.loop.call_later(HANG_UP_SECONDS, self._look_for_reset)
 
     def _start_timer(self) -> None:
         if self._receive_timer is None:
@@ -138,7 +169,7 @@ class TimeoutProtocol(HttpToolsProtocol):
         """Close the connection, with a response if the request that is arriving has none yet."""
         if self.transport.is_closing():
             return
-        if self._is_response_pending() and not self.pipeline:
+        if self.is_response_pending() and not self.pipeline:
             self.cycle.keep_alive = False  # the request before this one gets its response, then the connection closes
             self.flow.pause_reading()
             return

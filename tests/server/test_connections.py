@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.http_timeouts import MAX_HEAD_BYTES
+from server.http_timeouts import MAX_HEAD_BYTES, MAX_HEADERS
 from support.raw_client import CLOSE, GOOD, PING, Client, request
 from support.serving import Running, running
 
@@ -73,6 +73,7 @@ def test_a_valid_request_before_invalid_bytes_gets_its_response(server: Running)
         pytest.param(b"GET /ping HTTP/1.1\r\nX: " + b"x" * TOO_LARGE, id="an endless header"),
         pytest.param(b"GET /" + b"x" * TOO_LARGE, id="an endless address"),
         pytest.param(b"GET /ping HTTP/1.1\r\n" + b"x: y\r\n" * (TOO_LARGE // 8), id="headers without end"),
+        pytest.param(b"GET /ping HTTP/1.1\r\n" + b"a:b\r\n" * 2 * MAX_HEADERS, id="too many headers"),
         pytest.param(request(b"1;" + b"x" * TOO_LARGE, "Transfer-Encoding: chunked"), id="an endless chunk extension"),
         pytest.param(
             request(b"0\r\n" + b"x: y\r\n" * (TOO_LARGE // 8), "Transfer-Encoding: chunked"),

@@ -47,10 +47,13 @@ class Client:
 
 
 def parse_responses(data: bytes) -> list[HttpResponse]:
+    """Return the responses without the interim ones, which a client skips."""
     responses = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
         status, *lines = head.decode().split("\r\n")
+        if status == "HTTP/1.1 100 Continue":
+            continue
         headers = dict(line.lower().split(": ", 1) for line in lines)
         size = int(headers.get("content-length", 0))
         responses.append(HttpResponse(int(status.split()[1]), headers, data[:size]))
