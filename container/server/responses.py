@@ -22,6 +22,7 @@ from labels import LabelScheme
 JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
 DIGITS = 6  # of a probability
 RETRY_SECONDS = 1
+MAX_ACCEPT = 1024  # characters; browsers send about 150
 
 
 class RequestError(Exception):
@@ -33,6 +34,8 @@ class RequestError(Exception):
 
     def response(self) -> Response:
         headers = {"retry-after": str(RETRY_SECONDS)} if self.status == 503 else {}
+        if self.code == "stopping":
+            headers["connection"] = "close"
         if self.code == "unsupported_encoding":
             headers["accept-encoding"] = "gzip"
         return Response(error_body(self.code, str(self)), self.status, headers, JSON)
@@ -56,7 +59,12 @@ class Format:
 
 
 def choose_format(accept: str | None) -> Format:
-    """Return the format that an Accept header prefers; raise RequestError 406 if it accepts none of ours."""
+    """Return the format that an Accept header prefers.
+
+    Raises RequestError 406 if it accepts none of ours, 431 if it is longer than MAX_ACCEPT.
+    """
+    if accept is not None and len(accept) > MAX_ACCEPT:
+        raise RequestError(431, "headers_too_large", f"Accept is longer than the {MAX_ACCEPT} characters allowed")
     best: tuple[float, Format] | None = None
     for part in (accept or "*/*").split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))

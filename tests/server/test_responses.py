@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labels import MASKED_FACES, LabelScheme
+from server.responses import MAX_ACCEPT
 from server.settings import ServeConfig
 from support.serving import InProcess, csv_row, encoded_image, publish_model
 
@@ -47,6 +48,13 @@ def test_verbose_adds_every_probability_and_the_names_of_the_classes(server: InP
 def test_the_client_chooses_the_format(server: InProcess, accept: str, media_type: str) -> None:
     response = server.post(encoded_image(3), accept=accept)
     assert (response.status, response.headers["content-type"]) == (200, media_type)
+
+
+def test_an_accept_header_longer_than_any_client_sends_is_not_parsed(server: InProcess) -> None:
+    response = server.post(GOOD, accept=("*," * MAX_ACCEPT)[:MAX_ACCEPT])
+    assert response.status == 200
+    response = server.post(GOOD, accept=("*," * MAX_ACCEPT)[: MAX_ACCEPT + 1])
+    assert (response.status, response.error) == (431, "headers_too_large")
 
 
 def test_json_lines_and_csv_are_one_line_with_the_same_prediction(server: InProcess) -> None:
