@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -162,6 +164,61 @@ def test_a_cancelled_request_leaves_nothing_behind() -> None:
     run(scenario)
 
 
+def test_an_image_whose_request_is_cancelled_is_neither_prepared_nor_computed() -> None:
+    prepared: list[int] = []
+
+    def an_image_of_note(value: int) -> Callable[[], Pixels]:
+        return lambda: prepared.append(value) or an_image(value)()  # type: ignore[func-returns-value]
+
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        gate, bodies = threading.Event(), [set[int]() for _ in range(4)]
+        for _ in range(2):  # both threads are busy
+            batcher.enqueue(lambda: gate.wait(10) and an_image(0)())  # type: ignore[arg-type, return-value]
+        futures = [batcher.enqueue(an_image_of_note(value)) for value in range(4)]
+        held = weakref.ref(bodies[0])
+        futures.append(batcher.enqueue(partial(lambda body: an_image(9)(), bodies.pop(0))))
+        assert held() is not None
+        for future in (futures[0], futures[2], futures[4]):
+            future.cancel()
+        await asyncio.sleep(0)
+        assert held() is None, "the body is kept although nobody wants it"
+        assert batcher.waiting == 4
+        model.gate.clear()
+        gate.set()
+        await until(lambda: prepared == [1, 3] and model.batches != [])
+        await until(lambda: sum(model.batches) + batcher._ready.qsize() == 4)
+        futures[3].cancel()
+        model.gate.set()
+        assert await futures[1] == [1]
+
+    batcher, _ = run(scenario, batch_size=1)
+    assert prepared == [1, 3]
+    assert batcher.images in (3, 4)  # 4 if the model already had the last one
+
+
+def test_giving_up_fails_what_has_no_result_yet() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        tasks = await behind_a_running_call(batcher, model, 3)
+        batcher.give_up(RuntimeError("stop"))
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["stop"] * 4
+        assert batcher.waiting == 0
+        model.gate.set()
+        assert await batcher.submit(an_image(5)) == [5]
+
+    assert run(scenario)[1].batches == [1, 1]
+
+
+def test_closing_does_not_wait_for_a_thread_that_does_not_end() -> None:
+    async def scenario(batcher: Batcher, model: Model) -> None:
+        (task,) = await behind_a_running_call(batcher, model, 0)
+        assert not batcher.close(0.01)
+        model.gate.set()
+        assert await task == [0]
+
+    run(scenario)
+
+
 def test_closing_ends_the_threads_after_the_last_call() -> None:
     before = set(threading.enumerate())
 
@@ -186,7 +243,7 @@ def test_an_image_that_is_decoded_during_the_close_gets_its_result() -> None:
         task = asyncio.create_task(batcher.submit(slow))
         await asyncio.sleep(0)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
-        await until(lambda: batcher._decoders._shutdown)
+        await until(lambda: batcher._jobs.qsize() == 1)  # the end, which only the other thread has reached
         gate.set()
         assert int((await asyncio.wait_for(task, 5))[0]) == 7
         await closing
