@@ -10,11 +10,12 @@ bodies.py reads requests, responses.py writes responses.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -22,10 +23,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from data.images import Pixels
-from runtime.errors import ImageError
+from runtime.errors import ImageError, ModelError
 from sagemaker_limits import BATCH_TRANSFORM_MB
 from server.batching import Batcher, QueueFullError
-from server.bodies import BodyReader, check_types, decompress, is_gzipped, overloaded
+from server.bodies import Body, BodyReader, check_types, decompress, is_gzipped, overloaded
+from server.http_timeouts import ON_HANG_UP
 from server.responses import Format, RequestError, Writer, choose_format
 from server.settings import ServeConfig
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from server.classifier import Classifier
 
 STATUS_OF_IMAGE = {"empty": 400, "too_large": 413}  # else 422
+CLOSE_SECONDS = 4.0  # for the threads to end
 ROUTES = "use GET /ping, POST /invocations or GET /execution-parameters"
 
 
@@ -53,7 +56,9 @@ class Service:
         self.bodies = BodyReader(config.max_payload_bytes, 2 * BATCH_TRANSFORM_MB << 20)
         self.ready: Ready | None = None
         self.failure: Exception | None = None  # why the model cannot be loaded
-        self.is_stopping = False
+        self.is_stopping = False  # accepts what still comes
+        self.has_given_up = False  # does not accept anything anymore
+        self.is_stuck = False  # its threads did not end in time
 
     def app(self) -> Starlette:
         routes = [
@@ -80,13 +85,15 @@ class Service:
 
     async def invocations(self, request: Request) -> Response:
         ready = self._require_ready()
+        if self.has_given_up:
+            raise stopping()
         wanted = choose_format(", ".join(request.headers.getlist("accept")) or None)
         check_types(request)
         try:
             response = await self._classify(ready, request, wanted)
         except QueueFullError:
             raise overloaded() from None
-        except ClientDisconnect:
+        except (ClientDisconnect, HungUp):
             return Response()  # which nobody reads
         except ImageError as error:
             if not self.config.bad_images_get_rows:
@@ -99,17 +106,30 @@ class Service:
     async def _classify(self, ready: Ready, request: Request, wanted: Format) -> Response:
         if ready.batcher.is_full:  # checked before the body is read
             raise QueueFullError
-        with self.bodies.buffer() as chunks:
-            await self.bodies.read(request, chunks)
-            prepare = partial(self._prepare, ready.classifier, chunks, is_gzipped(request))
-            return ready.writer.prediction(await ready.batcher.submit(prepare), wanted)
+        with self.bodies.buffer() as body:
+            await self.bodies.read(request, body)
+            future = ready.batcher.enqueue(partial(self._prepare, ready.classifier, body, is_gzipped(request)))
+            request.scope[ON_HANG_UP] = future.cancel
+            try:
+                return ready.writer.prediction(await future, wanted)
+            except asyncio.CancelledError:
+                if _is_cancelled_itself():
+                    raise
+                raise HungUp from None  # the future was
 
-    def _prepare(self, classifier: "Classifier", chunks: Sequence[bytes], gzipped: bool) -> Pixels:
+    def _prepare(self, classifier: "Classifier", body: Body, gzipped: bool) -> Pixels:
         """Return the pixels of a body; runs in a thread of the batcher."""
-        body = b"".join(chunks)
+        data = bytes(body.data)
         if gzipped:
-            body = decompress(body, self.config.max_payload_bytes)
-        return classifier.prepare(body)
+            data = decompress(data, self.config.max_payload_bytes)
+        return classifier.prepare(data)
+
+    def give_up(self) -> None:
+        """Respond with 503 to all requests that have no prediction yet, and to all that still come."""
+        self.has_given_up = True
+        self.bodies.give_up(stopping())
+        if self.ready:
+            self.ready.batcher.give_up(stopping())
 
     def _require_ready(self) -> Ready:
         if self.ready is None:
@@ -121,28 +141,55 @@ class Service:
         """Load the model in the background, while /ping already responds; end the threads when the server stops."""
         loading = asyncio.create_task(self._load())
         yield
-        await loading
+        done, _ = await asyncio.wait([loading], timeout=CLOSE_SECONDS)
+        self.is_stuck = not done
         if self.ready:
-            self.ready.batcher.close()
+            self.is_stuck = not self.ready.batcher.close(CLOSE_SECONDS)
             images, batches = self.ready.batcher.images, self.ready.batcher.batches
             print(f"ended; pictures={images}; batches={batches}; mean_batch={images / max(1, batches):.1f}")
 
     async def _load(self) -> None:
         started = time.monotonic()
         try:
-            classifier = await asyncio.to_thread(_load_classifier, self.config)
+            classifier, writer = await asyncio.to_thread(_load_model, self.config)
+            batcher = Batcher(
+                classifier,
+                batch_size=self.config.batch_size,
+                max_waiting=self.config.max_waiting,
+                threads=classifier.cpus,
+            )
         except Exception as error:  # serve.py raises it after the server has stopped
             self.failure = error
             return
-        batcher = Batcher(
-            classifier,
-            batch_size=self.config.batch_size,
-            max_waiting=self.config.max_waiting,
-            threads=classifier.cpus,
-        )
-        self.ready = Ready(classifier, batcher, Writer(classifier.scheme))
+        self.ready = Ready(classifier, batcher, writer)
         how = f"device={classifier.device}; precision={self.config.precision}; threads={classifier.cpus}"
         print(f"ready: {classifier.name}; {how}; seconds={time.monotonic() - started:.1f}", flush=True)
+
+
+class HungUp(Exception):
+    """The client has closed the connection."""
+
+
+def _is_cancelled_itself() -> bool:
+    """Return whether the current task is cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def stopping() -> RequestError:
+    return RequestError(503, "stopping", "the server is stopping; send the request again")
+
+
+def _load_model(config: ServeConfig) -> "tuple[Classifier, Writer]":
+    """Return the loaded model and what writes its predictions; raise ModelError if either cannot be used."""
+    classifier = _load_classifier(config)
+    try:
+        writer = Writer(classifier.scheme)
+        writer.prediction(np.zeros(classifier.scheme.num_classes, np.float32), Format())
+    except Exception as error:  # whatever names made by hand make Python raise
+        reason = f"{type(error).__name__}: {error}"
+        raise ModelError(f"the classes in model.json cannot be used ({reason}): {config.model_dir}") from error
+    return classifier, writer
 
 
 def _load_classifier(config: ServeConfig) -> "Classifier":
