@@ -3,16 +3,20 @@
     SM_MODEL_DIR=model python container/serve.py
 
 server/settings.py has the settings, server/app.py the routes. On SIGTERM the server responds to every request that has
-arrived, then exits with 0. If the model cannot be used, it prints one sentence and exits with 1.
+arrived, to those that take too long with 503, and exits with 0 within 25 seconds. If the model cannot be used, it
+prints one sentence and exits with 1.
 """
 
 import asyncio
+import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
 import sys
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -33,8 +37,8 @@ from server.http_timeouts import TimeoutProtocol
 from server.settings import ServeConfig
 
 QUIET_SECONDS = 0.5  # a server that is stopping accepts requests until none has come for so long,
-DRAIN_SECONDS = 12.0  # and no longer than this; those in flight then have GRACE_SECONDS more
-GRACE_SECONDS = 5
+DRAIN_SECONDS = 12.0  # and no longer than this; then the rest gets a 503,
+GRACE_SECONDS = 4  # and has so long to read it
 
 
 class Server(uvicorn.Server):
@@ -62,6 +66,21 @@ class Server(uvicorn.Server):
         is_done = self.service.failure is not None or (self.service.is_stopping and is_quiet)
         return await super().on_tick(counter) or is_done
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all connections, and the process at once if a thread is still busy, which nothing can interrupt."""
+        self.service.give_up()
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, self._abort_connections)
+        await super().shutdown(sockets)
+        if self.service.is_stuck:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(0)
+
+    def _abort_connections(self) -> None:
+        """Close the connections of clients that do not read their responses."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
 
 def serve(config: ServeConfig, listener: socket.socket) -> None:
     """Serve until SIGTERM; raise the error that made the model unusable."""
@@ -76,7 +95,7 @@ def serve(config: ServeConfig, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,  # longer than a load balancer keeps an idle connection, so that the balancer closes it
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=2 * GRACE_SECONDS,  # uvicorn cancels what is left then; nothing is
         backlog=2048,
     )
     Server(settings, service).run(sockets=[listener])
@@ -96,8 +115,16 @@ def listen(config: ServeConfig) -> socket.socket:
         raise ConfigError(f"cannot listen on {config.host} port {config.port} ({reason}); set {remedy}") from None
 
 
+def silence_pillow() -> None:
+    """Log nothing about single images: what is wrong with one is in its response."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def main() -> None:
     """Run one server with the settings of the environment."""
+    silence_pillow()
     (config,) = parse("serve.py", sys.argv[1:], os.environ, ServeConfig)
     with listen(config) as listener:
         host, port = listener.getsockname()[:2]

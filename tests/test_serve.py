@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.hostile_images import png
 from support.raw_client import GOOD, PING, Client, request
 from support.serving import Running, publish_model, running, server_command
 
@@ -91,6 +92,51 @@ def test_a_server_whose_stdout_is_closed_serves(model_dir: Path) -> None:
         assert process.wait(20) == 0
 
 
+SLOW = """
+import time
+import serve
+from server import app
+from server.classifier import Classifier
+
+serve.DRAIN_SECONDS, app.CLOSE_SECONDS, prepare = 0.5, 0.5, Classifier.prepare
+
+def slow(self, data):
+    time.sleep(SECONDS)
+    return prepare(self, data)
+
+Classifier.prepare = slow
+serve.run(serve.main)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.3, 60])
+def test_on_sigterm_what_takes_too_long_gets_a_503_and_the_exit_code_is_zero(model_dir: Path, seconds: float) -> None:
+    command = server_command(model_dir, SERVE_THREADS=1)
+    command["args"][-1:] = ["-c", SLOW.replace("SECONDS)", f"{seconds})")]
+    with running(model_dir, command=command) as server, contextlib.ExitStack() as stack:
+        half = stack.enter_context(Client(server, request(GOOD[:-10], length=len(GOOD))))
+        clients = [stack.enter_context(Client(server, request())) for _ in range(40)]
+        assert server.get("/ping").status == 200  # and the requests before have arrived
+        code, output = server.stop()
+        statuses = [[response.status for response in client.responses()] for client in (*clients, half)]
+        assert code == 0, output
+        assert "Traceback" not in output
+        assert statuses.count([503]) >= 30
+        assert [status for status in statuses if status not in ([200], [503])] == []
+        assert statuses[-1] == [503]
+
+
+def test_images_are_rejected_without_a_line_in_the_log(model_dir: Path) -> None:
+    bodies = [png(9500 + number, 10_000, b"") for number in range(3)]
+    command = server_command(model_dir)
+    command["args"] = [part for part in command["args"] if part not in ("-W", "error")]
+    with running(model_dir, command=command) as server:
+        assert [server.post(body).status for body in bodies] == [413] * 3
+        code, output = server.stop()
+    assert code == 0
+    assert [line.split(":")[0].split(";")[0] for line in output.splitlines()] == ["ready", "ended"], output
+
+
 # what prevents a start
 
 
@@ -133,6 +179,18 @@ def test_without_a_usable_model_the_server_exits_with_the_reason(tmp_path: Path)
     assert output.startswith("ModelError: model.safetensors is missing")
     assert output.count("\n") == 0
     assert (tmp_path / "output" / "failure").read_text() == output
+
+
+@pytest.mark.parametrize("name", [["mask"], {}])
+def test_a_model_whose_classes_cannot_be_written_is_an_error_and_does_not_hang(tmp_path: Path, name: object) -> None:
+    path = publish_model(tmp_path / "model") / "model.json"
+    record = json.loads(path.read_text())
+    record["scheme"]["tasks"][0]["name"] = name
+    path.write_text(json.dumps(record))
+    code, output = ended(tmp_path / "model")
+    assert code == 1
+    assert output.startswith("ModelError: ")
+    assert output.count("\n") == 0
 
 
 def test_help_names_every_variable(model_dir: Path) -> None:

@@ -250,9 +250,11 @@ def server_command(model_dir: Path, **settings: object) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(model_dir: Path, *, ready: bool = True, **settings: object) -> Iterator[Running]:
+def running(
+    model_dir: Path, *, ready: bool = True, command: dict[str, Any] | None = None, **settings: object
+) -> Iterator[Running]:
     """Start the server and yield it once it is ready (or once it listens); stop it after the block."""
-    command = server_command(model_dir, **settings)
+    command = command or server_command(model_dir, **settings)
     with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout
