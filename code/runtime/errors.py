@@ -7,6 +7,7 @@
     ├── ModelError            weights that are missing, damaged, or of a different model
     ├── CheckpointError       a checkpoint that does not fit this run
     ├── DeviceError           a device without enough memory
+    ├── DecodingError         decoding processes that cannot be started, or were killed
     └── TrainingError         training that failed, such as with a loss that is not finite
 
 Any other exception is a bug: traceback, exit code 1.
@@ -53,6 +54,10 @@ class CheckpointError(JobError):
 
 class DeviceError(JobError):
     """The device has no memory for the work, even in the smallest micro-batches."""
+
+
+class DecodingError(JobError):
+    """The processes that decode images cannot be started, or were killed from outside."""
 
 
 class TrainingError(JobError):

@@ -1,0 +1,257 @@
+"""A pool of processes that decode images into shared memory, each image within limits that the kernel enforces.
+
+    pool = DecodePool(paths, preparation, SharedPixels.in_memory((len(paths), 128, 96, 3)))
+    pool.wait(np.array([3]))
+    pool.pixels[3], pool.bad.get(3)
+
+An image that exceeds the limits, or crashes its decoder, costs itself and a process, which is replaced. Processes use
+all CPUs, which threads do not: half of the work around a decoder holds the interpreter lock. Unlike Python's own pools,
+this one needs no /dev/shm and no folder that can be written, and the parent runs no thread and sends no message for an
+image. A template (decode_template.py) forks workers (decode_worker.py), which take indices from shared memory
+(decode_board.py) and write pixels there. No torch.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.decode_board import BAD, CURSOR, GROUP_SIGNALS, LIMIT, Board, DecodeLimits, PathTable
+from data.images import Pixels, Preparation
+from runtime.errors import DecodingError, ImageError
+from runtime.process import cpu_count
+
+Indices = NDArray[np.int64]
+
+CHUNK = 8  # images that a process takes at a time, at most; it wakes the parent once for each chunk
+_CLOSE_SECONDS = 3.0  # at most, for the processes to end: one may hang in the kernel, on a network file system
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class SharedPixels:
+    """An array (slots, height, width, 3) in memory that processes can share, and a descriptor of that memory."""
+
+    array: Pixels
+    descriptor: int
+
+    @classmethod
+    def in_memory(cls, shape: tuple[int, ...]) -> Self:
+        """Create an array without a file; memory is taken as it is filled."""
+        size = int(np.prod(shape, dtype=np.int64))
+        descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC)
+        os.truncate(descriptor, size)
+        return cls(np.frombuffer(mmap.mmap(descriptor, size), np.uint8).reshape(shape), descriptor)
+
+
+class DecodePool:
+    """Processes that decode the images of `paths`: index i into slot i modulo the number of slots.
+
+    With a slot for each image, all are decoded one after the other, and the processes end after the last one. With
+    fewer, the slots are a ring, and `release` tells which images are not needed any more.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        preparation: Preparation,
+        target: SharedPixels,
+        *,
+        processes: int = 0,
+        limits: DecodeLimits | None = None,
+        decoder: str = "data.images:prepare",
+    ) -> None:
+        """Start to decode `paths`, at least one; with `processes` 0, with one process for each CPU.
+
+        The pool closes the descriptor of `target`. `decoder` is for tests: the `module:function` that is called instead
+        of data.images.prepare. Raises DecodingError if no process can be started.
+        """
+        self.paths, self.pixels, count = paths, target.array, len(paths)
+        self.bad: dict[int, ImageError] = {}  # by index, as `wait` found them so far; these images are black
+        workers = min(processes or cpu_count(), count)
+        board = os.memfd_create("board", os.MFD_CLOEXEC)
+        os.truncate(board, Board.size_bytes(count, workers))
+        self._board = Board(board, count, workers)
+        self._board.order[:] = np.arange(count)
+        self._board.header[LIMIT] = min(count, len(self.pixels))
+        self._seen = np.zeros(count, np.uint8)  # the states of the images, as far as `bad` includes them
+        self._undecoded = count
+        self._failure: DecodingError | None = None
+        # The first is held while a thread sleeps, the second while one uses the order, the third for short.
+        self._sleeping, self._ordering, self._noticing = threading.Lock(), threading.Lock(), threading.Lock()
+        self._bell, self._gate = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
+        self._control, self._template = _start_template()
+        own = (board, self._bell, self._gate)
+        self._release = weakref.finalize(self, _close, self._control, self._template, own)  # also at exit
+        header = {
+            "images": count,
+            "workers": workers,
+            "shape": self.pixels.shape,
+            "preparation": preparation.to_dict(),
+            "limits": asdict(limits or DecodeLimits()),
+            "chunk": CHUNK,
+            "decoder": decoder,
+        }
+        names = PathTable.create(paths)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and `wait` says so
+            socket.send_fds(
+                self._control, [json.dumps(header).encode()], [target.descriptor, board, names, self._bell, self._gate]
+            )
+        os.close(target.descriptor)
+        os.close(names)
+
+    @property
+    def complete(self) -> bool:
+        """Return True if all images are decoded."""
+        self._notice()
+        return not self._undecoded
+
+    def digest(self, index: int) -> bytes:
+        """Return the digest of the file of a decoded image (digests.py); no bytes if it cannot be read."""
+        digest = self._board.digests[index].tobytes()
+        return digest if any(digest) else b""
+
+    def prioritize(self, indices: Iterable[int]) -> None:
+        """Decode the images at these indices next, in this order, and then the others; not for a ring.
+
+        Each process first completes the few images that it has taken.
+        """
+        wanted = np.fromiter(indices, np.int64)
+        _, first = np.unique(wanted, return_index=True)
+        wanted = wanted[np.sort(first)]
+        with self._ordering:
+            if self.complete:
+                return
+            with self._board.locked():
+                waiting = self._board.order[self._board.header[CURSOR] :]
+                is_waiting = np.zeros(len(self.paths), bool)
+                is_waiting[waiting] = True
+                wanted = wanted[is_waiting[wanted]]
+                is_waiting[wanted] = False
+                waiting[:] = np.concatenate([wanted, waiting[is_waiting[waiting]]])
+
+    def release(self, first: int) -> None:
+        """Let the processes overwrite the slots of all images before index `first`, in a ring."""
+        with self._ordering:
+            if self.complete:
+                return
+            with self._board.locked():
+                self._board.header[LIMIT] = min(len(self.paths), first + len(self.pixels))
+                os.eventfd_write(self._gate, 1)
+
+    def wait(self, indices: Indices | None = None, *, until_bad: bool = False) -> None:
+        """Wait until the images at these indices, or all, are decoded; with `until_bad`, at most until any is bad.
+
+        Several threads may wait. Raises DecodingError if the processes cannot decode any more.
+        """
+        while True:
+            is_mine = self._sleeping.acquire(timeout=_POLL_SECONDS)
+            try:
+                self._notice()
+                if (until_bad and self.bad) or self._are_done(indices):
+                    break
+                if is_mine:
+                    self._sleep()
+            finally:
+                if is_mine:
+                    self._sleeping.release()
+        if not self._undecoded:
+            self.close()
+
+    def close(self) -> None:
+        """End the processes, whether all images are decoded or not. What is decoded stays; nobody may wait any more."""
+        with self._sleeping, self._ordering:
+            self._release()
+
+    def _are_done(self, indices: Indices | None) -> bool:
+        return not self._undecoded or (indices is not None and bool(self._board.states[indices].all()))
+
+    def _sleep(self) -> None:
+        """Sleep until the processes have something to say. All images they decoded before may be noticed already."""
+        if self._failure:
+            raise self._failure
+        ready, _, _ = select.select([self._bell, self._control.fileno()], [], [])
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+        if self._control.fileno() in ready:  # the template has ended, or is about to
+            reason = self._control.recv(4096).decode()
+            self._notice()
+            if self._undecoded:
+                self._failure = DecodingError(reason or self._death())
+                raise self._failure
+
+    def _death(self) -> str:
+        code = self._template.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"the decoding processes ended ({how}); the machine may be out of memory"
+
+    def _notice(self) -> None:
+        """Add the images that were decoded since the last call to what is known here."""
+        with self._noticing:
+            if not self._undecoded:
+                return
+            states = self._board.states.copy()  # workers write while numpy reads
+            new = np.flatnonzero(states != self._seen)
+            for index in new[states[new] == BAD].tolist():
+                code, reason = self._board.read_reason(index)
+                self.bad[index] = ImageError(f"{reason}: {self.paths[index]}", code)
+            self._seen = states
+            self._undecoded -= len(new)
+
+
+def _start_template() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    """Start the process that forks the others; returns the socket to it as well."""
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    descriptor = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)  # not below: those are closed or replaced
+    script = Path(__file__).with_name("decode_template.py")
+    # -P: without the folder of the script on the path, where modules have names such as `images`
+    command = [sys.executable, "-P", str(script), str(descriptor), str(os.getpid())]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # inherited, so there is no gap at the start
+    try:
+        template = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if _is_open(2) else subprocess.DEVNULL,
+            pass_fds=[descriptor],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its buffers count as memory of a decoder
+        )
+    except OSError as error:
+        control.close()
+        raise DecodingError(f"cannot start a decoding process ({error.strerror})") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(descriptor)
+        theirs.close()
+    return control, template
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _close(control: socket.socket, template: "subprocess.Popen[bytes]", descriptors: Iterable[int]) -> None:
+    control.close()  # the template ends, and its workers with it
+    with suppress(subprocess.TimeoutExpired):
+        template.wait(_CLOSE_SECONDS)
+    for descriptor in descriptors:
+        os.close(descriptor)
