@@ -19,7 +19,7 @@ SCHEDULES = ("step", "cosine", "onecycle", "constant")
 # Options that may differ when a run is resumed: no bit depends on them.
 MAY_DIFFER = (
     *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
-    *("on_bad_image", "max_bad_ratio"),
+    *("on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb"),
 )
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
@@ -133,7 +133,11 @@ class TrainConfig:
     checkpoint_seconds: float = option(300.0, "seconds between checkpoints within an epoch", minimum=0)
     checkpoint_steps: int = option(0, "steps between checkpoints within an epoch, 0 for the seconds alone", minimum=0)
     device: str = option("auto", "device to compute on", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "threads that decode images, 0 for one per CPU", minimum=0, maximum=256)
+    threads: int = option(0, "processes that decode images, 0 for one per CPU", minimum=0, maximum=256)
+    decode_seconds: float = option(
+        5.0, "CPU time in seconds that decoding an image may take", minimum=0.1, maximum=3600
+    )
+    decode_memory_mb: int = option(1024, "memory in MiB that decoding an image may take", minimum=64, maximum=1_048_576)
     store_memory: float = option(
         0.5, "share of the free memory that decoded images may take; more goes to a file", minimum=0, maximum=1
     )
@@ -202,7 +206,11 @@ class InferenceConfig:
         choices=("fp32", "bf16", "fp16", "auto"),
     )
     device: str = option("auto", "device to compute on", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "threads that decode images, 0 for one per CPU", minimum=0, maximum=256)
+    threads: int = option(0, "processes that decode images, 0 for one per CPU", minimum=0, maximum=256)
+    decode_seconds: float = option(
+        5.0, "CPU time in seconds that decoding an image may take", minimum=0.1, maximum=3600
+    )
+    decode_memory_mb: int = option(1024, "memory in MiB that decoding an image may take", minimum=64, maximum=1_048_576)
 
 
 @dataclass(frozen=True, kw_only=True)

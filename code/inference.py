@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from data.decode_board import DecodeLimits
 from data.decoding import Outcome, stream
 from data.digests import file_digests
 from data.image_store import apply_bad_image_policy
@@ -75,7 +76,13 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
         if done:
             print(f"resumed after {len(done)} of {steps} batches", flush=True)
         rest = files[len(done) * args.batch_size :]
-        batches = stream(rest, description.preparation, batch_size=args.batch_size, threads=args.threads)
+        batches = stream(
+            rest,
+            description.preparation,
+            batch_size=args.batch_size,
+            processes=args.threads,
+            limits=DecodeLimits.from_options(args.decode_seconds, args.decode_memory_mb),
+        )
         for batch in progress(predict(predictor, batches), steps, "infer", len(done)):
             journal.append(batch.to_record())
             done.append(batch)

@@ -33,7 +33,7 @@ from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
 from runtime.devices import configure_process, runtime_versions, select_device, use_deterministic_kernels
-from training.checkpoint import Checkpoints, rejecting_incomplete
+from training.checkpoint import Checkpoints, read_too_expensive, rejecting_incomplete
 from training.inputs import Data, read_data
 from training.run import Run
 from training.state import TrainState
@@ -80,7 +80,8 @@ def train(
     check_writable(Path(model_dir))
 
     # the images: split by person, decoded once
-    data = read_data(Path(data_dir), args, device, Path(store_dir) if store_dir else None)
+    too_expensive = read_too_expensive(Path(checkpoint_dir)) if checkpoint_dir and args.resume != "never" else ()
+    data = read_data(Path(data_dir), args, device, Path(store_dir) if store_dir else None, too_expensive)
 
     # the network, with everything that changes it
     trainer = build_trainer(

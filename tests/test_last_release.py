@@ -5,6 +5,7 @@ tests/support/last_release/README.md says how the files were made.
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import features
 
 from config import InferenceConfig, TrainConfig
-from data import decoding
-from data.images import ORIGINAL_MEAN, Pixels, Preparation, prepare
+from data import image_store
+from data.decode_pool import DecodePool
+from data.images import ORIGINAL_MEAN, Preparation
 from inference import inference
 from model_files import load
 from runtime.arguments import parse
@@ -67,11 +69,12 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list that gets the path of each image that is decoded."""
     paths: list[Path] = []
 
-    def spy(data: bytes, preparation: Preparation, name: str) -> Pixels:
-        paths.append(Path(name))
-        return prepare(data, preparation, name)
+    class Spy(DecodePool):
+        def __init__(self, names: Sequence[Path], *arguments: Any, **options: Any) -> None:
+            super().__init__(names, *arguments, **options)
+            paths.extend(names)
 
-    monkeypatch.setattr(decoding, "prepare", spy)
+    monkeypatch.setattr(image_store, "DecodePool", Spy)
     return paths
 
 

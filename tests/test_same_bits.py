@@ -70,7 +70,7 @@ def test_training_ends_with_the_same_bits_however_its_images_were_decoded_and_st
     assert_same(expected, run(store_memory=0.0))
     assert_same(expected, run(on_bad_image="skip"))  # decoded before the first step instead of meanwhile
     assert_same(expected, run(store_dir=tmp_path / "store"))
-    monkeypatch.setattr("data.decoding.prepare", lambda *_: pytest.fail("a warm store decodes nothing"))
+    monkeypatch.setattr("data.image_store.DecodePool", lambda *_, **__: pytest.fail("a warm store decodes nothing"))
     assert_same(expected, run(store_dir=tmp_path / "store"))
 
 
@@ -86,7 +86,7 @@ def test_training_begins_before_the_last_image_is_decoded(
         stores.append(store)
 
     def spy_on_step(trainer: Trainer, batch: Batch, epoch: int, steps_done: int) -> tuple[torch.Tensor, torch.Tensor]:
-        complete.append(stores[0]._decoding.complete)
+        complete.append(stores[0].complete)
         return step(trainer, batch, epoch, steps_done)
 
     monkeypatch.setattr(ImageStore, "__init__", spy_on_store)
@@ -127,15 +127,19 @@ def test_ten_thousand_images_that_do_not_fit_into_their_share_of_memory_train(
 
 def test_a_signal_that_comes_while_images_are_decoded_ends_the_job_at_once(faces: Faces, tmp_path: Path) -> None:
     faces()
+    for path in (tmp_path / "train").rglob("*.jpg"):
+        path.write_bytes(b"sleep")  # a disk that hangs
     program = (
-        "import os, sys; sys.path.insert(0, sys.argv.pop()); from data import decoding\n"
+        "import sys; sys.path.insert(0, sys.argv.pop()); from data.decode_pool import DecodePool\n"
         "from runtime import failure; import train\n"
-        "def prepare(*_): os.write(1, b'decoding\\n'); os.read(os.pipe()[0], 1)  # a disk that hangs\n"
-        "decoding.prepare = prepare\n"
+        "wait, DecodePool.__init__.__kwdefaults__['decoder'] = DecodePool.wait, 'support.hostile_decoders:decode'\n"
+        "def spy(*arguments, **options): print('decoding', flush=True); wait(*arguments, **options)\n"
+        "DecodePool.wait = spy\n"
         "failure.guard(train.main)"
     )
     environ = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "SM_CHANNEL_TRAIN": str(tmp_path / "train")}
     environ |= {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output")}
+    environ |= {"PYTHONPATH": str(Path(__file__).parent)}
     line = [sys.executable, "-c", program, "--on-bad-image", "skip", "--threads", "2", str(CODE)]
     with subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

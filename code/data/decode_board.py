@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -45,8 +46,10 @@ class DecodeLimits:
     seconds: float = 60.0  # in all; for a decoder that hangs without using the CPU
     memory_mb: int = 1024  # MiB of address space
 
-    def __post_init__(self) -> None:
-        assert self.cpu_seconds > 0 < self.seconds, "a timer of 0 seconds never rings"
+    @classmethod
+    def from_options(cls, cpu_seconds: float, memory_mb: int) -> Self:
+        """Create the limits of `--decode-seconds` and `--decode-memory-mb`; the time in all follows the CPU time."""
+        return cls(cpu_seconds, max(60.0, 12 * cpu_seconds), memory_mb)
 
 
 class Board:

@@ -22,16 +22,17 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.decode_board import BAD, CURSOR, GROUP_SIGNALS, LIMIT, Board, DecodeLimits, PathTable
+from data.digests import DigestArray
 from data.images import Pixels, Preparation
 from runtime.errors import DecodingError, ImageError
 from runtime.process import cpu_count
@@ -58,6 +59,11 @@ class SharedPixels:
         os.truncate(descriptor, size)
         return cls(np.frombuffer(mmap.mmap(descriptor, size), np.uint8).reshape(shape), descriptor)
 
+    @classmethod
+    def in_file(cls, file: IO[bytes], shape: tuple[int, ...]) -> Self:
+        """Use an open file, whose disk space must be reserved; it may be closed afterwards."""
+        return cls(np.memmap(file, np.uint8, "r+", shape=shape), os.dup(file.fileno()))
+
 
 class DecodePool:
     """Processes that decode the images of `paths`: index i into slot i modulo the number of slots.
@@ -74,12 +80,16 @@ class DecodePool:
         *,
         processes: int = 0,
         limits: DecodeLimits | None = None,
+        left_out: Mapping[int, ImageError] | None = None,
+        on_decoded: Callable[[Indices, DigestArray], None] | None = None,
         decoder: str = "data.images:prepare",
     ) -> None:
         """Start to decode `paths`, at least one; with `processes` 0, with one process for each CPU.
 
-        The pool closes the descriptor of `target`. `decoder` is for tests: the `module:function` that is called instead
-        of data.images.prepare. Raises DecodingError if no process can be started.
+        The pool closes the descriptor of `target`. Images in `left_out`, by index, are bad without being decoded.
+        `on_decoded` gets the indices of images and the digests (images, 32) of their files, as `wait` learns of them.
+        `decoder` is for tests: the `module:function` that is called instead of data.images.prepare. Raises
+        DecodingError if no process can be started.
         """
         self.paths, self.pixels, count = paths, target.array, len(paths)
         self.bad: dict[int, ImageError] = {}  # by index, as `wait` found them so far; these images are black
@@ -89,8 +99,12 @@ class DecodePool:
         self._board = Board(board, count, workers)
         self._board.order[:] = np.arange(count)
         self._board.header[LIMIT] = min(count, len(self.pixels))
+        for index, error in (left_out or {}).items():
+            self._board.write_reason(index, error.code, str(error).removesuffix(f": {paths[index]}"))
+            self._board.states[index] = BAD
         self._seen = np.zeros(count, np.uint8)  # the states of the images, as far as `bad` includes them
         self._undecoded = count
+        self._on_decoded = on_decoded
         self._failure: DecodingError | None = None
         # The first is held while a thread sleeps, the second while one uses the order, the third for short.
         self._sleeping, self._ordering, self._noticing = threading.Lock(), threading.Lock(), threading.Lock()
@@ -121,11 +135,6 @@ class DecodePool:
         self._notice()
         return not self._undecoded
 
-    def digest(self, index: int) -> bytes:
-        """Return the digest of the file of a decoded image (digests.py); no bytes if it cannot be read."""
-        digest = self._board.digests[index].tobytes()
-        return digest if any(digest) else b""
-
     def prioritize(self, indices: Iterable[int]) -> None:
         """Decode the images at these indices next, in this order, and then the others; not for a ring.
 
@@ -154,16 +163,17 @@ class DecodePool:
                 self._board.header[LIMIT] = min(len(self.paths), first + len(self.pixels))
                 os.eventfd_write(self._gate, 1)
 
-    def wait(self, indices: Indices | None = None, *, until_bad: bool = False) -> None:
-        """Wait until the images at these indices, or all, are decoded; with `until_bad`, at most until any is bad.
+    def wait(self, indices: Indices | None = None, *, until: Callable[[], bool] | None = None) -> None:
+        """Wait until the images at these indices, or all, are decoded, or until `until` returns True.
 
-        Several threads may wait. Raises DecodingError if the processes cannot decode any more.
+        `until` is called whenever images may have been decoded. Several threads may wait. Raises DecodingError if the
+        processes cannot decode any more.
         """
         while True:
             is_mine = self._sleeping.acquire(timeout=_POLL_SECONDS)
             try:
                 self._notice()
-                if (until_bad and self.bad) or self._are_done(indices):
+                if (until and until()) or self._are_done(indices):
                     break
                 if is_mine:
                     self._sleep()
@@ -212,6 +222,8 @@ class DecodePool:
                 self.bad[index] = ImageError(f"{reason}: {self.paths[index]}", code)
             self._seen = states
             self._undecoded -= len(new)
+            if self._on_decoded and len(new):
+                self._on_decoded(new, self._board.digests[new])
 
 
 def _start_template() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:

@@ -71,23 +71,23 @@ class ImageDigests:
     def any_changed(self) -> bool:
         return bool(self._changed)
 
-    def record(self, index: int, digest: bytes) -> None:
-        """Add the digest of one image."""
+    def record(self, indices: NDArray[np.int64], digests: DigestArray) -> None:
+        """Add the digests (images, 32) of the images at these indices."""
         with self._lock:
-            self._known[index : index + 1] = as_array([digest])
-            self._compare(index, index + 1)
+            self._known[indices] = digests
+            self._compare(indices)
 
     def record_all(self, digests: DigestArray) -> None:
         """Add the digests of all images (images, 32)."""
         with self._lock:
             self._known[:] = digests
-            self._compare(0, len(self._known))
+            self._compare(np.arange(len(self._known)))
 
     def expect(self, digests: DigestArray) -> None:
         """Compare all images with these digests (images, 32) of an earlier run: now, and as more are recorded."""
         with self._lock:
             self._expected = digests
-            self._compare(0, len(self._known))
+            self._compare(np.arange(len(self._known)))
 
     def check(self) -> None:
         """Raise CheckpointError, naming one file, if an image is not as expected."""
@@ -116,9 +116,9 @@ class ImageDigests:
             known if self._expected is None else np.where(self._expected.any(1, keepdims=True), self._expected, known)
         )
 
-    def _compare(self, start: int, end: int) -> None:
+    def _compare(self, indices: NDArray[np.int64]) -> None:
         if self._expected is None:
             return
-        known, expected = self._known[start:end], self._expected[start:end]
+        known, expected = self._known[indices], self._expected[indices]
         differ = (known != expected).any(1) & known.any(1) & expected.any(1)
-        self._changed.update((start + np.flatnonzero(differ)).tolist())
+        self._changed.update(indices[differ].tolist())

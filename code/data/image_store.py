@@ -1,21 +1,22 @@
 """The image store: every image of a data set, prepared once, as one uint8 array (n, height, width, 3).
 
-Background threads fill the array while training starts, and a caller waits only for the images it needs. The array
-lies in memory if it fits into the budget; otherwise in an unnamed temporary file that is mapped into memory and paged
-by the kernel; or in the store cache, a file that the next job reuses (store_cache.py). The pixels are the same.
+Processes fill the array while training starts (decode_pool.py), and a caller waits only for the images it needs. The
+array lies in memory if it fits into the budget; otherwise in an unnamed temporary file that is mapped into memory and
+paged by the kernel; or in the store cache, a file that the next job reuses (store_cache.py). The pixels are the same.
 """
 
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.decoding import Decoding, Indices
+from data.decode_board import DecodeLimits
+from data.decode_pool import DecodePool, Indices, SharedPixels
 from data.digests import ImageDigests
 from data.images import Pixels, Preparation
 from data.store_cache import StoreCache
@@ -33,34 +34,46 @@ class ImageStore:
         paths: Sequence[Path],
         preparation: Preparation,
         *,
-        threads: int = 0,
+        processes: int = 0,
+        limits: DecodeLimits | None = None,
         memory_share: float = 0.5,
         cache: StoreCache | None = None,
         on_bad_image: str = "error",
         max_bad_ratio: float = 0.01,
+        left_out: Mapping[int, ImageError] | None = None,
     ) -> None:
         """Allocate the array and start to decode into it, unless the cache has it.
 
-        `memory_share` is the share of the free memory that the array may take; a larger one becomes a file. Raises
-        DataError if the disk has no room for that.
+        `memory_share` is the share of the free memory that the array may take; a larger one becomes a file. The images
+        in `left_out`, by index, are bad without being decoded. Raises DataError if the disk has no room for the array.
         """
         self.paths = list(paths)
         self.policy = on_bad_image, max_bad_ratio
-        shape = (len(self.paths), *preparation.size, 3)
-        found = cache.load() if cache else None
-        created = cache.create() if cache and not found else None
-        self._uncommitted = None if created is None else cache
-        if found:
-            self.pixels: Pixels = found[0]
-        else:
-            self.pixels = _allocate(shape, memory_share) if created is None else created
-        indices = () if found else range(len(self.paths))
-        self._decoding = Decoding(self.paths, preparation, self.pixels, indices, threads)
-        if cache and found:
-            self._decoding.bad |= found[1]
+        self.digests = ImageDigests(self.paths)  # of the images decoded so far; with a warm cache, of all
+        self._bad = dict(left_out or {})
+        self._pool: DecodePool | None = None
+        self._uncommitted: StoreCache | None = None
+        self.pixels: Pixels
+        if cache and (found := cache.load()):
+            self.pixels, self._bad = found[0], self._bad | found[1]
             self.digests.record_all(cache.digests)
+        else:
+            created = cache.create() if cache else None
+            self._uncommitted = cache if created else None
+            target = created or _allocate((len(self.paths), *preparation.size, 3), memory_share)
+            self.pixels = target.array
+            self._pool = DecodePool(
+                self.paths,
+                preparation,
+                target,
+                processes=processes,
+                limits=limits,
+                left_out=left_out,
+                on_decoded=self.digests.record,
+            )
         self._resident: Tensor | None = None
-        weakref.finalize(self, _release, self._decoding, cache)  # also at exit, so that no thread outlives the process
+        if cache:
+            weakref.finalize(self, cache.discard)
 
     @property
     def bad(self) -> dict[int, ImageError]:
@@ -68,17 +81,17 @@ class ImageStore:
 
         Their pixels are black.
         """
-        return self._decoding.bad
+        return self._pool.bad if self._pool else self._bad
 
     @property
-    def digests(self) -> ImageDigests:
-        """Return the digests of the images decoded so far; with a warm cache, those of all images."""
-        return self._decoding.digests
+    def complete(self) -> bool:
+        """Return True if all images are decoded."""
+        return self._pool is None or self._pool.complete
 
     def prioritize(self, indices: Iterable[int]) -> None:
         """Decode the images at these indices next, in this order."""
-        if not self._decoding.complete:
-            self._decoding.prioritize(indices)
+        if self._pool:
+            self._pool.prioritize(indices)
 
     def wait(self, indices: Indices | None = None) -> None:
         """Wait until the images at these indices, or all, are decoded; raises DataError as the policy says.
@@ -90,17 +103,22 @@ class ImageStore:
         are too many.
         """
         policy, max_ratio = self.policy
-        self._decoding.wait(indices, until_bad=policy == "error")
+        self._wait(indices, until_bad=policy == "error")
         if indices is None or (policy == "error" and self.bad):
-            self._decoding.wait()
+            self._wait(None)
             apply_bad_image_policy(self.bad, len(self.paths), policy, max_ratio)
             if self._uncommitted:
                 self._uncommitted.commit(self.pixels, self.bad, self.digests.known())
                 self._uncommitted = None
 
+    def _wait(self, indices: Indices | None, *, until_bad: bool = False) -> None:
+        if self._pool:
+            self._pool.wait(indices, until=lambda: self.digests.any_changed or (until_bad and bool(self.bad)))
+        self.digests.check()
+
     def on_gpu(self, device: torch.device) -> Tensor | None:
         """Return all pixels as one tensor on a GPU, or None if it has no room or they are not decoded yet."""
-        if device.type != "cuda" or not self._decoding.complete:
+        if device.type != "cuda" or not self.complete:
             return None
         if self._resident is None and self.pixels.nbytes <= _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self._resident = torch.empty(self.pixels.shape, dtype=torch.uint8, device=device)
@@ -109,21 +127,15 @@ class ImageStore:
         return self._resident
 
 
-def _release(decoding: Decoding, cache: StoreCache | None) -> None:
-    decoding.close()
-    if cache:
-        cache.discard()
-
-
-def _allocate(shape: tuple[int, ...], memory_share: float) -> Pixels:
+def _allocate(shape: tuple[int, ...], memory_share: float) -> SharedPixels:
     """Create an array in memory or, if it is too large for that, in a temporary file whose disk space is reserved."""
     size = int(np.prod(shape, dtype=np.int64))
     if size <= memory_share * free_memory_bytes():
-        return np.empty(shape, np.uint8)
+        return SharedPixels.in_memory(shape)
     try:
         with tempfile.TemporaryFile() as file:  # it has no name, so it is gone when the process ends, even if killed
             os.posix_fallocate(file.fileno(), 0, size)  # a sparse file on a full disk would kill the process later
-            return np.memmap(file, np.uint8, "r+", shape=shape)
+            return SharedPixels.in_file(file, shape)
     except OSError as error:
         raise DataError(
             f"no room for {size} bytes of decoded images ({error.strerror}); raise --store-memory, or point TMPDIR "

@@ -30,6 +30,7 @@ import numpy as np
 import PIL
 from PIL import features
 
+from data.decode_pool import SharedPixels
 from data.digests import DigestArray, as_array, file_digests
 from data.images import Pixels, Preparation
 from runtime.errors import ImageError
@@ -75,7 +76,7 @@ class StoreCache:
             os.utime(self.manifest)
         return pixels, bad
 
-    def create(self) -> Pixels | None:
+    def create(self) -> SharedPixels | None:
         """Create an empty array in a temporary file with its disk space reserved; on failure, warn and return None."""
         folder = self.array.parent
         try:
@@ -83,7 +84,7 @@ class StoreCache:
             _remove_stale(folder)
             self._temporary = _create_locked(folder)
             os.posix_fallocate(self._temporary.fileno(), 0, math.prod(self.shape))
-            return np.memmap(self._temporary, np.uint8, "r+", shape=self.shape)
+            return SharedPixels.in_file(self._temporary, self.shape)
         except OSError as error:
             self.discard()
             self._warn(error)
@@ -100,6 +101,12 @@ class StoreCache:
             print(
                 f"warning: images changed while they were read, so the store cache is not written: {self.array}",
                 file=sys.stderr,
+            )
+            return
+        if any(error.code == "too_expensive" for error in bad.values()):  # the limits are not a part of the key
+            self.discard()
+            print(
+                f"warning: an image is too expensive, so the store cache is not written: {self.array}", file=sys.stderr
             )
             return
         manifest = {

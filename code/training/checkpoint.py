@@ -42,7 +42,7 @@ from torch.utils.serialization import config as serialization
 
 from runtime.errors import CheckpointError
 from runtime.files import replacing
-from training.fingerprint import explain_difference, list_differences, upgrade_checkpoint
+from training.fingerprint import TOO_EXPENSIVE, explain_difference, list_differences, upgrade_checkpoint
 from training.tracking import say
 
 KEEP = 2
@@ -190,6 +190,18 @@ def rejecting_incomplete(folder: Path) -> Iterator[None]:
             f"the checkpoint is intact but has no part {error}; another version made it: resume with that version, "
             f"pass --resume never to start from scratch, or give another SM_CHECKPOINT_DIR: {folder}"
         ) from error
+
+
+def read_too_expensive(folder: Path) -> set[str]:
+    """Return the paths of the images that the run in a checkpoint folder left out because of what decoding them costs.
+
+    They are needed before the checkpoint is loaded, which compares them again. Damaged manifests are ignored here.
+    """
+    for path in sorted(folder.glob("step-*.json"), reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            manifest = dict(json.loads(path.read_bytes()))
+            return set(map(str, manifest["fingerprint"].get(TOO_EXPENSIVE, ())))
+    return set()
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:

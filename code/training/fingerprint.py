@@ -1,7 +1,8 @@
 """The fingerprint of a run: what its result depends on, and how it differs from that of a checkpoint.
 
 It holds the options (config.py), and of the data (inputs.py) the names of the classes, a digest of path, label and size
-of every image, and the images that cannot be used. The contents of the images are compared later, as they are decoded.
+of every image, the images that cannot be used, and which of them cost too much to decode. The contents of the images
+are compared later, as they are decoded.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 from config import TrainConfig
 from runtime.arguments import upgrade
 
+TOO_EXPENSIVE = "too expensive images"  # the entry with the paths of images that exceeded the limits of decoding
 # What 0.1.0 called the entries of a manifest, of its fingerprint and of a state.
 _OLD_NAMES = {
     **{"surroundings": "runtime_versions", "unusable pictures": "unusable images"},

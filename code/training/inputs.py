@@ -8,7 +8,7 @@ is complete, and nothing is published.
 
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from augmentation import BaseAugmentation, Triple, create_augmentation
 from config import TrainConfig
+from data.decode_board import DecodeLimits
 from data.image_store import ImageStore
 from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD, Pixels
 from data.loader import Loader
@@ -29,8 +30,9 @@ from data.summary import describe_classes, describe_untrained, find_warnings
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from labels import LabelScheme
 from loss import balanced_class_weights
-from runtime.errors import DataError
+from runtime.errors import DataError, ImageError
 from runtime.files import replacing
+from training.fingerprint import TOO_EXPENSIVE
 from training.tracking import progress
 
 SplitRow = tuple[str, str, int, str]
@@ -66,10 +68,17 @@ class Data:
         return image
 
 
-def read_data(data_dir: Path, args: TrainConfig, device: torch.device, store_dir: Path | None = None) -> Data:
+def read_data(
+    data_dir: Path,
+    args: TrainConfig,
+    device: torch.device,
+    store_dir: Path | None = None,
+    too_expensive: Collection[str] = (),
+) -> Data:
     """Read the table, split it, and start to decode every image, or load them from the cache in `store_dir`.
 
-    Raises DataError for a folder that cannot be trained on.
+    With `--on-bad-image skip`, the images with a path in `too_expensive` are left out without being decoded: what a
+    decoder costs may differ from run to run. Raises DataError for a folder that cannot be trained on.
     """
     dataset = create_dataset(args.dataset, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
     if dataset.people_in_both_parts:
@@ -80,7 +89,7 @@ def read_data(data_dir: Path, args: TrainConfig, device: torch.device, store_dir
         )
     statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
     augmentation = _augmentation(args, statistics)
-    store = _create_store(dataset.samples, augmentation, args, store_dir)
+    store = _create_store(dataset.samples, augmentation, args, store_dir, too_expensive)
     bad = sorted(store.bad) if args.on_bad_image == "skip" else []
     train, val = (np.setdiff1d(dataset.indices(part), bad) for part in ("train", "val"))
     if not len(train) or not len(val):
@@ -112,6 +121,7 @@ def read_data(data_dir: Path, args: TrainConfig, device: torch.device, store_dir
             "classes": list(dataset.scheme.classes),
             "data": samples.fingerprint(),
             "unusable images": bad,
+            **_name_too_expensive(names, store, bad),
         },
         store=store,
         val_indices=val,
@@ -149,19 +159,31 @@ def _split_rows(dataset: MaskBaseDataset, bad: Iterable[int]) -> list[SplitRow]:
     return list(zip(table["path"], table["person"], table["label"], parts, strict=True))
 
 
+def _name_too_expensive(names: Sequence[str], store: ImageStore, bad: Iterable[int]) -> dict[str, list[str]]:
+    """Return the entry of the fingerprint with the images that cost too much to decode; nothing if there are none."""
+    found = [names[index] for index in bad if store.bad[index].code == "too_expensive"]
+    return {TOO_EXPENSIVE: found} if found else {}
+
+
 def _create_store(
-    samples: Samples, augmentation: BaseAugmentation, args: TrainConfig, store_dir: Path | None
+    samples: Samples,
+    augmentation: BaseAugmentation,
+    args: TrainConfig,
+    store_dir: Path | None,
+    too_expensive: Collection[str],
 ) -> ImageStore:
     """Create the store, which decodes in the background; wait for it where something depends on every image."""
     paths, preparation = samples.paths, augmentation.preparation
     store = ImageStore(
         paths,
         preparation,
-        threads=args.threads,
+        processes=args.threads,
+        limits=DecodeLimits.from_options(args.decode_seconds, args.decode_memory_mb),
         memory_share=args.store_memory,
         cache=StoreCache(store_dir, samples.root, paths, preparation) if store_dir else None,
         on_bad_image=args.on_bad_image,
         max_bad_ratio=args.max_bad_ratio,
+        left_out=_left_out(samples, too_expensive) if args.on_bad_image == "skip" else None,
     )
     if args.on_bad_image == "skip" or args.statistics == "dataset":
         for index in progress(range(len(paths)), len(paths), "decode"):
@@ -170,6 +192,16 @@ def _create_store(
         for index in sorted(store.bad):
             print(f"left out: {store.bad[index]}", file=sys.stderr)
     return store
+
+
+def _left_out(samples: Samples, too_expensive: Collection[str]) -> dict[int, ImageError]:
+    """Return the errors of images that are left out again, by index."""
+    reason = "took more to decode than was allowed before this run was resumed"
+    return {
+        index: ImageError(f"{reason}: {samples.paths[index]}", "too_expensive")
+        for index, name in enumerate(samples.table["path"])
+        if name in too_expensive
+    }
 
 
 def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseAugmentation:

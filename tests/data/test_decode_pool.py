@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.decode_board import DecodeLimits
+from data.decode_board import CURSOR, DecodeLimits
 from data.decode_pool import DecodePool, SharedPixels
-from data.digests import content_digest
+from data.digests import ImageDigests, as_array, file_digests
 from data.images import Pixels, Preparation, prepare
 from data.samples import read_profiles
-from runtime.errors import DecodingError
+from runtime.errors import DecodingError, ImageError
 from support.processes import descendants, is_running, wait_until
 
 PREPARATION = Preparation((32, 24), (50, 40))
@@ -64,10 +64,11 @@ def workers(pool: DecodePool) -> list[int]:
 def test_every_index_holds_its_own_file_with_any_number_of_processes(
     paths: list[Path], start: Start, processes: int
 ) -> None:
-    pool = start(paths, processes=processes)
+    digests = ImageDigests(paths)
+    pool = start(paths, processes=processes, on_decoded=digests.record)
     pool.wait()
     assert np.array_equal(pool.pixels, expected(paths))
-    assert [pool.digest(index) for index in range(42)] == [content_digest(path.read_bytes()) for path in paths]
+    assert np.array_equal(digests.known(), as_array(list(file_digests(paths))))
     assert pool.complete
     assert pool.bad == {}
 
@@ -96,7 +97,8 @@ def test_an_image_that_does_not_behave_costs_itself_and_is_black(paths: list[Pat
     good, hostile = expected(paths), range(3, 3 + 2 * len(COSTS), 2)
     for index, content in zip(hostile, COSTS, strict=True):
         paths[index].write_bytes(content.encode())
-    pool = start(paths, limits=LIMITS, decoder=HOSTILE)
+    digests = ImageDigests(paths)
+    pool = start(paths, limits=LIMITS, decoder=HOSTILE, on_decoded=digests.record)
     pool.pixels[:] = 99
     pool.wait()
     assert sorted(pool.bad) == list(hostile)
@@ -107,7 +109,7 @@ def test_an_image_that_does_not_behave_costs_itself_and_is_black(paths: list[Pat
     assert not pool.pixels[hostile].any()
     others = np.setdiff1d(np.arange(42), hostile)
     assert np.array_equal(pool.pixels[others], good[others])
-    assert pool.digest(3) == content_digest(b"burn"), "known before it was decoded"
+    assert np.array_equal(digests.known(), as_array(list(file_digests(paths)))), "also of those"
 
 
 def test_a_decoder_that_hangs_costs_one_image(paths: list[Path], start: Start) -> None:
@@ -121,10 +123,20 @@ def test_a_decoder_that_hangs_costs_one_image(paths: list[Path], start: Start) -
 
 def test_a_file_that_cannot_be_read_has_no_digest(paths: list[Path], start: Start) -> None:
     paths[3].unlink()
-    pool = start(paths)
+    digests = ImageDigests(paths)
+    pool = start(paths, on_decoded=digests.record)
     pool.wait()
     assert {index: error.code for index, error in pool.bad.items()} == {3: "missing"}
-    assert pool.digest(3) == b""
+    assert not digests.known()[3].any()
+
+
+def test_an_image_that_is_left_out_is_bad_without_being_decoded(paths: list[Path], start: Start) -> None:
+    paths[3].write_bytes(b"sleep")
+    error = ImageError(f"took too long: {paths[3]}", "too_expensive")
+    pool = start(paths, left_out={3: error}, decoder=HOSTILE)
+    pool.wait()
+    assert {index: (str(found), found.code) for index, found in pool.bad.items()} == {3: (str(error), error.code)}
+    assert not pool.pixels[3].any()
 
 
 def test_a_hundred_crashes_in_a_row_cost_a_hundred_images(paths: list[Path], start: Start) -> None:
@@ -204,7 +216,7 @@ def test_prioritized_images_are_decoded_first_and_in_the_given_order(
     monkeypatch.setattr("data.decode_pool.CHUNK", 1)
     paths[0].write_bytes(b"pause")
     pool = start(paths, processes=1, limits=DecodeLimits(seconds=2), decoder=HOSTILE)
-    wait_until(lambda: workers(pool) != [])
+    wait_until(lambda: pool._board.header[CURSOR] == 1)
     pool.prioritize([30, 0, 20, 20, 10])
     assert pool._board.order[1:5].tolist() == [30, 20, 10, 1]
     assert sorted(pool._board.order) == list(range(42))
@@ -220,11 +232,11 @@ def test_waiting_for_some_images_does_not_wait_for_the_others(paths: list[Path],
     assert not pool.complete
 
 
-def test_a_bad_image_ends_a_wait_that_is_until_bad(paths: list[Path], start: Start) -> None:
+def test_a_bad_image_ends_a_wait_until_there_is_one(paths: list[Path], start: Start) -> None:
     paths[0].write_bytes(b"text")
     paths[1].write_bytes(b"sleep")
     pool = start(paths, processes=1, decoder=HOSTILE)
-    pool.wait(np.array([41]), until_bad=True)
+    pool.wait(np.array([41]), until=lambda: bool(pool.bad))
     assert list(pool.bad) == [0]
 
 

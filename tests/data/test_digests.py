@@ -45,9 +45,9 @@ def test_an_image_that_has_changed_is_named_whenever_its_digest_becomes_known(ex
     if expected_first:
         digests.expect(expected)
     for index, digest in ((0, FIRST), (1, NONE), (2, SECOND)):
-        digests.record(index, digest)
+        digests.record(np.array([index]), as_array([digest]))
     digests.check()
-    digests.record(3, SECOND)
+    digests.record(np.array([3]), as_array([SECOND]))
     if not expected_first:
         digests.check()
         digests.expect(expected)
@@ -66,10 +66,10 @@ def test_several_images_that_have_changed_are_counted() -> None:
 
 def test_a_checkpoint_gets_the_digests_of_the_one_before_and_those_that_are_new() -> None:
     digests = ImageDigests(PATHS)
-    digests.record(0, FIRST)
+    digests.record(np.array([0]), as_array([FIRST]))
     assert np.array_equal(digests.to_save(), as_array([FIRST, NONE, NONE, NONE]))
     digests.expect(as_array([NONE, FIRST, FIRST, NONE]))
-    digests.record(1, SECOND)
-    digests.record(3, SECOND)
+    digests.record(np.array([1]), as_array([SECOND]))
+    digests.record(np.array([3]), as_array([SECOND]))
     assert np.array_equal(digests.known(), as_array([FIRST, SECOND, NONE, SECOND]))
     assert np.array_equal(digests.to_save(), as_array([FIRST, FIRST, FIRST, SECOND]))

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from data import decoding
 from data import image_store as module
 from data.image_store import ImageStore, apply_bad_image_policy
-from data.images import Pixels, Preparation, prepare
+from data.images import Preparation, prepare
 from data.samples import read_profiles
 from runtime.errors import DataError, ImageError
+from support.processes import descendants
 
 PREPARATION = Preparation((32, 24), (50, 40))
 
@@ -26,8 +25,8 @@ def paths(faces: Callable[..., Path]) -> list[Path]:
     return read_profiles(faces(people=6)).paths
 
 
-def filled(paths: list[Path], threads: int = 2, memory_share: float = 0.5) -> ImageStore:
-    store = ImageStore(paths, PREPARATION, threads=threads, memory_share=memory_share)
+def filled(paths: list[Path], processes: int = 2, memory_share: float = 0.5) -> ImageStore:
+    store = ImageStore(paths, PREPARATION, processes=processes, memory_share=memory_share)
     store.wait()
     return store
 
@@ -99,18 +98,15 @@ def test_under_skip_bad_images_are_known_when_all_are_decoded(paths: list[Path])
         store.wait()
 
 
-def test_no_thread_outlives_its_store(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    before, started = threading.active_count(), threading.Event()
-
-    def prepare(data: bytes, preparation: Preparation, name: str) -> Pixels:
-        started.set()
-        return np.zeros((32, 24, 3), np.uint8)
-
-    monkeypatch.setattr(decoding, "prepare", prepare)
-    store = ImageStore(paths * 1000, PREPARATION)
-    started.wait()
+@pytest.mark.parametrize("memory_share", [0.0, 0.5])
+def test_no_process_and_no_descriptor_outlives_its_store(paths: list[Path], memory_share: float) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    store = ImageStore(paths * 1000, PREPARATION, memory_share=memory_share)
+    store.wait(np.array([3]))
+    assert not store.complete
     del store
-    assert threading.active_count() == before
+    assert descendants(os.getpid()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.gpu

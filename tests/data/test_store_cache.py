@@ -40,7 +40,7 @@ def test_a_second_job_decodes_nothing_and_has_the_same_pixels(
     folder: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cold = job(folder, samples)
-    monkeypatch.setattr("data.decoding.prepare", lambda *_: pytest.fail("a warm store decodes nothing"))
+    monkeypatch.setattr("data.image_store.DecodePool", lambda *_, **__: pytest.fail("a warm store decodes nothing"))
     warm = job(folder, samples)
     assert np.array_equal(warm.pixels, cold.pixels)
     monkeypatch.undo()

@@ -1,9 +1,10 @@
-"""A decoder that does what the content of a file says: burn, sleep, crash, ... Anything else is decoded as usual."""
+"""Decoders for pools in tests; the pool is given the name of one."""
 
 import ctypes
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from data.images import Pixels, Preparation, prepare
 
 
 def decode(data: bytes, preparation: Preparation, name: str) -> Pixels:
+    """Do what the content of a file says: burn, sleep, crash, ... Anything else is decoded as usual."""
     match data:
         case b"burn":  # CPU time, in C code that holds the interpreter lock
             pow(7, 1 << 40)
@@ -34,8 +36,27 @@ def decode(data: bytes, preparation: Preparation, name: str) -> Pixels:
                 pass
             os.kill(os.getpid(), signal.SIGKILL)
         case b"pause":  # the first worker is killed in the middle, the second is not
-            if not os.path.exists(f"{name}.second"):  # noqa: PTH110
-                open(f"{name}.second", "w").close()  # noqa: PTH123
+            if not Path(f"{name}.second").exists():
+                Path(f"{name}.second").touch()
                 time.sleep(1000)
             return np.full((*preparation.size, 3), 7, np.uint8)
+    return prepare(data, preparation, name)
+
+
+def decode_after_gate(data: bytes, preparation: Preparation, name: str) -> Pixels:
+    """Wait for the file that GATED names first before the images that it names after it; note each image in a log."""
+    gate, *gated = os.environ["GATED"].split(":")
+    with Path(gate).with_suffix(".log").open("a") as log:
+        log.write(f"{name}\n")
+    end = time.monotonic() + 50
+    while any(name.endswith(path) for path in gated) and not Path(gate).exists():
+        assert time.monotonic() < end, "nobody opens the gate"
+        time.sleep(0.01)
+    return prepare(data, preparation, name)
+
+
+def decode_unless_costly(data: bytes, preparation: Preparation, name: str) -> Pixels:
+    """Run out of memory with the images whose paths end as COSTLY says."""
+    if name.endswith(os.environ["COSTLY"]):
+        raise MemoryError
     return prepare(data, preparation, name)

@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from config import TrainConfig
-from data import decoding
+from data.decode_pool import DecodePool
 from data.digests import as_array, file_digests
-from data.images import Pixels, Preparation, prepare
+from data.images import Pixels
 from model_files import load
 from runtime.errors import CheckpointError
 from runtime.process import StopRequest
@@ -168,24 +168,21 @@ def test_a_resumed_run_takes_its_first_step_before_all_images_are_read(
 ) -> None:
     run(stop=StopAfter(1))
     table = pd.read_csv(tmp_path / "output/exp/split.csv")
-    later, read = list(table["path"][table["split"] == "val"]), list[str]()
-    first_step, step = threading.Event(), Trainer.step
-
-    def prepare_or_wait(data: bytes, preparation: Preparation, name: str) -> Pixels:
-        read.append(name)
-        if any(name.endswith(path) for path in later):
-            assert first_step.wait(60), "the first step waits for more images than it needs"
-        return prepare(data, preparation, name)
+    later, gate = list(table["path"][table["split"] == "val"]), tmp_path / "first step"
+    step = Trainer.step
 
     def spy_on_step(trainer: Trainer, *arguments: Any) -> Any:
-        first_step.set()
+        gate.touch()
         return step(trainer, *arguments)
 
-    monkeypatch.setattr(decoding, "prepare", prepare_or_wait)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("GATED", ":".join([str(gate), *later]))
+    gated = partial(DecodePool, decoder="support.hostile_decoders:decode_after_gate")
+    monkeypatch.setattr("data.image_store.DecodePool", gated)
     monkeypatch.setattr(Trainer, "step", spy_on_step)
     run(replace(QUICK, threads=len(later) + 1))
     assert "resumed at epoch 1, after 1 steps" in capsys.readouterr().out
-    assert len(read) == len(set(read)) == 20, "each image is read once"
+    assert gate.with_suffix(".log").read_text().count("\n") == 20, "each image is decoded once"
 
 
 @pytest.mark.parametrize("resume", ["auto", "force"])
