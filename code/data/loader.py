@@ -1,6 +1,6 @@
 """Batches of the image store, on the device. The batches of an epoch are a function of (seed, epoch) alone.
 
-There are no worker processes: one thread that copies uint8 images from memory, one batch ahead, is faster than any
+Only decoding has processes (decode_pool.py): one thread that copies uint8 images from memory, one batch ahead, is faster than any
 model. Augmentation happens afterwards, on the device, for the whole batch.
 """
 
