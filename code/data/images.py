@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from data.image_limits import find_exceeded_limit, find_excess_scans
 from data.orientation import TRANSPOSE, UPRIGHT, read_orientation
 from data.png_chunks import drop_ancillary_chunks
 from runtime.errors import ImageError
@@ -73,8 +72,8 @@ def prepare(source: Path | bytes, preparation: Preparation, name: str = "the ima
     """Decode, crop and resize one image to (height, width, 3), uint8.
 
     Of an animated image, the first frame is used. `name` is what messages call an image that is given as bytes. Raises
-    ImageError if the file is missing, empty, truncated, not an image, or above the limits (100 MB, 50 megapixels, and
-    those of image_limits.py).
+    ImageError if the file is missing, empty, truncated, not an image, or above the limits (100 MB, 50 megapixels).
+    What a decoder costs cannot be known from the file; processes with limits bound it (decode_pool.py).
     """
     with _opened(source, name) as image:
         return fit(image, preparation)
@@ -94,11 +93,9 @@ def _opened(source: Path | bytes, name: str = "the image") -> Iterator[Image.Ima
         raise ImageError(f"an empty file is not an image: {name}", "empty")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{len(data)} bytes are more than the {MAX_BYTES} allowed: {name}", "too_large")
-    if reason := find_exceeded_limit(data):
-        raise ImageError(f"would take too long to decode ({reason}): {name}", "too_large")
     try:
         with Image.open(io.BytesIO(drop_ancillary_chunks(data)), formats=FORMATS) as image:
-            _check_size(image, data, name)
+            _check_size(image, name)
             yield image
     except ImageError:
         raise
@@ -116,13 +113,11 @@ def _reason(error: Exception) -> str:
     return str(error).split("\n")[0][:100] or type(error).__name__
 
 
-def _check_size(image: Image.Image, data: bytes, name: str) -> None:
-    """Raise ImageError if the header declares too many pixels, or scans over them; no pixel is decoded yet."""
+def _check_size(image: Image.Image, name: str) -> None:
+    """Raise ImageError if the header declares too many pixels; no pixel is decoded yet."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} is more than the {MAX_PIXELS} pixels allowed: {name}", "too_large")
-    if reason := find_excess_scans(data, width * height):
-        raise ImageError(f"would take too long to decode ({reason}): {name}", "too_large")
 
 
 def fit(image: Image.Image, preparation: Preparation) -> Pixels:
@@ -183,7 +178,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image.load()
         return image
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+        upper = np.asarray(image) >> 8
+        return Image.fromarray(upper.clip(0, 255, out=upper).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

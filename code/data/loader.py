@@ -1,7 +1,7 @@
 """Batches of the image store, on the device. The batches of an epoch are a function of (seed, epoch) alone.
 
-Only decoding has processes (decode_pool.py): one thread that copies uint8 images from memory, one batch ahead, is faster than any
-model. Augmentation happens afterwards, on the device, for the whole batch.
+Only decoding has processes (decode_pool.py). One thread that copies uint8 images from memory, one batch ahead, is
+faster than any model. Augmentation happens afterwards, on the device, for the whole batch.
 """
 
 import hashlib

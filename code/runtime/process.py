@@ -57,7 +57,7 @@ def cpu_count() -> int:
 def limit_openmp_spinning() -> None:
     """Shorten how long OpenMP threads spin while they wait for each other; call this before torch is imported.
 
-    By default each spins for about a millisecond, which takes half of the CPU time from the processes that decode images.
+    By default each spins for about a millisecond, which takes half of the CPU time from those that decode images.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
