@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +42,7 @@ Indices = NDArray[np.int64]
 
 CHUNK = 8  # images that a process takes at a time, at most; it wakes the parent once for each chunk
 _CLOSE_SECONDS = 3.0  # at most, for the processes to end: one may hang in the kernel, on a network file system
-_POLL_SECONDS = 0.5
+_NOTICE_SECONDS = 0.05  # between two looks at all images while a thread waits
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ class DecodePool:
         self._sleeping, self._ordering, self._noticing = threading.Lock(), threading.Lock(), threading.Lock()
         self._bell, self._gate = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
         self._control, self._template = _start_template()
+        self._events = select.poll()
+        self._events.register(self._bell, select.POLLIN)
+        self._events.register(self._control, select.POLLIN)
+        self._next_notice = 0.0
         own = (board, self._bell, self._gate)
         self._release = weakref.finalize(self, _close, self._control, self._template, own)  # also at exit
         header = {
@@ -166,15 +171,16 @@ class DecodePool:
     def wait(self, indices: Indices | None = None, *, until: Callable[[], bool] | None = None) -> None:
         """Wait until the images at these indices, or all, are decoded, or until `until` returns True.
 
-        `until` is called whenever images may have been decoded. Several threads may wait. Raises DecodingError if the
-        processes cannot decode any more.
+        `until` is called about every 50 ms. Several threads may wait. Raises DecodingError if the processes cannot
+        decode any more.
         """
         while True:
-            is_mine = self._sleeping.acquire(timeout=_POLL_SECONDS)
+            is_mine = self._sleeping.acquire(timeout=_NOTICE_SECONDS)
             try:
-                self._notice()
-                if (until and until()) or self._are_done(indices):
-                    break
+                if self._are_done(indices) or time.monotonic() >= self._next_notice:  # it costs more than a look
+                    self._notice()
+                    if (until and until()) or self._are_done(indices):
+                        break
                 if is_mine:
                     self._sleep()
             finally:
@@ -195,10 +201,11 @@ class DecodePool:
         """Sleep until the processes have something to say. All images they decoded before may be noticed already."""
         if self._failure:
             raise self._failure
-        ready, _, _ = select.select([self._bell, self._control.fileno()], [], [])
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._bell)
-        if self._control.fileno() in ready:  # the template has ended, or is about to
+        ready = [descriptor for descriptor, _ in self._events.poll(1000 * _NOTICE_SECONDS)]
+        if self._bell in ready:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._bell)
+        if ready and ready != [self._bell]:  # the template has ended, or is about to
             reason = self._control.recv(4096).decode()
             self._notice()
             if self._undecoded:
@@ -220,6 +227,7 @@ class DecodePool:
             for index in new[states[new] == BAD].tolist():
                 code, reason = self._board.read_reason(index)
                 self.bad[index] = ImageError(f"{reason}: {self.paths[index]}", code)
+            self._next_notice = time.monotonic() + _NOTICE_SECONDS
             self._seen = states
             self._undecoded -= len(new)
             if self._on_decoded and len(new):

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from support.processes import descendants
+
 
 def draw_images(folder: Path, people: int, names: int) -> Path:
     """Draw profile folders with seven JPEGs of 384 x 512 each, of 45 kB, which is usual for that size.
@@ -73,12 +75,11 @@ class Bench:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process and its living children, the workers of a DataLoader."""
-    children = [path.read_text().split() for path in Path("/proc/self/task").glob("*/children")]
+    """Return the CPU time of this process and of all that it started: workers of a DataLoader, decoding processes."""
     total = 0
-    for pid in ["self", *(pid for pids in children for pid in pids)]:
-        with contextlib.suppress(OSError):
-            total += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+    for pid in ["self", *descendants(os.getpid())]:
+        with contextlib.suppress(OSError):  # its time, and that of its children that have ended
+            total += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15]))
     return total / os.sysconf("SC_CLK_TCK")
 
 
