@@ -92,7 +92,8 @@ class Template:
                 board.give_back(seat)
             cpu = int((usage.ru_utime + usage.ru_stime) * 1e9) - int(board.seats[seat, CPU_NANOSECONDS])
             self._count(code, bool(board.seats[seat, READY]))
-            if (index := int(board.seats[seat, IN_HAND])) != NOTHING:
+            index = int(board.seats[seat, IN_HAND])
+            if index != NOTHING and not board.states[index]:  # it may have died just after it was done
                 self._blame(index, code, cpu)
             self._fork(seat)
 
