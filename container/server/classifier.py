@@ -18,6 +18,7 @@ from runtime.devices import configure_process, select_device, select_dtype
 from runtime.errors import JobError, ModelError
 from runtime.files import existing_folder
 from runtime.process import cpu_count
+from server.image_limits import check_image
 from server.settings import ServeConfig
 
 MAX_DESCRIPTION_BYTES = 10 << 20
@@ -40,6 +41,7 @@ class Classifier:
 
     def prepare(self, data: bytes) -> Pixels:
         """Decode, crop and resize an image as in training; raise ImageError if it cannot be used."""
+        check_image(data)
         return prepare(data, self.preparation)
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
