@@ -25,13 +25,26 @@ from data.predictions import LabelledPredictions, read_predictions
 from labels import LabelScheme
 
 # Not those of sklearn.metrics: importing that takes 1 s, all of evaluation 0.3 s. The tests compare the two.
-from metrics import Floats, Matrix, accuracy, f_score, log_line, macro_f1, per_class, stacked_scores
+from metrics import (
+    Counted,
+    Counts,
+    Floats,
+    accuracy,
+    counts_of,
+    f_score,
+    log_line,
+    macro_f1,
+    nested_matrix,
+    per_class,
+    stack,
+    stacked_scores,
+)
 from runtime.arguments import parse
 from runtime.failure import run, write_message
 from runtime.files import replacing
 
 REPORT = "evaluation.json"
-STACK_ENTRIES = 4_000_000  # entries of the confusion matrices that are scored at once: 32 MB for any number of classes
+STACK_ENTRIES = 4_000_000  # numbers that are scored at once, of confusion matrices or counts: 32 MB
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -59,11 +72,11 @@ def leaderboard(labelled: LabelledPredictions, *, legacy_format: bool = False) -
 
     `decs` and the flags are the original's. So is `legacy_format`: macro F1 with a percent sign, but not times 100.
     """
-    matrix = labelled.matrix()
-    f1 = macro_f1(matrix) * (1 if legacy_format else 100)
+    counted = labelled.count()
+    f1 = macro_f1(counted) * (1 if legacy_format else 100)
     return json.dumps(
         {
-            "accuracy": {"value": f"{accuracy(matrix) * 100:.2f}%", "rank": True, "decs": True},
+            "accuracy": {"value": f"{accuracy(counted) * 100:.2f}%", "rank": True, "decs": True},
             "f1": {"value": f"{f1:.2f}%", "rank": False, "decs": True},
         }
     )
@@ -74,7 +87,7 @@ def summary(labelled: LabelledPredictions) -> str:
 
     It ends with the number of images without a prediction, if there are any: `unanswered=3;`.
     """
-    values = statistics(labelled.matrix(), labelled.scheme)
+    values = statistics(labelled.count(), labelled.scheme)
     names = ["macro_f1", "accuracy", *(name for name in values if name.endswith(("_accuracy", "_macro_f1")))]
     unanswered = {"unanswered": labelled.without_prediction} if labelled.without_prediction else {}
     return log_line({name: float(values[name]) for name in names} | unanswered)
@@ -86,11 +99,11 @@ def quality_report(labelled: LabelledPredictions, resamples: int, seed: int) -> 
     Standard deviations come from a bootstrap over persons if they are known, else over images; without a bootstrap
     they are the text "NaN", as SageMaker writes it.
     """
-    matrix = labelled.matrix()
+    counted = labelled.count()
     deviations = standard_deviations(labelled, resamples, seed)
     metrics = {
         name: {"value": float(value), "standard_deviation": deviations.get(name, "NaN")}
-        for name, value in statistics(matrix, labelled.scheme).items()
+        for name, value in statistics(counted, labelled.scheme).items()
     }
     details = {
         "pictures": len(labelled.ground_truth),
@@ -100,53 +113,47 @@ def quality_report(labelled: LabelledPredictions, resamples: int, seed: int) -> 
         "resamples": resamples if deviations else 0,
         "seed": seed,
         "scheme": labelled.scheme.name,
-        "classes": _class_table(matrix, labelled.scheme),
+        "classes": _class_table(counted, labelled.scheme),
         "versions": {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")},
     }
-    return {"multiclass_classification_metrics": {"confusion_matrix": _nested(matrix), **metrics}, "details": details}
+    confusion = nested_matrix(labelled.ground_truth, labelled.predictions, labelled.scheme.num_classes)
+    return {"multiclass_classification_metrics": {"confusion_matrix": confusion, **metrics}, "details": details}
 
 
-def _nested(matrix: Matrix) -> dict[str, dict[str, int]]:
-    """Return {"0": {"0": 41, "1": 2}, ...}: images by ground truth, then by prediction."""
-    classes, columns = matrix.shape
-    names = [str(number) for number in range(classes)] + ["unanswered"] * (columns - classes)
-    return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, matrix.tolist(), strict=False)}
-
-
-def _class_table(matrix: Matrix, scheme: LabelScheme) -> list[dict[str, Any]]:
+def _class_table(counted: Counted, scheme: LabelScheme) -> list[dict[str, Any]]:
     """Return one row for each class: number, name, precision, recall, F1, support."""
-    columns = zip(scheme.classes, *(column.tolist() for column in per_class(matrix)), strict=True)
+    columns = zip(scheme.classes, *(column.tolist() for column in per_class(counted)), strict=True)
     keys = ("name", "precision", "recall", "f1", "support")
     return [{"class": number, **dict(zip(keys, row, strict=True))} for number, row in enumerate(columns)]
 
 
-def statistics(matrix: Matrix, scheme: LabelScheme) -> dict[str, Floats]:
-    """Return every metric of evaluation.json from confusion matrices (..., classes, columns): name -> (...).
+def statistics(counted: Counted, scheme: LabelScheme) -> dict[str, Floats]:
+    """Return every metric of evaluation.json from confusion matrices (..., classes, columns) or counts: name -> (...).
 
     Weighted metrics are means over the classes, by support. The best constant classifier predicts the most frequent
     class for every image: the baseline for a model.
     """
-    constant = _overall(_constant_classifier(matrix))
+    counts = counts_of(counted)
+    constant = _overall(_constant_classifier(counts))
     baseline = {f"{name}_best_constant_classifier": value for name, value in constant.items()}
-    return _overall(matrix) | baseline | stacked_scores(matrix, scheme)
+    return _overall(counts) | baseline | stacked_scores(counted, scheme)
 
 
-def _overall(matrix: Matrix) -> dict[str, Floats]:
+def _overall(counts: Counts) -> dict[str, Floats]:
     """Return accuracy and the weighted metrics, under SageMaker's names."""
-    precision, recall, f1, support = per_class(matrix)
-    columns = {"recall": recall, "precision": precision, "f0_5": f_score(matrix, 0.5), "f1": f1}
-    columns["f2"] = f_score(matrix, 2.0)
+    precision, recall, f1, support = per_class(counts)
+    columns = {"recall": recall, "precision": precision, "f0_5": f_score(counts, 0.5), "f1": f1}
+    columns["f2"] = f_score(counts, 2.0)
     weights = support / support.sum(-1, keepdims=True)
     weighted = {f"weighted_{name}": (column * weights).sum(-1) for name, column in columns.items()}
-    return {"accuracy": accuracy(matrix), **weighted}
+    return {"accuracy": accuracy(counts), **weighted}
 
 
-def _constant_classifier(matrix: Matrix) -> Matrix:
-    """Return the confusion matrix for the same ground truth, with the most frequent class predicted for every image."""
-    support = matrix.sum(-1)  # (..., classes)
-    prediction = np.eye(matrix.shape[-1])[support.argmax(-1)]  # (..., columns)
-    constant: Matrix = support[..., :, None] * prediction[..., None, :]
-    return constant
+def _constant_classifier(counts: Counts) -> Counts:
+    """Return the counts for the same ground truth, with the most frequent class predicted for every image."""
+    support = counts.support  # (..., classes)
+    is_predicted = np.arange(support.shape[-1]) == support.argmax(-1)[..., None]  # (..., classes)
+    return Counts(support * is_predicted, support, support.sum(-1, keepdims=True) * is_predicted)
 
 
 def standard_deviations(labelled: LabelledPredictions, resamples: int, seed: int) -> dict[str, float]:
@@ -160,15 +167,15 @@ def standard_deviations(labelled: LabelledPredictions, resamples: int, seed: int
     if min(resamples, units) < 2:
         return {}
     generator = np.random.default_rng(seed)
-    shape = labelled.shape  # (classes, columns)
-    most = max(1, STACK_ENTRIES // (shape[0] * shape[1]))
+    entries = sum(map(np.size, labelled.count()))  # of the rows of a matrix, or of the three counts
+    most = max(1, STACK_ENTRIES // entries)
     parts = []
     for start in range(0, resamples, most):
-        stack = np.empty((min(most, resamples - start), *shape))
-        for matrix in stack:
+        counted = []
+        for _ in range(min(most, resamples - start)):
             times_drawn = np.bincount(generator.integers(units, size=units), minlength=units)  # (units,)
-            matrix[:] = labelled.matrix(times_drawn[unit])
-        parts.append(statistics(stack, labelled.scheme))
+            counted.append(labelled.count(times_drawn[unit]))
+        parts.append(statistics(stack(counted), labelled.scheme))
     return {name: float(np.concatenate([part[name] for part in parts]).std(ddof=1)) for name in parts[0]}
 
 

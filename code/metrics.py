@@ -3,24 +3,36 @@
     matrix    (..., classes, classes)      rows are the ground truth, columns the predictions, entries count samples
               (..., classes, classes + 1)  the last column counts samples without a prediction: wrong, but of no class
 
-Leading axes are kept, so a stack of matrices (the resamples of a bootstrap) is scored in one call. Ratios without
-samples are 0. The scores are those of scikit-learn, and the tests compare the two.
+Scores of classes need no matrix, only its diagonal and its sums, which are `Counts`: 3 numbers for each class instead
+of one for each pair of classes. Leading axes are kept, so a stack of matrices or counts (the resamples of a bootstrap)
+is scored in one call. Ratios without samples are 0. The scores are those of scikit-learn, and the tests compare the
+two.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labels import MASKED_FACES, LabelScheme
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 Matrix = NDArray[Any]  # whole numbers or, in sums of weights, floats
 Floats = NDArray[np.float64]
+
+
+class Counts(NamedTuple):
+    """How often each class is right, is the ground truth, and is predicted, (..., classes) each."""
+
+    hits: Matrix
+    support: Matrix
+    predicted: Matrix
+
+
+Counted = Matrix | Counts
+
+WHOLE_MATRIX = 200  # classes up to which files hold the whole confusion matrix, above only entries that are not 0
 
 
 def confusion_matrix(
@@ -40,16 +52,59 @@ def confusion_matrix(
     return counts.reshape(num_classes, columns)
 
 
-def device_confusion_matrix(labels: "Tensor", predictions: "Tensor", num_classes: int) -> "Tensor":
-    """Count as `confusion_matrix` does, on the device of the tensors (samples,) -> (num_classes, num_classes), int64.
+def count(
+    labels: NDArray[np.int64],
+    predictions: NDArray[np.int64],
+    scheme: LabelScheme,
+    sample_weight: NDArray[Any] | None = None,
+) -> Counted:
+    """Return what the scores of class numbers (samples,), twice, are computed from; weights as in `confusion_matrix`.
 
-    The host never waits for a GPU: bincount reads its maximum back, and so does scatter_add where deterministic
-    algorithms are on. Products of zeros and ones in float64 are exact, in any order, and autocast leaves them alone.
+    That is the confusion matrix if the scheme has tasks, whose scores need it, else the `Counts` of its classes. A
+    prediction of `num_classes` stands for no prediction.
     """
-    classes = labels.new_ones(num_classes).cumsum(0) - 1  # 0 .. num_classes - 1, made on the device
-    is_label = (labels[:, None] == classes).double()  # (samples, num_classes)
-    is_prediction = (predictions[:, None] == classes).double()
-    return (is_label.T @ is_prediction).long()
+    classes = scheme.num_classes
+    if scheme.tasks:
+        columns = classes + bool((predictions == classes).any())
+        return confusion_matrix(labels, predictions, classes, columns, sample_weight)
+    right = labels == predictions
+    return Counts(
+        np.bincount(labels[right], None if sample_weight is None else sample_weight[right], minlength=classes),
+        np.bincount(labels, sample_weight, minlength=classes),
+        np.bincount(predictions, sample_weight, minlength=classes)[:classes],
+    )
+
+
+def stack(parts: Sequence[Counted]) -> Counted:
+    """Stack confusion matrices or counts, all of one shape, along a new first axis."""
+    if isinstance(parts[0], Counts):
+        return Counts(*(np.stack(column) for column in zip(*parts, strict=True)))
+    return np.stack(parts)
+
+
+def pairs_of_classes(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the entries of the confusion matrix that are not 0: rows (label, prediction, samples), sorted."""
+    pairs, samples = np.unique(np.stack((labels, predictions), 1), axis=0, return_counts=True)
+    return np.column_stack((pairs, samples))
+
+
+def nested_matrix(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int
+) -> dict[str, dict[str, int]]:
+    """Return the confusion matrix as {"0": {"0": 41, "1": 2}, ...}: samples by ground truth, then by prediction.
+
+    Samples without a prediction are counted under "unanswered", if there are any. Above 200 classes, entries that are 0
+    are left out, since their number grows with the square of the classes.
+    """
+    names = [str(number) for number in range(num_classes)]
+    columns = [*names, *(["unanswered"] if (predictions == num_classes).any() else [])]
+    if num_classes <= WHOLE_MATRIX:
+        matrix = confusion_matrix(labels, predictions, num_classes, len(columns)).tolist()
+        return {name: dict(zip(columns, row, strict=True)) for name, row in zip(names, matrix, strict=True)}
+    nested: dict[str, dict[str, int]] = {name: {} for name in names}
+    for label, prediction, samples in pairs_of_classes(labels, predictions).tolist():
+        nested[names[label]][columns[prediction]] = samples
+    return nested
 
 
 def task_matrix(matrix: Matrix, scheme: LabelScheme, task: str) -> Matrix:
@@ -63,25 +118,25 @@ def task_matrix(matrix: Matrix, scheme: LabelScheme, task: str) -> Matrix:
     return summed
 
 
-def accuracy(matrix: Matrix) -> Floats:
+def accuracy(counted: Counted) -> Floats:
     """Return the share of samples with the right prediction, (...)."""
-    hits, support, _ = _counts(matrix)
+    hits, support, _ = counts_of(counted)
     return _ratio(hits.sum(-1), support.sum(-1))
 
 
-def f_score(matrix: Matrix, beta: float = 1.0) -> Floats:
+def f_score(counted: Counted, beta: float = 1.0) -> Floats:
     """Return F-beta by class, (..., classes): recall weighs beta times as much as precision (van Rijsbergen, 1979)."""
-    hits, support, predicted = _counts(matrix)
+    hits, support, predicted = counts_of(counted)
     return _ratio((1 + beta**2) * hits, beta**2 * support + predicted)
 
 
-def macro_f1(matrix: Matrix) -> Floats:
+def macro_f1(counted: Counted) -> Floats:
     """Return the mean F1 over the classes in the ground truth or the predictions, (...).
 
     The original counted absent classes as 0.
     """
-    _, support, predicted = _counts(matrix)
-    return _ratio(f_score(matrix).sum(-1), (support + predicted > 0).sum(-1))
+    _, support, predicted = counts_of(counted)
+    return _ratio(f_score(counted).sum(-1), (support + predicted > 0).sum(-1))
 
 
 class PerClass(NamedTuple):
@@ -93,30 +148,33 @@ class PerClass(NamedTuple):
     support: Matrix
 
 
-def per_class(matrix: Matrix) -> PerClass:
+def per_class(counted: Counted) -> PerClass:
     """Return precision, recall, F1 and support by class."""
-    hits, support, predicted = _counts(matrix)
-    return PerClass(_ratio(hits, predicted), _ratio(hits, support), f_score(matrix), support)
+    hits, support, predicted = counts_of(counted)
+    return PerClass(_ratio(hits, predicted), _ratio(hits, support), f_score(counted), support)
 
 
-def stacked_scores(matrix: Matrix, scheme: LabelScheme) -> dict[str, Floats]:
+def stacked_scores(counted: Counted, scheme: LabelScheme) -> dict[str, Floats]:
     """Return `accuracy` and `macro_f1`, then both by task (`mask_accuracy`, `mask_macro_f1`, ...): name -> (...)."""
-    result = {"accuracy": accuracy(matrix), "macro_f1": macro_f1(matrix)}
+    result = {"accuracy": accuracy(counted), "macro_f1": macro_f1(counted)}
     for task in scheme.tasks:
-        part = task_matrix(matrix, scheme, task.name)
+        assert not isinstance(counted, Counts), "the scores of a task need the confusion matrix"
+        part = task_matrix(counted, scheme, task.name)
         result |= {f"{task.name}_accuracy": accuracy(part), f"{task.name}_macro_f1": macro_f1(part)}
     return result
 
 
-def scores(matrix: Matrix, scheme: LabelScheme) -> dict[str, float]:
-    """Return the `stacked_scores` of a single matrix as numbers; `log_name` says what they are called in files."""
-    return {name: float(value) for name, value in stacked_scores(matrix, scheme).items()}
+def scores(counted: Counted, scheme: LabelScheme) -> dict[str, float]:
+    """Return the `stacked_scores` of one matrix, or its counts, as numbers; `log_name` is what files call them."""
+    return {name: float(value) for name, value in stacked_scores(counted, scheme).items()}
 
 
-def _counts(matrix: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-    """Return how often each class is right, is the ground truth, and is predicted, (..., classes) each."""
-    classes = matrix.shape[-2]
-    return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix[..., :classes].sum(-2)
+def counts_of(counted: Counted) -> Counts:
+    """Return the counts of a confusion matrix; counts are returned as they are."""
+    if isinstance(counted, Counts):
+        return counted
+    classes = counted.shape[-2]
+    return Counts(np.diagonal(counted, axis1=-2, axis2=-1), counted.sum(-1), counted[..., :classes].sum(-2))
 
 
 def _ratio(part: Any, whole: Any) -> Floats:

@@ -1,8 +1,7 @@
-"""metrics.py: scores equal scikit-learn's for any confusion matrix, and the matrix is the same on any device."""
+"""metrics.py: scores equal scikit-learn's for any confusion matrix, and for counts without one."""
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -37,22 +36,12 @@ def labels_and_predictions(draw: st.DrawFn) -> tuple[Labels, Labels]:
 
 
 @pytest.mark.parametrize("classes", [2, 18, 101])
-def test_both_confusion_matrices_are_that_of_scikit_learn(classes: int) -> None:
-    labels, predictions = torch.randint(classes, (2, 5000))
+def test_the_confusion_matrix_is_that_of_scikit_learn(classes: int) -> None:
+    labels, predictions = np.random.default_rng(1).integers(classes, size=(2, 5000))
     expected = sklearn_metrics.confusion_matrix(labels, predictions, labels=range(classes))
-    matrix = metrics.confusion_matrix(labels.numpy(), predictions.numpy(), classes)
-    on_device = metrics.device_confusion_matrix(labels, predictions, classes)
+    matrix = metrics.confusion_matrix(labels, predictions, classes)
     assert matrix.dtype == np.int64
-    assert on_device.dtype == torch.int64
     assert_array_equal(matrix, expected)
-    assert_array_equal(on_device, expected)
-
-
-@given(labels_and_predictions())
-@settings(deadline=None, max_examples=50)
-def test_the_device_counts_as_numpy_does(pair: tuple[Labels, Labels]) -> None:
-    labels, predictions = (torch.from_numpy(column) for column in pair)
-    assert_array_equal(metrics.device_confusion_matrix(labels, predictions, CLASSES), count(*pair))
 
 
 def test_weighted_samples_are_counted_as_by_scikit_learn() -> None:
@@ -64,12 +53,9 @@ def test_weighted_samples_are_counted_as_by_scikit_learn() -> None:
     assert_allclose(matrix, expected)
 
 
-def test_both_confusion_matrices_keep_classes_that_do_not_occur() -> None:
-    labels, predictions = np.array([1, 1]), np.array([1, 0])
+def test_the_confusion_matrix_keeps_classes_that_do_not_occur() -> None:
     expected = [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert metrics.confusion_matrix(labels, predictions, 4).tolist() == expected
-    on_device = metrics.device_confusion_matrix(torch.tensor(labels), torch.tensor(predictions), 4)
-    assert on_device.tolist() == expected
+    assert metrics.confusion_matrix(np.array([1, 1]), np.array([1, 0]), 4).tolist() == expected
 
 
 def test_samples_without_a_prediction_are_counted_in_one_more_column() -> None:
@@ -77,30 +63,43 @@ def test_samples_without_a_prediction_are_counted_in_one_more_column() -> None:
     assert matrix.tolist() == [[1, 0, 0], [0, 1, 1]]
 
 
-def test_the_device_confusion_matrix_reads_nothing_back() -> None:
-    labels = torch.empty(7, dtype=torch.int64, device="meta")  # a device without values to read
-    assert metrics.device_confusion_matrix(labels, labels, CLASSES).shape == (CLASSES, CLASSES)
-    with pytest.raises(NotImplementedError):
-        labels.bincount(minlength=CLASSES)
+@pytest.mark.parametrize("classes", [3, 18, 300])
+def test_a_nested_matrix_counts_every_sample_and_leaves_out_zeros_only_if_there_are_many_classes(classes: int) -> None:
+    labels, predictions = np.random.default_rng(2).integers(classes, size=(2, 500))
+    predictions[:5] = classes
+    nested = metrics.nested_matrix(labels, predictions, classes)
+    matrix = metrics.confusion_matrix(labels, predictions, classes, classes + 1)
+    names = [*map(str, range(classes)), "unanswered"]
+    found = {
+        (label, names.index(column)): samples
+        for label in range(classes)
+        for column, samples in nested[str(label)].items()
+    }
+    assert found == {cell: matrix[cell] for cell in np.ndindex(matrix.shape) if classes <= 200 or matrix[cell]}
 
 
-def test_the_device_confusion_matrix_counts_exactly_under_autocast() -> None:
-    labels = torch.ones(1001, dtype=torch.int64)  # 1001 is no bfloat16 number
-    with torch.autocast("cpu", torch.bfloat16):
-        assert metrics.device_confusion_matrix(labels, labels, 2).tolist() == [[0, 0], [0, 1001]]
+# Counts
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_device_confusion_matrix_never_waits_for_the_gpu() -> None:
-    labels, predictions = torch.randint(CLASSES, (2, 1000))
-    on_device = labels.cuda(), predictions.cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        matrix = metrics.device_confusion_matrix(*on_device, CLASSES)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert_array_equal(matrix.cpu(), count(labels.numpy(), predictions.numpy()))
+@given(labels_and_predictions(), st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_counts_give_the_scores_of_the_confusion_matrix(pair: tuple[Labels, Labels], weighted: bool) -> None:
+    labels, predictions = pair[0], np.where(pair[1] == 3, CLASSES, pair[1])  # some samples have no prediction
+    plain = LabelScheme("numbers", tuple(map(str, range(CLASSES))))
+    weight = np.arange(len(labels)) if weighted else None
+    matrix = metrics.confusion_matrix(labels, predictions, CLASSES, CLASSES + 1, weight)
+    counts = metrics.count(labels, predictions, plain, weight)
+    assert isinstance(counts, metrics.Counts)
+    assert metrics.scores(counts, plain) == metrics.scores(matrix, plain)
+    for ours, theirs in zip(metrics.per_class(counts), metrics.per_class(matrix), strict=True):
+        assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+
+
+def test_counts_grow_with_the_classes_not_with_their_square() -> None:
+    scheme = LabelScheme("numbers", tuple(map(str, range(1_000_000))))  # a matrix would take 8 TB
+    labels = np.array([0, 1, 999_999])
+    assert metrics.scores(metrics.count(labels, labels, scheme), scheme) == {"accuracy": 1.0, "macro_f1": 1.0}
 
 
 # Scores

@@ -24,15 +24,16 @@ def read_classes(texts: Sequence[str], scheme: LabelScheme, path: Path, *, predi
     numbers = {text: label for label in range(scheme.num_classes) for text in (str(label), f"{label}.0")}
     names = {canonical_name(name): label for label, name in enumerate(scheme.classes)}
     blank = {"": scheme.num_classes} if predicted else {}
-    if predicted and all(text in numbers | blank for text in texts):
-        return _look_up(texts, numbers | blank)
-    if all(text in names | blank for text in texts):
+    numbers_or_blank, names_or_blank, everything = numbers | blank, names | blank, names | numbers | blank
+    if predicted and all(text in numbers_or_blank for text in texts):
+        return _look_up(texts, numbers_or_blank)
+    if all(text in names_or_blank for text in texts):
         check_names(scheme.classes, path.with_name(SCHEME_JSON))
-        return _look_up(texts, names | blank)
+        return _look_up(texts, names_or_blank)
     _check_unambiguous(sorted(texts, key=names.__contains__), scheme, path)
     if all(text in numbers for text in texts):
         return _look_up(texts, numbers)
-    unknown = [text for text in texts if text not in names | numbers | blank]
+    unknown = [text for text in texts if text not in everything]
     wrong = f"column ans contains {unknown[0]!r}" if unknown else "column ans mixes class numbers and names"
     raise DataError(f"{wrong}, expected only numbers from 0 to {scheme.num_classes - 1} or only class names: {path}")
 

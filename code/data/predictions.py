@@ -13,7 +13,7 @@ from data.classes import Numbers, read_classes
 from data.names import canonical_name, first_names
 from data.tables import GT_CSV, OUTPUT_CSV, PERSONS_CSV, SCHEME_JSON, read_table
 from labels import MASKED_FACES, LabelScheme
-from metrics import Matrix, confusion_matrix
+from metrics import Counted, Matrix, confusion_matrix, count
 from runtime.errors import DataError
 from runtime.files import existing_folder
 
@@ -44,6 +44,10 @@ class LabelledPredictions:
     def matrix(self, sample_weight: Matrix | None = None) -> Matrix:
         """Return the confusion matrix, of `shape`; `sample_weight` (images,) is 1 for each image if it is None."""
         return confusion_matrix(self.ground_truth, self.predictions, *self.shape, sample_weight)
+
+    def count(self, sample_weight: Matrix | None = None) -> Counted:
+        """Return what the scores are computed from: the matrix, or without tasks the counts of the classes."""
+        return count(self.ground_truth, self.predictions, self.scheme, sample_weight)
 
 
 def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> LabelledPredictions:

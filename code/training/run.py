@@ -12,7 +12,7 @@ from config import TrainConfig
 from data.image_store import ImageStore
 from data.loader import Loader
 from labels import LabelScheme
-from metrics import device_confusion_matrix, log_name, scores
+from metrics import count, log_name, scores
 from optimization import get_lr
 from runtime.files import replacing
 from runtime.process import StopRequest
@@ -71,7 +71,7 @@ class Run:
         for batch in stop.watch(batches):
             loss, predicted = trainer.step(batch, state.epoch, state.steps_done)
             state.check_finite()  # of the steps before: a GPU computes this step meanwhile
-            state.add(loss, device_confusion_matrix(batch.labels, predicted, self.scheme.num_classes))
+            state.add(loss, batch.labels, predicted)
             if state.steps_done % self.args.log_interval == 0:
                 accuracy = float((batch.labels == predicted).float().mean())
                 values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(trainer.optimizer)}
@@ -123,5 +123,5 @@ class Run:
 
     def _validation_row(self, predictions: Predictions) -> Mapping[str, float]:
         """Return the loss and the scores under their names in the history and the log: val_loss, val_f1, ..."""
-        found = scores(predictions.matrix(), self.scheme)
+        found = scores(count(predictions.labels, predictions.classes, self.scheme), self.scheme)
         return {"val_loss": predictions.loss} | {f"val_{log_name(name)}": value for name, value in found.items()}

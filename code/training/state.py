@@ -21,7 +21,8 @@ class TrainState:
     step: int = 0  # steps of the current epoch
     steps_done: int = 0  # steps of the run
     loss_sum: Tensor | None = None  # () over the steps of the current epoch, on the device
-    matrix: Tensor | None = None  # (classes, classes) of the current epoch's training predictions, on the device
+    hits: Tensor | None = None  # () right training predictions of the current epoch, on the device
+    images: int = 0  # of the steps of the current epoch
     history: list[dict[str, float]] = field(default_factory=list)  # one row per complete epoch
     best_epoch: int = 0  # counts from 1; 0 before the first epoch is complete
     best_score: float = -1.0
@@ -38,10 +39,12 @@ class TrainState:
         """Return the row of the best epoch in the history; empty before the first epoch is complete."""
         return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
-    def add(self, loss: Tensor, matrix: Tensor) -> None:
-        """Count one step: its loss () and its confusion matrix (classes, classes), both on the device."""
+    def add(self, loss: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """Count one step: its loss (), its labels (batch,) and its predicted classes (batch,), all on the device."""
+        hits = (labels == predicted).sum()
         self.loss_sum = loss if self.loss_sum is None else self.loss_sum + loss
-        self.matrix = matrix if self.matrix is None else self.matrix + matrix
+        self.hits = hits if self.hits is None else self.hits + hits
+        self.images += len(labels)
         self._loss_copy = HostCopy(self.loss_sum)
         self.step += 1
         self.steps_done += 1
@@ -60,8 +63,8 @@ class TrainState:
     def end_epoch(self, values: Mapping[str, float], *, score: float, weights: Mapping[str, Tensor]) -> None:
         """Complete the epoch: append its row to the history, and copy the weights if its score is the best so far."""
         assert self.loss_sum is not None, "an epoch has at least one step"
-        assert self.matrix is not None
-        accuracy = float(self.matrix.diagonal().sum() / self.matrix.sum())
+        assert self.hits is not None
+        accuracy = float(self.hits / torch.tensor(self.images))  # of two tensors of int64: in float32
         self.epoch += 1
         row = {
             "epoch": self.epoch,
@@ -73,16 +76,23 @@ class TrainState:
         if score > self.best_score:
             self.best_epoch, self.best_score = self.epoch, score
             self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
-        self.step, self.loss_sum, self.matrix = 0, None, None
+        self.step, self.loss_sum, self.hits, self.images = 0, None, None, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the device; the tensors are the live ones, not copies."""
         return {name: value for name, value in vars(self).items() if name != "device" and not name.startswith("_")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the state of a run; its running sums move to the device of this one."""
+        """Continue from the state of a run; its running sums move to the device of this one.
+
+        0.1.0 stored the confusion matrix (classes, classes) of the epoch; its sums are what is needed of it.
+        """
+        if "matrix" in state:
+            matrix = state["matrix"]
+            sums = (None, 0) if matrix is None else (matrix.diagonal().sum(), int(matrix.sum()))
+            state = {**state, **dict(zip(("hits", "images"), sums, strict=True))}
         for name in self.state_dict():
             setattr(self, name, state[name])
-        self.loss_sum, self.matrix = (
-            None if tensor is None else tensor.to(self.device) for tensor in (self.loss_sum, self.matrix)
+        self.loss_sum, self.hits = (
+            None if tensor is None else tensor.to(self.device) for tensor in (self.loss_sum, self.hits)
         )

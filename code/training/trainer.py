@@ -18,7 +18,6 @@ from data.batch_transforms import Mixer
 from data.loader import Batch, derive_seed, generator
 from labels import LabelScheme
 from loss import create_criterion
-from metrics import confusion_matrix
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
 from predictor import Predictor
@@ -35,9 +34,11 @@ class Predictions:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
 
-    def matrix(self) -> NDArray[np.int64]:
-        """Return the confusion matrix (classes, classes), with the true classes in its rows."""
-        return confusion_matrix(self.labels, self.probabilities.argmax(1), self.probabilities.shape[1])
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """Return the predicted classes, (images,)."""
+        predicted: NDArray[np.int64] = self.probabilities.argmax(1)
+        return predicted
 
 
 @dataclass

@@ -9,14 +9,15 @@ from training.state import TrainState
 CPU = torch.device("cpu")
 
 
-def matrix(right: int, wrong: int) -> torch.Tensor:
-    return torch.tensor([[right, wrong], [0, 0]])
+def batch(right: int, wrong: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the labels and predictions of a batch."""
+    return torch.zeros(right + wrong, dtype=torch.int64), torch.tensor([0] * right + [1] * wrong)
 
 
 def test_an_epoch_becomes_a_row_with_its_mean_loss_and_accuracy() -> None:
     state = TrainState("exp", CPU)
-    state.add(torch.tensor(1.0), matrix(3, 1))
-    state.add(torch.tensor(2.0), matrix(4, 0))
+    state.add(torch.tensor(1.0), *batch(3, 1))
+    state.add(torch.tensor(2.0), *batch(4, 0))
     state.end_epoch({"val_f1": 0.5}, score=0.5, weights={})
     assert state.history == [{"epoch": 1, "step": 2, "train_loss": 1.5, "train_accuracy": 0.875, "val_f1": 0.5}]
     assert (state.epoch, state.step, state.steps_done) == (1, 0, 2)
@@ -25,7 +26,7 @@ def test_an_epoch_becomes_a_row_with_its_mean_loss_and_accuracy() -> None:
 def test_only_a_better_score_replaces_the_best_weights() -> None:
     state, weights = TrainState("exp", CPU), {"w": torch.zeros(1)}
     for epoch, score in enumerate((0.2, 0.6, 0.6, 0.4)):
-        state.add(torch.tensor(1.0), matrix(1, 0))
+        state.add(torch.tensor(1.0), *batch(1, 0))
         weights["w"].fill_(epoch)
         state.end_epoch({}, score=score, weights=weights)
     assert state.best_epoch == 2
@@ -36,7 +37,7 @@ def test_only_a_better_score_replaces_the_best_weights() -> None:
 
 def test_a_score_of_zero_is_still_a_best_epoch() -> None:
     state = TrainState("exp", CPU)
-    state.add(torch.tensor(1.0), matrix(0, 1))
+    state.add(torch.tensor(1.0), *batch(0, 1))
     state.end_epoch({}, score=0.0, weights={"w": torch.ones(1)})
     assert state.best_weights is not None
 
@@ -45,15 +46,39 @@ def test_a_score_of_zero_is_still_a_best_epoch() -> None:
 def test_a_loss_that_is_not_finite_stays_visible_in_the_sum(bad: float) -> None:
     state = TrainState("exp", CPU)
     for loss in (1.0, bad, 1.0):
-        state.add(torch.tensor(loss), matrix(1, 0))
+        state.add(torch.tensor(loss), *batch(1, 0))
     with pytest.raises(TrainingError, match="step 3, in epoch 1"):
         state.check_finite()
 
 
 def test_a_state_comes_back_from_its_state_dict() -> None:
     state = TrainState("exp2", CPU, epoch=3, step=4, steps_done=34, best_epoch=2, best_score=0.5)
-    state.add(torch.tensor(1.0), matrix(1, 1))
+    state.add(torch.tensor(1.0), *batch(1, 1))
     assert not any(name.startswith("_") for name in state.state_dict())
     again = TrainState("other", CPU)
     again.load_state_dict(state.state_dict())
     assert again.state_dict() == state.state_dict()
+
+
+def test_a_state_of_an_earlier_version_gives_the_accuracy_of_its_matrix() -> None:
+    state = TrainState("exp", CPU)
+    state.add(torch.tensor(1.0), *batch(3, 1))
+    stored = {name: value for name, value in state.state_dict().items() if name not in ("hits", "images")}
+    again = TrainState("other", CPU)
+    again.load_state_dict(stored | {"matrix": torch.tensor([[2, 1], [0, 1]])})
+    assert again.state_dict() == state.state_dict()
+    again.load_state_dict(stored | {"matrix": None, "loss_sum": None})  # between two epochs
+    assert (again.hits, again.images) == (None, 0)
+
+
+@pytest.mark.parametrize(("right", "images"), [(1, 3), (16_777_217, 33_554_435), (5, 7)])
+def test_the_accuracy_has_the_bits_of_earlier_versions(right: int, images: int) -> None:
+    state = TrainState("exp", CPU, loss_sum=torch.tensor(1.0), hits=torch.tensor(right), images=images, step=1)
+    state.end_epoch({}, score=0.0, weights={})
+    assert state.history[0]["train_accuracy"] == float(torch.tensor(right) / torch.tensor(images))
+
+
+def test_a_step_reads_nothing_back_from_the_device() -> None:
+    state, labels = TrainState("exp", CPU), torch.empty(7, dtype=torch.int64, device="meta")  # it has no values to read
+    state.add(torch.tensor(1.0), labels, labels)
+    assert state.images == 7

@@ -199,7 +199,7 @@ def test_predictions_count_every_image_and_compare_with_torch(data: Data) -> Non
     logits = torch.from_numpy(predictions.probabilities).log()
     expected = nn.functional.cross_entropy(logits, torch.from_numpy(predictions.labels))
     assert predictions.loss == pytest.approx(float(expected), rel=1e-4)
-    assert predictions.matrix().sum() == 14
+    assert len(predictions.classes) == 14
 
 
 def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
@@ -210,10 +210,9 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
         trainer.predict(data.val_loader.epoch(0))
 
 
-def test_the_matrix_has_the_ground_truth_in_its_rows() -> None:
+def test_the_predicted_class_is_the_most_probable_one() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], np.float32)
-    matrix = Predictions(0.0, np.array([0, 1, 1]), probabilities).matrix()
-    assert matrix.tolist() == [[1, 0], [1, 1]]
+    assert Predictions(0.0, np.array([0, 1, 1]), probabilities).classes.tolist() == [0, 0, 1]
 
 
 def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Data, tmp_path: Path) -> None:
