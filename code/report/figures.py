@@ -54,7 +54,7 @@ _LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (ORANGE,
 
 _MARKED_EPOCHS = 30  # at most, for a marker at each epoch
 _DETAILED_CLASSES = 6  # at most, for a share and a count in each cell of the confusion matrix
-_NAMED_CLASSES = 30  # at most, for the names of the classes and a count in each cell
+_NAMED_CLASSES = 40  # at most, for the names of the classes and a count in each cell
 _SHORT_NAME = 14  # characters that fit below a column
 _LONG_NAME = 36
 _CAPTION = 30  # characters that fit above an image in a grid
@@ -100,13 +100,23 @@ def _draw_lines(axes: Axes, history: Sequence[Mapping[str, float]], lines: Mappi
 
 
 @rc_context(_STYLE | {"axes.grid": False, "axes.spines.right": True, "axes.spines.top": True})
-def confusion(matrix: NDArray[np.int64], names: Sequence[str], title: str, block: int = 0) -> Figure:
+def confusion(
+    matrix: NDArray[np.int64],
+    names: Sequence[str],
+    title: str,
+    block: int = 0,
+    support: NDArray[np.int64] | None = None,
+    numbers: Sequence[int] | None = None,
+) -> Figure:
     """Draw a confusion matrix (classes, classes), rows the ground truth; colours are shares of the row.
 
-    A line separates every `block` classes, if it is not 0. Cells have counts up to 30 classes, and shares up to 6.
+    If the matrix is a part of a larger one, `support` (classes,) is the number of images and `numbers` the class number
+    of each row; else they are the sum and the index of the row. A line separates every `block` classes, if it is not 0.
+    Cells have counts up to 40 classes, and shares up to 6.
     """
     classes = len(matrix)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    support = matrix.sum(axis=1) if support is None else support
+    shares = matrix / np.maximum(support[:, None], 1)
     cell = _cell_inches(classes)
     longest = min(_LONG_NAME, max(map(len, names))) if classes <= _NAMED_CLASSES else 4
     figure = _figure(classes * cell + 1.5 + 0.075 * longest, classes * cell + 1.0)
@@ -123,7 +133,7 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str], title: str, block
         axes.axhline(edge, color="#9a9a9a", linewidth=0.8)
         axes.axvline(edge, color="#9a9a9a", linewidth=0.8)
     if classes <= _NAMED_CLASSES:
-        _name_classes(axes, names)
+        _name_classes(axes, names, range(classes) if numbers is None else numbers)
         _write_cells(axes, matrix, shares)
     return figure
 
@@ -135,12 +145,12 @@ def _cell_inches(classes: int) -> float:
     return 0.36 if classes <= _NAMED_CLASSES else 7.5 / classes
 
 
-def _name_classes(axes: Axes, names: Sequence[str]) -> None:
+def _name_classes(axes: Axes, names: Sequence[str], numbers: Sequence[int]) -> None:
     """Write short names at both sides; with long ones, names and numbers at the rows, numbers below the columns."""
     rows = columns = [shorten(name) for name in names]
     if max(map(len, rows)) > _SHORT_NAME:
-        columns = [str(label) for label in range(len(names))]
-        rows = [f"{name}   {label}" for name, label in zip(rows, columns, strict=True)]
+        columns = [str(number) for number in numbers]
+        rows = [f"{name}   {number}" for name, number in zip(rows, columns, strict=True)]
     elif len(names) > _DETAILED_CLASSES:
         axes.tick_params(axis="x", rotation=90)
     axes.set_xticks(range(len(names)), columns)

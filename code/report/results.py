@@ -10,10 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labels import LabelScheme
-from metrics import Calibration, Matrix, calibration, confusion_matrix, log_name, per_class, scores
+from metrics import (
+    WHOLE_MATRIX,
+    Calibration,
+    Counted,
+    Matrix,
+    calibration,
+    confusion_matrix,
+    count,
+    log_name,
+    nested_matrix,
+    pairs_of_classes,
+    per_class,
+    scores,
+)
 
 _MOST_MISTAKES = 24
 _MOST_CONFUSIONS = 10
+_MOST_DRAWN = 40  # classes in the drawn confusion matrix
 
 
 class Confusion(NamedTuple):
@@ -84,9 +98,43 @@ class Results:
         return confusion_matrix(self.labels, self.predictions, self.scheme.num_classes)
 
     @cached_property
+    def counted(self) -> Counted:
+        """Return what the scores are computed from: without tasks not the matrix, which has a cell for each pair."""
+        return count(self.labels, self.predictions, self.scheme)
+
+    @cached_property
+    def drawn_classes(self) -> NDArray[np.int64]:
+        """Return the classes in the drawn confusion matrix: all, or the 40 with the most mistakes, in their order.
+
+        A mistake counts for its true and for its predicted class. Ties go to the smaller class number.
+        """
+        classes = self.scheme.num_classes
+        if classes <= _MOST_DRAWN:
+            return np.arange(classes)
+        wrong = self.predictions != self.labels
+        mistakes = np.bincount(self.labels[wrong], minlength=classes)
+        mistakes += np.bincount(self.predictions[wrong], minlength=classes)
+        return np.sort(np.argsort(-mistakes, kind="stable")[:_MOST_DRAWN])
+
+    @cached_property
+    def drawn_matrix(self) -> Matrix:
+        """Return the rows and columns of `drawn_classes` in the confusion matrix."""
+        drawn = self.drawn_classes
+        place = np.full(self.scheme.num_classes, -1)
+        place[drawn] = np.arange(len(drawn))
+        rows, columns = place[self.labels], place[self.predictions]
+        inside = (rows >= 0) & (columns >= 0)
+        return confusion_matrix(rows[inside], columns[inside], len(drawn))
+
+    @cached_property
+    def drawn_support(self) -> NDArray[np.int64]:
+        """Return the number of images of each of `drawn_classes`, whatever their prediction."""
+        return np.bincount(self.labels, minlength=self.scheme.num_classes)[self.drawn_classes]
+
+    @cached_property
     def scores(self) -> dict[str, float]:
         """Return accuracy and macro F1 over the classes, then of every task."""
-        return scores(self.matrix, self.scheme)
+        return scores(self.counted, self.scheme)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -113,19 +161,19 @@ class Results:
     @cached_property
     def confusions(self) -> list[Confusion]:
         """Return the most frequent mistakes, at most 10."""
-        wrong = self.matrix - np.diag(np.diagonal(self.matrix))
-        support, names = self.matrix.sum(axis=1), self.scheme.classes
-        found = []
-        for cell in np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]:
-            label, prediction = divmod(int(cell), self.scheme.num_classes)
-            if images := int(wrong[label, prediction]):
-                found.append(Confusion(names[label], names[prediction], images, images / int(support[label])))
-        return found
+        pairs, names = pairs_of_classes(self.labels, self.predictions), self.scheme.classes
+        wrong = pairs[pairs[:, 0] != pairs[:, 1]]
+        worst = wrong[np.argsort(-wrong[:, 2], kind="stable")][:_MOST_CONFUSIONS].tolist()
+        support = np.bincount(self.labels).tolist()
+        return [
+            Confusion(names[label], names[prediction], images, images / support[label])
+            for label, prediction, images in worst
+        ]
 
     @cached_property
     def classes(self) -> list[dict[str, Any]]:
         """Return name, precision, recall, f1 and support of every class."""
-        columns = per_class(self.matrix)._asdict()
+        columns = per_class(self.counted)._asdict()
         return [
             {"name": name} | {key: column[label].item() for key, column in columns.items()}
             for label, name in enumerate(self.scheme.classes)
@@ -136,7 +184,7 @@ class Results:
         """Return the scores by group of people: every combination of the tasks after the first, with its images."""
         tasks = self.scheme.tasks[1:]
         count = prod(len(task.classes) for task in tasks) if tasks else 0
-        f1, support = per_class(self.matrix)[2:]
+        f1, support = per_class(self.counted)[2:]
         groups = []
         for first in range(count):
             inside = np.arange(self.scheme.num_classes) % count == first
@@ -156,7 +204,9 @@ class Results:
         return groups
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the contents of metrics.json."""
+        """Return the contents of metrics.json; above 200 classes, the confusion matrix is a `nested_matrix`."""
+        is_small = self.scheme.num_classes <= WHOLE_MATRIX
+        sparse = None if is_small else nested_matrix(self.labels, self.predictions, self.scheme.num_classes)
         return {
             "pictures": len(self.labels),
             "epochs": len(self.history),
@@ -166,5 +216,5 @@ class Results:
             "expected_calibration_error": self.calibration.expected_error,
             "classes": self.classes,
             "groups": [group.to_dict() for group in self.groups],
-            "confusion_matrix": self.matrix.tolist(),
+            "confusion_matrix": self.matrix.tolist() if sparse is None else sparse,
         }

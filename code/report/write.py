@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -66,14 +67,25 @@ def write_report(
 def _charts(results: Results) -> dict[str, bytes]:
     """Return every chart as a PNG file, by name."""
     scheme = results.scheme
-    block = scheme.num_classes // len(scheme.tasks[0].classes) if scheme.tasks else 0
     made = {"curves": figures.curves(results.history, results.best_epoch)} if results.history else {}
-    made["confusion"] = figures.confusion(results.matrix, scheme.classes, f"All {scheme.num_classes} classes", block)
+    made["confusion"] = _confusion_of_classes(results)
     for task in scheme.tasks:
         part = task_matrix(results.matrix, scheme, task.name)
         made[f"confusion_{task.name}"] = figures.confusion(part, task.classes, task.name.capitalize())
     made["calibration"] = figures.reliability(results.calibration)
     return {name: figures.png(figure) for name, figure in made.items()}
+
+
+def _confusion_of_classes(results: Results) -> Figure:
+    """Draw the confusion matrix of all classes, or of the most confused ones if there are many."""
+    scheme, drawn = results.scheme, results.drawn_classes
+    names = [scheme.classes[label] for label in drawn]
+    if len(drawn) < scheme.num_classes:
+        title = f"The {len(drawn)} most confused of {scheme.num_classes:,} classes"
+        support, numbers = results.drawn_support, drawn.tolist()
+        return figures.confusion(results.drawn_matrix, names, title, support=support, numbers=numbers)
+    block = scheme.num_classes // len(scheme.tasks[0].classes) if scheme.tasks else 0
+    return figures.confusion(results.drawn_matrix, names, f"All {scheme.num_classes} classes", block)
 
 
 def _mistakes(results: Results, images: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> list[Mistake]:

@@ -101,6 +101,14 @@ def test_confusion_of_many_classes_has_no_numbers_and_few_ticks() -> None:
     assert max(figure.get_size_inches()) < 12
 
 
+def test_confusion_of_a_part_of_the_classes_has_shares_of_all_images_and_the_class_numbers() -> None:
+    names = ("a class with a long name", "another with a long name")
+    support, numbers = np.array([4, 10]), (17, 903)
+    axes = confusion(np.array([[3, 1], [0, 5]]), names, "Two", support=support, numbers=numbers).axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.75, 0.25], [0, 0.5]])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["17", "903"]
+
+
 def test_reliability_shows_accuracy_and_number_of_images_of_every_bin() -> None:
     labels = np.random.default_rng(0).integers(0, 4, 300)
     probabilities = np.random.default_rng(1).dirichlet(np.ones(4), 300)

@@ -95,3 +95,28 @@ def test_confusions_are_the_largest_cells_off_the_diagonal() -> None:
 @pytest.mark.parametrize(("metric", "epoch"), [("f1", 2), ("accuracy", 1)])
 def test_the_best_epoch_is_the_first_with_the_highest_score(metric: str, epoch: int) -> None:
     assert predict(ANIMALS, metric=metric).best_epoch == epoch
+
+
+def test_many_classes_are_drawn_as_the_40_with_the_most_mistakes() -> None:
+    scheme = LabelScheme("numbers", tuple(map(str, range(1000))))
+    labels = np.repeat(np.arange(1000), 3)
+    predictions = labels.copy()
+    predictions[3 * np.arange(5, 1000, 25)] = 7  # one of three images of 40 classes is taken for class 7
+    predictions = np.where(labels == 905, 904, predictions)
+    results = Results(scheme, [], labels, np.eye(1000, dtype=np.float32)[predictions], "f1")
+    assert len(results.drawn_classes) == len(results.drawn_matrix) == 40
+    assert {7, 904, 905} <= set(results.drawn_classes.tolist())
+    place = results.drawn_classes.tolist().index
+    assert results.drawn_matrix[place(905), place(904)] == 3
+    assert results.drawn_matrix[place(30)].sum() == 3
+    assert results.drawn_support.tolist() == [3] * 40
+    assert "matrix" not in vars(results)
+
+
+def test_metrics_json_of_many_classes_holds_no_zero_of_the_confusion_matrix() -> None:
+    scheme = LabelScheme("numbers", tuple(map(str, range(1000))))
+    record = predict(scheme, images=300).to_dict()
+    cells = [images for row in record["confusion_matrix"].values() for images in row.values()]
+    assert sum(cells) == 300
+    assert min(cells) == 1
+    assert isinstance(predict(ANIMALS).to_dict()["confusion_matrix"], list)

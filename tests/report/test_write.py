@@ -217,3 +217,10 @@ def test_more_than_30_classes_are_collapsed(tmp_path: Path) -> None:
     assert "details" in {tag for tag, _ in page.tags}
     assert "all 120 classes" in page.text
     assert len(json.loads((tmp_path / "metrics.json").read_text())["classes"]) == 120
+
+
+def test_the_page_says_that_many_classes_are_drawn_as_the_most_confused(tmp_path: Path) -> None:
+    names = tuple(f"class {label}" for label in range(50))
+    many, few = LabelScheme("many", names), LabelScheme("few", names[:40])
+    assert "Of 50 classes, the 40 with the most wrong predictions" in read(write(tmp_path / "many", many)).text
+    assert "with the most wrong predictions" not in read(write(tmp_path / "few", few)).text
