@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data.images import MAX_BYTES
 from runtime.errors import CheckpointError
+from runtime.files import open_regular
 from runtime.process import cpu_count
 
 DIGEST_BYTES = 32
@@ -30,9 +32,9 @@ def content_digest(data: bytes) -> bytes:
 
 
 def file_digest(path: Path) -> bytes:
-    """Return the sha256 of a file; no bytes if it cannot be read."""
+    """Return the sha256 of a file; no bytes if it cannot be read, is no regular file, or is larger than any image."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, MAX_BYTES) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return b""

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from data.orientation import TRANSPOSE, UPRIGHT, read_orientation
 from data.png_chunks import drop_ancillary_chunks
 from runtime.errors import ImageError
+from runtime.files import UnusableFile, read_regular
 
 # Per channel (red, green, blue) of pixels scaled to 0..1.
 ORIGINAL_MEAN, ORIGINAL_STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
@@ -61,10 +62,12 @@ def is_image_file(filename: str) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of an image file; raise ImageError if it cannot be opened."""
+    """Return the bytes of an image file; raise ImageError if it cannot be opened, is no regular file or too large."""
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_BYTES)
     except OSError as error:
+        if isinstance(error, UnusableFile) and error.is_too_large:
+            raise ImageError(f"{error.strerror}: {path}", "too_large") from None
         raise ImageError(f"cannot be opened ({error.strerror}): {path}", "missing") from None
 
 

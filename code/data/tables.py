@@ -4,6 +4,7 @@ Inference, batch transform and `submit.py download` write the same bytes because
 """
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,14 @@ from data.listing import BROKEN_LINKS, describe_ignored, list_folder, walk_files
 from data.names import canonical_name, check_names, first_names
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
-from runtime.files import existing_folder, replacing
+from runtime.files import existing_folder, open_regular, replacing
 
 INFO_CSV = "info.csv"  # images to label
 OUTPUT_CSV = "output.csv"  # predictions
 SCHEME_JSON = "scheme.json"  # meaning of the class numbers in output.csv
 GT_CSV = "gt.csv"  # ground truth
 PERSONS_CSV = "persons.csv"  # person in each image
+MAX_TABLE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_table(path: Path, *columns: str) -> Table:
     if not path.is_file():
         raise DataError(f"there is no {path.name}, expected columns {expected}: {path}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_regular(path, MAX_TABLE_BYTES) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=bool(columns), strict=True)
             found = tuple(name.strip() for name in next(reader, []))
             cells = [row for row in reader if any(cell.strip() for cell in row)]
@@ -94,6 +96,7 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
     root = find_root(data_dir)
     if (data_dir / INFO_CSV).exists():
         table = read_table(data_dir / INFO_CSV)
+        _check_inside(table.names, data_dir / INFO_CSV)
         check_names(table.names, data_dir / INFO_CSV)
         return table, [root / name for name in _find_files(root, table.names)]
     listing = list_folder(data_dir)
@@ -112,6 +115,16 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
     if not names:
         raise DataError(f"no images to label, expected rows in {INFO_CSV} or image files: {data_dir}")
     return Table(("ImageID",), [{"ImageID": name} for name in names]), [root / name for name in names]
+
+
+def _check_inside(names: Sequence[str], where: Path) -> None:
+    """Raise DataError for a name that is not that of a file below the folder of images."""
+    for number, name in enumerate(names, start=1):
+        if "\0" in name or name.startswith("/") or ".." in name.split("/"):
+            raise DataError(
+                f"row {number} of {where.name} has the ImageID {name!r}, expected the path of an image in the folder, "
+                f"not an absolute path, `..` or a zero byte: {where}"
+            )
 
 
 def _find_files(root: Path, names: Sequence[str]) -> Sequence[str]:

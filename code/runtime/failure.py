@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime.errors import JobError
-from runtime.files import replacing
+from runtime.files import UnusableFile, replacing
 from runtime.streams import open_closed_streams, outlive_readers
 
 FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as FailureReason
@@ -124,6 +124,8 @@ def write_message(text: str) -> None:
 def explain_os_error(error: OSError) -> str | None:
     """Return one sentence for an error of the machine, such as a full disk or a read-only folder; None for others."""
     where = f": {error.filename}" if error.filename else ""
+    if isinstance(error, UnusableFile):
+        return f"{error.strerror}{where}"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return f"no space left on the disk, nothing was published; free some or give the job a larger volume{where}"

@@ -1,8 +1,11 @@
-"""Folders that must exist, and files that are written completely or not at all. No torch."""
+"""Folders that must exist, regular files that are read within a limit, and files that are written whole. No torch."""
 
 import contextlib
+import errno
 import hashlib
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -11,6 +14,15 @@ from typing import IO, Any
 from runtime.errors import DataError
 
 NAME_BYTES = 255  # most in one name, of every usual file system
+ANY_SIZE = 1 << 63  # for files that are read in parts
+
+
+class UnusableFile(OSError):
+    """A file that is not read, because of its kind, its name or its size; `strerror` says why."""
+
+    def __init__(self, reason: str, path: Path, *, is_too_large: bool = False) -> None:
+        super().__init__(errno.EINVAL, reason, str(path))
+        self.is_too_large = is_too_large
 
 
 def existing_folder(path: Path, variable: str, expected: str) -> Path:
@@ -32,6 +44,50 @@ def check_writable(folder: Path) -> None:
     while not folder.exists():
         folder = folder.parent
     tempfile.TemporaryFile(dir=folder).close()
+
+
+def open_regular(path: Path, most_bytes: int) -> io.BufferedReader:
+    """Open a regular file of at most so many bytes for reading, or a link to one.
+
+    Nothing is waited for: a pipe has no end, a device may have effects, a sparse file takes more memory than disk.
+    Raises UnusableFile for anything else and for a name that no file can have, and other OSErrors as `open` does.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError:  # a zero byte, or a character that file names cannot have
+        raise UnusableFile("not the name of a file", path) from None
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise UnusableFile(_NOT_REGULAR, path) from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise UnusableFile(_NOT_REGULAR, path)
+        if status.st_size > most_bytes:
+            raise _too_large(path, status.st_size, most_bytes)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """Return the bytes of a file as `open_regular` opens it; raises UnusableFile if it grows beyond the limit."""
+    with open_regular(path, most_bytes) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise _too_large(path, len(data), most_bytes)
+    return data
+
+
+_NOT_REGULAR = "a pipe, device or socket, expected a regular file"
+
+
+def _too_large(path: Path, found: int, most_bytes: int) -> UnusableFile:
+    return UnusableFile(f"{found} bytes are more than the {most_bytes} allowed", path, is_too_large=True)
 
 
 @contextlib.contextmanager

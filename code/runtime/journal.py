@@ -17,14 +17,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from runtime.files import make_folder
+from runtime.files import ANY_SIZE, make_folder, open_regular
+
+MAX_LINE_BYTES = 256 << 20  # a batch of 256 images has 140 MB with 100,000 classes
 
 
 class Journal:
     """The records of one computation, by one process at a time."""
 
     def __init__(self, path: Path, fingerprint: Mapping[str, Any]) -> None:
-        """Read the intact records; a journal with a different `fingerprint` (JSON) is started from scratch."""
+        """Read the intact records; a journal with a different `fingerprint` (JSON) is started from scratch.
+
+        Raises UnusableFile if a pipe or device is in its place.
+        """
         self.path = path
         make_folder(path.parent)
         first, lines = _line(fingerprint), list(_whole_lines(path))
@@ -71,7 +76,8 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
     """Yield the lines before the first damaged one."""
     if not path.exists():
         return
-    for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n") or line[:64] != hashlib.sha256(line[65:-1]).hexdigest().encode():
-            return
-        yield line
+    with open_regular(path, ANY_SIZE) as file:
+        while line := file.readline(MAX_LINE_BYTES):
+            if not line.endswith(b"\n") or line[:64] != hashlib.sha256(line[65:-1]).hexdigest().encode():
+                return
+            yield line

@@ -16,6 +16,8 @@ from torchvision.transforms import functional
 
 from data import images
 from data.images import Preparation, fit, is_image_file, prepare, read_upright
+from runtime.errors import ImageError
+from support.strange_files import KINDS, make_strange
 
 SMALL = Preparation((16, 12))
 ORIENTATION = 0x0112
@@ -229,3 +231,11 @@ def test_an_image_file_is_known_by_its_extension_in_any_case(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "jpg", "a.txt", "a.jpg.part", "a.gif", "Thumbs.db"])
 def test_a_file_with_another_extension_is_not_an_image_file(name: str) -> None:
     assert not is_image_file(name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_no_regular_one_is_an_image_that_cannot_be_used(tmp_path: Path, kind: str) -> None:
+    path = make_strange(tmp_path / "a.jpg", kind)
+    with pytest.raises(ImageError, match=f": {path}$") as caught:
+        prepare(path, SMALL)
+    assert caught.value.code == ("too_large" if kind == "sparse" else "missing")

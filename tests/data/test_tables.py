@@ -10,6 +10,8 @@ import pytest
 from data.tables import Table, find_images, find_root, read_table, write_predictions
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
+from runtime.files import UnusableFile
+from support.strange_files import KINDS, make_strange
 
 PETS = LabelScheme("pets", ("cat", "dog"))
 
@@ -193,3 +195,17 @@ def test_links_are_followed_and_litter_is_named_without_info_csv(
     printed = capsys.readouterr().err
     assert "warning: litter of file systems and tools ignored: 1 (@eaDir); rename what belongs to the data" in printed
     assert "warning: links to a folder that contains them ignored: 1 (images/back); remove them" in printed
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../a.jpg", "a/../../b.jpg", "..", "a\0b.jpg"])
+def test_a_row_that_leads_out_of_the_folder_is_rejected(tmp_path: Path, name: str) -> None:
+    info(tmp_path, f"ImageID\na.jpg\n{name}\n")
+    with pytest.raises(DataError, match=r"row 2 of info.csv has the ImageID .*: "):
+        find_images(tmp_path)
+
+
+def test_a_table_that_is_no_regular_file_or_too_large_is_one_sentence(tmp_path: Path) -> None:
+    for kind in KINDS:
+        path = make_strange(tmp_path / f"{kind}.csv", kind)
+        with pytest.raises((DataError, UnusableFile), match=r"there is no|cannot be read|regular file|more than the"):
+            read_table(path)

@@ -1,4 +1,4 @@
-"""Files are written completely or not at all."""
+"""Files are written completely or not at all, and only regular files are read."""
 
 import errno
 import os
@@ -9,7 +9,9 @@ from typing import IO
 import pytest
 
 from runtime.errors import DataError
-from runtime.files import check_writable, existing_folder, replacing
+from runtime.failure import explain_os_error
+from runtime.files import UnusableFile, check_writable, existing_folder, read_regular, replacing
+from support.strange_files import KINDS, make_strange
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_three_sentences(tmp_path: Path) -> None:
@@ -89,3 +91,38 @@ def test_a_folder_that_is_not_writable_is_noticed_before_anything_is_created(tmp
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         check_writable(tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_regular_files_within_the_limit_are_read(tmp_path: Path, kind: str) -> None:
+    path = make_strange(tmp_path / "a.jpg", kind)
+    with pytest.raises(UnusableFile, match=r"regular file|bytes are more than") as caught:
+        read_regular(path, 1_000_000)
+    assert caught.value.is_too_large == (kind == "sparse")
+    assert explain_os_error(caught.value) == f"{caught.value.strerror}: {path}"
+
+
+def test_a_name_that_no_file_can_have_is_no_file() -> None:
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(UnusableFile, match="not the name of a file"):
+            read_regular(Path(name), 10)
+
+
+def test_a_regular_file_a_link_to_one_and_a_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "link", 10) == b"0123456789"
+    with pytest.raises(UnusableFile, match="10 bytes are more than the 9 allowed"):
+        read_regular(tmp_path / "link", 9)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "missing", 10)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path, 10)
+    (tmp_path / "closed").symlink_to("/proc/self/mem")  # a regular file of size 0 that cannot be read at 0
+    with pytest.raises(OSError, match=r"."):
+        read_regular(tmp_path / "closed", 10)
+
+
+def test_a_file_that_has_more_bytes_than_it_says_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with pytest.raises(UnusableFile, match="more than the 100 allowed"):
+        read_regular(Path("/proc/cpuinfo"), 100)  # its size is 0
