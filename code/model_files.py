@@ -8,7 +8,6 @@ whose two files do not belong together is rejected. `best.pth` state dicts of th
 import hashlib
 import json
 import math
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +22,19 @@ from config import TrainConfig
 from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
 from model import create_model, load_state
+from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.arguments import upgrade
 from runtime.errors import JobError, ModelError
-from runtime.files import replacing
+from runtime.files import UnusableFile, open_regular, read_regular, replacing
+from runtime.json_files import parse_json
+from runtime.process import free_memory_bytes
 from runtime.version import version
 
 WEIGHTS, DESCRIPTION, LEGACY, ARCHIVE = "model.safetensors", "model.json", "best.pth", "model.tar.gz"
 FORMAT = 2  # count up when the keys of model.json change; every earlier format stays readable
 MAX_SIDE = 4096  # pixels; a larger model size would exhaust the memory
-MAX_BYTES = 4 << 30  # of a file or a member of an archive; anything larger is a decompression bomb
+MAX_BYTES = 4 << 30  # of the weights, in a file or in an archive; anything larger is no model of this job
+MAX_DESCRIPTION_BYTES = 10 << 20
 
 StateDict = dict[str, Tensor]
 
@@ -185,24 +188,34 @@ def _read_folder(folder: Path) -> tuple[bytes, bytes]:
     for name in (DESCRIPTION, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(f"{name} is missing, the model is incomplete; train again or give another: {folder}")
-    return (folder / DESCRIPTION).read_bytes(), (folder / WEIGHTS).read_bytes()
+    try:
+        return read_regular(folder / DESCRIPTION, MAX_DESCRIPTION_BYTES), read_regular(folder / WEIGHTS, _most_bytes())
+    except UnusableFile as error:
+        raise ModelError(f"{error.strerror}: {error.filename}") from None
+
+
+def _most_bytes() -> int:
+    """Return how many bytes of weights are read: those that fit into memory twice, as bytes and as a network."""
+    return min(MAX_BYTES, free_memory_bytes() // 2)
 
 
 def _read_archive(path: Path) -> tuple[bytes, bytes]:
     """Return the description and the weights in a model.tar.gz; nothing is unpacked onto the disk."""
     found: dict[str, bytes] = {}
+    limits = {DESCRIPTION: MAX_DESCRIPTION_BYTES, WEIGHTS: _most_bytes()}
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
+        with open_archive(path) as archive:
+            for member in members(archive, MAX_BYTES):
                 name = member.name.removeprefix("./")
-                if name not in (DESCRIPTION, WEIGHTS) or not member.isreg():
+                if name not in limits or not member.isreg():
                     continue
-                stream = archive.extractfile(member)
-                if name in found or member.size > MAX_BYTES or stream is None:
-                    raise ModelError(f"{name} is in the archive twice, or is larger than {MAX_BYTES} bytes: {path}")
-                found[name] = stream.read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # ValueError: a header that is not a number
-        raise ModelError(f"cannot be read as an archive ({error}), expected a {ARCHIVE}: {path}") from None
+                if name in found:
+                    raise ModelError(f"{name} is in the archive twice: {path}")
+                found[name] = read_member(archive, member, limits[name])
+    except ArchiveError as error:
+        raise ModelError(f"cannot be read as an archive ({error.reason}), expected a {ARCHIVE}: {path}") from None
+    except OSError as error:
+        raise ModelError(f"cannot be read as an archive ({error.strerror}), expected a {ARCHIVE}: {path}") from None
     if len(found) < 2:
         raise ModelError(f"the archive lacks {DESCRIPTION} or {WEIGHTS} at its top level: {path}")
     return found[DESCRIPTION], found[WEIGHTS]
@@ -211,9 +224,9 @@ def _read_archive(path: Path) -> tuple[bytes, bytes]:
 def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Description, StateDict]:
     """Parse both files; their checksum proves that they belong together and that no bit has changed."""
     try:
-        record = json.loads(description)
-    except (ValueError, RecursionError):
-        raise ModelError(f"{DESCRIPTION} is not JSON; train again or give another: {where}") from None
+        record = parse_json(description)
+    except ValueError as error:
+        raise ModelError(f"{DESCRIPTION} is not JSON ({error}); train again or give another: {where}") from None
     if not isinstance(record, dict) or record.get("sha256") != _sha256(weights):
         raise ModelError(f"{WEIGHTS} is damaged or belongs to another {DESCRIPTION} (sha256 differs): {where}")
     try:
@@ -228,7 +241,8 @@ def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Descripti
 def _read_legacy(path: Path) -> StateDict:
     """Read a state dict as the original saved it; only tensors are unpickled."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path, MAX_BYTES) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except JobError:
         raise
     except Exception as error:  # torch.load raises errors of many types

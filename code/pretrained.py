@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from runtime.errors import ModelError
+from runtime.files import open_regular, read_regular
 
 StateDict = Mapping[str, Tensor]
 ENDINGS = (".pth", ".pt", ".safetensors")
+MAX_BYTES = 16 << 30  # a checkpoint may hold an optimizer, too
 DEFAULT_BACKBONE = "resnet18"  # of MyModel
 
 
@@ -135,10 +137,11 @@ def _read_weights(path: Path) -> StateDict:
     """Read tensors by name, from safetensors or torch.save: a state dict, or one under `state_dict` or `model`."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            return load(read_regular(path, MAX_BYTES))
+        with open_regular(path, MAX_BYTES) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load and safetensors raise errors of many types
         reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
         raise ModelError(f"cannot be read as weights{reason}, expected {_EXPECTED}: {path}") from None

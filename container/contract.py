@@ -19,8 +19,12 @@ from typing import Any
 from commands import Command
 from runtime.conversion import distinct
 from runtime.errors import ConfigError, unknown_name
+from runtime.files import UnusableFile
+from runtime.json_files import parse_json, read_json
 
 BASE_DIR_VARIABLE = "SAGEMAKER_BASE_DIR"  # sagemaker-training's name for it
+
+MAX_ARGUMENT_BYTES = (1 << 17) - 1  # MAX_ARG_STRLEN of Linux, with the zero byte at the end
 
 _SDK_CHANNELS = ("code", "sm_drivers")  # channels that SageMaker's SDK adds for itself
 _NEARLY = 0.7  # ratio of difflib at which one name is taken for another: pretrain and pretrained-weights, not test
@@ -90,6 +94,11 @@ def training_job(base: Path) -> tuple[dict[str, str], list[str]]:
     for flag in flags:
         if not _can_be_an_argument(flag):
             raise ConfigError(f"hyperparameter {flag!r} has a character that a command line cannot pass; remove it")
+        if len(os.fsencode(flag)) > MAX_ARGUMENT_BYTES:
+            raise ConfigError(
+                f"hyperparameter {flag[:40]!r}... has {len(os.fsencode(flag))} bytes, expected at most "
+                f"{MAX_ARGUMENT_BYTES}, which is what Linux passes to a command; give a shorter one"
+            )
     return job.to_env_vars() | _checkpoint_variable(base), flags
 
 
@@ -143,11 +152,13 @@ def _read_table(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        table = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=distinct)  # editors may write a BOM
+        table = read_json(path, object_pairs_hook=distinct)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} is not JSON ({error}): {path}") from None
     except ValueError as error:
         raise ConfigError(f"{path.name}: {error}: {path}") from None
+    except UnusableFile as error:
+        raise ConfigError(f"{path.name} cannot be read ({error.strerror}): {path}") from None
     if not isinstance(table, dict):
         raise ConfigError(f"{path.name} is a {type(table).__name__}, expected an object of names and values: {path}")
     return table
@@ -198,8 +209,8 @@ def _can_be_an_argument(text: str) -> bool:
 def _decode(value: Any) -> Any:
     """Return what a hyperparameter means as JSON, or the text itself, as sagemaker-training reads it."""
     try:
-        return json.loads(value)
-    except (ValueError, TypeError, RecursionError):
+        return parse_json(value) if isinstance(value, str | bytes) else value
+    except ValueError:
         return value
 
 

@@ -9,7 +9,6 @@ one row for each row of info.csv, in its order, and is byte for byte that of cod
 """
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -27,12 +26,14 @@ from tqdm import tqdm
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
 from batch.results import OutputFolder, join
+from data.images import read_file
 from data.listing import is_file
 from data.tables import find_images, find_root, write_predictions
 from labels import LabelScheme
 from runtime.arguments import folder, option, parse
-from runtime.errors import DataError
+from runtime.errors import DataError, ImageError
 from runtime.failure import run
+from runtime.json_files import read_json_object
 from sagemaker_limits import BATCH_TRANSFORM_MB, INVOCATION_RETRIES, INVOCATION_SECONDS
 
 
@@ -137,11 +138,12 @@ def _outcomes(
 
     def send(name: str) -> str:
         try:
-            if (prefix / name).stat().st_size > parameters.payload_mb << 20:
-                return f"larger than the {parameters.payload_mb} MB of --max-payload-mb"
-            posted = (prefix / name).read_bytes()
-        except OSError as error:
-            return f"cannot be opened ({error.strerror})"
+            posted = read_file(prefix / name)
+        except ImageError as error:
+            # No response is a row without a prediction, as inference.py writes it.
+            return "" if is_file(prefix / name) else str(error).removesuffix(f": {prefix / name}")
+        if len(posted) > parameters.payload_mb << 20:
+            return f"larger than the {parameters.payload_mb} MB of --max-payload-mb"
         try:
             write(name, posted, endpoint.invoke(posted))
         except DataError as error:
@@ -161,7 +163,7 @@ def read_scheme(config: TransformConfig) -> LabelScheme | None:
 
     if config.url and not config.model_dir.exists():
         return None
-    return LabelScheme.from_dict(json.loads((find(config.model_dir) / DESCRIPTION).read_text())["scheme"])
+    return LabelScheme.from_dict(read_json_object(find(config.model_dir) / DESCRIPTION)["scheme"])
 
 
 if __name__ == "__main__":

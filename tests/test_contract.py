@@ -16,6 +16,7 @@ from contract import folder_variables
 from runtime.arguments import parse
 from runtime.errors import ConfigError
 from support.launching import HOSTILE, Start, launcher, training_tree, write_config
+from support.strange_files import KINDS, make_strange
 
 ROOT = Path(__file__).parents[1]
 
@@ -387,3 +388,27 @@ def test_evaluation_finds_the_inputs_of_a_processing_job(opt_ml: Path, started: 
     assert environ["SM_PREDICTION_DIR"] == f"{opt_ml}/processing/predictions"
     assert environ["SM_OUTPUT_DATA_DIR"] == f"{opt_ml}/processing/evaluation"
     assert environ["SM_MESSAGE_FILE"] == f"{opt_ml}/output/message"
+
+
+@pytest.mark.parametrize("name", ["hyperparameters", "resourceconfig", "inputdataconfig", "checkpointconfig"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_sagemaker_that_is_no_regular_one_is_one_sentence(
+    opt_ml: Path, started: Start, name: str, kind: str
+) -> None:
+    make_strange(opt_ml / "input" / "config" / f"{name}.json", kind)
+    with pytest.raises(ConfigError, match=f"{name}.json cannot be read"):
+        started("train")
+
+
+def test_a_deep_file_of_sagemaker_is_one_sentence(opt_ml: Path, started: Start) -> None:
+    (opt_ml / "input" / "config" / "hyperparameters.json").write_text('{"a":' * 5000 + "1" + "}" * 5000)
+    with pytest.raises(ConfigError, match="nested more than 64 deep"):
+        started("train")
+
+
+def test_a_hyperparameter_that_linux_cannot_pass_is_one_sentence(opt_ml: Path, started: Start) -> None:
+    write_config(opt_ml, "hyperparameters", {"name": "x" * 131_064})  # with --name= and the zero byte, 128 kB
+    assert started("train")
+    write_config(opt_ml, "hyperparameters", {"name": "\u00e9" * 70_000})
+    with pytest.raises(ConfigError, match="has 140007 bytes, expected at most 131071"):
+        started("train")

@@ -20,6 +20,7 @@ from model import BaseModel
 from model_files import ARCHIVE, DESCRIPTION, FORMAT, LEGACY, WEIGHTS, Description, find, load, publish
 from runtime.errors import ModelError
 from runtime.version import version
+from support.strange_files import KINDS, make_strange
 
 DESCRIBED = Description(
     "TinyModel",
@@ -131,7 +132,7 @@ def test_an_archive_of_the_folder_itself_is_read_and_a_huge_member_is_not(
         archive.add(published, ".")
     assert load(tmp_path / "dot.tar.gz")[1] == DESCRIBED
     monkeypatch.setattr(model_files, "MAX_BYTES", 1000)
-    with pytest.raises(ModelError, match="larger than 1000 bytes"):
+    with pytest.raises(ModelError, match="at most 1000"):
         load(tmp_path / "dot.tar.gz")
 
 
@@ -275,3 +276,33 @@ def test_the_error_of_a_folder_without_a_model_names_the_expected_files(tmp_path
         load(tmp_path)
     with pytest.raises(ModelError, match="no model"):
         load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_is_no_regular_file_or_too_large_is_one_sentence(published: Path, name: str, kind: str) -> None:
+    make_strange(published / name, kind)
+    with pytest.raises(ModelError, match=f"{name} is missing|bytes are more than"):
+        load(published)
+
+
+def test_an_archive_of_zeros_is_not_unpacked(published: Path, tmp_path: Path) -> None:
+    member = tarfile.TarInfo(WEIGHTS)
+    member.size = 3 << 40
+    (tmp_path / "zeros.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+    with pytest.raises(ModelError, match=r"cannot be read as an archive .*unpacks to"):
+        load(tmp_path / "zeros.tar")
+
+
+def test_weights_that_do_not_fit_into_memory_are_not_read(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = archive_of(published, published.parent / ARCHIVE)
+    monkeypatch.setattr(model_files, "free_memory_bytes", lambda: 2000)
+    for source in (published, archive):
+        with pytest.raises(ModelError, match="more than the 1000 allowed"):
+            load(source)
+
+
+def test_a_deep_description_is_one_sentence(published: Path) -> None:
+    (published / DESCRIPTION).write_text('{"a":' * 200 + "1" + "}" * 200)
+    with pytest.raises(ModelError, match="nested more than 64 deep"):
+        load(published)

@@ -1,6 +1,5 @@
 """Predictions and ground truth joined on ImageID, for evaluation. No torch, no pandas."""
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from labels import MASKED_FACES, LabelScheme
 from metrics import Counted, Matrix, confusion_matrix, count
 from runtime.errors import DataError
 from runtime.files import existing_folder
+from runtime.json_files import read_json_object
 
 PERSON_COLUMNS = ("person", "id")
 
@@ -99,8 +99,8 @@ def _read_scheme(path: Path) -> LabelScheme:
     if not path.exists():
         return MASKED_FACES
     try:
-        return LabelScheme.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
+        return LabelScheme.from_dict(read_json_object(path))
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise DataError(
             f"{path.name} is not a label scheme, expected the file that inference.py writes ({error}): {path}"
         ) from None

@@ -1,6 +1,5 @@
 """The client's side of batch transform: one object per request, retried as SageMaker retries."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 
 from runtime.errors import DataError, JobError
+from runtime.json_files import parse_json
 from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
 
 MEDIA_TYPE = "application/x-image"
@@ -111,7 +111,7 @@ def _whole(value: object, default: int) -> int:
 
 def _read_object(data: bytes) -> dict[str, object]:
     try:
-        record = json.loads(data)
+        record = parse_json(data)
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}

@@ -14,7 +14,6 @@ A transform on this machine is resumed by these rules:
 
 import contextlib
 import hashlib
-import json
 import os
 import sys
 import threading
@@ -30,10 +29,12 @@ from data.tables import INFO_CSV, Table, read_table
 from runtime.errors import DataError
 from runtime.files import NAME_BYTES
 from runtime.journal import Journal
+from runtime.json_files import read_json
 
 SUFFIX = ".out"  # SageMaker appends it to the name of an object
 IMAGES = "images/"  # beside info.csv: then ImageIDs are relative to it
 JOURNAL = ".transform.journal"
+MAX_RESPONSE_BYTES = 64 << 20  # of one image
 _OLD_STAMP = ".transform.json"  # of version 0.1.0, which compared modification times
 _MOST_BYTES = NAME_BYTES - len(SUFFIX) - len("..tmp")  # in a name, so that NAME.out and a temporary file can be made
 
@@ -43,7 +44,7 @@ Response = dict[str, Any]  # `prediction`, and an `error` where that is null
 def read_response(path: Path) -> Response:
     """Return the response that a NAME.out holds; raise DataError if it is not one of this image's server."""
     try:
-        response = json.loads(path.read_bytes())
+        response = read_json(path, most_bytes=MAX_RESPONSE_BYTES)
         if not isinstance(response["prediction"], int | str | None):
             raise TypeError(response["prediction"])
     except (ValueError, KeyError, TypeError) as error:

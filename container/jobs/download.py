@@ -1,8 +1,6 @@
 """`submit.py download`: the files of a job in S3, such as model and outputs, the predictions of a transform."""
 
-import json
 import sys
-import tarfile
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,12 @@ from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName
 from jobs.job import TRAINING, Job, describe, find
-from jobs.s3 import extract, fetch, fetch_folder
+from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import MASKED_FACES, LabelScheme
+from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.arguments import option
 from runtime.errors import DataError, JobError
+from runtime.json_files import MAX_BYTES, parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +119,21 @@ def _is_masked_face(response: Response) -> bool:
 def _scheme_of(archive: Path) -> LabelScheme:
     """Return the label scheme in the model.json of a model.tar.gz; raise DataError if there is none."""
     try:
-        with tarfile.open(archive, "r|*") as tar:
-            for member in tar:
-                if member.name.removeprefix("./") == "model.json" and (file := tar.extractfile(member)):
-                    return LabelScheme.from_dict(json.load(file)["scheme"])
-    except (tarfile.TarError, ValueError, KeyError, TypeError, EOFError) as error:
+        data = _read_description(archive)
+    except ArchiveError as error:
+        raise DataError(f"model.json does not describe its classes ({error.reason})") from None
+    if data is None:
+        raise DataError("the archive of the model has no model.json")
+    try:
+        return LabelScheme.from_dict(parse_json(data)["scheme"])
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"model.json does not describe its classes ({error!r})") from None
-    raise DataError("the archive of the model has no model.json")
+
+
+def _read_description(archive: Path) -> bytes | None:
+    """Return the model.json in a model.tar.gz, or None if there is none."""
+    with open_archive(archive) as tar:
+        for member in members(tar, MAX_UNPACKED_BYTES):
+            if member.name.removeprefix("./") == "model.json" and member.isreg():
+                return read_member(tar, member, MAX_BYTES)
+    return None

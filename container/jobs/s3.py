@@ -6,8 +6,6 @@ and a job can be repeated on the very same data.
 """
 
 import hashlib
-import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,9 +21,12 @@ from tqdm import tqdm
 from data.listing import list_folder
 from data.names import check_names
 from jobs.aws import TRANSFER_THREADS, Aws, explained
+from runtime.archives import ArchiveError, members, open_archive
 from runtime.errors import DataError
 from runtime.files import existing_folder, remove_temporary_files, replacing, short_name
 from runtime.process import cpu_count
+
+MAX_UNPACKED_BYTES = 64 << 30  # of an archive
 
 _PARENT = attrgetter("parent")
 
@@ -144,8 +145,8 @@ def extract(archive: Path, folder: Path) -> list[Path]:
     """
     paths = []
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
+        with open_archive(archive) as tar:
+            for member in members(tar, MAX_UNPACKED_BYTES):
                 if member.isdir():
                     continue
                 source = tar.extractfile(member) if member.isreg() else None
@@ -154,10 +155,8 @@ def extract(archive: Path, folder: Path) -> list[Path]:
                 paths.append(_inside(folder, member.name))
                 with replacing(paths[-1], "wb") as file:
                     copyfileobj(source, file)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise DataError(f"the archive is damaged ({error}); download it again: {archive}") from error
+    except ArchiveError as error:
+        raise DataError(f"{error.reason}; download it again: {archive}") from error
     return paths
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from data.images import Pixels, prepare
-from model_files import DESCRIPTION, MAX_BYTES, WEIGHTS, Description, find, load
+from model_files import DESCRIPTION, MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, Description, find, load
 from predictor import Predictor
 from runtime.devices import configure_process, select_device, select_dtype
 from runtime.errors import JobError, ModelError
@@ -20,8 +20,6 @@ from runtime.files import existing_folder
 from runtime.process import cpu_count
 from server.image_limits import check_image
 from server.settings import ServeConfig
-
-MAX_DESCRIPTION_BYTES = 10 << 20
 
 
 class Classifier:
