@@ -18,6 +18,7 @@ from config import TrainConfig, TrainPaths
 from runtime.arguments import parse
 from runtime.failure import guard
 from runtime.files import check_writable
+from runtime.locks import locked
 from runtime.process import Stopped, StopRequest, limit_openmp_spinning, name_unknown_user
 
 if __name__ == "__main__":  # answer --help and a mistyped flag before torch, which takes seconds to import
@@ -28,12 +29,14 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before torch, wh
 import numpy as np
 import torch
 
+from data.digests import check_digests
 from model import load_state
 from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
 from runtime.devices import configure_process, runtime_versions, select_device, use_deterministic_kernels
-from training.checkpoint import Checkpoints, read_too_expensive, rejecting_incomplete
+from runtime.errors import CheckpointError
+from training.checkpoint import Checkpoints, State, read_too_expensive
 from training.inputs import Data, read_data
 from training.run import Run
 from training.state import TrainState
@@ -44,18 +47,19 @@ __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", 
 
 
 def main() -> None:
-    """Run the command: read options and SM_* variables, train, publish a model."""
+    """Run the command: read options and SM_* variables, train in folders of its own, publish a model."""
     paths, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
-    train(
-        paths.data_dir,
-        paths.model_dir,
-        config,
-        output_dir=paths.output_dir,
-        checkpoint_dir=paths.checkpoint_dir,
-        pretrained_dir=paths.pretrained_dir,
-        store_dir=paths.store_dir,
-        stop=StopRequest(),
-    )
+    with locked(*filter(None, (paths.output_dir, paths.checkpoint_dir))):
+        train(
+            paths.data_dir,
+            paths.model_dir,
+            config,
+            output_dir=paths.output_dir,
+            checkpoint_dir=paths.checkpoint_dir,
+            pretrained_dir=paths.pretrained_dir,
+            store_dir=paths.store_dir,
+            stop=StopRequest(),
+        )
 
 
 def train(
@@ -129,16 +133,30 @@ def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path
         every_steps=args.checkpoint_steps,
     )
     state = TrainState(run_dir.name, trainer.device)
-    if saved := checkpoints.load(args.resume):
-        with rejecting_incomplete(checkpoints.folder):
-            state.load_state_dict(saved["state"])
-            trainer.load_state_dict(saved["trainer"])
-        if "digests" in saved and state.steps_done and args.resume != "force":
-            data.store.digests.expect(saved["digests"].numpy())
+
+    if checkpoints.load(args.resume, lambda saved: restore(saved, state, trainer, data, args.resume == "force")):
         print(f"resumed at epoch {state.epoch + 1}, after {state.steps_done} steps", flush=True)
     run = Run(args, data.scheme, trainer, state, checkpoints, Tracker(output_dir / state.run_name), data.store)
     run.begin(data.split)
     return run
+
+
+def restore(saved: State, state: TrainState, trainer: Trainer, data: Data, is_forced: bool) -> None:
+    """Continue from a checkpoint; raises an error of any type if it does not fit, CheckpointError if it is forced."""
+    state.load_state_dict(saved["state"])
+    try:
+        trainer.load_state_dict(saved["trainer"])
+    except CheckpointError as error:
+        if is_forced:
+            raise
+        raise ValueError(str(error)) from None  # the settings are the same, so the network has to be the same
+    trainer.check_weights(state.best_weights)
+    if is_forced:
+        return
+    if state.step > len(data.train_loader):
+        raise ValueError(f"step {state.step} is after the last of an epoch")
+    if "digests" in saved and state.steps_done:
+        data.store.digests.expect(check_digests(saved["digests"].numpy(), len(data.store.paths)))
 
 
 def train_epochs(run: Run, data: Data, stop: StopRequest) -> None:

@@ -17,7 +17,6 @@ from model_files import load
 from runtime.errors import CheckpointError, DataError, TrainingError
 from runtime.process import StopRequest
 from train import seed_everything, train
-from training.checkpoint import Checkpoints
 from training.trainer import Trainer
 
 QUICK = TrainConfig(
@@ -113,24 +112,6 @@ def test_a_checkpoint_made_with_different_settings_is_rejected(faces: Faces, tmp
     with pytest.raises(CheckpointError, match=r"lr was 0\.003, is 0\.1"):
         train(data, tmp_path / "model", replace(QUICK, lr=0.1), **places)
     train(data, tmp_path / "model", replace(QUICK, lr=0.1, resume="never"), **places)
-
-
-@pytest.mark.usefixtures("without_report")
-@pytest.mark.parametrize(("part", "name"), [("trainer", None), ("state", "best_epoch"), ("trainer", "optimizer")])
-def test_a_checkpoint_that_lacks_a_part_is_rejected_in_a_sentence(
-    faces: Faces, tmp_path: Path, part: str, name: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load_less(checkpoints: Checkpoints, resume: str) -> dict[str, Any] | None:
-        if (saved := load_all(checkpoints, resume)) is not None:
-            del (saved[part] if name else saved)[name or part]
-        return saved
-
-    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
-    train(faces(), tmp_path / "model", replace(QUICK, epochs=1), **places)
-    load_all = Checkpoints.load
-    monkeypatch.setattr(Checkpoints, "load", load_less)
-    with pytest.raises(CheckpointError, match=f"^the checkpoint is intact but has no part '{name or part}'; another"):
-        train(tmp_path / "train", tmp_path / "model", replace(QUICK, epochs=1), **places)
 
 
 @pytest.mark.usefixtures("without_report")

@@ -55,6 +55,13 @@ def as_array(digests: Sequence[bytes]) -> DigestArray:
     return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
+def check_digests(digests: DigestArray, images: int) -> DigestArray:
+    """Return stored digests; raise ValueError if they are not those of so many images."""
+    if digests.dtype != np.uint8 or digests.shape != (images, DIGEST_BYTES):
+        raise ValueError(f"the digests are not those of {images} images")
+    return digests
+
+
 class ImageDigests:
     """The digests of a data set, known image by image, and compared with those of the checkpoint it is resumed from.
 

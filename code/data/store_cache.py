@@ -32,9 +32,11 @@ from PIL import features
 
 from data.decode_pool import SharedPixels
 from data.digests import DigestArray, as_array, file_digests
-from data.images import Pixels, Preparation
+from data.images import MAX_BYTES, Pixels, Preparation
 from runtime.errors import ImageError
-from runtime.files import fsync_folder, replacing
+from runtime.files import ANY_SIZE, fsync_folder, open_regular, replacing
+from runtime.json_files import read_json_object
+from runtime.version import version
 
 KEEP = 3  # entries
 FORMAT = 1  # increase when images.py makes different pixels from the same file
@@ -60,9 +62,10 @@ class StoreCache:
         Prints a warning if the entry is damaged.
         """
         try:
-            manifest = json.loads(self.manifest.read_text())
-            pixels: Pixels = np.memmap(self.array, np.uint8, "r", shape=self.shape)
-            bad = {int(index): self._error(int(index), *found) for index, found in manifest["bad"].items()}
+            manifest = read_json_object(self.manifest)
+            with open_regular(self.array, math.prod(self.shape)) as file:
+                pixels: Pixels = np.memmap(file, np.uint8, "r", shape=self.shape)
+            bad = dict(self._read_bad(index, *found) for index, found in manifest["bad"].items())
             if manifest.get("key", self.key) != self.key:  # version 0.1.0 did not write it
                 raise ValueError("it is of other images")
             if manifest["sha256"] != _digest(pixels):
@@ -70,7 +73,8 @@ class StoreCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            print(f"warning: the store cache is damaged ({error}), decoding again: {self.array}", file=sys.stderr)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            print(f"warning: the store cache is damaged ({reason}), decoding again: {self.array}", file=sys.stderr)
             return None
         with contextlib.suppress(OSError):  # marks it as used; the folder may be read-only
             os.utime(self.manifest)
@@ -110,6 +114,7 @@ class StoreCache:
             )
             return
         manifest = {
+            "version": version(),
             "key": self.key,
             "sha256": _digest(pixels),
             "bad": {index: self._reason(index, error) for index, error in bad.items()},
@@ -139,8 +144,12 @@ class StoreCache:
     def _reason(self, index: int, error: ImageError) -> tuple[str, str]:
         return str(error).removesuffix(f": {self.paths[index]}"), error.code
 
-    def _error(self, index: int, reason: str, code: str) -> ImageError:
-        return ImageError(f"{reason}: {self.paths[index]}", code)
+    def _read_bad(self, text: str, reason: str, code: str) -> tuple[int, ImageError]:
+        """Return the index of a bad image and its error, from the manifest; raises ValueError if there is no such."""
+        index = int(text)
+        if not 0 <= index < len(self.paths):
+            raise ValueError(f"there is no image {index}")
+        return index, ImageError(f"{reason}: {self.paths[index]}", code)
 
 
 def _create_locked(folder: Path) -> IO[bytes]:
@@ -169,7 +178,7 @@ def _entry_key(root: Path, paths: Sequence[Path], digests: Sequence[bytes], prep
 
 def _read_error(path: Path) -> str:
     try:
-        path.open("rb").close()
+        open_regular(path, MAX_BYTES).close()
     except OSError as error:
         return f"errno {error.errno}"
     return "errno 0"  # it could not be read a moment ago
@@ -185,7 +194,8 @@ def _digest(pixels: Pixels) -> str:
 def _remove_stale(folder: Path) -> None:
     """Remove the temporary files of killed jobs, and entries until one more fits: those used longest ago."""
     for path in folder.glob(f".*{_SUFFIX}"):
-        with contextlib.suppress(OSError), path.open("rb") as file:  # OSError: it is locked, so its job is running
+        with contextlib.suppress(OSError), open_regular(path, ANY_SIZE) as file:
+            # An OSError means that it is locked, so its job is running.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
     with contextlib.suppress(OSError):  # another job does the same at this moment

@@ -6,7 +6,9 @@
 3. An intact checkpoint is never overwritten, and the two newest intact ones are kept.
 4. The state is serialised between two steps, and a thread writes the bytes while training continues, one checkpoint at
    a time. An error in the thread is raised in training, by the next call; the last call is `wait`.
-5. `load` takes the newest intact checkpoint. It names a damaged one and uses the one before it.
+5. `load` takes the newest intact checkpoint. It names a damaged one and uses the one before it. One that is intact but
+   does not fit a run (a missing part, a wrong type or shape) is damaged, too, unless the version in its manifest is
+   another than that of the job: then the job ends with a message that names both versions.
 6. A checkpoint made with different data or settings is rejected, unless `--resume force` is given or it was made
    before the first step. With a different processor or different versions training resumes, with a warning that the
    bits may differ.
@@ -32,7 +34,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,14 @@ import torch
 from torch.utils.serialization import config as serialization
 
 from runtime.errors import CheckpointError
-from runtime.files import replacing
+from runtime.files import read_regular, replacing
+from runtime.json_files import parse_json
+from runtime.version import version
 from training.fingerprint import TOO_EXPENSIVE, explain_difference, list_differences, upgrade_checkpoint
 from training.tracking import say
 
 KEEP = 2
+MAX_MANIFEST_BYTES = 64 << 20
 State = dict[str, Any]
 
 
@@ -98,6 +103,7 @@ class Checkpoints:
         with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
             torch.save(state, self._buffer)
         manifest = {
+            "version": version(),
             "step": step,
             "epoch": epoch,
             "fingerprint": self.fingerprint,
@@ -139,35 +145,55 @@ class Checkpoints:
             f"pause_seconds={pause_seconds:.3f}; write_seconds={time.monotonic() - started:.3f};"
         )
 
-    def load(self, resume: str = "auto") -> State | None:
+    def load(self, resume: str = "auto", restore: Callable[[State], None] | None = None) -> State | None:
         """Return the newest intact state, on the CPU, or None if there is none.
 
-        With `resume` "never" all checkpoints are removed. Raises CheckpointError if the newest was made with different
-        data or settings and `resume` is "auto", or with other classes.
+        `restore` takes the state and raises an error if it does not fit the run (rule 5). With `resume` "never" all
+        checkpoints are removed. Raises CheckpointError if the newest was made with different data or settings and
+        `resume` is "auto", or with other classes, and if there are checkpoints but none of them fits.
         """
         if resume == "never":
             for path in self._manifests():
                 _remove(path)
         self._remove_temporary_files()
+        misfit = ""
         for path in self._manifests():
             problem, manifest, data = _read(path)
+            if not problem:
+                try:
+                    state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+                    manifest, state = upgrade_checkpoint(manifest, state, self.fingerprint)
+                    if self._reject_other(path, manifest, resume):
+                        continue
+                    if restore:
+                        restore(state)
+                except (MemoryError, torch.OutOfMemoryError, CheckpointError):
+                    raise
+                except Exception as error:  # torch and what a wrong state makes Python raise: errors of many types
+                    problem = _explain_misfit(error, manifest, self.folder)
+                    misfit = misfit or problem
             if problem:
                 print(f"warning: a checkpoint {problem}; trying the one before: {path}", file=sys.stderr)
                 continue
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            with rejecting_incomplete(self.folder):
-                manifest, state = upgrade_checkpoint(manifest, state, self.fingerprint)
-            theirs = manifest["fingerprint"]
-            if difference := explain_difference(theirs, self.fingerprint, is_forced=resume == "force"):
-                if manifest["step"] == 0:
-                    _remove(path)  # rule 6: no step is lost, and the data or settings may have been corrected since
-                    continue
-                raise CheckpointError(f"{difference}, or give another SM_CHECKPOINT_DIR: {self.folder}")
             if differences := list_differences(manifest["runtime_versions"], self.runtime_versions):
                 print(f"warning: resumed, but the bits may differ ({differences}): {path}", file=sys.stderr)
             self._intact = [path.stem]
             return state
+        if misfit:
+            raise CheckpointError(
+                f"every checkpoint {misfit}; pass --resume never to start from scratch, or give another "
+                f"SM_CHECKPOINT_DIR: {self.folder}"
+            )
         return None
+
+    def _reject_other(self, path: Path, manifest: Mapping[str, Any], resume: str) -> bool:
+        """Raise CheckpointError for a checkpoint of different data or settings; return True if it was removed."""
+        difference = explain_difference(manifest["fingerprint"], self.fingerprint, is_forced=resume == "force")
+        if difference and manifest["step"] == 0:
+            _remove(path)  # rule 6: no step is lost, and the data or settings may have been corrected since
+        elif difference:
+            raise CheckpointError(f"{difference}, or give another SM_CHECKPOINT_DIR: {self.folder}")
+        return difference is not None
 
     def _manifests(self) -> list[Path]:
         """Return the manifests, newest first; names sort by step, then by epoch."""
@@ -180,16 +206,16 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def rejecting_incomplete(folder: Path) -> Iterator[None]:
-    """Raise CheckpointError if a checkpoint lacks a part that is read in this block."""
-    try:
-        yield
-    except KeyError as error:
+def _explain_misfit(error: Exception, manifest: Mapping[str, Any], folder: Path) -> str:
+    """Return why an intact checkpoint cannot be restored; raise CheckpointError if another version made it."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    reason = f"it has no part {error}" if isinstance(error, KeyError) else lines[0][:200]
+    if (made_by := str(manifest.get("version", "0.1.0"))) != version():  # 0.1.0 did not write it
         raise CheckpointError(
-            f"the checkpoint is intact but has no part {error}; another version made it: resume with that version, "
-            f"pass --resume never to start from scratch, or give another SM_CHECKPOINT_DIR: {folder}"
+            f"version {made_by} made the checkpoint, and version {version()} cannot read it ({reason}); resume with "
+            f"that version, pass --resume never to start from scratch, or give another SM_CHECKPOINT_DIR: {folder}"
         ) from error
+    return f"is damaged ({reason})"
 
 
 def read_too_expensive(folder: Path) -> set[str]:
@@ -199,7 +225,7 @@ def read_too_expensive(folder: Path) -> set[str]:
     """
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            manifest = dict(json.loads(path.read_bytes()))
+            manifest = dict(parse_json(read_regular(path, MAX_MANIFEST_BYTES)))
             return set(map(str, manifest["fingerprint"].get(TOO_EXPENSIVE, ())))
     return set()
 
@@ -213,14 +239,14 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 def _read(path: Path) -> tuple[str, dict[str, Any], bytes]:
     """Return what is wrong with a checkpoint, or an empty string, then its manifest and its state."""
     try:
-        text = path.read_bytes()
-        manifest = dict(json.loads(text))
+        text = read_regular(path, MAX_MANIFEST_BYTES)
+        manifest = dict(parse_json(text))
         manifest.pop("manifest_sha256")
-        data = path.with_suffix(".pt").read_bytes()
+        if _sealed(manifest).encode() != text:
+            return "has a damaged manifest", {}, b""
+        data = read_regular(path.with_suffix(".pt"), int(manifest["size_bytes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"cannot be read ({type(error).__name__}: {error})", {}, b""
-    if _sealed(manifest).encode() != text:
-        return "has a damaged manifest", {}, b""
     if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
         return "is damaged (sha256 differs)", {}, b""
     return "", manifest, data

@@ -85,14 +85,48 @@ class TrainState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state of a run; its running sums move to the device of this one.
 
-        0.1.0 stored the confusion matrix (classes, classes) of the epoch; its sums are what is needed of it.
+        Raises KeyError for a missing part, ValueError for one that no run has. 0.1.0
+        stored the confusion matrix (classes, classes) of the epoch; its sums are what is needed of it.
         """
         if "matrix" in state:
             matrix = state["matrix"]
             sums = (None, 0) if matrix is None else (matrix.diagonal().sum(), int(matrix.sum()))
             state = {**state, **dict(zip(("hits", "images"), sums, strict=True))}
+        _check(state)
         for name in self.state_dict():
             setattr(self, name, state[name])
         self.loss_sum, self.hits = (
             None if tensor is None else tensor.to(self.device) for tensor in (self.loss_sum, self.hits)
         )
+
+
+def _check(state: Mapping[str, Any]) -> None:
+    """Raise ValueError for a part of a stored state that no run has."""
+    counts = ("epoch", "step", "steps_done", "images", "best_epoch")
+    history, weights = state["history"], state["best_weights"]
+    problems = {
+        "run_name": not is_run_name(state["run_name"]),
+        **{name: type(state[name]) is not int or state[name] < 0 for name in counts},
+        **{name: not _is_sum(state[name]) for name in ("loss_sum", "hits")},
+        "best_score": type(state["best_score"]) not in (int, float),
+        "history": not isinstance(history, list) or not all(map(_is_row, history)),
+        "best_weights": weights is not None and not all(isinstance(tensor, Tensor) for tensor in weights.values()),
+    }
+    wrong = [name for name, is_wrong in problems.items() if is_wrong]
+    if not wrong and not state["best_epoch"] <= state["epoch"] == len(history):
+        wrong = ["history"]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is not that of a run")
+
+
+def is_run_name(name: Any) -> bool:
+    """Return True for the name of a folder in the output folder that is not hidden."""
+    return isinstance(name, str) and name != "" and not name.startswith(".") and not {"/", "\0"} & set(name)
+
+
+def _is_sum(value: Any) -> bool:
+    return value is None or (isinstance(value, Tensor) and value.dim() == 0)
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and "epoch" in row and all(type(value) in (int, float) for value in row.values())

@@ -1,7 +1,7 @@
 """The network in training: one optimizer step, the predictions to validate with, and the state of both."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,15 @@ class Trainer:
         elif self.average:
             self.average.start_from(self.model)
         for name, ours in (("training", self.micro_batches), ("validation", self.predictor.micro_batches)):
-            ours.count = max(state["parts"][name], ours.count)  # fewer micro-batches have sums with other bits
+            if type(count := state["parts"][name]) is not int:
+                raise ValueError("the number of micro-batches is not a number")
+            ours.count = max(count, ours.count)  # fewer micro-batches have sums with other bits
+
+    def check_weights(self, weights: Mapping[str, Tensor] | None) -> None:
+        """Raise ValueError if stored weights, such as the best ones of a run, do not fit the network."""
+        expected = {name: tensor.shape for name, tensor in self.evaluated.state_dict().items()}
+        if weights is not None and {name: tensor.shape for name, tensor in weights.items()} != expected:
+            raise ValueError("the best weights are those of another network")
 
     def _load_optimizer(self, state: dict[str, Any], name: str) -> None:
         """Load the state of an optimizer of the same kind, but keep the options of this run, except the learning rate.
@@ -201,7 +209,18 @@ class Trainer:
         if name == type(self.optimizer).__name__ and has_buffers[0] == has_buffers[1]:
             taken = [{key: group[key] for key in ("params", "lr")} for group in theirs]
             groups = [group | other for group, other in zip(ours, taken, strict=True)]
+            self._check_buffers(state["state"])
             self.optimizer.load_state_dict({**state, "param_groups": groups})
+
+    def _check_buffers(self, buffers: Mapping[int, Mapping[str, Any]]) -> None:
+        """Raise ValueError if a buffer of the optimizer has neither one number nor the shape of its parameter."""
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for index, tensors in buffers.items():
+            if not 0 <= index < len(parameters):
+                raise ValueError(f"the optimizer has a buffer of parameter {index}")
+            for name, tensor in tensors.items():
+                if isinstance(tensor, Tensor) and tensor.dim() and tensor.shape != parameters[index].shape:
+                    raise ValueError(f"buffer {name!r} of the optimizer has another shape than its parameter")
 
 
 def build_trainer(

@@ -1,5 +1,6 @@
 """An entry of the store cache is used only if its pixels are those that decoding would give."""
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from data.store_cache import KEEP, StoreCache
 from runtime.errors import DataError
 from support.drawing import draw_faces
 from support.store_caches import PREPARATION, entry, fresh, is_warm, job
+from support.strange_files import KINDS, make_strange
 
 CODE = Path(__file__).parents[2] / "code"
 LAST_RELEASE = Path(__file__).parents[1] / "support/last_release/store"
@@ -271,3 +273,25 @@ def test_an_entry_of_another_key_with_the_same_first_half_is_not_used(
     damage(manifest, lambda data: data.replace(entry(folder, samples).key.encode(), b"0" * 64))
     assert not is_warm(folder, samples)
     assert "it is of other images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".pixels", ".json"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_entry_that_is_no_regular_file_or_too_large_is_decoded_again(
+    folder: Path, samples: Samples, suffix: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job(folder, samples)
+    make_strange(next(folder.glob(f"*{suffix}")), kind)
+    assert np.array_equal(job(folder, samples).pixels, fresh(samples))
+    assert "the store cache is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [{"99999": ["x", "y"]}, {"-1": ["x", "y"]}, {"0": ["x"]}, {"0": 5}, [1], "x", None])
+def test_an_entry_whose_bad_images_are_none_of_the_data_set_is_decoded_again(
+    folder: Path, samples: Samples, bad: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job(folder, samples)
+    manifest = next(folder.glob("*.json"))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"bad": bad}))
+    assert np.array_equal(job(folder, samples).pixels, fresh(samples))
+    assert "the store cache is damaged" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import pickle
 import random
 import re
 import shutil
@@ -17,6 +16,8 @@ import torch
 from config import TrainConfig
 from runtime.devices import runtime_versions
 from runtime.errors import CheckpointError
+from runtime.version import version
+from support.strange_files import KINDS, make_strange
 from training.checkpoint import KEEP, Checkpoints, State, _sealed
 
 FINGERPRINT = {"lr": 0.1, "resize": (128, 96)}
@@ -326,16 +327,54 @@ def test_a_manifest_that_lacks_an_entry_is_rejected_in_a_sentence(checkpoints: C
     manifest = json.loads(path.read_text())
     del manifest[name], manifest["manifest_sha256"]
     path.write_text(_sealed(manifest))
-    with pytest.raises(
-        CheckpointError, match=r"^the checkpoint is intact but has no part '\w+'; another version made it"
-    ):
+    with pytest.raises(CheckpointError, match=r"^every checkpoint is damaged \(it has no part '\w+'\); pass --resume"):
         again(checkpoints).load()
+
+
+def test_a_checkpoint_that_does_not_fit_is_damaged_and_the_one_before_is_used(
+    checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit(checkpoints, 1)
+    commit(checkpoints, 2)
+
+    def restore(state: State) -> None:
+        if state["epoch"] == 2:
+            raise IndexError("index 7 is out of range")
+
+    loaded = again(checkpoints).load("auto", restore)
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+    assert "a checkpoint is damaged (index 7 is out of range); trying the one before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made_by", ["9.8.7", "0.1.0"])
+def test_a_checkpoint_of_another_version_that_cannot_be_read_names_both(checkpoints: Checkpoints, made_by: str) -> None:
+    path = commit(checkpoints, 1).with_suffix(".json")
+    manifest = json.loads(path.read_text())
+    del manifest["runtime_versions"], manifest["manifest_sha256"]
+    manifest |= {"version": made_by}
+    path.write_text(_sealed(manifest))
+    with pytest.raises(CheckpointError, match=f"^version {made_by} made the checkpoint, and version {version()} "):
+        again(checkpoints).load()
+    path.write_text(_sealed(manifest | {"runtime_versions": {}}))
+    assert again(checkpoints).load() is not None, "one that fits is used, whatever its version"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pt"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_that_is_no_regular_file_or_too_large_is_named(
+    checkpoints: Checkpoints, suffix: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit(checkpoints, 1)
+    make_strange(commit(checkpoints, 2).with_suffix(suffix), kind)
+    assert loaded_value(checkpoints) == 1
+    assert "a checkpoint cannot be read" in capsys.readouterr().err
 
 
 def test_nothing_but_plain_data_is_unpickled(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, 0, {"trap": Path("anything")})
     checkpoints.wait()
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError, match=r"Weights only load failed"):
         again(checkpoints).load()
 
 

@@ -52,7 +52,8 @@ def test_a_loss_that_is_not_finite_stays_visible_in_the_sum(bad: float) -> None:
 
 
 def test_a_state_comes_back_from_its_state_dict() -> None:
-    state = TrainState("exp2", CPU, epoch=3, step=4, steps_done=34, best_epoch=2, best_score=0.5)
+    history = [{"epoch": float(epoch)} for epoch in (1, 2, 3)]
+    state = TrainState("exp2", CPU, epoch=3, step=4, steps_done=34, history=history, best_epoch=2, best_score=0.5)
     state.add(torch.tensor(1.0), *batch(1, 1))
     assert not any(name.startswith("_") for name in state.state_dict())
     again = TrainState("other", CPU)
@@ -82,3 +83,35 @@ def test_a_step_reads_nothing_back_from_the_device() -> None:
     state, labels = TrainState("exp", CPU), torch.empty(7, dtype=torch.int64, device="meta")  # it has no values to read
     state.add(torch.tensor(1.0), labels, labels)
     assert state.images == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("run_name", value) for value in ("../../evil", "/evil", "..", ".ssh", "", "a\0b", 3)),
+        *(("epoch", value) for value in (-1, 1.5, "1", True, 4)),
+        ("history", [{"epoch": 1}]),
+        ("history", ["a", "b", "c"]),
+        ("history", None),
+        ("best_epoch", 4),
+        ("best_score", "high"),
+        ("best_weights", {"w": 1}),
+        ("best_weights", ["w"]),
+        ("loss_sum", torch.zeros(3)),
+        ("hits", 5),
+    ],
+)
+def test_a_state_that_no_run_has_is_rejected(name: str, value: object) -> None:
+    history = [{"epoch": float(epoch)} for epoch in (1, 2, 3)]
+    state = TrainState("exp", CPU, epoch=3, steps_done=9, best_epoch=1, history=history)
+    stored = state.state_dict()
+    TrainState("other", CPU).load_state_dict(stored)
+    with pytest.raises((ValueError, AttributeError), match=f"{name}|history|values"):
+        TrainState("other", CPU).load_state_dict(stored | {name: value})
+
+
+def test_a_state_that_lacks_a_part_is_rejected() -> None:
+    stored = TrainState("exp", CPU).state_dict()
+    for name in stored:
+        with pytest.raises(KeyError, match=name):
+            TrainState("other", CPU).load_state_dict({key: stored[key] for key in stored if key != name})
