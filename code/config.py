@@ -63,7 +63,7 @@ class TrainConfig:
         (128, 96), "height and width of the images that the model gets, in pixels", minimum=8, maximum=2048
     )
     crop: tuple[int, int] | None = option(
-        None, "centre crop before resizing; default: the augmentation's own", minimum=8
+        None, "centre crop before resizing; default: the augmentation's own", minimum=8, maximum=100_000
     )
     augmentation: str = option("BaseAugmentation", "random changes to training images", choices=AUGMENTATIONS)
     augmentation_args: dict[str, Value] = option({}, "arguments of the augmentation, such as noise=0.05")
@@ -73,8 +73,8 @@ class TrainConfig:
         choices=("original", "imagenet", "dataset"),
         old_values={"seed": "original"},
     )
-    mixup: float = option(0.0, "alpha of the Beta distribution of mixup, 0 for no mixup", minimum=0)
-    cutmix: float = option(0.0, "alpha of the Beta distribution of CutMix, 0 for no CutMix", minimum=0)
+    mixup: float = option(0.0, "alpha of the Beta distribution of mixup, 0 for no mixup", minimum=0, maximum=1000)
+    cutmix: float = option(0.0, "alpha of the Beta distribution of CutMix, 0 for no CutMix", minimum=0, maximum=1000)
     cutmix_shape: str = option("box", "shape of the CutMix patch: a box, or a vertical strip", choices=("box", "strip"))
     # the model
     model: str = option(
@@ -99,39 +99,49 @@ class TrainConfig:
         "shuffle", "order of the images: each once per epoch, or classes equally often", choices=("shuffle", "balanced")
     )
     # the steps
-    epochs: int = option(1, "passes over the training images", minimum=1)
-    batch_size: int = option(64, "images per step", minimum=1)
-    valid_batch_size: int = option(1000, "images per validation step", minimum=1)
+    epochs: int = option(1, "passes over the training images", minimum=1, maximum=999_999)
+    batch_size: int = option(64, "images per step", minimum=1, maximum=1_000_000)
+    valid_batch_size: int = option(1000, "images per validation step", minimum=1, maximum=1_000_000)
     parts: int = option(
         1,
         "micro-batches of each batch, which need less memory; the f1 loss is then their mean",
         minimum=1,
+        maximum=1_000_000,
         old_names=("accumulate",),
     )
     optimizer: str = option("SGD", "optimizer of torch.optim", choices=OPTIMIZERS)
-    lr: float = option(1e-3, "peak learning rate", above=0)
+    lr: float = option(1e-3, "peak learning rate", above=0, maximum=1e6)
     momentum: float = option(0.9, "momentum of SGD and RMSprop", minimum=0, below=1)
-    weight_decay: float = option(5e-4, "weight decay", minimum=0)
-    clip_norm: float = option(0.0, "largest norm of the gradient, 0 for no limit", minimum=0)
+    weight_decay: float = option(5e-4, "weight decay", minimum=0, maximum=1e6)
+    clip_norm: float = option(0.0, "largest norm of the gradient, 0 for no limit", minimum=0, maximum=1e30)
     schedule: str = option("step", "learning-rate schedule", choices=SCHEDULES)
-    lr_decay_step: int = option(20, "epochs after which the step schedule halves the learning rate", minimum=1)
-    warmup_epochs: float = option(0.0, "epochs over which the learning rate rises from zero", minimum=0)
+    lr_decay_step: int = option(
+        20, "epochs after which the step schedule halves the learning rate", minimum=1, maximum=1_000_000
+    )
+    warmup_epochs: float = option(
+        0.0, "epochs over which the learning rate rises from zero", minimum=0, maximum=1_000_000
+    )
     precision: str = option("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
     # the choice of the best, and when to stop
     metric: str = option("f1", "metric that selects the best epoch", choices=("f1", "accuracy"))
     patience: int = option(
-        0, "epochs without a better score after which training stops, 0 for no early stopping", minimum=0
+        0,
+        "epochs without a better score after which training stops, 0 for no early stopping",
+        minimum=0,
+        maximum=1_000_000,
     )
     # the run
     name: str = option("exp", "name of the run folder; exp2, exp3, ... if it exists")
-    log_interval: int = option(20, "steps between two TensorBoard points", minimum=1)
+    log_interval: int = option(20, "steps between two TensorBoard points", minimum=1, maximum=10**9)
     resume: str = option(
         "auto",
         "resume from the newest checkpoint; force: even with different data or settings",
         choices=("auto", "never", "force"),
     )
-    checkpoint_seconds: float = option(300.0, "seconds between checkpoints within an epoch", minimum=0)
-    checkpoint_steps: int = option(0, "steps between checkpoints within an epoch, 0 for the seconds alone", minimum=0)
+    checkpoint_seconds: float = option(300.0, "seconds between checkpoints within an epoch", minimum=0, maximum=1e9)
+    checkpoint_steps: int = option(
+        0, "steps between checkpoints within an epoch, 0 for the seconds alone", minimum=0, maximum=10**9
+    )
     device: str = option("auto", "device to compute on", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "processes that decode images, 0 for one per CPU", minimum=0, maximum=256)
     decode_seconds: float = option(
@@ -188,9 +198,9 @@ class InferencePaths:
 class InferenceConfig:
     """Options of inference."""
 
-    batch_size: int = option(256, "images per step", minimum=1)
+    batch_size: int = option(256, "images per step", minimum=1, maximum=1_000_000)
     resize: tuple[int, int] | None = option(
-        None, "height and width of the training images, only for an old best.pth", minimum=8
+        None, "height and width of the training images, only for an old best.pth", minimum=8, maximum=2048
     )
     model: str | None = option(None, "architecture, only for an old best.pth (BaseModel)")
     save_probabilities: bool = option(False, "extra columns with the probability of each class")

@@ -40,7 +40,7 @@ class FocalLoss(nn.Module):
 
     def __init__(self, weight: Tensor | None = None, gamma: float = 2.0, reduction: str = "mean") -> None:
         super().__init__()
-        _require_number("gamma", gamma, gamma >= 0, "at least 0")
+        _require_number("gamma", gamma, 0 <= gamma <= 100, "at least 0 and at most 100")
         _require("reduction", reduction, reduction in ("mean", "sum", "none"), "mean, sum or none")
         self.register_buffer("weight", weight, persistent=False)
         self.gamma, self.reduction = gamma, reduction

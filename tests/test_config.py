@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from torch import nn
@@ -27,6 +27,7 @@ from config import (
 from optimization import create_optimizer, create_schedule
 from runtime.arguments import parse
 from runtime.conversion import show
+from runtime.errors import ConfigError
 
 CODE = Path(__file__).parents[1] / "code"
 COMMANDS: dict[str, tuple[type[Any], ...]] = {
@@ -149,3 +150,19 @@ def test_help_and_a_typo_are_answered_before_torch_is_imported(command: str) -> 
     assert "ConfigError: unknown argument '--sede'" in refused.stderr
     for run in (shown, refused):
         assert not re.search(r"\| +(torch|torchvision|pandas)$", run.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, InferenceConfig, EvaluationConfig, DemoConfig])
+def test_every_number_has_a_lower_and_an_upper_limit(cls: type[Any]) -> None:
+    hints = get_type_hints(cls)
+    for field in fields(cls):
+        if any(kind in str(hints[field.name]) for kind in ("int", "float")) and "dict" not in str(hints[field.name]):
+            limits = field.metadata["limits"]
+            assert {"at least", "above"} & limits.keys(), field.name
+            assert {"at most", "below"} & limits.keys(), field.name
+
+
+@pytest.mark.parametrize("flag", ["--lr", "--mixup", "--cutmix", "--weight-decay", "--clip-norm", "--epochs"])
+def test_a_number_that_no_training_needs_is_rejected(flag: str) -> None:
+    with pytest.raises(ConfigError, match=r"out of range, must be .*at most"):
+        parse("train.py", [flag, "1e308"], {}, TrainConfig)
