@@ -192,6 +192,8 @@ def _checkpoint_variable(base: Path) -> dict[str, str]:
     """Return the folder that SageMaker copies checkpoints from; without it, they are written to the run folder."""
     given = _read_table(base / "input" / "config" / "checkpointconfig.json").get("LocalPath")
     if given:
+        if not _can_be_an_argument(str(given)):
+            raise ConfigError(f"LocalPath is {given!a} in checkpointconfig.json, expected the path of a folder")
         return {"SM_CHECKPOINT_DIR": str(given)}
     folder = base / "checkpoints"
     can_write = os.access(folder if folder.exists() else base, os.W_OK)

@@ -412,3 +412,9 @@ def test_a_hyperparameter_that_linux_cannot_pass_is_one_sentence(opt_ml: Path, s
     write_config(opt_ml, "hyperparameters", {"name": "\u00e9" * 70_000})
     with pytest.raises(ConfigError, match="has 140007 bytes, expected at most 131071"):
         started("train")
+
+
+def test_a_checkpoint_folder_that_no_variable_can_name_is_one_sentence(opt_ml: Path, started: Start) -> None:
+    write_config(opt_ml, "checkpointconfig", {"LocalPath": "/opt/ml/a\0b"})
+    with pytest.raises(ConfigError, match=r"LocalPath is .* in checkpointconfig\.json"):
+        started("train")

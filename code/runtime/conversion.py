@@ -9,6 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from runtime.errors import unknown_name
@@ -138,7 +139,9 @@ def unquote(text: str) -> str:
 
 
 def check(value: Any, choices: Sequence[str], limits: Mapping[str, float]) -> None:
-    """Raise ValueError if a value is not among its choices or is outside its limits."""
+    """Raise ValueError if a value is not among its choices, is outside its limits, or is a text that is not UTF-8."""
+    if isinstance(value, str | Path) and not _is_utf8(str(value)):
+        raise ValueError(f"{str(value)!a} is not UTF-8 or has a zero byte; rename it")
     if choices and value is not None and value not in choices:
         raise ValueError(unknown_name("value", str(value), choices, most=len(choices)))
     passes = {
@@ -151,6 +154,11 @@ def check(value: Any, choices: Sequence[str], limits: Mapping[str, float]) -> No
         if number is not None and not all(passes[rule](number, limit) for rule, limit in limits.items()):
             expected = " and ".join(f"{rule} {limit:g}" for rule, limit in limits.items())
             raise ValueError(f"{number:g} is out of range, must be {expected}")
+
+
+def _is_utf8(text: str) -> bool:
+    """Return True for a text that can be the name of a file, a line of a log and a cell of a table."""
+    return "\0" not in text and text.encode(errors="replace").decode() == text
 
 
 def show(value: Any) -> str:

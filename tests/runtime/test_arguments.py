@@ -394,3 +394,10 @@ def test_stored_settings_get_the_current_names_and_missing_ones_their_default() 
     stored = {"accumulate": 4, "statistics": "seed", "epochs": 3}
     assert upgrade(stored, Renamed) == {"parts": 4, "statistics": "original", "size": [4, 3], "epochs": 3}
     assert upgrade({"parts": 2, "statistics": "dataset", "size": [1, 1]}, Renamed)["parts"] == 2
+
+
+@pytest.mark.parametrize("name", ["out\udcff", "a\0b"])
+def test_a_folder_whose_name_is_not_utf8_is_rejected_before_any_work(name: str) -> None:
+    for argv, environ in (([f"--model-dir={name}"], {}), ([], {"SM_MODEL_DIR": name})):
+        with pytest.raises(ConfigError, match="is not UTF-8 or has a zero byte; rename it"):
+            parse("train.py", argv, environ, TrainPaths)
