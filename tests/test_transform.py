@@ -21,6 +21,7 @@ from config import InferenceConfig
 from inference import inference
 from labels import LabelScheme
 from support.serving import ROOT, publish_model
+from support.strange_files import KINDS, make_strange
 from support.transform_container import command, outs
 from transform import TransformConfig, transform
 
@@ -139,3 +140,22 @@ def test_sigterm_ends_the_job_and_its_server(eval_folder: EvalFolder, tmp_path: 
     assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in output
     assert len(outs(config)) < 500
+
+
+def test_a_folder_with_files_that_are_no_files_gives_the_table_of_inference(
+    eval_folder: EvalFolder, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(12)
+    names = list(pd.read_csv(data / "info.csv", dtype=str)["ImageID"])
+    for name, kind in zip(names, KINDS, strict=False):
+        make_strange(data / "images" / name, kind)
+    (data / "images" / names[6]).unlink()
+    (data / "images" / names[6]).mkdir()
+    (data / "images" / names[7]).write_bytes(b"")
+    model = publish_model(tmp_path / "model", LabelScheme("folders", ("cat", "dog")))
+    config = TransformConfig(data_dir=data, model_dir=model, output_dir=tmp_path / "transformed")
+    transform(config)
+    expected = inferred(data, model, tmp_path / "inferred")
+    assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
+    missing = [row.endswith(",") for row in expected["output.csv"].decode().splitlines()[1:]]
+    assert missing == [True] * len(KINDS) + [False, True, True] + [False] * 4
