@@ -90,8 +90,14 @@ def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
             pool = ProcessPoolExecutor(min(processes, len(people)), spawn, initializer=_end_with_parent)
             stack.callback(pool.shutdown, cancel_futures=True)
             drawn = pool.map(draw, people)
-        for _ in tqdm(drawn, "drawing", len(people), leave=False, unit="person", disable=not sys.stderr.isatty()):
-            pass
+        bar = tqdm(drawn, "drawing", len(people), leave=False, unit="person", disable=not sys.stderr.isatty())
+        try:
+            for _ in bar:
+                pass
+        except BaseException:  # Ctrl-C: waiting for what workers have in hand can take for ever
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            raise
 
 
 def _end_with_parent() -> None:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import settings
 
 from support.drawing import draw_eval, draw_faces
+from support.processes import descendants
 
 # No test is timed, and a failure must come back on the next run.
 settings.register_profile("guarantees", deadline=None, derandomize=True, database=None, max_examples=50)
@@ -73,3 +74,10 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw neither the report nor the grid of images: that takes longer than training does here."""
     monkeypatch.setattr("train.write_report", lambda folder, **parts: folder / "report.html")
     monkeypatch.setattr("train.show_grid", lambda *arguments: None)
+
+
+@pytest.fixture
+def new_processes() -> Callable[[], list[int]]:
+    """Return a function that lists the processes that the test has started and that have not ended."""
+    before = set(descendants(os.getpid()))
+    return lambda: [pid for pid in descendants(os.getpid()) if pid not in before]

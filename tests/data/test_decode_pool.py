@@ -50,6 +50,7 @@ def start() -> Iterator[Callable[..., DecodePool]]:
 
 
 Start = Callable[..., DecodePool]
+Processes = Callable[[], list[int]]
 
 
 def expected(paths: list[Path]) -> Pixels:
@@ -57,7 +58,7 @@ def expected(paths: list[Path]) -> Pixels:
 
 
 def workers(pool: DecodePool) -> list[int]:
-    return [pid for pid in descendants(os.getpid()) if pid != pool._template.pid]
+    return descendants(pool._template.pid)
 
 
 @pytest.mark.parametrize("processes", [0, 1, 2, 5, 100])
@@ -73,11 +74,10 @@ def test_every_index_holds_its_own_file_with_any_number_of_processes(
     assert pool.bad == {}
 
 
-def test_the_processes_end_after_the_last_image(paths: list[Path], start: Start) -> None:
-    before = set(descendants(os.getpid()))  # of other tests in this process
+def test_the_processes_end_after_the_last_image(paths: list[Path], start: Start, new_processes: Processes) -> None:
     pool = start(paths)
     pool.wait()
-    assert set(descendants(os.getpid())) <= before
+    assert new_processes() == []
 
 
 COSTS = {
@@ -180,21 +180,25 @@ def test_workers_that_are_killed_from_outside_leave_no_bad_image(paths: list[Pat
     assert np.array_equal(pool.pixels, np.concatenate([expected(paths)] * 30))
 
 
-def test_signals_to_the_group_are_for_the_parent_alone(paths: list[Path], start: Start) -> None:
+def test_signals_to_the_group_are_for_the_parent_alone(
+    paths: list[Path], start: Start, new_processes: Processes
+) -> None:
     paths[0].write_bytes(b"pause")
     pool = start(paths, limits=DecodeLimits(seconds=2), decoder=HOSTILE)
     wait_until(lambda: len(workers(pool)) == 2)
-    before = descendants(os.getpid())
+    before = new_processes()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         for pid in before:
             os.kill(pid, number)
     time.sleep(0.2)
-    assert descendants(os.getpid())[0] == before[0]
+    assert new_processes()[0] == before[0]
     pool.wait()
     assert pool.bad == {}
 
 
-def test_if_the_processes_are_gone_every_wait_says_so(paths: list[Path], start: Start) -> None:
+def test_if_the_processes_are_gone_every_wait_says_so(
+    paths: list[Path], start: Start, new_processes: Processes
+) -> None:
     paths[41].write_bytes(b"sleep")
     pool = start(paths, decoder=HOSTILE)
     pool.wait(np.array([3]))
@@ -202,7 +206,7 @@ def test_if_the_processes_are_gone_every_wait_says_so(paths: list[Path], start: 
     for _ in range(2):
         with pytest.raises(DecodingError, match=r"^the decoding processes ended \(SIGKILL\); the machine may be out"):
             pool.wait()
-    assert descendants(os.getpid()) == []
+    assert new_processes() == []
 
 
 def test_processes_that_cannot_start_are_a_sentence(paths: list[Path], start: Start) -> None:
@@ -264,13 +268,15 @@ def test_a_ring_never_overwrites_an_image_before_it_is_released(paths: list[Path
     assert np.array_equal(np.stack(found), expected(paths))
 
 
-def test_closing_drops_what_is_left_and_leaves_no_process(paths: list[Path], start: Start) -> None:
+def test_closing_drops_what_is_left_and_leaves_no_process(
+    paths: list[Path], start: Start, new_processes: Processes
+) -> None:
     paths[0].write_bytes(b"sleep")
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     pool = start(paths, decoder=HOSTILE)
     wait_until(lambda: len(workers(pool)) == 2)
     pool.close()
-    assert descendants(os.getpid()) == []
+    assert new_processes() == []
     assert len(os.listdir("/proc/self/fd")) <= before + 2, "two mappings"  # noqa: PTH208
 
 

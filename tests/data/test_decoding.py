@@ -1,6 +1,5 @@
 """A stream yields images in order, each prepared as anywhere else, and never holds more than a few batches."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from data.decoding import stream
 from data.digests import file_digests
 from data.images import Preparation, prepare
 from data.samples import read_profiles
-from support.processes import descendants
 
 PREPARATION = Preparation((32, 24), (50, 40))
 
@@ -46,7 +44,9 @@ def test_a_stream_of_nothing_ends_at_once() -> None:
     assert list(stream([], PREPARATION, batch_size=4)) == []
 
 
-def test_a_stream_is_two_batches_ahead_and_no_more(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_is_two_batches_ahead_and_no_more(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, new_processes: Callable[[], list[int]]
+) -> None:
     pools: list[DecodePool] = []
 
     class Spy(DecodePool):
@@ -60,4 +60,4 @@ def test_a_stream_is_two_batches_ahead_and_no_more(paths: list[Path], monkeypatc
     assert 7 <= np.count_nonzero(pools[0]._board.states.copy()) <= 21
     batches.close()  # type: ignore[attr-defined]
     assert np.count_nonzero(pools[0]._board.states.copy()) <= 21
-    assert descendants(os.getpid()) == []
+    assert new_processes() == []

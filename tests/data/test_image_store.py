@@ -15,7 +15,6 @@ from data.image_store import ImageStore, apply_bad_image_policy
 from data.images import Preparation, prepare
 from data.samples import read_profiles
 from runtime.errors import DataError, ImageError
-from support.processes import descendants
 
 PREPARATION = Preparation((32, 24), (50, 40))
 
@@ -99,13 +98,15 @@ def test_under_skip_bad_images_are_known_when_all_are_decoded(paths: list[Path])
 
 
 @pytest.mark.parametrize("memory_share", [0.0, 0.5])
-def test_no_process_and_no_descriptor_outlives_its_store(paths: list[Path], memory_share: float) -> None:
+def test_no_process_and_no_descriptor_outlives_its_store(
+    paths: list[Path], memory_share: float, new_processes: Callable[[], list[int]]
+) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     store = ImageStore(paths * 1000, PREPARATION, memory_share=memory_share)
     store.wait(np.array([3]))
     assert not store.complete
     del store
-    assert descendants(os.getpid()) == []
+    assert new_processes() == []
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 

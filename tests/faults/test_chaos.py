@@ -97,6 +97,7 @@ def steps_taken(job: Job) -> list[int]:
     return sorted(steps)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_leaves_the_same_bits(undisturbed: Undisturbed, tmp_path: Path) -> None:
     kill(range(2), tmp_path, undisturbed)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from inotify_simple import Event, INotify, flags
 from PIL import Image
@@ -51,6 +52,7 @@ def test_sigterm_while_images_are_decoded_ends_before_the_last_of_them(module_fa
     assert not list((tmp_path / "job/model").iterdir())
 
 
+@pytest.mark.slow
 def test_batch_inference_that_is_ended_half_way_resumes_and_leaves_the_same_bytes(
     eval_folder: Callable[..., tuple[Path, list[int]]], tmp_path: Path
 ) -> None:
