@@ -94,7 +94,7 @@ def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
         try:
             for _ in bar:
                 pass
-        except BaseException:  # Ctrl-C: waiting for what workers have in hand can take for ever
+        except BaseException:  # Ctrl-C: end at once, whatever the workers have in hand
             for worker in multiprocessing.active_children():
                 worker.kill()
             raise

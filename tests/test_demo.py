@@ -191,7 +191,12 @@ def test_a_folder_is_drawn_into_by_one_process_at_a_time(tmp_path: Path) -> None
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """The command, with two workers, once the first image is on the disk."""
     command = [sys.executable, demo.__file__, "--output-dir", str(folder), "--people", "2000", "--threads", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # A test runner in the background ignores SIGINT, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     while process.poll() is None and not any(folder.glob(".unfinished/**/*.jpg")):
         try:
             process.wait(0.02)

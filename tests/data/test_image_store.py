@@ -107,7 +107,7 @@ def test_no_process_and_no_descriptor_outlives_its_store(
     assert not store.complete
     del store
     assert new_processes() == []
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 @pytest.mark.gpu
