@@ -96,7 +96,7 @@ def test_a_processing_job_that_fails_says_why_in_its_message(job: Job) -> None:
 
 def test_docker_stop_within_an_epoch_saves_everything_and_the_next_start_resumes(train_job: Job) -> None:
     job = train_job
-    job.config("hyperparameters", QUICK | {"epochs": "1000000"})
+    job.config("hyperparameters", QUICK | {"epochs": "999999"})
     with job.running("train", until="epoch=2;") as container:
         processes = docker("top", container, "-o", "pid,args").stdout.splitlines()[1:]
         assert len(processes) == 1, "the command is the only process and has replaced the launcher"
@@ -201,7 +201,7 @@ def test_every_resource_config_starts_the_job(job: Job, resources: dict[str, Any
 def test_the_stock_train_command_of_sagemaker_training_runs_the_job_too(train_job: Job) -> None:
     how: dict[str, Any] = {"options": [*HARDENED, "--entrypoint=/opt/venv/bin/train"], "user": "12345:54321"}
     train_job.config(
-        "hyperparameters", QUICK | {"epochs": "1000000", "name": "it's; $(id)", "sagemaker_program": "x.py"}
+        "hyperparameters", QUICK | {"epochs": "999999", "name": "it's; $(id)", "sagemaker_program": "x.py"}
     )
     with train_job.running(until="epoch=1;", **how) as container:
         docker("stop", "--time=120", container)
