@@ -36,12 +36,13 @@ from optimization import get_lr
 from report.write import grid_image, write_report
 from runtime.devices import configure_process, runtime_versions, select_device, use_deterministic_kernels
 from runtime.errors import CheckpointError
+from training.build import build_trainer
 from training.checkpoint import Checkpoints, State, read_too_expensive
 from training.inputs import Data, read_data
 from training.run import Run
 from training.state import TrainState
 from training.tracking import Tracker, increment_path
-from training.trainer import Predictions, Trainer, build_trainer
+from training.trainer import Predictions, Trainer
 
 __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", "train"]
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,13 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from augmentation import BaseAugmentation
-from config import TrainConfig
 from data.batch_transforms import Mixer
 from data.loader import Batch, derive_seed, generator
-from labels import LabelScheme
-from loss import create_criterion
-from model import create_model, download_pretrained, load_pretrained
-from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, set_lr
+from optimization import ExponentialMovingAverage, set_lr
 from predictor import Predictor
-from runtime.devices import select_dtype, to_device
 from runtime.errors import CheckpointError, ConfigError, TrainingError
 from runtime.micro_batches import MicroBatches
+from training.optimizer_state import load_optimizer
 
 
 @dataclass(frozen=True)
@@ -181,7 +176,7 @@ class Trainer:
             raise CheckpointError(
                 "the checkpoint holds a different network; give its --model and --head, or pass --resume never"
             ) from None
-        self._load_optimizer(state["optimizer"], state["optimizer_name"])
+        load_optimizer(self.optimizer, state["optimizer"], state["optimizer_name"])
         if state["scaler"]:  # empty if the other run did not scale its loss
             self.scaler.load_state_dict(state["scaler"])
         if self.average and state["average"]:
@@ -198,91 +193,3 @@ class Trainer:
         expected = {name: tensor.shape for name, tensor in self.evaluated.state_dict().items()}
         if weights is not None and {name: tensor.shape for name, tensor in weights.items()} != expected:
             raise ValueError("the best weights are those of another network")
-
-    def _load_optimizer(self, state: dict[str, Any], name: str) -> None:
-        """Load the state of an optimizer of the same kind, but keep the options of this run, except the learning rate.
-
-        The learning rate of the last step is no option: it belongs into the history if the epoch is not complete yet.
-        """
-        ours, theirs = self.optimizer.state_dict()["param_groups"], state["param_groups"]
-        has_buffers = [bool(groups[0].get("momentum")) for groups in (ours, theirs)]  # no momentum, no buffer for it
-        if name == type(self.optimizer).__name__ and has_buffers[0] == has_buffers[1]:
-            taken = [{key: group[key] for key in ("params", "lr")} for group in theirs]
-            groups = [group | other for group, other in zip(ours, taken, strict=True)]
-            self._check_buffers(state["state"])
-            self.optimizer.load_state_dict({**state, "param_groups": groups})
-
-    def _check_buffers(self, buffers: Mapping[int, Mapping[str, Any]]) -> None:
-        """Raise ValueError if a buffer of the optimizer has neither one number nor the shape of its parameter."""
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        for index, tensors in buffers.items():
-            if not 0 <= index < len(parameters):
-                raise ValueError(f"the optimizer has a buffer of parameter {index}")
-            for name, tensor in tensors.items():
-                if isinstance(tensor, Tensor) and tensor.dim() and tensor.shape != parameters[index].shape:
-                    raise ValueError(f"buffer {name!r} of the optimizer has another shape than its parameter")
-
-
-def build_trainer(
-    args: TrainConfig,
-    scheme: LabelScheme,
-    augmentation: BaseAugmentation,
-    device: torch.device,
-    *,
-    steps_per_epoch: int,
-    class_weights: Tensor | None = None,
-    pretrained_dir: Path | None = None,
-) -> Trainer:
-    """Create what the options name: network, loss, optimizer, schedule, mixing, moving average.
-
-    Raises ConfigError for options that do not fit together, ModelError for weights to start from that do not fit.
-    """
-    model = create_model(args.model, scheme, head=args.head, size=args.resize)
-    start_from_pretrained(model, args.model, args.pretrained, pretrained_dir)
-    model = to_device(model, device)
-    return Trainer(
-        model=model,
-        criterion=_create_criterion(args, class_weights).to(device),
-        optimizer=create_optimizer(
-            args.optimizer, model, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
-        ),
-        schedule=create_schedule(
-            args.schedule,
-            steps_per_epoch=steps_per_epoch,
-            epochs=args.epochs,
-            lr_decay_step=args.lr_decay_step,
-            warmup_epochs=args.warmup_epochs,
-        ),
-        augmentation=augmentation,
-        mixer=Mixer(args.mixup, args.cutmix, args.cutmix_shape),
-        average=ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None,
-        device=device,
-        dtype=select_dtype(args.precision, device),
-        seed=args.seed,
-        peak_lr=args.lr,
-        clip_norm=args.clip_norm,
-        parts=args.parts,
-    )
-
-
-def _create_criterion(args: TrainConfig, class_weights: Tensor | None) -> nn.Module:
-    """Create the loss; without weights first, so that a wrong argument is not taken for a loss without weights."""
-    plain = create_criterion(args.criterion, **args.criterion_args)
-    if class_weights is None:
-        return plain
-    return create_criterion(args.criterion, weight=class_weights, **args.criterion_args)
-
-
-def start_from_pretrained(model: nn.Module, name: str, pretrained: str, pretrained_dir: Path | None) -> None:
-    """Apply `--pretrained` to the network of `--model name`: the channel, a file, a download, or nothing.
-
-    Raises ModelError for weights that do not fit.
-    """
-    if pretrained == "none" or (pretrained == "auto" and pretrained_dir is None):
-        return
-    if pretrained == "download":
-        loaded = download_pretrained(model, name)
-    else:
-        source = pretrained_dir if pretrained == "auto" and pretrained_dir else Path(pretrained)
-        loaded = load_pretrained(model, source, name)
-    print(f"pretrained: {loaded}", flush=True)

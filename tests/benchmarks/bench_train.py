@@ -48,8 +48,9 @@ from labels import MASKED_FACES
 from model_files import Description, publish
 from runtime.devices import configure_process, select_device
 from runtime.process import cpu_count
+from training.build import build_trainer
 from training.inputs import Data, read_data
-from training.trainer import Trainer, build_trainer
+from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 Item = TypeVar("Item")

@@ -12,8 +12,9 @@ from augmentation import create_augmentation
 from config import TrainConfig
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Batch
+from training.build import build_trainer
 from training.inputs import Data
-from training.trainer import Trainer, build_trainer
+from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 Faces = Callable[..., Path]

@@ -15,8 +15,9 @@ from model import TinyModel
 from optimization import get_lr
 from runtime.errors import ConfigError, ModelError, TrainingError
 from support.trainers import CPU, PLAIN, Faces, first_batch, trainer_of, without_dropout
+from training.build import build_trainer
 from training.inputs import Data, read_data
-from training.trainer import Predictions, build_trainer
+from training.trainer import Predictions
 
 
 def test_a_step_is_that_of_plain_torch(data: Data) -> None:
