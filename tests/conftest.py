@@ -2,7 +2,9 @@
 
 import os
 import random
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +31,37 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True)
 def restore_global_state() -> Iterator[None]:
-    """Seed every generator, and restore threads and cuDNN flags afterwards: they belong to the process, not a test."""
+    """Seed every generator, and restore threads and GPU flags afterwards: they belong to the process, not a test."""
     threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
     flags = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-    yield
-    torch.set_num_threads(threads)
-    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = flags
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = flags
+        if torch.cuda.is_initialized() and torch.cuda.get_sync_debug_mode():
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture
+def waiting_is_an_error() -> Callable[[], AbstractContextManager[None]]:
+    """Return a context manager in which every operation that waits for the GPU raises RuntimeError."""
+
+    @contextmanager
+    def errors() -> Iterator[None]:
+        with warnings.catch_warnings():
+            # torch warns that this mode is a prototype, and it sets the mode also if the warning is raised.
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return errors
 
 
 @pytest.fixture

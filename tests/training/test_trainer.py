@@ -1,5 +1,7 @@
 """A step is the same as in plain torch, and is a function of seed, epoch and step."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -164,18 +166,17 @@ def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("changes", [{}, {"mixup": 0.5, "cutmix": 0.5}, {"class_weights": "balanced"}])
-def test_a_step_does_not_wait_for_the_gpu(faces: Faces, changes: dict[str, Any]) -> None:
+def test_a_step_does_not_wait_for_the_gpu(
+    faces: Faces, changes: dict[str, Any], waiting_is_an_error: Callable[[], AbstractContextManager[None]]
+) -> None:
     config, gpu = replace(PLAIN, augmentation="StrongAugmentation", precision="bf16", **changes), torch.device("cuda")
     data = read_data(faces(18), config, gpu)
     weights = data.class_weights
     trainer = build_trainer(config, data.scheme, data.augmentation, gpu, steps_per_epoch=2, class_weights=weights)
     batch = first_batch(data)
     trainer.step(batch, epoch=0, steps_done=0)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         trainer.step(batch, epoch=0, steps_done=1)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_average_is_what_is_validated(data: Data) -> None:
