@@ -42,7 +42,7 @@ def restore_global_state() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = flags
-        if torch.cuda.is_initialized() and torch.cuda.get_sync_debug_mode():
+        if torch.cuda.is_initialized() and torch.cuda.get_sync_debug_mode():  # type: ignore[no-untyped-call]
             torch.cuda.set_sync_debug_mode("default")
 
 
