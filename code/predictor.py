@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from augmentation import BaseAugmentation
 from data.images import Pixels, Preparation
 from runtime.devices import to_device
+from runtime.memory import Release, nothing_to_release
 from runtime.micro_batches import MicroBatches
 
 
@@ -21,12 +22,20 @@ class Predictor:
     """
 
     def __init__(
-        self, model: nn.Module, preparation: Preparation, device: torch.device, dtype: torch.dtype | None
+        self,
+        model: nn.Module,
+        preparation: Preparation,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        release: Release = nothing_to_release,
     ) -> None:
-        """Move `model` to `device`; `dtype` is the autocast type, None means float32 throughout."""
+        """Move `model` to `device`; `dtype` is the autocast type, None means float32 throughout.
+
+        `release` gives back memory of the device, before batches are split.
+        """
         self.model = to_device(model, device)
         self.device, self.dtype = device, dtype
-        self.micro_batches = MicroBatches()
+        self.micro_batches = MicroBatches(release=release)
         self._normalize = BaseAugmentation.of(preparation).normalize
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from runtime.errors import JobError
 from runtime.files import UnusableFile, replacing
+from runtime.memory import explain_no_memory, is_out_of_memory
 from runtime.streams import open_closed_streams, outlive_readers
 
 FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as FailureReason
@@ -61,8 +62,8 @@ def report(error: BaseException) -> int:
             return fail(type(error).__name__, str(error), error.exit_code)
         case _ if sentence:
             return fail("OSError", sentence, 1)
-        case _ if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
-            return fail("DeviceError", _explain_no_memory(error), 1)
+        case _ if is_out_of_memory(error):
+            return fail("DeviceError", explain_no_memory(error), 1)
     return fail_with_traceback(error)
 
 
@@ -138,9 +139,3 @@ def explain_os_error(error: OSError) -> str | None:
         case errno.ENAMETOOLONG:
             return f"a name is longer than the file system allows; choose a shorter one{where}"
     return None
-
-
-def _explain_no_memory(error: BaseException) -> str:
-    """Return one sentence for torch's OutOfMemoryError."""
-    reason = str(error).partition("\n")[0]
-    return f"the device has no memory left ({reason}); lower --batch-size or --resize, or use a larger device"

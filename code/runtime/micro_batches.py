@@ -1,6 +1,6 @@
-"""Batches that do not fit into the memory of the device are processed in micro-batches.
+"""What is done when the device has no memory left: give some back, split batches into micro-batches, start over.
 
-This module lies in `runtime` because `training.trainer` and `predictor` share it.
+This module lies in `runtime` because `training.trainer`, `data.loader` and `predictor` share it.
 """
 
 import sys
@@ -10,37 +10,81 @@ from typing import TypeVar
 import torch
 
 from runtime.errors import DeviceError
+from runtime.memory import Release, is_out_of_memory, no_memory, nothing_to_release, reason_of
 
 Result = TypeVar("Result")
 
 
 class MicroBatches:
-    """The number of micro-batches a batch is split into; it doubles whenever the device runs out of memory."""
+    """The number of micro-batches a batch is split into; it doubles when the device has no memory left to give back."""
 
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
+    def __init__(self, count: int = 1, release: Release = nothing_to_release) -> None:
+        """`release` gives back what the device can do without, before batches are split further."""
+        self.count, self.release = count, release
 
-    def run(self, work: Callable[[int], Result], batch_size: int) -> Result:
+    def run(self, work: Callable[[int], Result], batch_size: int, undo: Callable[[], object] = lambda: None) -> Result:
         """Return `work(count)` for a batch of `batch_size` images split into `count` micro-batches.
 
-        When the device runs out of memory, `work` starts over with twice as many, and later calls keep that count. A
-        warning is printed each time. Raises DeviceError if a single image does not fit.
+        When the device runs out of memory, `undo` puts back what `work` has changed, and `work` starts over: with the
+        same count after something was released, else with twice as many, and later calls keep that count. A warning is
+        printed each time. Raises DeviceError if a single image does not fit.
         """
         while True:
             try:
                 return work(self.count)
-            except torch.OutOfMemoryError as error:
-                if self.count >= batch_size:
-                    reason = str(error).partition("\n")[0]
-                    raise DeviceError(
-                        f"the device has no memory for a single image ({reason}); lower --resize, choose a smaller "
-                        "--model, or use a larger device"
-                    ) from None
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = _forget_traceback(error)
             # Outside of `except`: the traceback, and the tensors it refers to, have been freed by now.
-            torch.cuda.empty_cache()
-            self.count = min(2 * self.count, batch_size)
-            print(
-                f"warning: the device has no memory for the whole batch; splitting each batch of {batch_size} images "
-                f"into micro-batches of {-(-batch_size // self.count)} images, the effective batch size stays the same",
-                file=sys.stderr,
+            undo()
+            if not _make_room(self.release):
+                self._double(batch_size, reason)
+
+    def _double(self, batch_size: int, reason: str) -> None:
+        if self.count >= batch_size:
+            raise DeviceError(
+                f"the device has no memory for a single image ({reason}); lower --batch-size or --resize, choose a "
+                "smaller --model, or use a larger device"
             )
+        self.count = min(2 * self.count, batch_size)
+        print(
+            f"warning: the device has no memory for the whole batch; splitting each batch of {batch_size} images "
+            f"into micro-batches of {-(-batch_size // self.count)} images, the effective batch size stays the same",
+            file=sys.stderr,
+        )
+
+
+def retry(
+    work: Callable[[], Result], release: Release = nothing_to_release, again: Callable[[], Result] | None = None
+) -> Result:
+    """Return `work()`; if the device runs out of memory, give some back and return `again()`, by default `work()`.
+
+    This is for work that cannot be split. Raises DeviceError if the device has no memory for it the second time either.
+    """
+    try:
+        return work()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        _forget_traceback(error)
+    _make_room(release)
+    try:
+        return again() if again else work()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise no_memory(error) from None
+
+
+def _forget_traceback(error: RuntimeError) -> str:
+    """Return the reason of an error; a future keeps the error, and its traceback the tensors of the failed work."""
+    error.__traceback__ = None
+    return reason_of(error)
+
+
+def _make_room(release: Release) -> bool:
+    """Give back what can be released, and the memory that torch has cached; return what `release` does."""
+    released = release()
+    torch.cuda.empty_cache()
+    return released

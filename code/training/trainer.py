@@ -16,8 +16,10 @@ from data.batch_transforms import Mixer
 from data.loader import Batch, derive_seed, generator
 from optimization import ExponentialMovingAverage, set_lr
 from predictor import Predictor
-from runtime.errors import CheckpointError, ConfigError, TrainingError
+from runtime.errors import CheckpointError, ConfigError, DeviceError, TrainingError
+from runtime.memory import Release, nothing_to_release
 from runtime.micro_batches import MicroBatches
+from training.once import RunningStatistics, step_once
 from training.optimizer_state import load_optimizer
 
 
@@ -56,11 +58,13 @@ class Trainer:
     peak_lr: float
     clip_norm: float = 0.0  # 0 means no clipping
     parts: int = 1  # micro-batches that a batch is split into, at least
+    release: Release = nothing_to_release  # gives back memory of the device, before batches are split further
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-        self.micro_batches = MicroBatches(self.parts)
-        self.predictor = Predictor(self.evaluated, self.augmentation.preparation, self.device, self.dtype)
+        self.micro_batches = MicroBatches(self.parts, self.release)
+        self.statistics = RunningStatistics(self.model)
+        self.predictor = Predictor(self.evaluated, self.augmentation.preparation, self.device, self.dtype, self.release)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -70,16 +74,23 @@ class Trainer:
     def step(self, batch: Batch, epoch: int, steps_done: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; returns the loss () and the predicted classes (batch,), both on the device."""
         set_lr(self.optimizer, self.peak_lr * self.schedule(steps_done))
+        self.statistics.save()
+        loss, predicted = self.micro_batches.run(
+            lambda count: self._attempt(batch, epoch, count), len(batch.pixels), undo=self.statistics.restore
+        )
+        self._update()
+        return loss, predicted
+
+    def _attempt(self, batch: Batch, epoch: int, count: int) -> tuple[Tensor, Tensor]:
+        """Augment a batch and sum the gradients of its `count` micro-batches; each attempt makes the same draws.
+
+        Returns the loss () and the predicted classes (batch,).
+        """
         draw = generator(self.seed, epoch, batch.step, "augmentation")
         images, permutation, lam = self.mixer(self.augmentation.augment(batch.pixels, draw), draw)
         labels = batch.labels, batch.labels[permutation]
         seed = derive_seed(self.seed, epoch, batch.step, "dropout")
-
-        loss, predicted = self.micro_batches.run(
-            lambda count: self._accumulate_gradients(images, labels, lam, seed, count), len(images)
-        )
-        self._update()
-        return loss, predicted
+        return self._accumulate_gradients(images, labels, lam, seed, count)
 
     def _accumulate_gradients(
         self, images: Tensor, labels: tuple[Tensor, Tensor], lam: float, seed: int, count: int
@@ -123,6 +134,11 @@ class Trainer:
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
+            if self.micro_batches.count > self.parts:
+                raise DeviceError(
+                    "the device has no memory for two images at a time, which batch norm needs; lower --batch-size or "
+                    "--resize, choose a smaller --model, or use a larger device"
+                ) from None
             raise ConfigError(
                 "batch norm needs more than one image at a time; raise --batch-size or lower --parts"
             ) from None
@@ -133,7 +149,7 @@ class Trainer:
         if self.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.scaler.step(self.optimizer)
+        step_once(self.scaler, self.optimizer, self.release)
         self.scaler.update()
         if self.average:
             self.average.update(self.model)

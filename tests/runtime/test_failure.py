@@ -103,15 +103,17 @@ def test_the_error_of_a_really_full_disk_is_explained() -> None:
     assert str(explain_os_error(caught.value)).startswith("no space left on the disk")
 
 
-def test_a_device_without_memory_is_a_sentence(failure: Path) -> None:
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_a_device_without_memory_is_a_sentence(failure: Path, kind: type[RuntimeError]) -> None:
+    reason = "CUDA out of memory. Tried" if kind is torch.OutOfMemoryError else "CUDA error: out of memory"
+
     def command() -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        raise kind(f"{reason}\nmore")
 
     with pytest.raises(SystemExit) as ended:
         guard(command)
     assert ended.value.code == 1
-    sentence = "DeviceError: the device has no memory left (CUDA out of memory. Tried to allocate 2 GiB.); lower"
-    assert failure.read_text().startswith(sentence)
+    assert failure.read_text().startswith(f"DeviceError: the device has no memory left ({reason}); lower")
 
 
 def test_the_failure_file_of_an_earlier_run_is_removed_at_the_start(failure: Path) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from runtime.errors import DeviceError
-from runtime.micro_batches import MicroBatches
+from runtime.micro_batches import MicroBatches, retry
+
+NO_ENGINE = "GET was unable to find an engine to execute this computation"
 
 
 def device_with(images: int, batch: int, calls: list[int]) -> Callable[[int], str]:
@@ -49,6 +51,71 @@ def test_cached_memory_is_freed_before_each_new_attempt(monkeypatch: pytest.Monk
 def test_a_single_image_that_does_not_fit_is_a_sentence() -> None:
     with pytest.raises(DeviceError, match=r"single image \(CUDA out of memory\. Tried to allocate 20 MiB\.\)"):
         MicroBatches().run(device_with(0, 8, []), 8)
+
+
+def test_the_reason_of_a_single_image_that_does_not_fit_is_the_original_error() -> None:
+    def work(count: int) -> None:
+        raise RuntimeError(NO_ENGINE)
+
+    with pytest.raises(DeviceError, match=rf"no memory for a single image \({NO_ENGINE}\); lower --batch-size"):
+        MicroBatches().run(work, 2)
+
+
+def test_what_can_be_given_back_is_given_back_before_batches_are_split(capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[str] = []
+
+    def work(count: int) -> int:
+        events.append(f"work {count}")
+        if len([event for event in events if event.startswith("work")]) < 3:
+            raise RuntimeError(NO_ENGINE)
+        return count
+
+    def release() -> bool:
+        events.append("release")
+        return events.count("release") == 1
+
+    micro_batches = MicroBatches(release=release)
+    assert micro_batches.run(work, 8, undo=lambda: events.append("undo")) == 2
+    assert events == ["work 1", "undo", "release", "work 1", "undo", "release", "work 2"]
+    assert micro_batches.count == 2
+    assert capsys.readouterr().err.count("splitting each batch") == 1
+
+
+def test_work_that_cannot_be_split_is_done_once_more_after_the_release() -> None:
+    events: list[str] = []
+
+    def work() -> str:
+        events.append("work")
+        if events == ["work"]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return "done"
+
+    def release() -> bool:
+        events.append("release")
+        return True
+
+    assert retry(work, release) == "done"
+    assert events == ["work", "release", "work"]
+
+
+def test_work_that_cannot_be_split_and_never_fits_is_a_sentence() -> None:
+    def work() -> None:
+        raise RuntimeError("CUDA error: out of memory\nmore")
+
+    with pytest.raises(DeviceError, match=r"^the device has no memory left \(CUDA error: out of memory\); lower"):
+        retry(work)
+
+
+def test_work_that_fails_for_another_reason_is_not_done_again() -> None:
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        retry(work)
+    assert calls == [1]
 
 
 def test_other_errors_are_raised() -> None:

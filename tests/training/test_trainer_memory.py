@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.errors import DeviceError
 from support.trainers import first_batch, trainer_of
 from training.inputs import Data
 from training.trainer import Trainer
@@ -27,6 +28,35 @@ def without_memory_for_more_than(most: int, trainer: Trainer, monkeypatch: pytes
     return tried
 
 
+def run_out(trainer: Trainer, place: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a trainer run out of memory once, after the work at `place` was done for the `at`-th time."""
+    holder, name = {
+        "augment": (trainer.augmentation, "augment"),
+        "mix": (trainer, "mixer"),
+        "forward": (trainer.model, "forward"),
+        "backward": (torch.Tensor, "backward"),
+        "update": (torch, "zeros_like"),
+    }[place]
+    work, calls = getattr(holder, name), 0
+
+    def limited(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        result = work(*arguments, **options)
+        calls += 1
+        if calls == at:
+            raise RuntimeError("GET was unable to find an engine to execute this computation")
+        return result
+
+    monkeypatch.setattr(holder, name, limited)
+
+
+def tensors_of(trainer: Trainer) -> list[torch.Tensor]:
+    """Return everything that a step changes."""
+    networks = {id(network): network for network in (trainer.model, trainer.evaluated)}.values()
+    states = [value for state in trainer.optimizer.state.values() for value in state.values()]
+    return [tensor for network in networks for tensor in network.state_dict().values()] + states
+
+
 def test_without_memory_a_step_is_that_of_micro_batches_planned_for(
     data: Data, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,6 +71,58 @@ def test_without_memory_a_step_is_that_of_micro_batches_planned_for(
     for mine, theirs in zip(surprised.model.parameters(), planned.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert capsys.readouterr().err.count("no memory") == 2
+
+
+@pytest.mark.parametrize("place", ["augment", "mix", "forward", "backward"])
+def test_wherever_memory_ran_out_the_step_is_that_of_micro_batches_planned_for(
+    data: Data, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"augmentation": "StrongAugmentation", "cutmix": 1.0, "ema_decay": 0.9}
+    planned, surprised = trainer_of(data, parts=2, **changes), trainer_of(data, **changes)
+    batch = first_batch(data)
+    for trainer in (planned, surprised):
+        for step in range(2):
+            trainer.step(batch, epoch=0, steps_done=step)
+        run_out(surprised, place, 1, monkeypatch)
+    assert surprised.micro_batches.count == 2
+    for mine, theirs in zip(tensors_of(surprised), tensors_of(planned), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("place", ["augment", "mix", "forward", "backward", "update"])
+def test_after_something_was_given_back_the_step_is_that_with_enough_memory(
+    data: Data, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"augmentation": "CustomAugmentation", "mixup": 0.5, "optimizer": "AdamW", "lr": 1e-3}
+    undisturbed, surprised = trainer_of(data, **changes), trainer_of(data, **changes)
+    released: list[int] = []
+
+    def release() -> bool:
+        released.append(1)
+        return True
+
+    surprised.micro_batches.release = surprised.release = release
+    batch = first_batch(data)
+    for trainer in (undisturbed, surprised):
+        for step in range(2):
+            trainer.step(batch, epoch=0, steps_done=step)
+        run_out(surprised, place, 1 if place == "update" else 2, monkeypatch)
+    assert (released, surprised.micro_batches.count) == ([1], 1)
+    for mine, theirs in zip(tensors_of(surprised), tensors_of(undisturbed), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_batch_norm_without_memory_for_two_images_is_a_sentence(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(data)
+
+    def limited(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        raise ValueError("Expected more than 1 value per channel when training, got input size [1, 8, 1, 1]")
+
+    monkeypatch.setattr(trainer.model, "forward", limited)
+    with pytest.raises(DeviceError, match="no memory for two images at a time, which batch norm needs"):
+        trainer.step(first_batch(data), epoch=0, steps_done=0)
 
 
 def test_gradients_from_before_memory_ran_out_do_not_count_twice(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
