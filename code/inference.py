@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from config import InferenceConfig, InferencePaths
+from data.template_process import start_early
 from runtime.arguments import parse
 from runtime.failure import guard, write_message
 from runtime.process import limit_openmp_spinning, name_unknown_user
@@ -27,6 +28,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before torch, wh
     guard(lambda: parse("inference.py", sys.argv[1:], os.environ, InferencePaths, InferenceConfig))
     name_unknown_user()
     limit_openmp_spinning()
+    start_early()
 
 import numpy as np
 import torch

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from config import TrainConfig, TrainPaths
+from data.template_process import start_early
 from runtime.arguments import parse
 from runtime.failure import guard
 from runtime.files import check_writable
@@ -25,6 +26,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before torch, wh
     guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
     name_unknown_user()
     limit_openmp_spinning()
+    start_early()
 
 import numpy as np
 import torch

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.digests import DIGEST_BYTES
 
@@ -31,8 +32,8 @@ NEXT, LAST, IN_HAND, CPU_NANOSECONDS, READY = range(5)  # a seat; CPU: of the wo
 NOTHING = -1  # in hand
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # blocked: they are for the parent
-_HEADER_FIELDS, _SEAT_FIELDS = 2, 8
-_REASON_BYTES = 512  # for each image; takes up memory only where there is one
+SEAT_FIELDS, REASON_BYTES = 8, 512  # for each worker, for each image
+_HEADER_FIELDS = 2
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,19 @@ class Board:
     def __init__(self, descriptor: int, images: int, workers: int) -> None:
         """Map the board of a number of images and of workers."""
         self.descriptor, self._memory = descriptor, mmap.mmap(descriptor, self.size_bytes(images, workers))
-        seats_end = 8 * (_HEADER_FIELDS + _SEAT_FIELDS * workers)
+        seats_end = 8 * (_HEADER_FIELDS + SEAT_FIELDS * workers)
         numbers = np.frombuffer(self._memory, np.int64, seats_end // 8)
-        self.header, self.seats = numbers[:_HEADER_FIELDS], numbers[_HEADER_FIELDS:].reshape(workers, _SEAT_FIELDS)
+        self.header, self.seats = numbers[:_HEADER_FIELDS], numbers[_HEADER_FIELDS:].reshape(workers, SEAT_FIELDS)
         self.order = np.frombuffer(self._memory, np.int32, images, seats_end)
         rest = np.frombuffer(self._memory, np.uint8, offset=seats_end + 4 * images)
         self.states, rest = rest[:images], rest[images:]
         self.digests, rest = rest[: DIGEST_BYTES * images].reshape(images, -1), rest[DIGEST_BYTES * images :]
-        self._reasons = rest.reshape(images, _REASON_BYTES)
+        self.reasons = Reasons(rest, images)
 
     @staticmethod
     def size_bytes(images: int, workers: int) -> int:
         """Return the size of the memfd that a board needs."""
-        return 8 * (_HEADER_FIELDS + _SEAT_FIELDS * workers) + (4 + 1 + DIGEST_BYTES + _REASON_BYTES) * images
+        return 8 * (_HEADER_FIELDS + SEAT_FIELDS * workers) + (4 + 1 + DIGEST_BYTES + REASON_BYTES) * images
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -99,14 +100,22 @@ class Board:
         if self.seats[seat, LAST] > self.header[CURSOR]:
             self.seats[seat, NEXT] = self.seats[seat, LAST] = 0
 
-    def write_reason(self, index: int, code: str, reason: str) -> None:
-        """Write why an image cannot be used, shortened if it is long."""
-        text = f"{code}\0{reason}".encode(errors="replace")[:_REASON_BYTES].ljust(_REASON_BYTES, b"\0")
-        self._reasons[index] = np.frombuffer(text, np.uint8)
 
-    def read_reason(self, index: int) -> tuple[str, str]:
-        """Return the code and the reason of an image that cannot be used."""
-        code, _, reason = self._reasons[index].tobytes().rstrip(b"\0").decode(errors="ignore").partition("\0")
+class Reasons:
+    """Why images cannot be used, by index; takes up memory only where there is a reason."""
+
+    def __init__(self, memory: NDArray[np.uint8], images: int) -> None:
+        """Use memory of REASON_BYTES for each image."""
+        self._texts = memory.reshape(images, REASON_BYTES)
+
+    def write(self, index: int, code: str, reason: str) -> None:
+        """Write the code and the reason of an image, shortened if they are long."""
+        text = f"{code}\0{reason}".encode(errors="replace")[:REASON_BYTES].ljust(REASON_BYTES, b"\0")
+        self._texts[index] = np.frombuffer(text, np.uint8)
+
+    def read(self, index: int) -> tuple[str, str]:
+        """Return the code and the reason of an image."""
+        code, _, reason = self._texts[index].tobytes().rstrip(b"\0").decode(errors="ignore").partition("\0")
         return code, reason
 
 

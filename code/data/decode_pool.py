@@ -7,19 +7,13 @@
 An image that exceeds the limits, or crashes its decoder, costs itself and a process, which is replaced. Processes use
 all CPUs, which threads do not: half of the work around a decoder holds the interpreter lock. Unlike Python's own pools,
 this one needs no /dev/shm and no folder that can be written, and the parent runs no thread and sends no message for an
-image. A template (decode_template.py) forks workers (decode_worker.py), which take indices from shared memory
-(decode_board.py) and write pixels there. No torch.
+image. A template (template_process.py, decode_template.py) forks workers (decode_worker.py), which take indices from
+shared memory (decode_board.py) and write pixels there. No torch.
 """
 
-import fcntl
-import json
 import mmap
 import os
 import select
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -32,16 +26,16 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from data.decode_board import BAD, CURSOR, GROUP_SIGNALS, LIMIT, Board, DecodeLimits, PathTable
+from data.decode_board import BAD, CURSOR, LIMIT, Board, DecodeLimits, PathTable
 from data.digests import DigestArray
 from data.images import Pixels, Preparation
+from data.template_process import TemplateProcess, take_template
 from runtime.errors import DecodingError, ImageError
 from runtime.process import cpu_count
 
 Indices = NDArray[np.int64]
 
 CHUNK = 8  # images that a process takes at a time, at most; it wakes the parent once for each chunk
-_CLOSE_SECONDS = 3.0  # at most, for the processes to end: one may hang in the kernel, on a network file system
 _NOTICE_SECONDS = 0.05  # between two looks at all images while a thread waits
 
 
@@ -101,7 +95,7 @@ class DecodePool:
         self._board.order[:] = np.arange(count)
         self._board.header[LIMIT] = min(count, len(self.pixels))
         for index, error in (left_out or {}).items():
-            self._board.write_reason(index, error.code, str(error).removesuffix(f": {paths[index]}"))
+            self._board.reasons.write(index, error.code, str(error).removesuffix(f": {paths[index]}"))
             self._board.states[index] = BAD
         self._seen = np.zeros(count, np.uint8)  # the states of the images, as far as `bad` includes them
         self._undecoded = count
@@ -110,13 +104,12 @@ class DecodePool:
         # The first is held while a thread sleeps, the second while one uses the order, the third for short.
         self._sleeping, self._ordering, self._noticing = threading.Lock(), threading.Lock(), threading.Lock()
         self._bell, self._gate = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
-        self._control, self._template = _start_template()
+        self._template = take_template()
         self._events = select.poll()
         self._events.register(self._bell, select.POLLIN)
-        self._events.register(self._control, select.POLLIN)
+        self._events.register(self._template.control, select.POLLIN)
         self._next_notice = 0.0
-        own = (board, self._bell, self._gate)
-        self._release = weakref.finalize(self, _close, self._control, self._template, own)  # also at exit
+        self._release = weakref.finalize(self, _close, self._template, (board, self._bell, self._gate))  # also at exit
         header = {
             "images": count,
             "workers": workers,
@@ -127,10 +120,7 @@ class DecodePool:
             "decoder": decoder,
         }
         names = PathTable.create(paths)
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and `wait` says so
-            socket.send_fds(
-                self._control, [json.dumps(header).encode()], [target.descriptor, board, names, self._bell, self._gate]
-            )
+        self._template.hand_over(header, [target.descriptor, board, names, self._bell, self._gate])
         os.close(target.descriptor)
         os.close(names)
 
@@ -206,16 +196,11 @@ class DecodePool:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
         if ready and ready != [self._bell]:  # the template has ended, or is about to
-            reason = self._control.recv(4096).decode()
+            reason = self._template.reason()
             self._notice()
             if self._undecoded:
-                self._failure = DecodingError(reason or self._death())
+                self._failure = DecodingError(reason)
                 raise self._failure
-
-    def _death(self) -> str:
-        code = self._template.wait()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"the decoding processes ended ({how}); the machine may be out of memory"
 
     def _notice(self) -> None:
         """Add the images that were decoded since the last call to what is known here."""
@@ -225,7 +210,7 @@ class DecodePool:
             states = self._board.states.copy()  # workers write while numpy reads
             new = np.flatnonzero(states != self._seen)
             for index in new[states[new] == BAD].tolist():
-                code, reason = self._board.read_reason(index)
+                code, reason = self._board.reasons.read(index)
                 self.bad[index] = ImageError(f"{reason}: {self.paths[index]}", code)
             self._next_notice = time.monotonic() + _NOTICE_SECONDS
             self._seen = states
@@ -234,44 +219,7 @@ class DecodePool:
                 self._on_decoded(new, self._board.digests[new])
 
 
-def _start_template() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
-    """Start the process that forks the others; returns the socket to it as well."""
-    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    descriptor = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)  # not below: those are closed or replaced
-    script = Path(__file__).with_name("decode_template.py")
-    # -P: without the folder of the script on the path, where modules have names such as `images`
-    command = [sys.executable, "-P", str(script), str(descriptor), str(os.getpid())]
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)  # inherited, so there is no gap at the start
-    try:
-        template = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if _is_open(2) else subprocess.DEVNULL,
-            pass_fds=[descriptor],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its buffers count as memory of a decoder
-        )
-    except OSError as error:
-        control.close()
-        raise DecodingError(f"cannot start a decoding process ({error.strerror})") from None
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.close(descriptor)
-        theirs.close()
-    return control, template
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-def _close(control: socket.socket, template: "subprocess.Popen[bytes]", descriptors: Iterable[int]) -> None:
-    control.close()  # the template ends, and its workers with it
-    with suppress(subprocess.TimeoutExpired):
-        template.wait(_CLOSE_SECONDS)
+def _close(template: TemplateProcess, descriptors: Iterable[int]) -> None:
+    template.close()
     for descriptor in descriptors:
         os.close(descriptor)

@@ -1,14 +1,15 @@
-"""The template of the processes of a pool (decode_pool.py), which forks the workers that decode. No torch.
+"""The template of the processes of a pool, which forks the workers that decode. No torch.
 
     python -P decode_template.py DESCRIPTOR PARENT    a socket to the parent, and the process id of the parent
 
-The template imports the decoders, maps the memory that is shared (decode_board.py), and forks. It has one thread and
+The template imports the decoders, gets its work from the parent (decode_work.py), and forks. It has one thread and
 never decodes, so forking is safe. Then it only waits: when a worker dies, it finds out why, marks the image that the
 worker had in its hands as bad if that was the reason, and forks a successor. It ends with the parent.
 """
 
 import gc
 import io
+import json
 import os
 import select
 import signal
@@ -25,55 +26,65 @@ if __name__ == "__main__":
 
 from PIL import Image
 
-from data.decode_board import CPU_NANOSECONDS, CURSOR, GROUP_SIGNALS, IN_HAND, NEXT, NOTHING, READY
-from data.decode_worker import NO_MEMORY, Shared, Worker
+from data.decode_board import CPU_NANOSECONDS, GROUP_SIGNALS, IN_HAND, NOTHING, READY
+from data.decode_work import NO_MEMORY, Work, limit_process
 from data.images import FORMATS, Preparation, prepare
 
 MOST_STARTS = 3  # workers in a row that die before they are ready, without being killed
 MOST_KILLS = 100  # workers in a row that are killed before another image is decoded
 COSTLY_NANOSECONDS = 100_000_000  # CPU time spent on an image, from which on it may be why its worker was killed
+LOOK_SECONDS = 0.5  # between looks at the parent
+IDLE_SECONDS = 60.0  # without work: longer than a template that was started early is used
+_MESSAGE_BYTES, _DESCRIPTORS = 65536, 32  # of the parent, at most
 
 
 class Template:
     """The process that forks workers and reports why they die."""
 
-    def __init__(self, shared: Shared, control: socket.socket, parent: int, woken: socket.socket) -> None:
+    def __init__(self, work: Work, control: socket.socket, parent: int, woken: socket.socket) -> None:
         """`control` is the socket to the parent; `woken` can be read when a worker has died."""
-        self.shared, self.control, self.parent, self.woken = shared, control, parent, woken
+        self.work, self.control, self.parent, self.woken = work, control, parent, woken
         self.seats: dict[int, int] = {}  # by process id
-        self.suspicions: dict[int, int] = {}  # by index: workers that an image may have cost
+        self.suspicions: dict[int, int] = {}  # by image: workers that it may have cost
         self.failed_starts = self.kills = 0  # in a row
         self.progress = 0
 
     def run(self) -> NoReturn:
         """Keep one worker in each seat until no image is left, or until the parent is gone."""
-        for seat in range(len(self.shared.board.seats)):
+        for seat in range(len(self.work.seats)):
             self._fork(seat)
+        looked = time.monotonic()
         while self.seats:
-            ready, _, _ = select.select([self.control, self.woken], [], [], 0.5)
+            ready, _, _ = select.select([self.control, self.woken], [], [], LOOK_SECONDS)
             if self.control in ready or os.getppid() != self.parent:  # a forked child of the parent has the socket, too
                 self._end(0)
             if self.woken in ready:
                 self.woken.recv(4096)
             self._reap()
+            if time.monotonic() >= looked + LOOK_SECONDS:
+                looked = time.monotonic()
+                self.work.heal()
         os._exit(0)
 
     def _fork(self, seat: int) -> None:
         template = os.getpid()
-        self.shared.board.seats[seat, [IN_HAND, READY]] = NOTHING, 0
+        self.work.seats[seat, [IN_HAND, READY]] = NOTHING, 0
         try:
             if child := os.fork():
                 self.seats[child] = seat
                 return
         except OSError as error:
-            self._fail(f"cannot start a decoding process ({error.strerror}); lower --threads")
+            self._fail(f"cannot start a decoding process ({error.strerror}); lower {self.work.names['threads']}")
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGPROF, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             self.control.close()  # the parent waits for its end, which must come with the template
             self.woken.close()
-            Worker(self.shared, seat).run(template)
+            limit_process(template, self.work.memory_mb(seat))
+            self.work.seats[seat, READY] = 1
+            self.work.run(seat)
+            os._exit(0)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
@@ -84,42 +95,46 @@ class Template:
             child, status, usage = os.wait4(-1, os.WNOHANG)
             if not child:
                 return
-            seat, code = self.seats.pop(child), os.waitstatus_to_exitcode(status)
-            board = self.shared.board
-            if code == 0 and board.seats[seat, IN_HAND] == NOTHING and board.seats[seat, READY]:
+            number, code = self.seats.pop(child), os.waitstatus_to_exitcode(status)
+            seat = self.work.seats[number]
+            if code == 0 and seat[IN_HAND] == NOTHING and seat[READY]:
                 continue  # no image is left
-            with board.locked():
-                board.give_back(seat)
-            cpu = int((usage.ru_utime + usage.ru_stime) * 1e9) - int(board.seats[seat, CPU_NANOSECONDS])
-            self._count(code, bool(board.seats[seat, READY]))
-            index = int(board.seats[seat, IN_HAND])
-            if index != NOTHING and not board.states[index]:  # it may have died just after it was done
-                self._blame(index, code, cpu)
-            self._fork(seat)
+            self.work.recover(number)
+            cpu = int((usage.ru_utime + usage.ru_stime) * 1e9) - int(seat[CPU_NANOSECONDS])
+            self._count(code, bool(seat[READY]))
+            item = int(seat[IN_HAND])
+            if item != NOTHING and self.work.is_waiting(item):  # it may have died just after it was done
+                self._judge(number, item, code, cpu)
+            self._fork(number)
 
     def _count(self, code: int, was_ready: bool) -> None:
         """Give up if workers die again and again without decoding anything."""
-        board = self.shared.board
-        progress = int(board.header[CURSOR] + board.seats[:, NEXT].sum())
+        progress = self.work.progress()
         killed = code == -signal.SIGKILL
         self.kills = killed * (self.kills + 1 if progress == self.progress else 1)
         self.failed_starts = 0 if was_ready else self.failed_starts + (not killed)
         self.progress = progress
         if self.failed_starts == MOST_STARTS:
-            self._fail(f"decoding processes end before they start ({_explain(code)}); raise --decode-memory-mb")
+            remedy = f"raise {self.work.names['memory']}"
+            self._fail(f"decoding processes end before they start ({_explain(code)}); {remedy}")
         if self.kills == MOST_KILLS:
             self._fail("decoding processes are killed again and again; the machine may be out of memory")
 
-    def _blame(self, index: int, code: int, cpu_nanoseconds: int) -> None:
-        """Mark the image that a dead worker had in its hands as bad, if that was the reason."""
-        limits = self.shared.limits
+    def _judge(self, seat: int, item: int, code: int, cpu_nanoseconds: int) -> None:
+        """Mark the image that a dead worker had in its hands as bad, if that was the reason and its last chance."""
         if code in (-signal.SIGKILL, -signal.SIGALRM):
             # The image gets a second chance: the machine may have been paused, or short of memory because of another
             # process. And a worker that had hardly begun with it was not killed because of it.
             is_suspect = code == -signal.SIGALRM or cpu_nanoseconds > COSTLY_NANOSECONDS
-            self.suspicions[index] = self.suspicions.get(index, 0) + is_suspect
-            if self.suspicions[index] < 2:
+            image = self.work.image(item)
+            if is_suspect:
+                self.suspicions[image] = self.suspicions.get(image, 0) + 1
+            if self.suspicions.get(image, 0) < 2:
+                self.work.retry(seat, item)
                 return
+        elif code in (-signal.SIGPROF, NO_MEMORY) and self.work.move_on(seat, item):
+            return
+        limits = self.work.limits
         known = {
             NO_MEMORY: f"needs more than the {limits.memory_mb} MiB of memory allowed to decode",
             -signal.SIGPROF: f"takes more than the {limits.cpu_seconds:g} s of CPU time allowed to decode",
@@ -127,9 +142,9 @@ class Template:
             -signal.SIGKILL: "needs so much memory to decode that the system ends the process",
         }
         if code in known:
-            self.shared.mark_bad(index, "too_expensive", known[code])
+            self.work.mark_bad(item, "too_expensive", known[code])
         else:
-            self.shared.mark_bad(index, "undecodable_image", f"crashes its decoder ({_explain(code)})")
+            self.work.mark_bad(item, "undecodable_image", f"crashes its decoder ({_explain(code)})")
 
     def _fail(self, reason: str) -> NoReturn:
         with suppress(OSError):
@@ -161,8 +176,20 @@ def _warm_up() -> None:
         prepare(buffer.getvalue(), Preparation((8, 8)))
 
 
-def main() -> None:
-    """Run the template."""
+def _receive(control: socket.socket, parent: int, kind: type[Work]) -> Work:
+    """Wait for the work; end if the parent has ended, or hands none over."""
+    idle_until = time.monotonic() + IDLE_SECONDS
+    while not select.select([control], [], [], LOOK_SECONDS)[0]:
+        if os.getppid() != parent or time.monotonic() > idle_until:
+            os._exit(0)
+    message, descriptors, *_ = socket.recv_fds(control, _MESSAGE_BYTES, _DESCRIPTORS)
+    if not message:
+        os._exit(0)
+    return kind.receive(json.loads(message), descriptors)
+
+
+def run_template(kind: type[Work]) -> NoReturn:
+    """Run this process as the template of workers that do one kind of work."""
     descriptor, parent = map(int, sys.argv[1:])
     signal.pthread_sigmask(signal.SIG_SETMASK, GROUP_SIGNALS)
     woken, wake = socket.socketpair()
@@ -172,13 +199,12 @@ def main() -> None:
     warnings.simplefilter("ignore")  # a warning of a library is about one image, and says nothing that users can act on
     _warm_up()
     control = socket.socket(fileno=descriptor)
-    try:
-        shared = Shared.receive(control)
-    except ValueError:  # nothing was sent: the parent is gone
-        os._exit(0)
+    work = _receive(control, parent, kind)
     gc.freeze()
-    Template(shared, control, parent, woken).run()
+    Template(work, control, parent, woken).run()
 
 
 if __name__ == "__main__":
-    main()
+    from data.decode_worker import OrderedWork
+
+    run_template(OrderedWork)

@@ -202,7 +202,7 @@ def test_if_the_processes_are_gone_every_wait_says_so(
     paths[41].write_bytes(b"sleep")
     pool = start(paths, decoder=HOSTILE)
     pool.wait(np.array([3]))
-    pool._template.kill()
+    pool._template.process.kill()
     for _ in range(2):
         with pytest.raises(DecodingError, match=r"^the decoding processes ended \(SIGKILL\); the machine may be out"):
             pool.wait()
