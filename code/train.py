@@ -36,7 +36,8 @@ from model import load_state
 from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
-from runtime.devices import configure_process, runtime_versions, select_device, use_deterministic_kernels
+from runtime.determinism import use_deterministic_kernels
+from runtime.devices import configure_process, runtime_versions, select_device
 from runtime.errors import CheckpointError
 from training.build import build_trainer
 from training.checkpoint import Checkpoints, State, read_too_expensive

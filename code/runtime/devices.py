@@ -2,14 +2,12 @@
 
 import ctypes
 import functools
-import os
 from typing import Any
 
 import numpy as np
 import PIL
 import torch
 from torch import Tensor, nn
-from torch.backends import cuda
 
 from runtime.errors import ConfigError
 from runtime.process import cpu_count
@@ -33,16 +31,6 @@ def configure_process(threads: int = 0) -> None:
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)  # the maximum that mallopt accepts
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def use_deterministic_kernels(deterministic: bool) -> None:
-    """Choose for the whole process between kernels with the same bits in every run and the fastest kernels."""
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
-    for enable in (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_cudnn_sdp):
-        enable(not deterministic)  # their gradients of attention are summed in any order
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this set
 
 
 def select_device(name: str) -> torch.device:
