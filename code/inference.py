@@ -44,6 +44,7 @@ from data.tables import find_images, write_predictions
 from labels import MASKED_FACES
 from model_files import Description, load
 from predictor import Predictor
+from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, runtime_versions, select_device, select_dtype
 from runtime.errors import ConfigError, DataError, ImageError, ModelError
 from runtime.journal import Journal
@@ -65,8 +66,9 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     leaves the same bytes. Raises a JobError for every mistake that users can correct; no output.csv is written then.
     """
     configure_process()
-    table, files = find_images(Path(data_dir))
+    use_deterministic_kernels(True, gradients=False)
     device = select_device(args.device)
+    table, files = find_images(Path(data_dir))
     model, description = load_described(Path(model_dir), args.model, args.resize)
     predictor = Predictor(model, description.preparation, device, select_dtype(args.precision, device))
 

@@ -36,7 +36,7 @@ from model import load_state
 from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
-from runtime.determinism import use_deterministic_kernels
+from runtime.determinism import use_deterministic_attention, use_deterministic_kernels
 from runtime.devices import configure_process, runtime_versions, select_device
 from runtime.errors import CheckpointError
 from training.build import build_trainer
@@ -101,6 +101,9 @@ def train(
         class_weights=data.class_weights,
         pretrained_dir=Path(pretrained_dir) if pretrained_dir else None,
     )
+
+    if args.deterministic:
+        use_deterministic_attention(trainer.model, device)
 
     # the epochs; from here on a signal saves first
     run = create_run(args, data, trainer, Path(output_dir), Path(checkpoint_dir) if checkpoint_dir else None)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,25 @@ def restore_global_state() -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = flags
         if torch.cuda.is_initialized() and torch.cuda.get_sync_debug_mode():  # type: ignore[no-untyped-call]
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture(autouse=True)
+def restore_kernel_choice() -> Iterator[None]:
+    """Restore the format of products of matrices, the kernels of attention, and torch's strict mode afterwards."""
+    cuda: Any = torch.backends.cuda
+    strictness: Any = torch.utils.deterministic
+    matmul_tf32, is_filling = cuda.matmul.allow_tf32, strictness.fill_uninitialized_memory
+    attention = {
+        cuda.enable_flash_sdp: cuda.flash_sdp_enabled(),
+        cuda.enable_mem_efficient_sdp: cuda.mem_efficient_sdp_enabled(),
+        cuda.enable_cudnn_sdp: cuda.cudnn_sdp_enabled(),
+    }
+    yield
+    cuda.matmul.allow_tf32, strictness.fill_uninitialized_memory = matmul_tf32, is_filling
+    for enable, was_enabled in attention.items():
+        enable(was_enabled)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from torch import nn
 from data.images import Pixels, prepare
 from model_files import DESCRIPTION, MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, Description, find, load
 from predictor import Predictor
+from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, select_device, select_dtype
 from runtime.errors import JobError, ModelError
 from runtime.files import existing_folder
@@ -29,6 +30,7 @@ class Classifier:
         """Load the model and warm it up; raise ModelError if it cannot be used."""
         self.cpus = config.threads or cpu_count()
         configure_process(self.cpus)
+        use_deterministic_kernels(True, gradients=False)
         self.device = select_device(config.device)
         model, description, self.digest = read_model(config.model_dir)
         self.scheme, self.preparation = description.scheme, description.preparation
