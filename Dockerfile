@@ -10,8 +10,7 @@
 #
 # `docker build .` gives the job. Nothing in here names a package index: pip and apt use those of the base image.
 
-# `base` carries the driver API of CUDA 12.8 for older hosts (/usr/local/cuda/compat) and no CUDA library twice:
-# torch's wheels bring their own. For a release, pin it: --build-arg BASE_IMAGE=nvidia/cuda@sha256:... of
+# `base` carries the driver API of CUDA 12.8 for older hosts and no CUDA library twice: torch's wheels bring their own. For a release, pin it: --build-arg BASE_IMAGE=nvidia/cuda@sha256:... of
 # `docker buildx imagetools inspect nvidia/cuda:12.8.1-base-ubuntu24.04`.
 ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
 
@@ -20,6 +19,12 @@ FROM ${BASE_IMAGE} AS base
 ENV LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
+# From /usr/local/cuda/compat NVIDIA's container toolkit would put that driver API in front of the host's driver, whatever
+# the GPU, and it works with data-centre GPUs only. Here container/cuda_driver.py alone finds it, and tests it before it
+# is used. Debian has none.
+RUN for folder in /usr/local/cuda*/compat; do \
+        if [ -d "$folder" ]; then mv "$folder" /opt/cuda-compat; fi; \
+    done
 # Versions come from the distribution of the base image, so that one Dockerfile serves both.
 # hadolint ignore=DL3008
 RUN apt-get update \

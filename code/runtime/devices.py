@@ -2,6 +2,9 @@
 
 import ctypes
 import functools
+import os
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,9 @@ import PIL
 import torch
 from torch import Tensor, nn
 
-from runtime.errors import ConfigError
+from runtime.cuda_errors import check_architecture, counting_error, explain_unusable_gpu, is_serious, shown_capability
+from runtime.errors import ConfigError, DeviceError
+from runtime.nvidia import driver_release, has_gpu, wants_cpu
 from runtime.process import cpu_count
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -21,12 +26,14 @@ def configure_process(threads: int = 0) -> None:
 
     - torch computes on `threads` threads. With 0 it uses as many as the container has CPUs, or fewer if
       OMP_NUM_THREADS says so: by default torch counts the CPUs of the machine, not of the container's quota.
-    - float32 convolutions on a GPU keep all their bits: by default cuDNN rounds each factor to 10 bits (TF32).
+    - float32 convolutions and products of matrices on a GPU keep all their bits: by default cuDNN rounds each factor
+      to 10 bits (TF32), and in NVIDIA's PyTorch images TORCH_ALLOW_TF32_CUBLAS_OVERRIDE makes cuBLAS do so.
     - glibc keeps freed blocks of the size of a batch: by default it returns them to the kernel, which pages them in
       again in the next step, a tenth of the time of a step with TinyModel.
     """
     torch.set_num_threads(threads or min(torch.get_num_threads(), cpu_count()))
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)  # the maximum that mallopt accepts
@@ -36,25 +43,45 @@ def configure_process(threads: int = 0) -> None:
 def select_device(name: str) -> torch.device:
     """Return the device that `--device` names; `auto` is the first GPU, or the CPU on a machine without one.
 
-    Raises ConfigError for `cuda` where no GPU is visible.
+    Raises ConfigError for `cuda` where no GPU is visible, and DeviceError for a GPU that torch cannot use. Unless the
+    CPU was asked for, with `cpu` or by CUDA_VISIBLE_DEVICES, a GPU is never left unused without an error.
     """
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device("cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of broken drivers and old GPUs; the errors below say more
+        if torch.cuda.is_available():
+            check_architecture()
+            return torch.device("cuda")
+    hidden = wants_cpu(os.environ)
+    if not hidden and has_gpu(os.environ):
+        raise DeviceError(explain_unusable_gpu())
+    if name == "cuda":
         raise ConfigError("--device cuda: no CUDA device is visible, check the driver or pass --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    number, meaning = counting_error()
+    if not hidden and is_serious(number):
+        print(f"warning: CUDA reports error {number} ({meaning}) and no GPU; using the CPU", file=sys.stderr)
+    return torch.device("cpu")
 
 
 def select_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the autocast type that `--precision` names, or None for float32 throughout.
 
     `auto` is bf16 where the hardware supports it, else fp16 on a GPU and float32 on a CPU. Raises ConfigError for
-    fp16 on a CPU.
+    fp16 on a CPU, and for bf16 on a GPU without it, which would compute convolutions image by image.
     """
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; pass bf16 or fp32 on a CPU")
+    if precision == "bf16" and device.type == "cuda" and not has_bf16:
+        raise ConfigError(
+            f"--precision bf16 needs a GPU with compute capability 8.0 or newer, and the {torch.cuda.get_device_name()}"
+            f" has {shown_capability(torch.cuda.get_device_capability())}; pass auto, fp16 or fp32"
+        )
     if precision != "auto":
         return _DTYPES[precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if has_bf16 else torch.float16
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
 
 
@@ -64,8 +91,13 @@ def runtime_versions(device: torch.device) -> dict[str, Any]:
 
     versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np, PIL)}
     if device.type == "cuda":
-        processor = torch.cuda.get_device_name(device)
-        return versions | {"processor": processor, "CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+        return versions | {
+            "processor": torch.cuda.get_device_name(device),
+            "SMs": torch.cuda.get_device_properties(device).multi_processor_count,  # some names stand for several
+            "driver": driver_release(),
+            "CUDA": torch.version.cuda,
+            "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        }
     return versions | {"processor": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
 

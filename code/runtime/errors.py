@@ -6,7 +6,7 @@
     │   └── ImageError        one image that cannot be used
     ├── ModelError            weights that are missing, damaged, or of a different model
     ├── CheckpointError       a checkpoint that does not fit this run
-    ├── DeviceError           a device without enough memory
+    ├── DeviceError           a GPU that cannot be used, or a device without enough memory
     ├── DecodingError         decoding processes that cannot be started, or were killed
     └── TrainingError         training that failed, such as with a loss that is not finite
 
@@ -53,7 +53,7 @@ class CheckpointError(JobError):
 
 
 class DeviceError(JobError):
-    """The device has no memory for the work, even in the smallest micro-batches."""
+    """The GPU cannot be used, or the device has no memory for the work, even in the smallest micro-batches."""
 
 
 class DecodingError(JobError):

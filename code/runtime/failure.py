@@ -64,6 +64,8 @@ def report(error: BaseException) -> int:
             return fail("OSError", sentence, 1)
         case _ if is_out_of_memory(error):
             return fail("DeviceError", explain_no_memory(error), 1)
+        case _ if type(error).__name__ == "AcceleratorError":  # of torch, which may not be imported
+            return fail("DeviceError", _explain_gpu_failure(error), 1)
     return fail_with_traceback(error)
 
 
@@ -139,3 +141,12 @@ def explain_os_error(error: OSError) -> str | None:
         case errno.ENAMETOOLONG:
             return f"a name is longer than the file system allows; choose a shorter one{where}"
     return None
+
+
+def _explain_gpu_failure(error: BaseException) -> str:
+    """Return one sentence for torch's AcceleratorError, which is any error of CUDA."""
+    reason = str(error).partition("\n")[0]
+    return (
+        f"the GPU failed ({reason}); start the command again, which resumes if there is something to resume from, and "
+        "if it fails again, use another GPU"
+    )

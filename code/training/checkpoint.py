@@ -46,7 +46,7 @@ from runtime.errors import CheckpointError
 from runtime.files import read_regular, replacing
 from runtime.json_files import parse_json
 from runtime.version import version
-from training.fingerprint import TOO_EXPENSIVE, explain_difference, list_differences, upgrade_checkpoint
+from training.fingerprint import TOO_EXPENSIVE, explain_difference, upgrade_checkpoint, version_differences
 from training.tracking import say
 
 KEEP = 2
@@ -175,7 +175,7 @@ class Checkpoints:
             if problem:
                 print(f"warning: a checkpoint {problem}; trying the one before: {path}", file=sys.stderr)
                 continue
-            if differences := list_differences(manifest["runtime_versions"], self.runtime_versions):
+            if differences := version_differences(manifest["runtime_versions"], self.runtime_versions):
                 print(f"warning: resumed, but the bits may differ ({differences}): {path}", file=sys.stderr)
             self._intact = [path.stem]
             return state

@@ -11,6 +11,7 @@ from typing import Any
 from config import TrainConfig
 from runtime.arguments import upgrade
 
+_NEW_VERSIONS = ("SMs", "driver")  # entries of runtime_versions that 0.1.0 did not write
 TOO_EXPENSIVE = "too expensive images"  # the entry with the paths of images that exceeded the limits of decoding
 # What 0.1.0 called the entries of a manifest, of its fingerprint and of a state.
 _OLD_NAMES = {
@@ -70,6 +71,12 @@ def list_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: i
     """Return up to `most` entries that differ, as a part of a message; empty if none does."""
     different = [key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key)]
     return ", ".join(f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}" for key in different[:most])
+
+
+def version_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Return the runtime versions that differ, as a part of a message; one that 0.1.0 did not write may be missing."""
+    comparable = {name: value for name, value in ours.items() if name in theirs or name not in _NEW_VERSIONS}
+    return list_differences(theirs, comparable)
 
 
 def _class_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: int = 5) -> str:

@@ -116,6 +116,21 @@ def test_a_device_without_memory_is_a_sentence(failure: Path, kind: type[Runtime
     assert failure.read_text().startswith(f"DeviceError: the device has no memory left ({reason}); lower")
 
 
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("CUDA error: an illegal memory access was encountered", "the GPU failed ({}); start the command again"),
+        ("CUDA error: out of memory", "the device has no memory left ({}); lower --batch-size"),
+    ],
+)
+def test_a_gpu_that_fails_is_a_sentence(
+    failure: Path, capsys: pytest.CaptureFixture[str], reason: str, sentence: str
+) -> None:
+    assert exit_code(raising(torch.AcceleratorError(f"{reason}\nCUDA kernel errors might be reported later"))) == 1
+    assert failure.read_text().startswith(f"DeviceError: {sentence.format(reason)}")
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_the_failure_file_of_an_earlier_run_is_removed_at_the_start(failure: Path) -> None:
     def command() -> None:
         raise ConfigError("again")

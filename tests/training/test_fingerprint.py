@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from labels import MASKED_FACES
-from training.fingerprint import explain_difference, list_differences, upgrade_checkpoint
+from training.fingerprint import explain_difference, list_differences, upgrade_checkpoint, version_differences
 
 FOLDERS = {"dataset": "ImageFolderDataset", "data": "0", "classes": ["cat", "dog"]}
 
@@ -70,3 +70,12 @@ def test_other_settings_are_listed_and_may_be_forced() -> None:
     assert "(lr was 1, is 2); pass --resume never" in str(explain_difference({"lr": 1}, {"lr": 2}, is_forced=False))
     assert explain_difference({"lr": 1}, {"lr": 2}, is_forced=True) is None
     assert explain_difference({"lr": 1}, {"lr": 1}, is_forced=False) is None
+
+
+def test_a_gpu_checkpoint_of_0_1_0_lacks_driver_and_size_of_the_gpu_without_a_warning() -> None:
+    before = {"torch": "2.10.0", "processor": "NVIDIA A10G"}
+    now = before | {"SMs": 80, "driver": "570.124.06"}
+    assert version_differences(before, now) == version_differences(now, now) == ""
+    assert version_differences(before, now | {"torch": "2.11.0"}) == "torch was '2.10.0', is '2.11.0'"
+    assert version_differences(now, now | {"SMs": 72}) == "SMs was 80, is 72"
+    assert version_differences(now, before) == "SMs was 80, is None, driver was '570.124.06', is None"
