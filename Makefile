@@ -73,7 +73,7 @@ demo: $(ENV)/job  ## draw a small data set, train, infer, evaluate: no Docker, n
 	@$(BIN)/python code/evaluation.py
 	@echo "next: make train DATA=$$DEMO EPOCHS=40   (or DATA=your/own/images)"
 
-.PHONY: test test-fast test-slow
+.PHONY: test test-fast test-slow test-gpu-path
 test: $(ENV)/dev lint  ## run lint, types and the test suite
 	$(BIN)/pytest -m "not image and not chaos and not slow" --numprocesses 2 --dist loadfile --cov --cov-report=term
 
@@ -81,7 +81,10 @@ test-fast: $(ENV)/dev lint  ## run lint, types and the tests that need no traini
 	$(BIN)/pytest tests/project tests/runtime tests/data tests/report tests/jobs --numprocesses 2 --dist loadfile
 
 test-slow: $(ENV)/dev  ## run the tests that take longer than the others together
-	$(BIN)/pytest -m "slow and not image and not chaos" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "slow and not image and not chaos" --ignore tests/gpu --numprocesses 2 --dist loadfile
+
+test-gpu-path: $(ENV)/dev  ## run the code for GPUs on a stand-in for one, every classifier too; needs no GPU
+	$(BIN)/pytest tests/gpu --numprocesses 2 --dist loadfile
 
 .PHONY: lint
 lint: $(ENV)/dev  ## check style, types and the Dockerfile

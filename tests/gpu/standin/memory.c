@@ -56,7 +56,7 @@ static int inside(const struct stretch *stretch, const void *at) {
 
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
     COUNT("cudaMemGetInfo");
-    *total = (size_t)setting("MEMORY_MB", 16384) << 20;
+    *total = (size_t)setting("MEMORY_MB", 2048) << 20;
     *free = *total - device_memory.used;
     return cudaSuccess;
 }
@@ -64,7 +64,7 @@ cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
 cudaError_t cudaMalloc(void **at, size_t size) {
     COUNT("cudaMalloc");
     int error = setting("MALLOC_ERROR", 0);
-    size_t limit = (size_t)setting("MEMORY_MB", 16384) << 20;
+    size_t limit = (size_t)setting("MEMORY_MB", 2048) << 20;
     pthread_mutex_lock(&lock);
     if (!error && device_memory.used + size > limit) error = cudaErrorMemoryAllocation;
     *at = error ? NULL : take(&device_memory, size);

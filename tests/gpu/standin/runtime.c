@@ -32,6 +32,7 @@ static const struct {
     {35, "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"},
     {46, "cudaErrorDevicesUnavailable", "CUDA-capable device(s) is/are busy or unavailable"},
     {100, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
+    {101, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {209, "cudaErrorNoKernelImageForDevice", "no kernel image is available for execution on the device"},
     {801, "cudaErrorNotSupported", "operation not supported"},
     {803, "cudaErrorSystemDriverMismatch", "system has unsupported display driver / cuda driver combination"},
@@ -63,7 +64,10 @@ cudaError_t cudaGetDeviceCount(int *count) {
 static __thread int current_device;
 
 cudaError_t cudaGetDevice(int *device) { return *device = current_device, cudaSuccess; }
-cudaError_t cudaSetDevice(int device) { return current_device = device, cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+    if (device < 0 || device >= setting("DEVICES", 1)) return failed(cudaErrorInvalidDevice);
+    return current_device = device, cudaSuccess;
+}
 cudaError_t cudaRuntimeGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int *version) { return *version = setting("DRIVER", 12080), cudaSuccess; }
 cudaError_t cudaDeviceSynchronize(void) { return COUNT("cudaDeviceSynchronize"), cudaSuccess; }
@@ -82,7 +86,7 @@ static size_t shared_memory(void) { /* bytes a block may ask for */
 
 cudaError_t cudaGetDeviceProperties_v2(struct cudaDeviceProp *properties, int device) {
     *properties = (struct cudaDeviceProp){
-        .totalGlobalMem = (size_t)setting("MEMORY_MB", 16384) << 20, .major = capability() / 10, .minor = capability() % 10,
+        .totalGlobalMem = (size_t)setting("MEMORY_MB", 2048) << 20, .major = capability() / 10, .minor = capability() % 10,
         .multiProcessorCount = setting("PROCESSORS", 132), .warpSize = 32, .maxThreadsPerBlock = 1024,
         .maxThreadsPerMultiProcessor = capability() == 75 ? 1024 : 2048, .maxThreadsDim = {1024, 1024, 64},
         .maxGridSize = {2147483647, 65535, 65535}, .maxBlocksPerMultiProcessor = 32, .regsPerBlock = 65536,
