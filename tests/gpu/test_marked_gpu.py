@@ -10,7 +10,7 @@ from gpu.standin.run import ROOT, run_on_standin
 
 FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 MARKED = [path for path in FILES if "@pytest.mark.gpu" in path.read_text() and path != Path(__file__)]
-PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+PYTEST: list[str | Path] = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 WARNS = """
 import torch
 from contextlib import suppress
