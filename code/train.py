@@ -100,6 +100,7 @@ def train(
         steps_per_epoch=len(data.train_loader),
         class_weights=data.class_weights,
         pretrained_dir=Path(pretrained_dir) if pretrained_dir else None,
+        release=data.store.resident.release,
     )
 
     if args.deterministic:

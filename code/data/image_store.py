@@ -13,17 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from data.decode_board import DecodeLimits
 from data.decode_pool import DecodePool, Indices, SharedPixels
 from data.digests import ImageDigests
 from data.images import Pixels, Preparation
+from data.resident_pixels import ResidentPixels
 from data.store_cache import StoreCache
 from runtime.errors import DataError, ImageError
 from runtime.process import free_memory_bytes
-
-_GPU_SHARE = 0.4  # of the free memory of a GPU, at most, for the store
 
 
 class ImageStore:
@@ -49,6 +47,7 @@ class ImageStore:
         """
         self.paths = list(paths)
         self.policy = on_bad_image, max_bad_ratio
+        self.resident = ResidentPixels()
         self.digests = ImageDigests(self.paths)  # of the images decoded so far; with a warm cache, of all
         self._bad = dict(left_out or {})
         self._pool: DecodePool | None = None
@@ -71,7 +70,6 @@ class ImageStore:
                 left_out=left_out,
                 on_decoded=self.digests.record,
             )
-        self._resident: Tensor | None = None
         if cache:
             weakref.finalize(self, cache.discard)
 
@@ -116,15 +114,10 @@ class ImageStore:
             self._pool.wait(indices, until=lambda: self.digests.any_changed or (until_bad and bool(self.bad)))
         self.digests.check()
 
-    def on_gpu(self, device: torch.device) -> Tensor | None:
-        """Return all pixels as one tensor on a GPU, or None if it has no room or they are not decoded yet."""
-        if device.type != "cuda" or not self.complete:
-            return None
-        if self._resident is None and self.pixels.nbytes <= _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self._resident = torch.empty(self.pixels.shape, dtype=torch.uint8, device=device)
-            for start in range(0, len(self.pixels), 1000):  # in pieces: a mapped file may be larger than memory
-                self._resident[start : start + 1000] = torch.from_numpy(self.pixels[start : start + 1000].copy())
-        return self._resident
+    def move_to_gpu(self, device: torch.device) -> None:
+        """Copy all pixels to a GPU, where `resident` has them then, if it has room and they are decoded."""
+        if device.type == "cuda" and self.complete:
+            self.resident.fill(self.pixels, device)
 
 
 def _allocate(shape: tuple[int, ...], memory_share: float) -> SharedPixels:

@@ -6,9 +6,10 @@ faster than any model. Augmentation happens afterwards, on the device, for the w
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.images import Pixels
+from data.resident_pixels import ResidentPixels
 from runtime.devices import send
+from runtime.micro_batches import retry
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -44,7 +47,10 @@ class Store(Protocol):
 
     def wait(self, indices: NDArray[np.int64] | None = None, /) -> None: ...
 
-    def on_gpu(self, device: torch.device, /) -> Tensor | None: ...
+    @property
+    def resident(self) -> ResidentPixels: ...
+
+    def move_to_gpu(self, device: torch.device, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Batch:
 
 
 _Copied = tuple[Batch, torch.cuda.Event | None]  # the event: the copy to the GPU is done
+_Load = Callable[[], _Copied]
+_PINNED_BYTES = 32 << 20  # copied to a GPU at once, so that large batches do not pin much memory of the host
 
 
 class Loader:
@@ -88,6 +96,7 @@ class Loader:
         self.store, self.labels, self.indices = store, labels, indices
         self.batch_size, self.device, self.seed, self.order = batch_size, device, seed, order
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._has_ended = False  # an epoch, in this process
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -103,22 +112,28 @@ class Loader:
 
         In the first epoch the store may still be decoding: it decodes in the order of the batches, and the epoch ends
         when all images are decoded. Raises DataError if the store does, so a bad image never goes unnoticed.
+
+        From its second epoch in this process on, random batches come from a copy of the store on the GPU if it has room
+        beside everything that the first epoch took. If the GPU has no memory for a batch, this copy is given back.
+        Raises DeviceError if there is still none.
         """
         order = self._ordered_indices(epoch)
         self.store.prioritize(order[start_step * self.batch_size :])
-        resident = self.store.on_gpu(self.device)
+        if self._has_ended and self.order != "sequential":
+            self.store.move_to_gpu(self.device)
         if self._copies:
-            self._copies.wait_stream(torch.cuda.current_stream(self.device))  # it may still be filling `resident`
+            self._copies.wait_stream(torch.cuda.current_stream(self.device))  # which may still be moving the store
         with ThreadPoolExecutor(1, "loader") as ahead:
-            pending: deque[Future[_Copied]] = deque()
+            pending: deque[tuple[Future[_Copied], _Load]] = deque()
             for step in range(start_step, len(self)):
-                indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-                pending.append(ahead.submit(self._load, step, indices, resident))
+                load = partial(self._load, step, order[step * self.batch_size : (step + 1) * self.batch_size])
+                pending.append((ahead.submit(load), load))
                 if len(pending) > 1:
-                    yield self._arrived(*pending.popleft().result())
+                    yield self._arrived(*pending.popleft())
             if pending:
-                yield self._arrived(*pending.popleft().result())
+                yield self._arrived(*pending.popleft())
         self.store.wait()
+        self._has_ended = self._has_ended or start_step < len(self)
 
     def _ordered_indices(self, epoch: int) -> NDArray[np.int64]:
         if self.order == "sequential":
@@ -132,30 +147,46 @@ class Loader:
             torch.multinomial(weights, len(self.indices), replacement=True, generator=draw).numpy()
         )
 
-    def _load(self, step: int, indices: NDArray[np.int64], resident: Tensor | None) -> _Copied:
+    def _load(self, step: int, indices: NDArray[np.int64]) -> _Copied:
         """Copy a batch to the device; on a GPU, in a separate stream, so that it overlaps with the computation."""
         self.store.wait(indices)
         with torch.cuda.stream(self._copies):  # does nothing without a GPU
-            if resident is None:
-                pixels = send(self._gather(indices), self.device)
-            else:
-                pixels = resident.index_select(0, send(torch.from_numpy(indices), self.device))
+            pixels = self.store.resident.take(indices)
+            if pixels is None:
+                pixels = self._gather(indices)
             labels = send(torch.from_numpy(self.labels[indices]), self.device)
             batch = Batch(step, pixels.permute(0, 3, 1, 2), labels, indices)
             return batch, self._copies.record_event() if self._copies else None  # type: ignore[no-untyped-call]
 
     def _gather(self, indices: NDArray[np.int64]) -> Tensor:
-        """Copy images of the store to (batch, height, width, 3); for a GPU, in pinned memory, which torch reuses."""
+        """Copy images of the store to (batch, height, width, 3) on the device."""
         pixels = self.store.pixels
-        batch = torch.empty((len(indices), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=self._copies is not None)
-        np.take(pixels, indices, axis=0, out=batch.numpy(), mode="clip")  # the other modes copy twice
+        if self._copies is None:
+            return _take(pixels, indices, torch.empty((len(indices), *pixels.shape[1:]), dtype=torch.uint8))
+        batch = torch.empty((len(indices), *pixels.shape[1:]), dtype=torch.uint8, device=self.device)
+        most = max(1, _PINNED_BYTES // max(1, pixels[:1].nbytes))
+        for piece, part in zip(
+            torch.split(batch, most), np.split(indices, range(most, len(indices), most)), strict=True
+        ):
+            pinned = torch.empty(piece.shape, dtype=torch.uint8, pin_memory=True)  # torch reuses it once it is copied
+            piece.copy_(_take(pixels, part, pinned), non_blocking=True)
         return batch
 
-    def _arrived(self, batch: Batch, copied: torch.cuda.Event | None) -> Batch:
-        """Let the current stream wait for the copy, and keep the memory until that stream has used it."""
+    def _arrived(self, ahead: Future[_Copied], load: _Load) -> Batch:
+        """Let the current stream wait for the copy, and keep the memory until that stream has used it.
+
+        If the GPU had no memory for it while a step was at work, it is loaded now, between two steps.
+        """
+        batch, copied = retry(ahead.result, self.store.resident.release, load)
         if copied:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(copied)
             for tensor in (batch.pixels, batch.labels):
                 tensor.record_stream(stream)
         return batch
+
+
+def _take(pixels: Pixels, indices: NDArray[np.int64], target: Tensor) -> Tensor:
+    """Copy the images at these indices into a tensor on the host, and return it."""
+    np.take(pixels, indices, axis=0, out=target.numpy(), mode="clip")  # the other modes copy twice
+    return target

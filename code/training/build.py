@@ -13,6 +13,7 @@ from loss import create_criterion
 from model import create_model, download_pretrained, load_pretrained
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule
 from runtime.devices import select_dtype, to_device
+from runtime.memory import Release, nothing_to_release
 from training.trainer import Trainer
 
 
@@ -25,9 +26,11 @@ def build_trainer(
     steps_per_epoch: int,
     class_weights: Tensor | None = None,
     pretrained_dir: Path | None = None,
+    release: Release = nothing_to_release,
 ) -> Trainer:
     """Create what the options name: network, loss, optimizer, schedule, mixing, moving average.
 
+    `release` gives back memory of the device that the trainer needs more, before batches are split.
     Raises ConfigError for options that do not fit together, ModelError for weights to start from that do not fit.
     """
     model = create_model(args.model, scheme, head=args.head, size=args.resize)
@@ -55,6 +58,7 @@ def build_trainer(
         peak_lr=args.lr,
         clip_norm=args.clip_norm,
         parts=args.parts,
+        release=release,
     )
 
 

@@ -113,17 +113,21 @@ def test_no_process_and_no_descriptor_outlives_its_store(
 @pytest.mark.gpu
 def test_a_gpu_with_room_gets_all_pixels_once(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     store, device = filled(paths), torch.device("cuda")
+    everything = np.arange(len(paths))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
-    assert store.on_gpu(device) is None
+    store.move_to_gpu(device)
+    assert store.resident.take(everything) is None
     monkeypatch.undo()
-    resident = store.on_gpu(device)
-    assert resident is store.on_gpu(device)
+    store.move_to_gpu(device)
+    resident = store.resident.take(everything)
     assert resident is not None
     assert np.array_equal(resident.cpu().numpy(), store.pixels)
 
 
 def test_a_cpu_gets_no_copy_of_the_pixels(paths: list[Path]) -> None:
-    assert filled(paths).on_gpu(torch.device("cpu")) is None
+    store = filled(paths)
+    store.move_to_gpu(torch.device("cpu"))
+    assert store.resident.take(np.arange(3)) is None
 
 
 def bad(count: int) -> dict[int, ImageError]:

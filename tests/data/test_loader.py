@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from data.images import Pixels
 from data.loader import Batch, Loader, derive_seed, generator
-from runtime.errors import DataError
+from data.resident_pixels import ResidentPixels
+from runtime.errors import DataError, DeviceError
 
 CPU = torch.device("cpu")
 
@@ -21,8 +22,9 @@ CPU = torch.device("cpu")
 class Full:
     """A store with an array that is complete; it records which images were asked for."""
 
-    def __init__(self, pixels: Pixels, resident: bool = True) -> None:
-        self.pixels, self.resident = pixels, resident
+    def __init__(self, pixels: Pixels, has_room: bool = False) -> None:
+        self.pixels, self.resident, self.has_room = pixels, ResidentPixels(), has_room
+        self.moves = 0
         self.prioritized: list[int] = []
         self.waited: list[list[int] | None] = []
         self.on_wait: Callable[[], None] = lambda: None
@@ -34,8 +36,10 @@ class Full:
         self.waited.append(None if indices is None else indices.tolist())
         self.on_wait()
 
-    def on_gpu(self, device: torch.device) -> torch.Tensor | None:
-        return torch.from_numpy(self.pixels).to(device) if self.resident and device.type != "cpu" else None
+    def move_to_gpu(self, device: torch.device) -> None:
+        self.moves += 1
+        if self.has_room:
+            self.resident.fill(self.pixels, device)
 
 
 PIXELS = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1) + np.zeros((1, 4, 3, 3), np.uint8)
@@ -194,12 +198,77 @@ def test_an_error_of_the_store_is_raised_for_the_next_batch() -> None:
         next(loader(store=broken).epoch(0))
 
 
+def test_random_batches_come_from_the_gpu_after_a_whole_epoch_of_this_process() -> None:
+    store = Full(PIXELS)
+    batches = loader(store=store)
+    moves = []
+    for epoch, start in ((3, len(batches)), (4, 2), (5, 0), (6, 0)):  # resumed at the end of an epoch
+        list(batches.epoch(epoch, start))
+        moves.append(store.moves)
+    assert moves == [0, 0, 1, 2]
+    left = batches.epoch(7)
+    next(left)
+    assert store.moves == 3
+    validation = loader("sequential", store=store)
+    for _ in range(3):
+        list(validation.epoch(0))
+    assert store.moves == 3, "images that are read once an epoch are not worth it"
+
+
+@pytest.mark.parametrize("order", ["shuffle", "balanced"])
+def test_batches_of_the_copy_on_the_gpu_have_the_same_bits(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 0))
+    store = Full(PIXELS, has_room=True)
+    batches = loader(order, store=store)
+    for epoch in range(3):
+        found = []
+        for batch in batches.epoch(epoch):
+            found.append(batch)
+            if epoch == 2 and batch.step == 2:
+                assert store.resident.release(), "memory ran out in a step"
+        for first, second in zip(found, loader(order).epoch(epoch), strict=True):
+            assert torch.equal(first.pixels, second.pixels)
+            assert torch.equal(first.labels, second.labels)
+            assert first.pixels.stride() == second.pixels.stride()
+
+
+def run_out(batches: Loader, times: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Make a loader run out of memory where it copies the third and later batches; return the threads that copied."""
+    gather, threads = batches._gather, []
+
+    def limited(indices: NDArray[np.int64]) -> torch.Tensor:
+        threads.append(threading.current_thread().name)
+        if 3 <= len(threads) < 3 + times:
+            raise torch.AcceleratorError("CUDA error: out of memory\nmore")
+        return gather(indices)
+
+    monkeypatch.setattr(batches, "_gather", limited)
+    return threads
+
+
+def test_a_batch_without_memory_is_copied_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = loader()
+    threads = run_out(batches, 1, monkeypatch)
+    found = list(batches.epoch(0))
+    assert threads.count("MainThread") == 1
+    for first, second in zip(found, loader().epoch(0), strict=True):
+        assert torch.equal(first.pixels, second.pixels)
+
+
+def test_a_batch_that_never_fits_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = loader()
+    run_out(batches, 99, monkeypatch)
+    with pytest.raises(DeviceError, match=r"no memory left \(CUDA error: out of memory\); lower --batch-size"):
+        list(batches.epoch(0))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_gpu_gets_the_batches_of_a_cpu(resident: bool) -> None:
     device = torch.device("cuda")
     store = Full(PIXELS, resident)
     on_gpu = Loader(store, LABELS, np.arange(10, 60), batch_size=8, device=device, seed=1, order="shuffle")
+    list(on_gpu.epoch(2))
     for first, second in zip(loader().epoch(3), on_gpu.epoch(3), strict=True):
         assert second.pixels.is_cuda
         assert torch.equal(first.pixels, second.pixels.cpu())
