@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,15 +26,15 @@ from tqdm import tqdm
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
 from batch.results import OutputFolder, join
-from data.images import read_file
-from data.listing import is_file
+from data.images import MAX_BYTES, read_file
+from data.listing import is_file, size_bytes
 from data.tables import find_images, find_root, write_predictions
 from labels import LabelScheme
 from runtime.arguments import folder, option, parse
 from runtime.errors import DataError, ImageError
 from runtime.failure import run
 from runtime.json_files import read_json_object
-from sagemaker_limits import BATCH_TRANSFORM_MB, INVOCATION_RETRIES, INVOCATION_SECONDS
+from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB, INVOCATION_RETRIES, INVOCATION_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class TransformConfig:
         0, "concurrent requests, 0 for what the server proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
     )
     max_payload_mb: int = option(
-        0, "largest image in MB, 0 for what the server proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
+        0, "largest image in MB, 0 for that of the folder, or what --url proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
     )
     timeout_seconds: int = option(600, "longest wait for one response", minimum=1, maximum=INVOCATION_SECONDS)
     max_retries: int = option(3, "retries after a 5xx or no response", minimum=0, maximum=INVOCATION_RETRIES)
@@ -68,7 +68,7 @@ def transform(config: TransformConfig) -> Path:
     prefix = find_root(config.data_dir)
     objects = [object_name(path, prefix) for path in files]
     existing = sorted({name for name, path in zip(objects, files, strict=True) if is_file(path)})
-    with serving(config) as endpoint:
+    with serving(config, payload_mb(prefix, existing)) as endpoint:
         endpoint.wait()
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)
         outputs = OutputFolder(config.output_dir / "transform")
@@ -82,14 +82,24 @@ def transform(config: TransformConfig) -> Path:
     return output
 
 
+def payload_mb(prefix: Path, names: Sequence[str]) -> int:
+    """Return the payload in MB that the largest image needs, at least SageMaker's default.
+
+    Images above the limit of inference.py do not count: they get a row without a prediction, and are not sent.
+    """
+    sizes = (size_bytes(prefix / name) or 0 for name in names)
+    largest = max((size for size in sizes if size <= MAX_BYTES), default=0)
+    return max(DEFAULT_PAYLOAD_MB, -(-largest >> 20))
+
+
 @contextlib.contextmanager
-def serving(config: TransformConfig) -> Iterator[Endpoint]:
-    """Yield the server at --url, or one that is started here and stopped after the block."""
+def serving(config: TransformConfig, largest_mb: int) -> Iterator[Endpoint]:
+    """Yield the server at --url, or one for images of `largest_mb` that is started here and stopped after the block."""
     build = partial(Endpoint, timeout_seconds=config.timeout_seconds, max_retries=config.max_retries)
     if config.url:
         yield build(config.url)
         return
-    with local_server(config.model_dir, config.max_payload_mb) as (url, is_alive):
+    with local_server(config.model_dir, config.max_payload_mb or largest_mb) as (url, is_alive):
         yield build(url, is_alive=is_alive)
 
 

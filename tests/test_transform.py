@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from batch.client import Endpoint, ServerError
 from batch.local_server import local_server
@@ -23,7 +24,7 @@ from labels import LabelScheme
 from support.serving import ROOT, publish_model
 from support.strange_files import KINDS, make_strange
 from support.transform_container import command, outs
-from transform import TransformConfig, transform
+from transform import TransformConfig, payload_mb, transform
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
 
@@ -62,6 +63,19 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     assert f"no prediction: cannot be read as an image (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in captured.err
     assert f"no prediction: there is no such image: {data / 'images' / names[5]}" in captured.err
     assert "images_per_second=" in captured.out
+
+
+def test_an_image_larger_than_a_request_by_default_is_labelled_as_by_inference(
+    eval_folder: EvalFolder, tmp_path: Path
+) -> None:
+    data, _ = eval_folder(3)
+    name = pd.read_csv(data / "info.csv", dtype=str)["ImageID"][1]
+    Image.effect_noise((2000, 1200), 64).convert("RGB").save(data / "images" / name, "BMP")
+    assert payload_mb(data / "images", [name]) == 7
+    model = publish_model(tmp_path / "model")
+    config = TransformConfig(data_dir=data, model_dir=model, output_dir=tmp_path / "transformed")
+    transform(config)
+    assert (config.output_dir / "output.csv").read_bytes() == inferred(data, model, tmp_path / "new")["output.csv"]
 
 
 def test_on_a_terminal_without_info_csv_and_as_a_command(eval_folder: EvalFolder, tmp_path: Path) -> None:

@@ -97,6 +97,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def size_bytes(path: Path) -> int | None:
+    """Return the size of a file; None if it cannot be read, which is reported when it is decoded."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
 def describe_ignored(ignored: Mapping[str, list[str]], root: Path, remedies: Mapping[str, str] = REMEDIES) -> list[str]:
     """Return a sentence for each reason with the paths that are ignored, the remedy and the folder."""
     return [

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from data.images import is_image_file
 from data.layout import ImageCounts, check_image_names, check_no_split, find_classes, find_hints, find_ignored
-from data.listing import Listing, list_folder
+from data.listing import Listing, list_folder, size_bytes
 from data.names import first_names
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme
 from runtime.errors import DataError
@@ -57,7 +57,7 @@ class Samples:
         Contents do not count, so nothing is read for it; they are compared as the images are decoded (digests.py).
         Modification times do not count either: SageMaker copies the data for each job.
         """
-        rows = zip(self.table["path"], self.table["label"], map(_size_bytes, self.paths), strict=True)
+        rows = zip(self.table["path"], self.table["label"], map(size_bytes, self.paths), strict=True)
         text = "\n".join(f"{path}\t{label}\t{size}" for path, label, size in rows)
         text += "\n" + "\n".join(self.scheme.classes)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -116,14 +116,6 @@ READERS: dict[str, Callable[[Path, str], Samples]] = {
     "MaskBaseDataset": read_profiles,
     "ImageFolderDataset": read_class_folders,
 }
-
-
-def _size_bytes(path: Path) -> int | None:
-    """Return the size of a file; None if it cannot be read, which is reported when it is decoded."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _tabulate(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> pd.DataFrame:
