@@ -8,7 +8,8 @@
     ├── CheckpointError       a checkpoint that does not fit this run
     ├── DeviceError           a GPU that cannot be used, or a device without enough memory
     ├── DecodingError         decoding processes that cannot be started, or were killed
-    └── TrainingError         training that failed, such as with a loss that is not finite
+    ├── TrainingError         training that failed, such as with a loss that is not finite
+    └── WorkerLost            a worker cannot continue because another one has ended     exit code 75
 
 Any other exception is a bug: traceback, exit code 1.
 
@@ -62,6 +63,15 @@ class DecodingError(JobError):
 
 class TrainingError(JobError):
     """Training cannot continue, such as with a loss that is not finite."""
+
+
+class WorkerLost(JobError):
+    """A worker cannot continue because another one has ended.
+
+    This is never the cause: training/worker_failures.py reports the sentence of the worker that ended first instead.
+    """
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: a restart resumes
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str], most: int = 8) -> str:
