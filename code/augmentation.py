@@ -1,16 +1,16 @@
 """Augmentations by name; each has a deterministic half, `prepare`, and a random half for whole batches, `augment`.
 
 `prepare` (decode, crop, resize) is the same in training, validation, inference and serving, and runs once per image.
-`augment` runs in training only, on uint8 batches on the device, and normalises. Parameters are drawn per image by a
-generator on the CPU, so a batch is a function of the generator's seed, on a CPU and a GPU alike (except for Gaussian
-noise, which each device draws itself).
+`augment` runs in training only, on uint8 batches on the device, and normalises. What is random about it is drawn before
+by `draw`, per image, by a generator on the CPU. So a batch is a function of the generator's seed, on a CPU and a GPU
+alike (except for Gaussian noise, which each device draws itself).
 
 The original's names are BaseAugmentation, CustomAugmentation and AddGaussianNoise. Called with one image, an
 augmentation is an ordinary transform and returns the normalised tensor (3, height, width).
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.batch_transforms import (
-    add_noise,
-    affine_matrix,
-    color_matrix,
-    in_blocks,
-    normalize,
-    random_erase,
-    recolor,
-    warp,
-)
+from data.batch_draws import Draws, affine_matrix, color_change, erased_patches, noise_seeds
+from data.batch_transforms import add_noise, erase, in_blocks, mean_gray, normalize, recolor, warp
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, Preparation, fit, prepare
 from runtime.devices import constant
 from runtime.errors import ConfigError, unknown_name
@@ -74,11 +66,18 @@ class BaseAugmentation:
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Return (pixels / 255 - mean) / std as float32, for uint8 (batch, 3, height, width)."""
-        mean, std = self._statistics(pixels.device)
+        mean, std = self.preparation.mean, self.preparation.std
         return in_blocks(lambda block: normalize(block, mean, std), pixels)
 
-    def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment and normalise uint8 (batch, 3, height, width), to float32; this class only normalises."""
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Draws:
+        """Draw on the CPU what `augment` needs for pixels of `shape` (batch, 3, height, width); here nothing."""
+        return Draws()
+
+    def augment(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """Augment and normalise uint8 (batch, 3, height, width), to float32; this class only normalises.
+
+        `draws` are those of `draw` on the device of the pixels. The result is a function of the two.
+        """
         return self.normalize(pixels)
 
     def __call__(self, source: Image.Image | Path | bytes) -> Tensor:
@@ -86,17 +85,7 @@ class BaseAugmentation:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         pixels = fit(source, self.preparation) if isinstance(source, Image.Image) else self.prepare(source)
         batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)
-        return self.augment(batch, generator).squeeze(0)  # (3, height, width)
-
-    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation per channel, (3,) each, on a device."""
-        mean, std = self.preparation.mean, self.preparation.std
-        return constant(mean, device), constant(std, device)
-
-    def _normalizing(self, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Combine a colour matrix (batch, 3, 3) and bias (batch, 3) on the 0..1 scale with normalising uint8."""
-        mean, std = self._statistics(matrix.device)
-        return matrix / (255 * std.view(3, 1)), (bias - mean) / std
+        return self.augment(batch, self.draw(batch.shape, generator)).squeeze(0)  # (3, height, width)
 
 
 class CustomAugmentation(BaseAugmentation):
@@ -128,10 +117,23 @@ class CustomAugmentation(BaseAugmentation):
         self.jitter = (brightness, contrast, saturation, hue)
         self.noise = AddGaussianNoise(0.0, noise)
 
-    def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        matrix, bias = self._normalizing(*color_matrix(pixels, *self.jitter, generator=generator))
-        images = in_blocks(recolor, pixels, matrix, bias)
-        return add_noise(images, self.noise.std, generator) if self.noise.std else images
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Draws:
+        tensors = self._draw_colors(shape[0], generator)
+        return Draws(tensors, noise_seeds(shape[0], generator) if self.noise.std else ())
+
+    def augment(self, pixels: Tensor, draws: Draws) -> Tensor:
+        images = in_blocks(recolor, pixels, draws.tensors["color"], self._bias(pixels, draws))
+        return add_noise(images, self.noise.std, draws.noise_seeds) if self.noise.std else images
+
+    def _draw_colors(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw a change of colour for each of `count` images: a matrix that also normalises uint8, and added grey."""
+        matrix, gray = color_change(count, *self.jitter, generator=generator)
+        return {"color": matrix / (255 * torch.tensor(self.preparation.std).view(3, 1)), "gray": gray}
+
+    def _bias(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """Return what a change of colour adds to the normalised images, (batch, 3)."""
+        mean, std = (constant(values, pixels.device) for values in (self.preparation.mean, self.preparation.std))
+        return ((draws.tensors["gray"] * mean_gray(pixels)).unsqueeze(1) - mean) / std
 
 
 class StrongAugmentation(CustomAugmentation):
@@ -179,13 +181,20 @@ class StrongAugmentation(CustomAugmentation):
         self.geometry = (flip, rotate, scale, shift, area)
         self.erase = erase
 
-    def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        matrix, bias = self._normalizing(*color_matrix(pixels, *self.jitter, generator=generator))
-        geometry = affine_matrix(len(pixels), pixels.shape[2:], *self.geometry, generator=generator)
-        images = in_blocks(_warp_and_recolor, pixels, geometry, matrix, bias)
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Draws:
+        count, _, *size = shape
+        tensors = self._draw_colors(count, generator)
+        tensors["motion"] = affine_matrix(count, size, *self.geometry, generator=generator)
+        seeds = noise_seeds(count, generator) if self.noise.std else ()
+        tensors["erased"] = erased_patches(count, size, self.erase, generator)
+        return Draws(tensors, seeds)
+
+    def augment(self, pixels: Tensor, draws: Draws) -> Tensor:
+        tensors = draws.tensors
+        images = in_blocks(_warp_and_recolor, pixels, tensors["motion"], tensors["color"], self._bias(pixels, draws))
         if self.noise.std:
-            add_noise(images, self.noise.std, generator)
-        return random_erase(images, self.erase, generator)
+            add_noise(images, self.noise.std, draws.noise_seeds)
+        return erase(images, tensors["erased"])
 
 
 def _warp_and_recolor(pixels: Tensor, geometry: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from augmentation import BaseAugmentation
 from config import InferenceConfig
+from data.batch_draws import Draws
 from data.images import Pixels, Preparation, prepare
 from inference import inference
 from labels import MASKED_FACES
@@ -123,4 +124,4 @@ def test_the_normalisation_is_that_of_training(pixels: Pixels) -> None:
     predictor.model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]))
     predictor.probabilities(pixels)
     augmentation = BaseAugmentation(PREPARATION.size, PREPARATION.mean, PREPARATION.std)
-    assert torch.equal(seen[0], augmentation.augment(as_batch(pixels), torch.Generator()))
+    assert torch.equal(seen[0], augmentation.augment(as_batch(pixels), Draws()))

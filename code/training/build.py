@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from augmentation import BaseAugmentation
 from config import TrainConfig
-from data.batch_transforms import Mixer
+from data.mixing import Mixer
 from labels import LabelScheme
 from loss import create_criterion
 from model import create_model, download_pretrained, load_pretrained

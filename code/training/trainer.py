@@ -1,7 +1,8 @@
 """The network in training: one optimizer step, the predictions to validate with, and the state of both."""
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from augmentation import BaseAugmentation
-from data.batch_transforms import Mixer
+from data.batch_draws import Draws
 from data.loader import Batch, derive_seed, generator
+from data.mixing import Mixer
 from optimization import ExponentialMovingAverage, set_lr
 from predictor import Predictor
 from runtime.errors import CheckpointError, ConfigError, DeviceError, TrainingError
@@ -21,6 +23,8 @@ from runtime.memory import Release, nothing_to_release
 from runtime.micro_batches import MicroBatches
 from training.once import RunningStatistics, step_once
 from training.optimizer_state import load_optimizer
+
+Targets = Sequence[tuple[Tensor, Tensor | None]]  # labels (batch,), each with the weight () of its loss; None is 1
 
 
 @dataclass(frozen=True)
@@ -74,57 +78,69 @@ class Trainer:
     def step(self, batch: Batch, epoch: int, steps_done: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; returns the loss () and the predicted classes (batch,), both on the device."""
         set_lr(self.optimizer, self.peak_lr * self.schedule(steps_done))
+        draws = self._draw(batch, epoch)
+        seed = derive_seed(self.seed, epoch, batch.step, "dropout")
         self.statistics.save()
         loss, predicted = self.micro_batches.run(
-            lambda count: self._attempt(batch, epoch, count), len(batch.pixels), undo=self.statistics.restore
+            lambda count: self._accumulate_gradients(batch, draws, seed, count),
+            len(batch.labels),
+            undo=self.statistics.restore,
         )
         self._update()
         return loss, predicted
 
-    def _attempt(self, batch: Batch, epoch: int, count: int) -> tuple[Tensor, Tensor]:
-        """Augment a batch and sum the gradients of its `count` micro-batches; each attempt makes the same draws.
-
-        Returns the loss () and the predicted classes (batch,).
-        """
+    def _draw(self, batch: Batch, epoch: int) -> Draws:
+        """Draw how a batch is augmented and mixed, on the CPU."""
         draw = generator(self.seed, epoch, batch.step, "augmentation")
-        images, permutation, lam = self.mixer(self.augmentation.augment(batch.pixels, draw), draw)
-        labels = batch.labels, batch.labels[permutation]
-        seed = derive_seed(self.seed, epoch, batch.step, "dropout")
-        return self._accumulate_gradients(images, labels, lam, seed, count)
+        augmentation = self.augmentation.draw(batch.pixels.shape, draw)
+        mixing = self.mixer.draw(batch.pixels.shape, draw)
+        return Draws({**augmentation.tensors, **mixing}, augmentation.noise_seeds)
 
-    def _accumulate_gradients(
-        self, images: Tensor, labels: tuple[Tensor, Tensor], lam: float, seed: int, count: int
-    ) -> tuple[Tensor, Tensor]:
-        """Sum the gradients of `count` micro-batches of images (batch, 3, height, width).
+    def _accumulate_gradients(self, batch: Batch, draws: Draws, seed: int, count: int) -> tuple[Tensor, Tensor]:
+        """Sum the gradients of a batch, augmented and mixed as drawn, in `count` micro-batches.
 
-        `labels` are those of the images and those of the images mixed into them, (batch,) each; `lam` is the weight of
-        the first. Returns the loss () and the predicted classes (batch,).
+        `seed` is that of dropout. Returns the loss () and the predicted classes (batch,).
         """
         torch.manual_seed(seed)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        predicted = []
-        for rows in torch.arange(len(images), device=self.device).chunk(count):
+        draws = draws.to(self.device)
+        images = self.mixer.mix(self.augmentation.augment(batch.pixels, draws), draws.tensors)
+        targets = self.mixer.targets(batch.labels, draws.tensors)
+        losses, predicted = [], []
+        size = -(-len(images) // count)
+        for start in range(0, len(images), size):
+            rows = slice(start, start + size)
             logits = self._forward(images[rows])
-            loss = self._loss(logits, labels[0], rows)
-            if lam < 1:
-                loss = lam * loss + (1 - lam) * self._loss(logits, labels[1], rows)
+            loss = self._loss(logits, targets, rows)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            losses.append(loss.detach())
             predicted.append(logits.detach().argmax(1))
-        return total, torch.cat(predicted)
+        return functools.reduce(torch.add, losses), torch.cat(predicted)
 
-    def _loss(self, logits: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        """Return what the micro-batch `rows` of a batch adds to its mean loss (), from the labels (batch,) of all.
+    def _loss(self, logits: Tensor, targets: Targets, rows: slice) -> Tensor:
+        """Return what the micro-batch `rows` of a batch adds to its mean loss (), from the targets of the whole batch.
 
-        With class weights the mean divides by their sum, so a micro-batch counts as much as the weights in it. Only
-        the F1 loss is no mean over images: there the result is the mean over micro-batches.
+        Only the F1 loss is no mean over images: there the result is the mean over micro-batches.
+        """
+        losses = []
+        for labels, lam in targets:
+            loss: Tensor = self.criterion(logits, labels[rows])
+            if len(logits) < len(labels):
+                loss = loss * self._share(labels, rows)
+            losses.append(loss if lam is None else lam * loss)
+        return functools.reduce(torch.add, losses)
+
+    def _share(self, labels: Tensor, rows: slice) -> Tensor | float:
+        """Return the share of a batch with `labels` (batch,) that a micro-batch has in its mean loss.
+
+        With class weights the mean divides by their sum, so a micro-batch counts as much as the weights in it.
         """
         weight = getattr(self.criterion, "weight", None)  # (classes,)
-        counts = torch.ones_like(labels, dtype=torch.float32) if weight is None else weight[labels]
-        loss: Tensor = self.criterion(logits, labels[rows]) * (counts[rows].sum() / counts.sum())
-        return loss
+        if weight is None:
+            return len(labels[rows]) / len(labels)
+        weights: Tensor = weight[labels]
+        return weights[rows].sum() / weights.sum()
 
     def _forward(self, images: Tensor) -> Tensor:
         """Return the logits (batch, classes), float32, of the network in training."""

@@ -29,6 +29,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from data.batch_draws import Draws
+
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container", "tests"))
 
 import numpy as np
@@ -102,7 +104,8 @@ class Training:
         count = 0
         for batch in limited(loader.epoch(1), self.steps):
             if trainer is None:
-                self.trainer.augmentation.augment(batch.pixels, torch.Generator().manual_seed(batch.step))
+                augmentation, draw = self.trainer.augmentation, torch.Generator().manual_seed(batch.step)
+                augmentation.augment(batch.pixels, augmentation.draw(batch.pixels.shape, draw).to(self.device))
             else:
                 trainer.step(batch, 1, batch.step)
             count += len(batch.pixels)
@@ -136,7 +139,7 @@ class Training:
 class Ready(BaseAugmentation):
     """An augmentation for images that are normalised already."""
 
-    def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def augment(self, pixels: Tensor, draws: Draws) -> Tensor:
         return pixels
 
 

@@ -9,17 +9,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from data import batch_transforms as transforms
-from data.batch_transforms import (
-    add_noise,
-    affine_matrix,
-    color_matrix,
-    in_blocks,
-    random_erase,
-    recolor,
-    uniform,
-    warp,
-)
+from data import batch_draws, batch_transforms
+from data.batch_draws import Draws, affine_matrix, color_change, erased_patches, noise_seeds, uniform
+from data.batch_transforms import add_noise, erase, in_blocks, mean_gray, recolor, warp
+from runtime.devices import send
 
 NO_COLOR = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 NO_MOTION = {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "shift": 0.0, "crop": 0.0}
@@ -33,7 +26,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def extreme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """Make every draw the lowest number, or the highest; return -1 or 1."""
     monkeypatch.setattr(
-        transforms, "uniform", lambda count, low, high, _: torch.full((count,), low + (high - low) * request.param)
+        batch_draws, "uniform", lambda count, low, high, _: torch.full((count,), low + (high - low) * request.param)
     )
     return 2 * float(request.param) - 1
 
@@ -45,13 +38,22 @@ def blocks(count: int = 3, low: int = 80, high: int = 160) -> Tensor:
 
 
 def recolored(pixels: Tensor, **spreads: float) -> Tensor:
-    matrix, bias = color_matrix(pixels, **(NO_COLOR | spreads), generator=generator())
-    return torch.einsum("bij,bjhw->bihw", matrix, pixels / 255) + bias[:, :, None, None]
+    matrix, gray = color_change(len(pixels), **(NO_COLOR | spreads), generator=generator())
+    bias = gray * mean_gray(pixels)
+    return torch.einsum("bij,bjhw->bihw", matrix, pixels / 255) + bias[:, None, None, None]
 
 
 def transformed(pixels: Tensor, **spreads: float) -> Tensor:
     matrix = affine_matrix(len(pixels), pixels.shape[2:], **(NO_MOTION | spreads), generator=generator())
     return warp(pixels, matrix)
+
+
+def erased(images: Tensor, probability: float) -> Tensor:
+    return erase(images.clone(), erased_patches(len(images), images.shape[2:], probability, generator()))
+
+
+def noisy(images: Tensor, std: float) -> Tensor:
+    return add_noise(images.clone(), std, noise_seeds(len(images), generator()))
 
 
 def test_numbers_are_drawn_uniformly_between_the_bounds() -> None:
@@ -129,7 +131,7 @@ def test_a_random_crop_equals_that_of_torchvision(left: float, top: float, monke
     pixels = torch.randint(0, 256, (2, 3, 64, 48), generator=generator(), dtype=torch.uint8)
     area, ratio = (27 / 48) * (48 / 64), (27 / 48) / (48 / 64)  # a box of 27 x 48 pixels
     drawn = iter((0.0, 1.0, 0.0, 0.0, area, math.log(ratio), left, top))
-    monkeypatch.setattr(transforms, "uniform", lambda count, *_: torch.full((count,), next(drawn)))
+    monkeypatch.setattr(batch_draws, "uniform", lambda count, *_: torch.full((count,), next(drawn)))
     box = round((left + 1) / 2 * (48 - 27)), round((top + 1) / 2 * (64 - 48))
     expected = functional.resized_crop(
         pixels.float(), box[1], box[0], 48, 27, [64, 48], InterpolationMode.BILINEAR, antialias=False
@@ -164,7 +166,8 @@ def test_pixels_from_outside_the_image_are_mirrored_and_never_black() -> None:
 
 def test_every_image_of_a_batch_has_parameters_of_its_own() -> None:
     pixels = blocks(1).expand(64, -1, -1, -1)
-    matrix, bias = color_matrix(pixels, 0.2, 0.2, 0.2, 0.1, generator=generator())
+    matrix, gray = color_change(64, 0.2, 0.2, 0.2, 0.1, generator=generator())
+    bias = (gray * mean_gray(pixels)).unsqueeze(1)
     motion = affine_matrix(64, (32, 24), 0.5, 10.0, 0.1, 0.1, 0.5, generator=generator())
     for parameters in (matrix, bias, motion):
         assert len(np.unique(parameters.flatten(1).numpy(), axis=0)) == 64
@@ -177,9 +180,9 @@ def test_images_are_flipped_with_the_given_probability() -> None:
 
 def test_erasing_blanks_one_patch_of_two_to_twenty_percent_and_nothing_else() -> None:
     images = torch.rand((200, 3, 60, 50), generator=generator()) + 1
-    erased = random_erase(images.clone(), 1.0, generator())
-    blank = (erased == 0).all(1)  # (batch, height, width)
-    assert torch.equal(erased[~blank.unsqueeze(1).expand_as(images)], images[~blank.unsqueeze(1).expand_as(images)])
+    found = erased(images, 1.0)
+    blank = (found == 0).all(1)  # (batch, height, width)
+    assert torch.equal(found[~blank.unsqueeze(1).expand_as(images)], images[~blank.unsqueeze(1).expand_as(images)])
     area_share = blank.float().mean((1, 2))
     assert area_share.min() > 0.01
     assert area_share.max() < 0.22
@@ -190,8 +193,8 @@ def test_erasing_blanks_one_patch_of_two_to_twenty_percent_and_nothing_else() ->
 
 def test_erasing_hits_images_with_its_probability() -> None:
     images = torch.ones((2000, 3, 20, 20))
-    assert torch.equal(random_erase(images, 0.0, generator()), images)
-    hit = (random_erase(images.clone(), 0.25, generator()) == 0).flatten(1).any(1).sum()
+    assert torch.equal(erased(images, 0.0), images)
+    hit = (erased(images, 0.25) == 0).flatten(1).any(1).sum()
     assert 430 < hit < 570
 
 
@@ -203,22 +206,22 @@ def test_an_erased_patch_equals_that_of_torchvision(extreme: float) -> None:
     corners = [round(side) for side in (top, left, top + tall, left + wide)]
     size = corners[2] - corners[0], corners[3] - corners[1]
     expected = functional.erase(images, corners[0], corners[1], *size, v=torch.zeros(1))
-    assert torch.equal(random_erase(images.clone(), 1.0, generator()), expected)
+    assert torch.equal(erased(images, 1.0), expected)
 
 
 def test_noise_has_the_distribution_of_torchvision() -> None:
     images = torch.zeros((20, 3, 40, 30))
-    ours = add_noise(images.clone(), 0.3, generator()).flatten().sort().values
+    ours = noisy(images, 0.3).flatten().sort().values
     theirs = functional.gaussian_noise(images, 0.0, 0.3, clip=False).flatten().sort().values
     torch.testing.assert_close(ours[700:-700], theirs[700:-700], rtol=0, atol=0.03)
-    assert len(np.unique(add_noise(images.clone(), 0.3, generator()).flatten(1).numpy(), axis=0)) == 20
+    assert len(np.unique(noisy(images, 0.3).flatten(1).numpy(), axis=0)) == 20
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7])
 def test_noise_does_not_depend_on_the_number_of_threads(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = add_noise(torch.zeros((20, 3, 8, 8)), 1.0, generator())
-    monkeypatch.setattr(transforms, "cpu_count", lambda: cpus)
-    assert torch.equal(add_noise(torch.zeros((20, 3, 8, 8)), 1.0, generator()), expected)
+    expected = noisy(torch.zeros((20, 3, 8, 8)), 1.0)
+    monkeypatch.setattr(batch_transforms, "cpu_count", lambda: cpus)
+    assert torch.equal(noisy(torch.zeros((20, 3, 8, 8)), 1.0), expected)
 
 
 @pytest.mark.parametrize("size", [(32, 24), (15, 13)])
@@ -232,3 +235,40 @@ def test_processing_in_blocks_does_not_change_any_image(size: tuple[int, int]) -
     motion = affine_matrix(20, size, 0.5, 20.0, 0.2, 0.1, 0.5, generator=generator())
     alone = [warp(pixels[index : index + 1], motion[index : index + 1]) for index in range(20)]
     torch.testing.assert_close(in_blocks(warp, pixels, motion), torch.cat(alone))
+
+
+def test_draws_reach_the_device_in_one_copy_with_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Tensor] = []
+
+    def spy(tensor: Tensor, device: torch.device) -> Tensor:
+        sent.append(tensor)
+        return send(tensor, device)
+
+    monkeypatch.setattr(batch_draws, "send", spy)
+    numbers = torch.rand((5, 3, 3), generator=generator())
+    tensors = {
+        "numbers": numbers,
+        "transposed": numbers.transpose(1, 2)[:, :2],
+        "counts": torch.arange(5),
+        "none": torch.zeros((0, 4)),
+        "one": torch.tensor(3.5, dtype=torch.float64),
+    }
+    found = Draws(tensors, (7, 8)).to(torch.device("cpu"))
+    assert found.noise_seeds == (7, 8)
+    assert found.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found.tensors[name].dtype is tensor.dtype
+        assert torch.equal(found.tensors[name], tensor)
+    assert len(sent) == 1
+    assert sent[0].is_contiguous(), "a strided tensor would take another copy on its way to a GPU"
+
+
+def test_an_erased_batch_equals_one_whose_patches_are_erased_one_by_one() -> None:
+    images = torch.rand((30, 3, 20, 15), generator=generator()).sub(0.5).to(memory_format=torch.channels_last)
+    patches = erased_patches(30, (20, 15), 0.5, generator())
+    expected = images.clone()
+    for image, (top, left, bottom, right) in zip(expected, patches.tolist(), strict=True):
+        image[:, top:bottom, left:right] = 0
+    found = erase(images, patches)
+    assert found is images
+    assert torch.equal(found.view(torch.int32), expected.view(torch.int32)), "zeros have no sign"

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from data.batch_transforms import Mixer
 from data.loader import Batch
+from data.mixing import Mixer
 from model import TinyModel
 from optimization import get_lr
 from runtime.errors import ConfigError, ModelError, TrainingError
@@ -72,14 +72,15 @@ def test_clipping_bounds_the_gradient(data: Data) -> None:
     assert float(moved) == pytest.approx(0.1 * 1e-3, rel=1e-2)
 
 
-def test_mixed_images_have_the_labels_of_both_weighted_by_lam(data: Data) -> None:
+def test_mixed_images_have_the_labels_of_both_weighted_by_lam(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, batch = trainer_of(data, model="BaseModel"), first_batch(data)
     seen: list[tuple[list[int], float]] = []
     trainer.criterion.register_forward_hook(
         lambda _, given, loss: seen.append((given[1].tolist(), float(loss.detach())))
     )
     permutation = torch.arange(len(batch.labels)).roll(1)
-    trainer.mixer = cast(Mixer, lambda images, draw: (images, permutation, 0.75))
+    draws = {"permutation": permutation, "lam": torch.tensor((0.75, 0.25))}
+    monkeypatch.setattr(Mixer, "draw", lambda *_: draws)
     loss, _ = trainer.step(batch, epoch=0, steps_done=0)
     assert [labels for labels, _ in seen] == [batch.labels.tolist(), batch.labels[permutation].tolist()]
     assert float(loss) == pytest.approx(0.75 * seen[0][1] + 0.25 * seen[1][1])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from data.mixing import Mixer
 from runtime.errors import DeviceError
 from support.trainers import first_batch, trainer_of
 from training.inputs import Data
@@ -32,7 +33,7 @@ def run_out(trainer: Trainer, place: str, at: int, monkeypatch: pytest.MonkeyPat
     """Make a trainer run out of memory once, after the work at `place` was done for the `at`-th time."""
     holder, name = {
         "augment": (trainer.augmentation, "augment"),
-        "mix": (trainer, "mixer"),
+        "mix": (Mixer, "mix"),
         "forward": (trainer.model, "forward"),
         "backward": (torch.Tensor, "backward"),
         "update": (torch, "zeros_like"),
