@@ -82,6 +82,12 @@ def test_pixels_are_prepared_as_training_prepares_them(
     assert (table["ans"] == expected.argmax(1)).all()
 
 
+def test_convolutions_are_deterministic(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:
+    inference(eval_folder(2)[0], model_dir, tmp_path / "output", QUICK)
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_a_bad_image_keeps_its_row_and_never_gets_the_prediction_of_another(
     eval_folder: EvalFolder, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

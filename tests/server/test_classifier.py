@@ -218,3 +218,9 @@ def test_probabilities_add_up_to_one(folder: Path) -> None:
 
 def test_only_as_many_cpus_are_used_as_allowed(folder: Path) -> None:
     assert Classifier(replace(config(folder), threads=1)).cpus == torch.get_num_threads() == 1
+
+
+def test_convolutions_are_deterministic(folder: Path) -> None:
+    Classifier(config(folder))
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
