@@ -11,6 +11,8 @@ from runtime.devices import to_device
 from runtime.memory import Release, nothing_to_release
 from runtime.micro_batches import MicroBatches
 
+_STEP = 32  # images
+
 
 class Predictor:
     """A network with its normalisation, its device and its number format.
@@ -18,7 +20,10 @@ class Predictor:
         predictor = Predictor(model, description.preparation, device, dtype)
         predictor.probabilities(pixels)  # (batch, height, width, 3) uint8 -> (batch, classes) float32
 
-    A batch that does not fit into the memory of the device is split into micro-batches.
+    A batch that does not fit into the memory of the device is split into micro-batches. On a GPU, each is filled up
+    with black images to one of a few sizes, as cuDNN plans for every new size, in the thread that meets it first. On a
+    CPU a new size costs less than the images that would fill it up (of CPU time with resnet18: 6 ms once, against 80 ms
+    for each batch of 17), so batches stay as they are.
     """
 
     def __init__(
@@ -35,8 +40,17 @@ class Predictor:
         """
         self.model = to_device(model, device)
         self.device, self.dtype = device, dtype
+        self.fills_up = device.type == "cuda"
         self.micro_batches = MicroBatches(release=release)
         self._normalize = BaseAugmentation.of(preparation).normalize
+
+    def batch_sizes(self, most: int) -> tuple[int, ...]:
+        """Return the sizes that batches of 1 to `most` images have on the device, or on a CPU the first and the last.
+
+        A server predicts one batch of each before it is ready, in the thread that predicts: cuDNN's plans belong to it.
+        """
+        sizes = range(1, most + 1)
+        return tuple(sorted(set(map(_padded, sizes)) if self.fills_up else {1, most}))
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
@@ -59,5 +73,28 @@ class Predictor:
     def _forward(self, micro_batches: tuple[Tensor, ...]) -> Tensor:
         """Return the logits of all micro-batches, each (micro-batch, 3, height, width)."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits = [self.model(self._normalize(pixels.to(self.device))) for pixels in micro_batches]
+            logits = [self._predict(pixels) for pixels in micro_batches]
         return torch.cat(logits).float()
+
+    def _predict(self, pixels: Tensor) -> Tensor:
+        """Return the logits of one micro-batch, without those of the images that fill it up."""
+        filled = fill_up(pixels, _padded(len(pixels))) if self.fills_up else pixels
+        logits: Tensor = self.model(self._normalize(filled.to(self.device)))
+        return logits[: len(pixels)]
+
+
+def fill_up(pixels: Tensor, count: int) -> Tensor:
+    """Return images (batch, 3, height, width) followed by black ones, (count, 3, height, width), channels last."""
+    missing = count - len(pixels)
+    if missing <= 0:
+        return pixels
+    lines = pixels.permute(0, 2, 3, 1)
+    return torch.cat((lines, lines.new_zeros((missing, *lines.shape[1:])))).permute(0, 3, 1, 2)
+
+
+def _padded(count: int) -> int:
+    """Return the size that `count` images are filled up to: a power of two, above 32 a multiple of 32.
+
+    Powers of two alone would almost double a large batch of validation.
+    """
+    return -(-count // _STEP) * _STEP if count > _STEP else 1 << max(0, count - 1).bit_length()

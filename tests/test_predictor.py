@@ -17,7 +17,7 @@ from inference import inference
 from labels import MASKED_FACES
 from model import create_model
 from model_files import load
-from predictor import Predictor
+from predictor import Predictor, fill_up
 from runtime.errors import DeviceError
 from server.classifier import Classifier
 from server.settings import ServeConfig
@@ -125,3 +125,39 @@ def test_the_normalisation_is_that_of_training(pixels: Pixels) -> None:
     predictor.probabilities(pixels)
     augmentation = BaseAugmentation(PREPARATION.size, PREPARATION.mean, PREPARATION.std)
     assert torch.equal(seen[0], augmentation.augment(as_batch(pixels), Draws()))
+
+
+@pytest.mark.parametrize(("count", "filled"), [(1, 1), (2, 2), (3, 4), (17, 32), (32, 32), (33, 64), (1000, 1024)])
+def test_on_a_gpu_a_batch_is_filled_up_to_one_of_few_sizes(count: int, filled: int) -> None:
+    predictor, sizes = predictor_of(), []
+    predictor.fills_up = True  # as on a GPU
+    predictor.model.register_forward_pre_hook(lambda model, inputs: sizes.append(len(inputs[0])))
+    logits = predictor.logits(torch.zeros((count, 3, 32, 24), dtype=torch.uint8))
+    assert (sizes, len(logits)) == ([filled], count)
+
+
+def test_images_that_fill_up_a_batch_change_no_prediction(pixels: Pixels) -> None:
+    predictor, images = predictor_of("TinyModel"), as_batch(pixels)
+    expected = predictor.logits(images)
+    filled = fill_up(images, 8)
+    assert torch.equal(filled[:7], images)
+    assert not filled[7:].any()
+    assert filled.is_contiguous(memory_format=torch.channels_last)
+    predictor.fills_up = True  # as on a GPU
+    np.testing.assert_allclose(predictor.logits(images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_on_a_cpu_no_batch_is_filled_up(pixels: Pixels) -> None:
+    predictor, sizes = predictor_of(), []
+    predictor.model.register_forward_pre_hook(lambda model, inputs: sizes.append(len(inputs[0])))
+    predictor.probabilities(pixels)
+    assert sizes == [7]
+
+
+def test_the_sizes_to_warm_are_all_that_a_batch_can_have() -> None:
+    predictor = predictor_of()
+    assert (predictor.batch_sizes(32), predictor.batch_sizes(1)) == ((1, 32), (1,))
+    predictor.fills_up = True  # as on a GPU
+    assert predictor.batch_sizes(1) == (1,)
+    assert predictor.batch_sizes(20) == predictor.batch_sizes(32) == (1, 2, 4, 8, 16, 32)
+    assert predictor.batch_sizes(100) == (1, 2, 4, 8, 16, 32, 64, 96, 128)
