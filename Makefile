@@ -204,6 +204,16 @@ bench: $(ENV)/dev  ## compare training and inference with the usual pipeline and
 bench-serve: $(ENV)/dev  ## compare the server with the usual handler and with its ceiling, as ratios
 	PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_serve.py $$ARGS
 
+# A GPU machine has a torch of its own: this installs nothing, and takes .venv or the first Python that has torch.
+gpu_python = $(or $(wildcard $(BIN)/python),$(shell for python in $(PYTHON) python3 python python3.12 python3.11; do \
+	$$python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null \
+		&& echo $$python && break; done))
+
+.PHONY: gpu-check
+gpu-check:  ## check the GPU of this machine: PART=right or PART=fast (4 minutes each), or all (25 minutes)
+	@test -n "$(gpu_python)" || { echo "no Python with torch is on the PATH; give PYTHON=..." >&2; exit 2; }
+	@$(gpu_python) tests/benchmarks/gpu_check.py $${PART:-all} --output "$$OUT/gpu-check" $$ARGS
+
 .PHONY: format readme-image
 format: $(ENV)/dev  ## format the code
 	$(BIN)/ruff check --fix
