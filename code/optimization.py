@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn, optim
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from runtime.errors import ConfigError, unknown_name
 
@@ -25,9 +26,9 @@ _OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "Rprop": optim.Rprop,
     "SGD": optim.SGD,
 }
-# Their fused form takes half the time, also on a CPU. Adagrad's exists for CPUs only. SGD's is slower on a CPU, and its
-# momentum on a GPU is uninitialised memory if the first step overflows in fp16 (torch 2.10).
+# Their fused form takes half the time, also on a CPU. Adagrad's exists for CPUs only, and SGD's is slower on a CPU.
 _FUSED = (optim.Adam, optim.AdamW)
+_FUSED_ON_GPU = (*_FUSED, optim.SGD)  # in fp16 a step of any other waits for the GPU: was there an overflow?
 
 
 def create_optimizer(
@@ -37,7 +38,7 @@ def create_optimizer(
 
     Weight decay applies to matrices and kernels, not to biases and the scales of norms, as in timm. `momentum` is used
     by SGD and RMSprop only, and Rprop has no weight decay. Adam and AdamW use their fused form, one kernel for all
-    weights.
+    weights, and so does SGD on a GPU.
     """
     if name not in _OPTIMIZERS:
         raise ConfigError(unknown_name("optimizer", name, _OPTIMIZERS))
@@ -46,9 +47,25 @@ def create_optimizer(
     options: dict[str, Any] = {"lr": lr}
     if "momentum" in accepted:
         options["momentum"] = momentum
-    if create in _FUSED:
+    if create in (_FUSED_ON_GPU if next(model.parameters()).is_cuda else _FUSED):
         options["fused"] = True
-    return create(list(_groups(model, weight_decay if "weight_decay" in accepted else None)), **options)
+    optimizer = create(list(_groups(model, weight_decay if "weight_decay" in accepted else None)), **options)
+    if isinstance(optimizer, optim.SGD) and optimizer.defaults["fused"]:
+        preset_momentum(optimizer)
+        optimizer.register_load_state_dict_post_hook(preset_momentum)
+    return optimizer
+
+
+def preset_momentum(optimizer: optim.Optimizer) -> None:
+    """Set the momentum buffers that SGD has not created yet to zeros.
+
+    The result is that of buffers created in the first step. But fused SGD leaves a new buffer uninitialised if that
+    step overflows in fp16 (torch 2.10).
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, Any]]:
@@ -67,9 +84,12 @@ def get_lr(optimizer: optim.Optimizer) -> float:
 
 
 def set_lr(optimizer: optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all groups."""
+    """Set the learning rate of all groups; one that is a tensor is set in place, where a captured step reads it."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 @dataclass(frozen=True)
@@ -151,12 +171,14 @@ class ExponentialMovingAverage:
     """A moving average of a network: average += (1 - decay) (weights - average), after every step.
 
     The decay starts low, min(decay, (1 + steps) / (10 + steps)), so that the random initial weights do not dominate a
-    short run (as in TensorFlow's ExponentialMovingAverage). Running statistics of batch norm are averaged too.
+    short run (as in TensorFlow's ExponentialMovingAverage). Running statistics of batch norm are averaged too. Whole
+    numbers, such as its count of batches or the table of positions in Swin's attention, are those of the network: an
+    average of them would be cut off to a whole number.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+        self._averaged = AveragedModel(model, use_buffers=True)
 
     @property
     def module(self) -> nn.Module:
@@ -165,8 +187,17 @@ class ExponentialMovingAverage:
         return module
 
     def update(self, model: nn.Module) -> None:
-        """Update the average after an optimizer step of the network."""
-        self._averaged.update_parameters(model)
+        """Update the average after an optimizer step of the network; nothing waits for the device."""
+        steps = int(self._averaged.n_averaged)  # it is on the CPU
+        (averages, counts), (weights, their_counts) = _tensors(self.module), _tensors(model)
+        with torch.no_grad():
+            if counts:
+                torch._foreach_copy_(counts, their_counts)
+            if steps:
+                torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + steps) / (10 + steps)))
+            else:
+                torch._foreach_copy_(averages, weights)
+        self._averaged.n_averaged += 1
 
     def start_from(self, model: nn.Module) -> None:
         """Set the average to the weights of a network."""
@@ -179,7 +210,9 @@ class ExponentialMovingAverage:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._averaged.load_state_dict(state)
 
-    def _average(self, averages: Any, currents: Any, _: Tensor | int) -> None:
-        steps = int(self._averaged.n_averaged)  # it is on the CPU: reading it from a GPU would wait for the GPU
-        decay = min(self.decay, (1 + steps) / (10 + steps))
-        get_ema_multi_avg_fn(decay)(averages, currents, steps)  # type: ignore[no-untyped-call]
+
+def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters and buffers of a network: the fractions, and the whole numbers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    fractions = [tensor for tensor in tensors if tensor.is_floating_point()]
+    return fractions, [tensor for tensor in tensors if not tensor.is_floating_point()]

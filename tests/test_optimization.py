@@ -1,11 +1,13 @@
 """Schedules equal torch's at every step, weight decay skips biases and norms, and the average follows its formula."""
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn, optim
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -19,6 +21,7 @@ from optimization import (
     create_optimizer,
     create_schedule,
     get_lr,
+    preset_momentum,
     set_lr,
 )
 from runtime.errors import ConfigError
@@ -156,7 +159,59 @@ def test_every_optimizer_changes_the_weights_on_a_gpu(name: str) -> None:
     model(torch.ones(2, 4, device="cuda")).sum().backward()
     optimizer.step()
     assert not torch.equal(before, model.weight)
-    assert bool(optimizer.param_groups[0].get("fused")) == (name in ("Adam", "AdamW"))
+    assert bool(optimizer.param_groups[0].get("fused")) == (name in ("Adam", "AdamW", "SGD"))
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("overflow_at", [0, 2])
+def test_fused_sgd_with_preset_momentum_takes_the_steps_of_plain_sgd(clip: bool, overflow_at: int) -> None:
+    """All sizes are multiples of 16: fused, a CPU rounds what does not fill its vector unit in another way."""
+    plain = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16))
+    fused = copy.deepcopy(plain)
+    optimizers = [optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=model is fused) for model in (plain, fused)]
+    preset_momentum(optimizers[1])
+    scalers = [GradScaler("cpu", init_scale=2.0**10) for _ in optimizers]
+    for step in range(5):
+        for model, optimizer, scaler in zip((plain, fused), optimizers, scalers, strict=True):
+            optimizer.zero_grad()
+            torch.manual_seed(step)
+            loss = model(torch.randn(8, 16)).square().mean() * (math.inf if step == overflow_at else 1)
+            scaler.scale(loss).backward()
+            if clip:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            scaler.step(optimizer)
+            scaler.update()
+        for mine, theirs in zip(fused.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+    assert scalers[0].get_scale() == scalers[1].get_scale() == 2.0**9
+
+
+def test_momentum_that_a_checkpoint_lacks_is_preset_too() -> None:
+    """In fp16 the first steps may all overflow: plain SGD has saved no momentum then."""
+    before = optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer.register_load_state_dict_post_hook(preset_momentum)
+    optimizer.load_state_dict(before.state_dict())
+    assert [float(optimizer.state[parameter]["momentum_buffer"].abs().sum()) for parameter in model.parameters()] == (
+        [0.0] * len(list(model.parameters()))
+    )
+
+
+def test_a_learning_rate_that_is_a_tensor_is_set_in_place() -> None:
+    first = network()
+    models = first, copy.deepcopy(first)
+    rate = torch.tensor(0.1)
+    optimizers = optim.SGD(models[0].parameters(), lr=0.1), optim.SGD(models[1].parameters(), lr=rate)
+    for lr in (0.5, 0.25):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            set_lr(optimizer, lr)
+            torch.manual_seed(0)
+            take_step(model, optimizer)
+    assert optimizers[1].param_groups[0]["lr"] is rate
+    assert get_lr(optimizers[1]) == 0.25
+    assert all(map(torch.equal, models[0].parameters(), models[1].parameters()))
 
 
 def test_the_constant_schedule_is_constant() -> None:
@@ -268,7 +323,9 @@ def test_with_a_low_decay_the_average_equals_torchs() -> None:
     for state in history:
         model.load_state_dict(state)
         twin.update_parameters(model)
-    torch.testing.assert_close(average(0.1, history).module.state_dict(), twin.module.state_dict())
+    found = average(0.1, history).module.state_dict()
+    for name, tensor in twin.module.state_dict().items():
+        assert not tensor.is_floating_point() or torch.equal(found[name], tensor), name
 
 
 def test_a_saved_and_loaded_average_resumes_with_the_same_bits() -> None:
@@ -281,6 +338,35 @@ def test_a_saved_and_loaded_average_resumes_with_the_same_bits() -> None:
         resumed.update(model)
     for key, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[key]), key
+
+
+def test_whole_numbers_of_the_average_are_those_of_the_network() -> None:
+    model = network()
+    model.register_buffer("positions", torch.arange(169))  # as in Swin's attention: an average would be one too low
+    followed = ExponentialMovingAverage(model, 0.99)
+    for _ in range(20):
+        take_step(model, optim.SGD(model.parameters(), lr=0.1))
+        followed.update(model)
+    for name, tensor in model.state_dict().items():
+        assert tensor.is_floating_point() or torch.equal(followed.module.state_dict()[name], tensor), name
+
+
+def test_an_average_in_the_state_of_torchs_is_continued_with_the_same_bits() -> None:
+    """The last release saved the state of an AveragedModel, and averaged with torch's own function."""
+    history, model = states(12), network()
+    twin = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.1), use_buffers=True)  # type: ignore[no-untyped-call]
+    resumed = ExponentialMovingAverage(network(), 0.1)
+    for step, state in enumerate(history):
+        model.load_state_dict(state)
+        twin.update_parameters(model)
+        if step >= 8:
+            resumed.update(model)
+        if step == 7:
+            resumed.load_state_dict(copy.deepcopy(twin.state_dict()))
+    assert resumed.state_dict().keys() == twin.state_dict().keys()
+    for name, tensor in twin.state_dict().items():
+        if tensor.is_floating_point() or name == "n_averaged":
+            assert torch.equal(resumed.state_dict()[name], tensor), name
 
 
 def test_the_average_shares_no_weights_with_the_network() -> None:

@@ -109,7 +109,10 @@ def to_device(model: nn.Module, device: torch.device) -> nn.Module:
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor from the host to a device, without waiting for the work queued on the device."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    if device.type != "cuda":
+        return tensor.to(device)
+    # a strided tensor would take a copy in memory that is not pinned, which waits
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 @functools.cache

@@ -31,8 +31,10 @@ class RunningStatistics:
 
 @torch.no_grad()
 def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
-    if targets:
-        torch._foreach_copy_(targets, sources)
+    for is_float in (True, False):  # in one call, a GPU copies tensors of several types one by one
+        pairs = [pair for pair in zip(targets, sources, strict=True) if pair[0].is_floating_point() == is_float]
+        if pairs:
+            torch._foreach_copy_([target for target, _ in pairs], [source for _, source in pairs])
 
 
 def step_once(scaler: GradScaler, optimizer: torch.optim.Optimizer, release: Release) -> None:

@@ -1,5 +1,6 @@
 """The epochs of a run: what an epoch does, what its end does, and what is saved in between."""
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from runtime.process import StopRequest
 from training.checkpoint import Checkpoints
 from training.inputs import SplitRow, write_split
 from training.state import TrainState
-from training.tracking import Tracker, progress
+from training.tracking import LateCurves, Tracker, progress
 from training.trainer import Predictions, Trainer
 
 
@@ -67,17 +68,19 @@ class Run:
     def train_epoch(self, loader: Loader, stop: StopRequest) -> None:
         """Take the remaining steps of the epoch; raises Stopped between two of them."""
         state, trainer, started, first = self.state, self.trainer, time.monotonic(), self.state.step
+        curves = LateCurves(self.tracker.step)
         batches = progress(loader.epoch(state.epoch, first), len(loader), f"epoch {state.epoch + 1}", first)
-        for batch in stop.watch(batches):
-            loss, predicted = trainer.step(batch, state.epoch, state.steps_done)
-            state.check_finite()  # of the steps before: a GPU computes this step meanwhile
-            state.add(loss, batch.labels, predicted)
-            if state.steps_done % self.args.log_interval == 0:
-                accuracy = float((batch.labels == predicted).float().mean())
-                values = {"loss": float(loss), "accuracy": accuracy, "learning_rate": get_lr(trainer.optimizer)}
-                self.tracker.step(state.steps_done, values)
-            if self.checkpoints.is_due(state.steps_done):
-                self.save()
+        with contextlib.closing(curves):
+            for batch in stop.watch(batches):
+                loss, predicted = trainer.step(batch, state.epoch, state.steps_done)
+                state.check_finite()  # of the steps before: a GPU computes this step meanwhile
+                curves.write()
+                state.add(loss, batch.labels, predicted)
+                if state.steps_done % self.args.log_interval == 0:
+                    accuracy = (batch.labels == predicted).float().mean()
+                    curves.add(state.steps_done, loss, accuracy, get_lr(trainer.optimizer))
+                if self.checkpoints.is_due(state.steps_done):
+                    self.save()
         taken = min((len(loader) - first) * loader.batch_size, loader.samples_per_epoch)
         self.images_per_second = taken / (time.monotonic() - started)
 

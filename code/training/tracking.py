@@ -3,16 +3,19 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from metrics import log_line
+from runtime.devices import HostCopy
 from runtime.files import replacing
 
 Item = TypeVar("Item")
@@ -90,3 +93,29 @@ class Tracker:
         width, height = figure.canvas.get_width_height()
         pixels = np.frombuffer(figure.canvas.buffer_rgba(), np.uint8).reshape(height, width, 4)[..., :3]
         self.writer.add_image(name, pixels, epoch, dataformats="HWC")
+
+
+class LateCurves:
+    """Points of the training curves, each written one step late: reading a loss at once would wait for the GPU."""
+
+    def __init__(self, write: Callable[[int, Mapping[str, float]], None]) -> None:
+        """`write` takes the number of a step and its values, as `Tracker.step` does."""
+        self._write = write
+        self._pending: tuple[int, HostCopy, float] | None = None
+
+    def add(self, step: int, loss: Tensor, accuracy: Tensor, learning_rate: float) -> None:
+        """Start to copy loss and accuracy, () each, of a step to the host; what was added before is written."""
+        self.write()
+        self._pending = step, HostCopy(torch.stack((loss, accuracy))), learning_rate
+
+    def write(self) -> None:
+        """Write the point that was added, if there is one; call this after the next step is queued."""
+        pending, self._pending = self._pending, None
+        if pending:
+            step, copy, learning_rate = pending
+            loss, accuracy = copy.read().tolist()
+            self._write(step, {"loss": loss, "accuracy": accuracy, "learning_rate": learning_rate})
+
+    def close(self) -> None:
+        """Write what is left, at the end of an epoch or at a stop."""
+        self.write()

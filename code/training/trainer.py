@@ -1,4 +1,17 @@
-"""The network in training: one optimizer step, the predictions to validate with, and the state of both."""
+"""The network in training: one optimizer step, the predictions to validate with, and the state of both.
+
+The rules of a step, so that the host runs ahead of a GPU, and the step can be captured as a CUDA graph one day:
+
+1. The host reads nothing that the GPU computes. Losses are read by HostCopy, after the next step is queued. Only fp16
+   with an optimizer that has no fused form waits, in GradScaler: torch skips a step that overflows on the host.
+2. All that is random is drawn on the CPU before the step, and reaches the device in one copy. On the host stay two
+   seeds, of dropout and of noise, and whether a batch is mixed by mixup or by CutMix.
+3. Shapes depend on the options and the size of the batch, never on what was drawn: boxes are masks, not slices.
+4. A copy to or from the device is pinned, and nothing waits for it.
+5. Of the host's numbers the learning rate, the decay of the moving average and the steps that some optimizers count
+   change from step to step. `set_lr` also sets a learning rate that is a tensor.
+6. What a step changes it changes once, even if memory runs out on the way (training/once.py).
+"""
 
 import functools
 import math

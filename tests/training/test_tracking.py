@@ -1,12 +1,14 @@
 """The log, metrics.jsonl and TensorBoard hold the results of every epoch."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from training import tracking
-from training.tracking import Tracker, increment_path, progress
+from training.tracking import LateCurves, Tracker, increment_path, progress
 
 
 def test_run_folders_count_exp_exp2_exp3(tmp_path: Path) -> None:
@@ -59,3 +61,26 @@ def test_metrics_jsonl_holds_nothing_that_depends_on_the_clock(tmp_path: Path) -
     with Tracker(tmp_path) as tracker:
         tracker.epoch([{"epoch": 1, "val_f1": 0.25}], {"images_per_second": 100.0})
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"epoch": 1, "val_f1": 0.25}
+
+
+def test_a_point_of_the_curves_is_written_one_step_late_with_its_own_values() -> None:
+    written: list[tuple[int, dict[str, float]]] = []
+    curves = LateCurves(lambda step, values: written.append((step, dict(values))))
+    expected = [(step, {"loss": step / 4, "accuracy": 1 / step, "learning_rate": 0.1 * step}) for step in (1, 2, 4)]
+    for step, values in expected:
+        curves.write()
+        assert written == expected[: len(written)]
+        assert step not in dict(written)
+        loss, accuracy = torch.tensor((values["loss"], values["accuracy"]), dtype=torch.float64)
+        curves.add(step, loss, accuracy, values["learning_rate"])
+    curves.write()
+    curves.write()
+    assert written == expected
+
+
+def test_the_last_point_of_the_curves_is_written_when_an_epoch_ends_or_a_stop_is_requested() -> None:
+    written: list[int] = []
+    with contextlib.closing(LateCurves(lambda step, _: written.append(step))) as curves:
+        curves.add(7, torch.tensor(1.0), torch.tensor(1.0), 0.1)
+        assert not written
+    assert written == [7]
