@@ -49,7 +49,10 @@ class TransformConfig:
         0, "concurrent requests, 0 for what the server proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
     )
     max_payload_mb: int = option(
-        0, "largest image in MB, 0 for that of the folder, or what --url proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
+        0,
+        "largest image in MB, 0 for that of the folder, or what --url proposes",
+        minimum=0,
+        maximum=BATCH_TRANSFORM_MB,
     )
     timeout_seconds: int = option(600, "longest wait for one response", minimum=1, maximum=INVOCATION_SECONDS)
     max_retries: int = option(3, "retries after a 5xx or no response", minimum=0, maximum=INVOCATION_RETRIES)
