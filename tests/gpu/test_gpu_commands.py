@@ -2,9 +2,6 @@
 
 import csv
 import io
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +11,8 @@ import pytest
 from PIL import Image
 
 from gpu.black_images import black_eval, black_faces
-from gpu.standin.run import ROOT, Settings, read_counters, run_on_standin, standin_environ
-from support.processes import wait_until
+from gpu.interrupted import train_killed_once
+from gpu.standin.run import Settings, read_counters, run_on_standin, standin_environ
 from support.serving import running, server_command
 
 PYTHON = [sys.executable, "-W", "error"]
@@ -58,14 +55,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     black_faces(folder / "train" / "images")
     black_eval(folder / "eval", 20)
     command = [*PYTHON, "code/train.py", *FLAGS.split(), *flags.split()]
-    environ = os.environ | standin_environ(folder / "counters", **gpu) | dict(job_folders(folder))
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        checkpoints = folder / "checkpoints"
-        wait_until(lambda: any(checkpoints.glob("step-*[1-9].json")) or process.poll() is not None)
-        process.kill()
-        output, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, output.decode()
-    resumed = run_on_standin(command, job_folders(folder), **gpu)
+    resumed = train_killed_once(command, job_folders(folder), folder / "counters", **gpu)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     return Trained(folder, gpu, resumed.stdout)
 
