@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that
 
 import uvicorn
 
+from data.template_process import start_early
 from runtime.arguments import parse
 from runtime.errors import ConfigError
 from runtime.failure import run
@@ -35,6 +36,7 @@ from runtime.process import name_unknown_user
 from server.app import Service
 from server.http_timeouts import TimeoutProtocol
 from server.settings import ServeConfig
+from server.slot_pool import SCRIPT
 
 QUIET_SECONDS = 0.5  # a server that is stopping accepts requests until none has come for so long,
 DRAIN_SECONDS = 12.0  # and no longer than this; then the rest gets a 503,
@@ -126,6 +128,7 @@ def main() -> None:
     """Run one server with the settings of the environment."""
     silence_pillow()
     (config,) = parse("serve.py", sys.argv[1:], os.environ, ServeConfig)
+    start_early(SCRIPT)
     with listen(config) as listener:
         host, port = listener.getsockname()[:2]
         print(f"listening: http://{host}:{port}", flush=True)

@@ -93,26 +93,19 @@ def test_a_server_whose_stdout_is_closed_serves(model_dir: Path) -> None:
 
 
 SLOW = """
-import time
 import serve
 from server import app
-from server.classifier import Classifier
 
-serve.DRAIN_SECONDS, app.CLOSE_SECONDS, prepare = 0.5, 0.5, Classifier.prepare
-
-def slow(self, data):
-    time.sleep(SECONDS)
-    return prepare(self, data)
-
-Classifier.prepare = slow
+serve.DRAIN_SECONDS, app.CLOSE_SECONDS, app.DECODER = 0.5, 0.5, "support.hostile_decoders:decode_slowly"
 serve.run(serve.main)
 """
 
 
 @pytest.mark.parametrize("seconds", [0.3, 60])
 def test_on_sigterm_what_takes_too_long_gets_a_503_and_the_exit_code_is_zero(model_dir: Path, seconds: float) -> None:
-    command = server_command(model_dir, SERVE_THREADS=1)
-    command["args"][-1:] = ["-c", SLOW.replace("SECONDS)", f"{seconds})")]
+    command = server_command(model_dir, SERVE_THREADS=1, SLEEP=seconds)
+    command["args"][-1:] = ["-c", SLOW]
+    command["env"]["PYTHONPATH"] += f":{Path(__file__).parent}"
     with running(model_dir, command=command) as server, contextlib.ExitStack() as stack:
         half = stack.enter_context(Client(server, request(GOOD[:-10], length=len(GOOD))))
         clients = [stack.enter_context(Client(server, request())) for _ in range(40)]
@@ -203,6 +196,8 @@ def test_help_names_every_variable(model_dir: Path) -> None:
         "SAGEMAKER_MAX_PAYLOAD_IN_MB",
         "SAGEMAKER_BATCH",
         "BAD_INPUT",
+        "SERVE_DECODE_SECONDS",
+        "SERVE_DECODE_MEMORY_MB",
     ):
         assert name in done.stdout
 

@@ -101,8 +101,9 @@ class Template:
                 continue  # no image is left
             self.work.recover(number)
             cpu = int((usage.ru_utime + usage.ru_stime) * 1e9) - int(seat[CPU_NANOSECONDS])
-            self._count(code, bool(seat[READY]))
             item = int(seat[IN_HAND])
+            if item != NOTHING or not seat[READY] or code != -signal.SIGKILL:  # else it was idle
+                self._count(code, bool(seat[READY]))
             if item != NOTHING and self.work.is_waiting(item):  # it may have died just after it was done
                 self._judge(number, item, code, cpu)
             self._fork(number)

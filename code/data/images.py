@@ -8,7 +8,7 @@ target size (Pillow's draft mode). Damaged metadata never decides whether an ima
 import contextlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -71,14 +71,22 @@ def read_file(path: Path) -> bytes:
         raise ImageError(f"cannot be opened ({error.strerror}): {path}", "missing") from None
 
 
-def prepare(source: Path | bytes, preparation: Preparation, name: str = "the image") -> Pixels:
+def prepare(
+    source: Path | bytes,
+    preparation: Preparation,
+    name: str = "the image",
+    admit: Callable[[Image.Image], None] | None = None,
+) -> Pixels:
     """Decode, crop and resize one image to (height, width, 3), uint8.
 
-    Of an animated image, the first frame is used. `name` is what messages call an image that is given as bytes. Raises
-    ImageError if the file is missing, empty, truncated, not an image, or above the limits (100 MB, 50 megapixels).
+    Of an animated image, the first frame is used. `name` is what messages call an image that is given as bytes. `admit`
+    is called with the image when its header is read, and before any pixel is decoded. Raises ImageError if the file is
+    missing, empty, truncated, not an image, or above the limits (100 MB, 50 megapixels).
     What a decoder costs cannot be known from the file; processes with limits bound it (decode_pool.py).
     """
     with _opened(source, name) as image:
+        if admit:
+            admit(image)
         return fit(image, preparation)
 
 

@@ -24,7 +24,7 @@ from runtime.errors import DecodingError
 
 SCRIPT = Path(__file__).with_name("decode_template.py")
 FRESH_SECONDS = 50.0  # a template that gets no work ends by itself a little later
-_CLOSE_SECONDS = 3.0  # at most, for the processes to end: one may hang in the kernel, on a network file system
+_CLOSE_SECONDS = 3.0  # for the template to end by itself; it does not wait for a worker that hangs in the kernel
 
 _early: list["TemplateProcess"] = []
 
@@ -116,5 +116,8 @@ def _is_open(descriptor: int) -> bool:
 
 def _close(control: socket.socket, process: "subprocess.Popen[bytes]") -> None:
     control.close()  # the template ends, and its workers with it
-    with suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(_CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:  # it is busy, or the machine is
+        process.kill()
+        process.wait()

@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,20 +21,25 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from data.images import Pixels
-from runtime.errors import ImageError, ModelError
+from data.decode_board import DecodeLimits
+from runtime.errors import DecodingError, ImageError, ModelError
 from sagemaker_limits import BATCH_TRANSFORM_MB
 from server.batching import Batcher, QueueFullError
-from server.bodies import Body, BodyReader, check_types, decompress, is_gzipped, overloaded
+from server.bodies import BodyReader, check_types, is_gzipped, overloaded
 from server.http_timeouts import ON_HANG_UP
+from server.lanes import choose_lanes
 from server.responses import Format, RequestError, Writer, choose_format
 from server.settings import ServeConfig
+from server.slot_pool import Decoding, SlotPool
 
 if TYPE_CHECKING:
     from server.classifier import Classifier
 
-STATUS_OF_IMAGE = {"empty": 400, "too_large": 413}  # else 422
-CLOSE_SECONDS = 4.0  # for the threads to end
+STATUS_OF_IMAGE = {"empty": 400, "too_large": 413, "too_expensive": 413}  # else 422
+STATUS_OF_BODY = {"bad_gzip": 400, "payload_too_large": 413, "overloaded": 503}  # errors, also in batch transform
+CLOSE_SECONDS = 4.0  # for the thread of the model to end
+MORE_SLOTS = 16  # besides twice those that may wait: for images that nobody wants and that a process still has
+DECODER = "data.images:prepare"  # tests change it
 ROUTES = "use GET /ping, POST /invocations or GET /execution-parameters"
 
 
@@ -44,6 +48,7 @@ class Ready:
     """A model that is loaded and warm, and what uses it."""
 
     classifier: "Classifier"
+    slots: SlotPool
     batcher: Batcher
     writer: Writer
 
@@ -96,9 +101,12 @@ class Service:
         except (ClientDisconnect, HungUp):
             return Response()  # which nobody reads
         except ImageError as error:
+            if error.code in STATUS_OF_BODY:
+                raise RequestError(STATUS_OF_BODY[error.code], error.code, str(error)) from None
+            message = f"{error}: the image"
             if not self.config.bad_images_get_rows:
-                raise RequestError(STATUS_OF_IMAGE.get(error.code, 422), error.code, str(error)) from None
-            response = ready.writer.error(error.code, str(error), wanted)
+                raise RequestError(STATUS_OF_IMAGE.get(error.code, 422), error.code, message) from None
+            response = ready.writer.error(error.code, message, wanted)
         if self.is_stopping:
             response.headers["connection"] = "close"
         return response
@@ -108,7 +116,7 @@ class Service:
             raise QueueFullError
         with self.bodies.buffer() as body:
             await self.bodies.read(request, body)
-            future = ready.batcher.enqueue(partial(self._prepare, ready.classifier, body, is_gzipped(request)))
+            future = ready.batcher.enqueue(body.take(), is_gzipped=is_gzipped(request))
             request.scope[ON_HANG_UP] = future.cancel
             try:
                 return ready.writer.prediction(await future, wanted)
@@ -116,13 +124,6 @@ class Service:
                 if _is_cancelled_itself():
                     raise
                 raise HungUp from None  # the future was
-
-    def _prepare(self, classifier: "Classifier", body: Body, gzipped: bool) -> Pixels:
-        """Return the pixels of a body; runs in a thread of the batcher."""
-        data = bytes(body.data)
-        if gzipped:
-            data = decompress(data, self.config.max_payload_bytes)
-        return classifier.prepare(data)
 
     def give_up(self) -> None:
         """Respond with 503 to all requests that have no prediction yet, and to all that still come."""
@@ -145,6 +146,7 @@ class Service:
         self.is_stuck = not done
         if self.ready:
             self.is_stuck = not self.ready.batcher.close(CLOSE_SECONDS)
+            self.ready.slots.close()
             images, batches = self.ready.batcher.images, self.ready.batcher.batches
             print(f"ended; pictures={images}; batches={batches}; mean_batch={images / max(1, batches):.1f}")
 
@@ -152,18 +154,27 @@ class Service:
         started = time.monotonic()
         try:
             classifier, writer = await asyncio.to_thread(_load_model, self.config)
+            slots = await asyncio.to_thread(_start_decoding, self.config, classifier)
             batcher = Batcher(
                 classifier,
+                slots,
                 batch_size=self.config.batch_size,
                 max_waiting=self.config.max_waiting,
-                threads=classifier.cpus,
+                warm_up=classifier.warm_up,
             )
+            await batcher.started
         except Exception as error:  # serve.py raises it after the server has stopped
             self.failure = error
             return
-        self.ready = Ready(classifier, batcher, writer)
+        self.ready = Ready(classifier, slots, batcher, writer)
+        batcher.failed.add_done_callback(self._fail)
         how = f"device={classifier.device}; precision={self.config.precision}; threads={classifier.cpus}"
         print(f"ready: {classifier.name}; {how}; seconds={time.monotonic() - started:.1f}", flush=True)
+
+    def _fail(self, failed: "asyncio.Future[DecodingError]") -> None:
+        """Stop: nothing can be decoded any more."""
+        if not failed.cancelled():
+            self.failure = failed.result()
 
 
 class HungUp(Exception):
@@ -197,6 +208,14 @@ def _load_classifier(config: ServeConfig) -> "Classifier":
     from server.classifier import Classifier
 
     return Classifier(config)
+
+
+def _start_decoding(config: ServeConfig, classifier: "Classifier") -> SlotPool:
+    """Start the processes that decode; raise DecodingError if that is not possible."""
+    limits = DecodeLimits.from_options(config.decode_seconds, config.decode_memory_mb)
+    lanes = choose_lanes(classifier.cpus, config.max_waiting, is_batch=config.batch)
+    slots = 2 * config.max_waiting + MORE_SLOTS
+    return SlotPool(Decoding(classifier.preparation, limits, config.max_payload_bytes, DECODER), lanes, slots)
 
 
 async def _request_error(request: Request, error: RequestError) -> Response:

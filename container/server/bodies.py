@@ -1,7 +1,9 @@
-"""The body of a request: its type, its length, its encoding. No more than the limits is ever kept in memory."""
+"""The body of a request: its type, its length, its encoding. No more than the limits is ever kept in memory.
+
+A body is decompressed where it is decoded, in a process with limits (slot_work.py).
+"""
 
 import asyncio
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +13,7 @@ from server.responses import RequestError, quoted
 
 MEDIA_TYPES = ("application/x-image", "application/octet-stream", "binary/octet-stream")  # and every image/...
 ENCODINGS = ("", "identity", "gzip")
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to ask for a gzip header
+PART_BYTES = 64 << 10  # smaller parts are joined
 
 
 def check_types(request: Request) -> None:
@@ -36,9 +38,26 @@ class Body:
     """The body of one request, as far as it has arrived."""
 
     def __init__(self) -> None:
-        self.data = bytearray()
+        self.size = 0  # bytes
+        self.parts: list[bytes | bytearray] = []
         self.reader: asyncio.Task[None] | None = None  # while it arrives
         self.error: RequestError | None = None  # why it was given up
+
+    def append(self, chunk: bytes) -> None:
+        """Add what has arrived; the bytes are not copied, unless they are few."""
+        self.size += len(chunk)
+        if self.parts and len(chunk) < PART_BYTES:
+            last = self.parts[-1]
+            if isinstance(last, bytearray) and len(last) < PART_BYTES:
+                last += chunk
+                return
+            chunk = bytearray(chunk)  # type: ignore[assignment]
+        self.parts.append(chunk)
+
+    def take(self) -> list[bytes | bytearray]:
+        """Return the parts, which are not kept here any more; the size still counts."""
+        parts, self.parts = self.parts, []
+        return parts
 
 
 class BodyReader:
@@ -74,11 +93,11 @@ class BodyReader:
         body.reader, self._arriving[body] = asyncio.current_task(), None
         try:
             async for chunk in request.stream():
-                if len(body.data) + len(chunk) > self.limit:
+                if body.size + len(chunk) > self.limit:
                     raise too_large(self.limit)
                 self._make_room(len(chunk), body)
                 self.buffered += len(chunk)
-                body.data += chunk
+                body.append(chunk)
         except asyncio.CancelledError:
             if body.error is None or body.reader is None:
                 raise
@@ -108,22 +127,8 @@ class BodyReader:
             body.reader.cancel()
 
     def _release(self, body: Body) -> None:
-        self.buffered -= len(body.data)
-        body.data = bytearray()
-
-
-def decompress(body: bytes, limit: int) -> bytes:
-    """Decompress a gzip body; raise RequestError 413 beyond the limit and 400 for anything but one gzip stream."""
-    decompressor = zlib.decompressobj(_GZIP)
-    try:
-        data = decompressor.decompress(body, limit + 1)
-    except zlib.error:
-        raise RequestError(400, "bad_gzip", "Content-Encoding is gzip, but the body is not gzip data") from None
-    if len(data) > limit:
-        raise too_large(limit)
-    if not decompressor.eof or decompressor.unused_data:
-        raise RequestError(400, "bad_gzip", "the gzip data is truncated or followed by other data")
-    return data
+        self.buffered -= body.size
+        body.size, body.parts = 0, []
 
 
 def too_large(limit: int) -> RequestError:

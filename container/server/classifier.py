@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from data.images import Pixels, prepare
+from data.images import Pixels
 from model_files import DESCRIPTION, MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, Description, find, load
 from predictor import Predictor
 from runtime.determinism import use_deterministic_kernels
@@ -19,7 +19,6 @@ from runtime.devices import configure_process, select_device, select_dtype
 from runtime.errors import JobError, ModelError
 from runtime.files import existing_folder
 from runtime.process import cpu_count
-from server.image_limits import check_image
 from server.settings import ServeConfig
 
 
@@ -27,7 +26,7 @@ class Classifier:
     """A function from pixels (batch, height, width, 3) to probabilities (batch, classes), as in code/inference.py."""
 
     def __init__(self, config: ServeConfig) -> None:
-        """Load the model and warm it up; raise ModelError if it cannot be used."""
+        """Load the model; raise ModelError if it cannot be used."""
         self.cpus = config.threads or cpu_count()
         configure_process(self.cpus)
         use_deterministic_kernels(True, gradients=False)
@@ -37,23 +36,23 @@ class Classifier:
         self.name = f"{description.architecture}, {self.scheme.num_classes} classes"
         dtype = select_dtype(config.precision, self.device)
         self._predictor = Predictor(model, self.preparation, self.device, dtype)
-        self._warm_up(config)
-
-    def prepare(self, data: bytes) -> Pixels:
-        """Decode, crop and resize an image as in training; raise ImageError if it cannot be used."""
-        check_image(data)
-        return prepare(data, self.preparation)
+        self._config = config
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return the probabilities (batch, classes) of prepared images (batch, height, width, 3)."""
         return self._predictor.probabilities(pixels)
 
-    def _warm_up(self, config: ServeConfig) -> None:
-        """Run the smallest and the largest batch, so that the first client does not wait for memory and kernels."""
-        for size in sorted({1, config.batch_size}):
+    def warm_up(self) -> None:
+        """Run one batch of each size that the device meets, so that no client waits for memory and kernels.
+
+        Call this in the thread that calls the model: libraries keep what they prepare for each thread. Raises
+        ModelError if the model returns NaN or infinity.
+        """
+        for size in self._predictor.batch_sizes(self._config.batch_size):
             probabilities = self(np.zeros((size, *self.preparation.size, 3), np.uint8))
             if probabilities.shape != (size, self.scheme.num_classes) or not np.isfinite(probabilities).all():
-                raise ModelError(f"the model returns NaN or infinity for a test image; train again: {config.model_dir}")
+                folder = self._config.model_dir
+                raise ModelError(f"the model returns NaN or infinity for a test image; train again: {folder}")
 
 
 def read_model(folder: Path) -> tuple[nn.Module, Description, str]:

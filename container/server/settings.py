@@ -66,7 +66,31 @@ class ServeConfig:
         metadata=setting("SERVE_MAX_WAITING", "most concurrent requests; others get a 503", minimum=1),
     )
     threads: int = field(
-        default=0, metadata=setting("SERVE_THREADS", "CPUs to use, 0 for all of them", minimum=0, maximum=256)
+        default=0,
+        metadata=setting(
+            "SERVE_THREADS",
+            "processes that decode images, and threads of the model on a CPU; 0 for one per CPU",
+            minimum=0,
+            maximum=256,
+        ),
+    )
+    decode_seconds: float = field(
+        default=5.0,
+        metadata=setting(
+            "SERVE_DECODE_SECONDS",
+            "CPU time in seconds that decoding an image may take",
+            minimum=0.1,
+            maximum=3600,
+        ),
+    )
+    decode_memory_mb: int = field(
+        default=896,  # the whole server stays below 1.5 GB; the largest images allowed need 768
+        metadata=setting(
+            "SERVE_DECODE_MEMORY_MB",
+            "memory in MiB that decoding an image may take",
+            minimum=64,
+            maximum=1_048_576,
+        ),
     )
     receive_seconds: float = field(
         default=10.0,

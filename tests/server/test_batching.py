@@ -2,17 +2,16 @@
 
 import asyncio
 import threading
-import weakref
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from data.images import Pixels
-from runtime.errors import ImageError
+from runtime.errors import DecodingError, ImageError
 from server.batching import Batcher, QueueFullError
+from server.slot_pool import NoSlotError
 
 
 class Model:
@@ -37,26 +36,105 @@ class Model:
             self.is_running.release()
 
 
-def an_image(value: int) -> Callable[[], Pixels]:
-    return lambda: np.full((2, 2, 3), value, np.uint8)
+def an_image(value: int) -> list[bytes]:
+    return [bytes([value])]
+
+
+class FakeSlots:
+    """Slots without processes: a body of one byte becomes an image of that value, at once or when it is let go."""
+
+    def __init__(self, count: int = 1000) -> None:
+        self.pixels = np.zeros((count, 2, 2, 3), np.uint8)
+        self.is_holding = False
+        self.held: list[int] = []  # slots that are not decoded yet
+        self.free = list(range(count))
+        self.decoded: list[int] = []  # values
+        self.failure: DecodingError | None = None
+        self._bodies: dict[int, bytes] = {}
+        self._cancelled: set[int] = set()
+        self._ready: dict[int, ImageError | None] = {}
+        self._changed = threading.Condition()
+
+    def reserve(self) -> int:
+        if not self.free:
+            raise NoSlotError
+        return self.free.pop()
+
+    def submit(self, slot: int, parts: Sequence[bytes | bytearray], *, is_gzipped: bool) -> None:
+        self._bodies[slot] = b"".join(parts)
+        self._cancelled.discard(slot)
+        self.held.append(slot)
+        if not self.is_holding:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Decode what is held, unless it is cancelled."""
+        with self._changed:
+            for slot in self.held:
+                body = self._bodies.pop(slot)
+                self._ready[slot] = ImageError("no image") if body == b"bad" else None
+                if slot not in self._cancelled and body != b"bad":
+                    self.decoded.append(body[0])
+                    self.pixels[slot] = body[0]
+            self.held = []
+            self._changed.notify()
+
+    def ready(self, slot: int) -> None:
+        """Report a slot once more, as when its token existed twice."""
+        with self._changed:
+            self._ready[slot] = None
+            self._changed.notify()
+
+    def cancel(self, slot: int) -> None:
+        self._cancelled.add(slot)
+
+    def wait(self) -> list[int]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready, 0.05)
+            if self.failure:
+                raise self.failure
+            return [*self._ready]
+
+    def wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def take(self, slots: Sequence[int]) -> None:
+        for slot in slots:
+            del self._ready[slot]
+
+    def reset(self, slot: int) -> None:
+        self._ready.pop(slot, None)
+
+    def error(self, slot: int) -> Exception | None:
+        return self._ready[slot]
+
+    def release(self, slots: Iterable[int]) -> None:
+        self.free += slots
+
+    def count(self) -> int:
+        return len(self._ready)
 
 
 def run(
-    scenario: Callable[[Batcher, Model], Awaitable[None]], *, batch_size: int = 8, max_waiting: int = 100
+    scenario: Callable[[Batcher, Model, FakeSlots], Awaitable[None]], *, batch_size: int = 8, max_waiting: int = 100
 ) -> tuple[Batcher, Model]:
-    """Run a scenario, then close the batcher as the server does."""
-    model = Model()
+    """Run a scenario, then close the batcher as the server does; all slots are free again afterwards."""
+    model, slots = Model(), FakeSlots()
 
     async def play() -> Batcher:
-        batcher = Batcher(model, batch_size=batch_size, max_waiting=max_waiting, threads=2)
+        batcher = Batcher(model, slots, batch_size=batch_size, max_waiting=max_waiting)
         try:
-            await asyncio.wait_for(scenario(batcher, model), 20)
+            await asyncio.wait_for(scenario(batcher, model, slots), 20)
         finally:
             model.gate.set()
             await asyncio.to_thread(batcher.close)
+            await asyncio.sleep(0)
         return batcher
 
-    return asyncio.run(play()), model
+    batcher = asyncio.run(play())
+    assert sorted(slots.free) == list(range(1000))
+    return batcher, model
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -64,19 +142,21 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-async def behind_a_running_call(batcher: Batcher, model: Model, count: int) -> list[asyncio.Task[Any]]:
-    """Start one call, and wait until `count` more images are prepared for the next."""
+async def behind_a_running_call(
+    batcher: Batcher, model: Model, slots: FakeSlots, count: int
+) -> list[asyncio.Task[Any]]:
+    """Start one call, and wait until `count` more images are decoded for the next."""
     model.gate.clear()
     tasks = [asyncio.create_task(batcher.submit(an_image(0)))]
     await until(lambda: model.batches == [1])
     tasks += [asyncio.create_task(batcher.submit(an_image(value))) for value in range(1, count + 1)]
-    await until(lambda: batcher._ready.qsize() == count)
+    await until(lambda: slots.count() == count)
     return tasks
 
 
 def test_all_images_that_are_ready_go_into_one_call() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 5)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 5)
         model.gate.set()
         assert [int(row[0]) for row in await asyncio.gather(*tasks)] == list(range(6))
 
@@ -86,8 +166,8 @@ def test_all_images_that_are_ready_go_into_one_call() -> None:
 
 
 def test_a_call_never_has_more_images_than_the_batch_size() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 9)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 9)
         model.gate.set()
         await asyncio.gather(*tasks)
 
@@ -95,7 +175,7 @@ def test_a_call_never_has_more_images_than_the_batch_size() -> None:
 
 
 def test_a_single_client_is_never_delayed() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
         for value in range(20):
             assert await batcher.submit(an_image(value)) == [value]
 
@@ -103,7 +183,7 @@ def test_a_single_client_is_never_delayed() -> None:
 
 
 def test_every_request_gets_the_result_of_its_own_image() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
         values = np.random.default_rng(0).integers(0, 256, 400).tolist()
         rows = await asyncio.gather(*(batcher.submit(an_image(value)) for value in values))
         assert [int(row[0]) for row in rows] == values
@@ -112,8 +192,8 @@ def test_every_request_gets_the_result_of_its_own_image() -> None:
 
 
 def test_a_full_queue_rejects_at_once_and_accepts_again_when_there_is_room() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 2)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 2)
         assert batcher.is_full
         with pytest.raises(QueueFullError):
             await batcher.submit(an_image(9))
@@ -125,13 +205,8 @@ def test_a_full_queue_rejects_at_once_and_accepts_again_when_there_is_room() -> 
 
 
 def test_an_unreadable_image_fails_only_its_own_request() -> None:
-    def unreadable() -> Pixels:
-        raise ImageError("no image")
-
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        good, bad = await asyncio.gather(
-            batcher.submit(an_image(4)), batcher.submit(unreadable), return_exceptions=True
-        )
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        good, bad = await asyncio.gather(batcher.submit(an_image(4)), batcher.submit([b"bad"]), return_exceptions=True)
         assert good == [4]
         assert isinstance(bad, ImageError)
 
@@ -139,8 +214,8 @@ def test_an_unreadable_image_fails_only_its_own_request() -> None:
 
 
 def test_a_failed_model_call_fails_all_its_requests_and_no_later_one() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 3)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 3)
         model.failure = RuntimeError("no memory")
         model.gate.set()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -152,8 +227,8 @@ def test_a_failed_model_call_fails_all_its_requests_and_no_later_one() -> None:
 
 
 def test_a_cancelled_request_leaves_nothing_behind() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 2)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 2)
         tasks[1].cancel()
         model.gate.set()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -164,41 +239,91 @@ def test_a_cancelled_request_leaves_nothing_behind() -> None:
     run(scenario)
 
 
-def test_an_image_whose_request_is_cancelled_is_neither_prepared_nor_computed() -> None:
-    prepared: list[int] = []
-
-    def an_image_of_note(value: int) -> Callable[[], Pixels]:
-        return lambda: prepared.append(value) or an_image(value)()  # type: ignore[func-returns-value]
-
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        gate, bodies = threading.Event(), [set[int]() for _ in range(4)]
-        for _ in range(2):  # both threads are busy
-            batcher.enqueue(lambda: gate.wait(10) and an_image(0)())  # type: ignore[arg-type, return-value]
-        futures = [batcher.enqueue(an_image_of_note(value)) for value in range(4)]
-        held = weakref.ref(bodies[0])
-        futures.append(batcher.enqueue(partial(lambda body: an_image(9)(), bodies.pop(0))))
-        assert held() is not None
-        for future in (futures[0], futures[2], futures[4]):
+def test_an_image_whose_request_is_cancelled_is_neither_decoded_nor_computed() -> None:
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        slots.is_holding = True
+        futures = [batcher.enqueue(an_image(value)) for value in range(4)]
+        for future in (futures[0], futures[2]):
             future.cancel()
         await asyncio.sleep(0)
-        assert held() is None, "the body is kept although nobody wants it"
-        assert batcher.waiting == 4
-        model.gate.clear()
-        gate.set()
-        await until(lambda: prepared == [1, 3] and model.batches != [])
-        await until(lambda: sum(model.batches) + batcher._ready.qsize() == 4)
-        futures[3].cancel()
-        model.gate.set()
-        assert await futures[1] == [1]
+        assert batcher.waiting == 2
+        slots.let_go()
+        assert [await futures[1], await futures[3]] == [[1], [3]]
+        assert slots.decoded == [1, 3]
 
-    batcher, _ = run(scenario, batch_size=1)
-    assert prepared == [1, 3]
-    assert batcher.images in (3, 4)  # 4 if the model already had the last one
+    assert run(scenario)[0].images == 2
+
+
+def test_an_image_that_is_decoded_twice_is_neither_computed_twice_nor_mixed_up() -> None:
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        model.gate.clear()
+        slot = slots.free[-1]
+        first = batcher.enqueue(an_image(1))
+        await until(lambda: model.batches == [1])
+        slots.ready(slot)
+        model.gate.set()
+        assert await first == [1]
+        slots.ready(slot)  # and again, when nobody has the slot
+        await until(lambda: slots.count() == 0)
+        assert await batcher.submit(an_image(2)) == [2]
+
+    assert run(scenario)[1].batches == [1, 1]
+
+
+def test_without_a_slot_the_queue_is_full() -> None:
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        slots.free, free = [], slots.free
+        with pytest.raises(QueueFullError):
+            batcher.enqueue(an_image(1))
+        slots.free = free
+        assert batcher.waiting == 0
+        assert await batcher.submit(an_image(2)) == [2]
+
+    run(scenario)
+
+
+def test_the_model_warms_up_in_its_own_thread_before_the_first_call() -> None:
+    threads: list[str] = []
+
+    def predict(pixels: Pixels) -> Any:
+        threads.append(threading.current_thread().name)
+        return np.zeros((len(pixels), 1), np.float32)
+
+    async def play() -> None:
+        warm_up = lambda: threads.append(f"{threading.current_thread().name}, warming up")  # noqa: E731
+        batcher = Batcher(predict, FakeSlots(), batch_size=1, max_waiting=1, warm_up=warm_up)
+        await batcher.started
+        await batcher.submit(an_image(1))
+        batcher.close()
+
+    asyncio.run(play())
+    assert threads == ["model, warming up", "model"]
+
+
+def test_a_failure_to_warm_up_is_raised_and_ends_the_thread() -> None:
+    def fail() -> None:
+        raise RuntimeError("no kernels")
+
+    async def play() -> None:
+        batcher = Batcher(Model(), FakeSlots(), batch_size=1, max_waiting=1, warm_up=fail)
+        with pytest.raises(RuntimeError, match="no kernels"):
+            await batcher.started
+        assert batcher.close(5)
+
+    asyncio.run(play())
+
+
+def test_when_nothing_can_be_decoded_any_more_the_batcher_says_so() -> None:
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        slots.failure = DecodingError("they ended")
+        assert await batcher.failed is slots.failure
+
+    run(scenario)
 
 
 def test_giving_up_fails_what_has_no_result_yet() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 3)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 3)
         batcher.give_up(RuntimeError("stop"))
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["stop"] * 4
@@ -210,8 +335,8 @@ def test_giving_up_fails_what_has_no_result_yet() -> None:
 
 
 def test_closing_does_not_wait_for_a_thread_that_does_not_end() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        (task,) = await behind_a_running_call(batcher, model, 0)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        (task,) = await behind_a_running_call(batcher, model, slots, 0)
         assert not batcher.close(0.01)
         model.gate.set()
         assert await task == [0]
@@ -222,8 +347,8 @@ def test_closing_does_not_wait_for_a_thread_that_does_not_end() -> None:
 def test_closing_ends_the_threads_after_the_last_call() -> None:
     before = set(threading.enumerate())
 
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 3)
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 3)
         model.gate.set()
         await asyncio.to_thread(batcher.close)
         assert [int(row[0]) for row in await asyncio.gather(*tasks)] == [0, 1, 2, 3]
@@ -233,31 +358,26 @@ def test_closing_ends_the_threads_after_the_last_call() -> None:
 
 
 def test_an_image_that_is_decoded_during_the_close_gets_its_result() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        gate = threading.Event()
-
-        def slow() -> Pixels:
-            assert gate.wait(10)
-            return an_image(7)()
-
-        task = asyncio.create_task(batcher.submit(slow))
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        slots.is_holding = True
+        task = asyncio.create_task(batcher.submit(an_image(7)))
         await asyncio.sleep(0)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
-        await until(lambda: batcher._jobs.qsize() == 1)  # the end, which only the other thread has reached
-        gate.set()
+        await until(lambda: batcher._is_closing)
+        slots.let_go()
         assert int((await asyncio.wait_for(task, 5))[0]) == 7
         await closing
 
     run(scenario)
 
 
-def test_a_full_batch_in_front_of_the_end_does_not_hide_it() -> None:
-    async def scenario(batcher: Batcher, model: Model) -> None:
-        tasks = await behind_a_running_call(batcher, model, 3)
+def test_a_full_batch_during_the_close_is_not_the_last() -> None:
+    async def scenario(batcher: Batcher, model: Model, slots: FakeSlots) -> None:
+        tasks = await behind_a_running_call(batcher, model, slots, 9)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
-        await until(lambda: batcher._ready.qsize() == 4)
+        await until(lambda: batcher._is_closing)
         model.gate.set()
         await asyncio.gather(*tasks)
         await asyncio.wait_for(closing, 5)
 
-    run(scenario)
+    assert run(scenario, batch_size=4)[1].batches == [1, 4, 4, 1]

@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 from starlette.requests import Request
 
-from server.bodies import Body, BodyReader, decompress
+from server.bodies import PART_BYTES, Body, BodyReader
+from server.compression import CompressionError, decompress
 from server.responses import RequestError
 from support.serving import InProcess, chunks, encoded_image
 
@@ -18,7 +19,7 @@ def test_a_gzip_bomb_is_not_decompressed_beyond_the_limit() -> None:
     bomb = gzip.compress(bytes(50 << 20))
     tracemalloc.start()
     try:
-        with pytest.raises(RequestError):
+        with pytest.raises(CompressionError):
             decompress(bomb, 1 << 20)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
@@ -92,7 +93,7 @@ class Arriving:
     async def _read(self, reader: BodyReader) -> int:
         with reader.buffer() as body:
             await reader.read(cast(Request, self), body)
-            size = len(body.data)
+            size = body.size
             await self.responded.wait()
             return size
 
@@ -190,7 +191,19 @@ def test_a_body_in_small_pieces_takes_no_more_memory_than_its_bytes() -> None:
     tracemalloc.start()
     try:
         asyncio.run(BodyReader(100_000, 100_000).read(cast(Request, InPieces()), body))
-        assert len(body.data) == 50_000
+        assert body.size == len(b"".join(body.parts)) == 50_000
         assert tracemalloc.get_traced_memory()[1] < 500_000
     finally:
         tracemalloc.stop()
+
+
+def test_the_parts_of_a_body_are_those_that_arrived_and_only_small_ones_are_joined() -> None:
+    body, large = Body(), bytes(PART_BYTES)
+    sent = [b"a", b"b", b"c", large, b"d", large, b"e" * (PART_BYTES - 1), b"f", b"g"]
+    for chunk in sent:
+        body.append(chunk)
+    parts = body.take()
+    assert b"".join(parts) == b"".join(sent)
+    assert [len(part) for part in parts] == [1, 2, PART_BYTES, 1, PART_BYTES, PART_BYTES, 1]
+    assert sum(part is large for part in parts) == 2
+    assert (body.size, body.parts) == (sum(map(len, sent)), [])

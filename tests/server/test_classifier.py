@@ -176,7 +176,7 @@ def test_a_hostile_folder_is_rejected_with_a_sentence(name: str, folder: Path) -
     spoil, sentence = HOSTILE[name]
     spoil(folder)
     with pytest.raises(ModelError) as caught:
-        Classifier(config(folder))
+        Classifier(config(folder)).warm_up()
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -194,7 +194,10 @@ def test_a_run_folder_is_found_and_each_model_has_its_own_digest(tmp_path: Path)
     assert found[0] == found[1] != found[2]
 
 
-def test_the_largest_batch_has_run_before_the_first_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fills_up", "expected"), [(False, [1, 9]), (True, [1, 2, 4, 8, 16])])
+def test_one_batch_of_each_size_has_run_before_the_first_request(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fills_up: bool, expected: list[int]
+) -> None:
     sizes: list[int] = []
     logits = Predictor.logits
 
@@ -203,8 +206,10 @@ def test_the_largest_batch_has_run_before_the_first_request(folder: Path, monkey
         return logits(predictor, pixels)
 
     monkeypatch.setattr(Predictor, "logits", spy)
-    Classifier(replace(config(folder), batch_size=9))
-    assert sizes == [1, 9]
+    ready = Classifier(replace(config(folder), batch_size=9))
+    ready._predictor.fills_up = fills_up
+    ready.warm_up()
+    assert sizes == expected
 
 
 def test_probabilities_add_up_to_one(folder: Path) -> None:

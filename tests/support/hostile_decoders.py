@@ -1,17 +1,22 @@
 """Decoders for pools in tests; the pool is given the name of one."""
 
 import ctypes
+import io
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from data.images import Pixels, Preparation, prepare
 
+Admit = Callable[[Image.Image], None] | None
 
-def decode(data: bytes, preparation: Preparation, name: str) -> Pixels:
+
+def decode(data: bytes, preparation: Preparation, name: str, admit: Admit = None) -> Pixels:
     """Do what the content of a file says: burn, sleep, crash, ... Anything else is decoded as usual."""
     match data:
         case b"burn":  # CPU time, in C code that holds the interpreter lock
@@ -40,7 +45,30 @@ def decode(data: bytes, preparation: Preparation, name: str) -> Pixels:
                 Path(f"{name}.second").touch()
                 time.sleep(1000)
             return np.full((*preparation.size, 3), 7, np.uint8)
-    return prepare(data, preparation, name)
+    return prepare(data, preparation, name, admit)
+
+
+def decode_behind_gate(data: bytes, preparation: Preparation, name: str, admit: Admit = None) -> Pixels:
+    """Note the image in a log, and wait, without CPU time, until somebody writes into the pipe that GATE names."""
+    gate = Path(os.environ["GATE"])
+    with gate.with_name("log").open("a") as log:
+        log.write(".")
+    gate.open("rb").close()
+    return prepare(data, preparation, name, admit)
+
+
+def admit_only(data: bytes, preparation: Preparation, name: str, admit: Admit = None) -> Pixels:
+    """Read the header of an image, and return black pixels."""
+    with Image.open(io.BytesIO(data)) as image:
+        if admit:
+            admit(image)
+    return np.zeros((*preparation.size, 3), np.uint8)
+
+
+def decode_slowly(data: bytes, preparation: Preparation, name: str, admit: Admit = None) -> Pixels:
+    """Sleep first, as many seconds as SLEEP says."""
+    time.sleep(float(os.environ["SLEEP"]))
+    return prepare(data, preparation, name, admit)
 
 
 def decode_after_gate(data: bytes, preparation: Preparation, name: str) -> Pixels:
