@@ -10,8 +10,11 @@ from multiprocessing.synchronize import Event
 
 from PIL import Image
 
+from support.hostile_images import COSTLY
+
 BODY_BYTES = 6 << 20
 UNREAD_SECONDS = 10.0
+RETRY_SECONDS = 1.0
 
 Writer = asyncio.StreamWriter
 Reader = asyncio.StreamReader
@@ -80,6 +83,27 @@ async def hang_up(reader: Reader, writer: Writer) -> None:
     writer.transport.abort()
 
 
+def sending(name: str) -> Attack:
+    """Return the attack that sends a costly image, and once more a second after each response, as Retry-After says."""
+
+    async def send(reader: Reader, writer: Writer) -> None:
+        body = costly_image(name)
+        while True:
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            await writer.drain()
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    return send
+
+
+@cache
+def costly_image(name: str) -> bytes:
+    """Return a file of the kind that a decoder spends seconds or gigabytes on."""
+    return COSTLY[name][0]()
+
+
 ATTACKS: dict[str, tuple[Attack | None, int]] = {  # and how many times the connections
     "quiet": (None, 0),
     "long header": (long_header, 1),
@@ -89,15 +113,18 @@ ATTACKS: dict[str, tuple[Attack | None, int]] = {  # and how many times the conn
     "pipeline": (pipeline, 1),
     "hang up": (hang_up, 1),
 }
+IMAGE_ATTACKS = {name: sending(name) for name in COSTLY}  # with 64 connections
 
 
 def attack(name: str, port: int, connections: int, begun: Event) -> None:
     """Attack until this process is ended."""
     os.nice(10)
-    behave = ATTACKS[name][0]
+    behave = IMAGE_ATTACKS.get(name) or ATTACKS[name][0]
     assert behave
     if behave is hang_up:
         slow_image()
+    if name in COSTLY:
+        costly_image(name)
     begun.set()
 
     async def connection() -> None:

@@ -1,6 +1,7 @@
 """The server against the usual handler and against its own ceiling, in one run.
 
     python tests/benchmarks/bench_serve.py --clients 32 --rounds 5
+    python tests/benchmarks/bench_serve.py --bars      decoding in processes and in threads, see serve_bars.py
 
     plain      starlette, an image at a time in the thread pool: Pillow, torchvision's transforms, the model, float32
     serve      container/serve.py with its defaults, float32
@@ -30,17 +31,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container"))
+sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container", "tests"))
 
 import numpy as np
 import torch
 from PIL import Image
 
-from data.images import Preparation
+from data.images import Preparation, prepare
 from labels import MASKED_FACES
 from model_files import Description, load, publish
 from runtime.process import cpu_count
@@ -111,19 +113,21 @@ def ceiling(model_dir: Path, precision: str, seconds: float) -> None:
     from server.classifier import Classifier
 
     ready = Classifier(ServeConfig(model_dir=model_dir, device="cpu", precision=precision))
+    ready.warm_up()
     files, best = drawn_images(), 0.0
+    decode = partial(prepare, preparation=ready.preparation)
     rounds = [(size, ahead) for size in BATCHES for ahead in (True, False)]
     with ThreadPoolExecutor(ready.cpus) as pool:
         for size, ahead in rounds:
             done, started = 0, time.monotonic()
-            coming = pool.map(ready.prepare, (files * size)[:size])
+            coming = pool.map(decode, (files * size)[:size])
             while time.monotonic() - started < seconds / len(rounds):
                 pixels = np.stack(list(coming))
                 if ahead:
-                    coming = pool.map(ready.prepare, (files * size)[:size])
+                    coming = pool.map(decode, (files * size)[:size])
                 ready(pixels)
                 if not ahead:
-                    coming = pool.map(ready.prepare, (files * size)[:size])
+                    coming = pool.map(decode, (files * size)[:size])
                 done += size
             best = max(best, done / (time.monotonic() - started))
             list(coming)
@@ -208,8 +212,8 @@ def server(leg: str, model_dir: Path, port: int) -> Iterator[None]:
                 os.killpg(process.pid, signal.SIGTERM)
 
 
-def wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server is ready."""
+def wait(port: int, process: subprocess.Popen[bytes], pause: float = 0.1) -> None:
+    """Wait until a server is ready, with a pause in seconds between looks."""
     import urllib3
 
     ends = time.monotonic() + LIMIT_SECONDS
@@ -219,7 +223,7 @@ def wait(port: int, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             if urllib3.request("GET", f"http://127.0.0.1:{port}/ping", retries=False, timeout=2).status == 200:
                 return
-        time.sleep(0.1)
+        time.sleep(pause)
 
 
 def free_ports(count: int) -> list[int]:
@@ -316,8 +320,14 @@ def main() -> None:
     parser.add_argument("--model-dir", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--precision", help=argparse.SUPPRESS)
+    parser.add_argument("--bars", action="store_true", help="compare decoding in processes and in threads instead")
+    parser.add_argument("--before", type=Path, help="checkout of the server to compare with")
     options = parser.parse_args()
-    if options.leg == "plain":
+    if options.bars:
+        from benchmarks.serve_bars import compare_ways
+
+        compare_ways(options)
+    elif options.leg == "plain":
         plain(options.model_dir, options.port)
     elif options.leg == "ceiling":
         ceiling(options.model_dir, options.precision, options.seconds)

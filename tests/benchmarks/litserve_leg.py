@@ -11,6 +11,7 @@ from typing import Any
 import litserve
 import numpy as np
 
+from data.images import prepare
 from server.classifier import Classifier
 from server.settings import ServeConfig
 
@@ -22,7 +23,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
         self.classifier = Classifier(ServeConfig(model_dir=Path(sys.argv[1]), device="cpu"))
 
     def decode_request(self, request: dict[str, str]) -> Any:
-        return self.classifier.prepare(base64.b64decode(request["image"]))
+        return prepare(base64.b64decode(request["image"]), self.classifier.preparation)
 
     def batch(self, inputs: list[Any]) -> Any:
         return np.stack(inputs)
