@@ -4,7 +4,7 @@ Each is an ordinary `torch.utils.data.Dataset`, so `torch.utils.data.DataLoader`
 decodes every image once (data/image_store.py) and takes batches from memory (data/loader.py). The original's names can
 be imported from here: is_image_file, the augmentations, the label enums, and the three data sets.
 
-For a new layout of files: a reader in data/samples.py and a class here, with the same name in `READERS`, `_datasets`
+For a new layout of files: a reader in data/readers.py and a class here, with the same name in `READERS`, `_datasets`
 and `DATASETS` of config.py.
 """
 
@@ -29,7 +29,7 @@ from augmentation import (
     create_augmentation,
 )
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
-from data.samples import READERS
+from data.readers import READERS
 from data.split import split_samples
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.errors import ConfigError, unknown_name

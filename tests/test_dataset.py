@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 import dataset as module
 from augmentation import BaseAugmentation, CustomAugmentation, StrongAugmentation
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
-from data.samples import READERS
+from data.readers import READERS
 from dataset import (
     AgeLabels,
     GenderLabels,
@@ -211,5 +211,5 @@ def test_a_data_set_is_created_by_name_with_its_split(faces: Faces) -> None:
 def test_every_data_set_has_a_reader_that_needs_no_torch() -> None:
     assert module._datasets.keys() == READERS.keys()
     assert all(READERS[name] is data._read for name, data in module._datasets.items())
-    program = "import sys; from data.samples import READERS; sys.exit('torch' in sys.modules)"
+    program = "import sys; from data.readers import READERS; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=CODE).returncode == 0

@@ -17,7 +17,7 @@ from PIL import Image
 
 import demo
 from config import DemoConfig
-from data.samples import read_profiles
+from data.profiles import read_profiles
 from faces.people import EVAL, TRAIN, Person, plan
 from labels import MASK_OF_STEM, MASKED_FACES, GenderLabels, LabelScheme, Task
 from runtime.errors import ConfigError, DataError

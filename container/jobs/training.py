@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import MAY_DIFFER, TrainConfig
-from data.samples import READERS
+from data.readers import READERS
 from data.summary import describe_classes, find_warnings
 from jobs.aws import Aws
 from jobs.checks import data_problems, name_problems, pair_problems, pairs

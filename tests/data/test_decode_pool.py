@@ -19,7 +19,7 @@ from data.decode_board import CURSOR, DecodeLimits
 from data.decode_pool import DecodePool, SharedPixels
 from data.digests import ImageDigests, as_array, file_digests
 from data.images import Pixels, Preparation, prepare
-from data.samples import read_profiles
+from data.profiles import read_profiles
 from runtime.errors import DecodingError, ImageError
 from support.processes import descendants, is_running, wait_until
 

@@ -11,7 +11,7 @@ from data.decode_pool import DecodePool
 from data.decoding import stream
 from data.digests import file_digests
 from data.images import Preparation, prepare
-from data.samples import read_profiles
+from data.profiles import read_profiles
 
 PREPARATION = Preparation((32, 24), (50, 40))
 

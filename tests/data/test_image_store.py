@@ -13,7 +13,7 @@ import torch
 from data import image_store as module
 from data.image_store import ImageStore, apply_bad_image_policy
 from data.images import Preparation, prepare
-from data.samples import read_profiles
+from data.profiles import read_profiles
 from runtime.errors import DataError, ImageError
 
 PREPARATION = Preparation((32, 24), (50, 40))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from data.class_folders import read_class_folders
 from data.layout import ARCHIVES, LOOSE_IMAGES, OTHER_FILES, OTHER_IMAGES
 from data.listing import BROKEN_LINKS, LITTER
-from data.samples import read_class_folders, read_profiles
+from data.profiles import read_profiles
 from runtime.errors import DataError
 
 PETS = ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg")

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.samples import Samples, read_class_folders, read_profiles
+from data.class_folders import read_class_folders
+from data.profiles import read_profiles
+from data.samples import Samples
 from data.split import split_samples
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError

@@ -17,7 +17,8 @@ from data import store_cache as module
 from data.digests import as_array, file_digests
 from data.image_store import ImageStore
 from data.images import Preparation
-from data.samples import Samples, read_profiles
+from data.profiles import read_profiles
+from data.samples import Samples
 from data.store_cache import KEEP, StoreCache
 from runtime.errors import DataError
 from support.drawing import draw_faces
@@ -159,7 +160,7 @@ def test_the_temporary_file_of_a_killed_job_is_removed_and_that_of_a_running_one
     program = (
         f"import sys; sys.path.insert(0, {str(CODE)!r}); from pathlib import Path\n"
         "from data.store_cache import StoreCache\n"
-        "from data.images import Preparation; from data.samples import read_profiles\n"
+        "from data.images import Preparation; from data.profiles import read_profiles\n"
         f"samples = read_profiles(Path({str(samples.root)!r}))\n"
         f"cache = StoreCache(Path({str(folder)!r}), samples.root, samples.paths, Preparation((32, 24)))\n"
         "pixels = cache.create()\n"

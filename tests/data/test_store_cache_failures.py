@@ -11,7 +11,8 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
-from data.samples import Samples, read_profiles
+from data.profiles import read_profiles
+from data.samples import Samples
 from support.store_caches import fresh, is_warm, job
 
 

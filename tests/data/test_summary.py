@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.samples import Samples, read_class_folders, read_profiles
+from data.class_folders import read_class_folders
+from data.profiles import read_profiles
+from data.samples import Samples
 from data.summary import describe_classes, describe_untrained, find_warnings
 
 

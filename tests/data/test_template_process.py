@@ -12,7 +12,7 @@ import pytest
 from data import template_process
 from data.decode_pool import DecodePool, SharedPixels
 from data.images import Preparation, prepare
-from data.samples import read_profiles
+from data.profiles import read_profiles
 from data.template_process import FRESH_SECONDS, start_early, take_template
 from support.processes import is_running, wait_until
 
