@@ -12,7 +12,7 @@ from typing import Any
 from runtime.arguments import folder, option
 from runtime.conversion import Value
 
-DATASETS = ("MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset")
+DATASETS = ("auto", "MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset", "SplitFolderDataset")
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
 CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
 SCHEDULES = ("step", "cosine", "onecycle", "constant")
@@ -50,7 +50,9 @@ class TrainConfig:
     """Options of training."""
 
     # the data
-    dataset: str = option("MaskSplitByProfileDataset", "layout of the folder, and how it is split", choices=DATASETS)
+    dataset: str = option(
+        "auto", "layout of the folder, and how it is split; auto: what it looks like", choices=DATASETS
+    )
     val_ratio: float = option(0.2, "share of the people to validate with", above=0, below=1)
     fold: str | None = option(None, "part k of n equal parts to validate with instead, such as 1/5")
     seed: int = option(42, "random seed of split, order, augmentation and weights", minimum=0, below=2**32)

@@ -4,7 +4,7 @@ Each is an ordinary `torch.utils.data.Dataset`, so `torch.utils.data.DataLoader`
 decodes every image once (data/image_store.py) and takes batches from memory (data/loader.py). The original's names can
 be imported from here: is_image_file, the augmentations, the label enums, and the three data sets.
 
-For a new layout of files: a reader in data/readers.py and a class here, with the same name in `READERS`, `_datasets`
+For a new layout of files: a reader in data/readers.py and a class here, with the same name in `LAYOUTS`, `_datasets`
 and `DATASETS` of config.py.
 """
 
@@ -29,7 +29,7 @@ from augmentation import (
     create_augmentation,
 )
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
-from data.readers import READERS
+from data.readers import READERS, find_dataset
 from data.split import split_samples
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.errors import ConfigError, unknown_name
@@ -44,6 +44,7 @@ __all__ = [
     "MaskBaseDataset",
     "MaskLabels",
     "MaskSplitByProfileDataset",
+    "SplitFolderDataset",
     "StrongAugmentation",
     "TestDataset",
     "create_augmentation",
@@ -148,6 +149,14 @@ class ImageFolderDataset(MaskBaseDataset):
     _read = staticmethod(READERS["ImageFolderDataset"])
 
 
+class SplitFolderDataset(MaskBaseDataset):
+    """Any images in train/CLASS and val/CLASS, with the split that these folders are."""
+
+    people_in_both_parts = False
+    _split_by = "path"
+    _read = staticmethod(READERS["SplitFolderDataset"])
+
+
 class SplitDataset(Dataset[tuple[Tensor, int]]):
     """One part of a data set, with its own transform, so that validation is not augmented (in the original it was)."""
 
@@ -193,13 +202,18 @@ _datasets: dict[str, type[MaskBaseDataset]] = {
     "MaskSplitByProfileDataset": MaskSplitByProfileDataset,
     "MaskBaseDataset": MaskBaseDataset,
     "ImageFolderDataset": ImageFolderDataset,
+    "SplitFolderDataset": SplitFolderDataset,
 }
 
 
 def create_dataset(
     name: str, data_dir: Path, *, val_ratio: float = 0.2, seed: int = 42, fold: tuple[int, int] | None = None
 ) -> MaskBaseDataset:
-    """Create a data set by name; raises ConfigError for an unknown name, and DataError as the class does."""
+    """Create a data set by name, or the one that the folder fits if the name is "auto".
+
+    Raises ConfigError for an unknown name, and DataError as the class does.
+    """
+    name = find_dataset(name, data_dir)
     if name not in _datasets:
         raise ConfigError(unknown_name("dataset", name, _datasets))
     return _datasets[name](data_dir, val_ratio=val_ratio, seed=seed, fold=fold)

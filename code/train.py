@@ -11,7 +11,7 @@ same bits as one that was not.
 import os
 import random
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from config import TrainConfig, TrainPaths
@@ -90,6 +90,8 @@ def train(
     # the images: split by person, decoded once
     too_expensive = read_too_expensive(Path(checkpoint_dir)) if checkpoint_dir and args.resume != "never" else ()
     data = read_data(Path(data_dir), args, device, Path(store_dir) if store_dir else None, too_expensive)
+
+    args = replace(args, dataset=data.dataset)  # what was found; a checkpoint is compared with it
 
     # the network, with everything that changes it
     trainer = build_trainer(

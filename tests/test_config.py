@@ -58,7 +58,7 @@ def test_the_flags_of_a_command_are_unique(command: str) -> None:
 
 
 def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
-    assert set(config.DATASETS) == set(dataset._datasets)
+    assert set(config.DATASETS) == {"auto", *dataset._datasets}
     assert set(config.AUGMENTATIONS) == set(augmentation._augmentations)
     assert set(config.CRITERIA) == set(loss._criterion_entrypoints)
     for name in config.OPTIMIZERS:

@@ -199,6 +199,25 @@ def test_every_image_of_a_small_validation_set_counts(faces: Faces, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("without_report")
+def test_a_run_that_named_its_data_set_is_resumed_by_auto_which_stores_what_it_found(
+    faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = faces(6)
+    places: Any = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    named = replace(QUICK, dataset="MaskSplitByProfileDataset", epochs=1)
+    first = train(data, tmp_path / "model", named, **places)
+    assert "found" not in capsys.readouterr().out
+    assert train(data, tmp_path / "model", replace(named, dataset="auto"), **places) == first
+    printed = capsys.readouterr().out
+    assert "found profile folders: 42 images of 18 classes; classes: mask x gender x age; 6 people" in printed
+    assert "resumed at epoch 2" in printed
+    stored = json.loads((tmp_path / "output/exp/config.json").read_text())
+    assert stored["dataset"] == "MaskSplitByProfileDataset"
+    with pytest.raises(CheckpointError, match="dataset was 'MaskSplitByProfileDataset', is 'MaskBaseDataset'"):
+        train(data, tmp_path / "model", replace(named, dataset="MaskBaseDataset"), **places)
+
+
+@pytest.mark.usefixtures("without_report")
 def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None:
     profiles = faces(12)
     for index, image in enumerate(sorted(profiles.rglob("*.jpg"))):

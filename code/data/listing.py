@@ -84,6 +84,11 @@ def list_folder(root: Path) -> Listing:
     return listing
 
 
+def list_subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders directly in a folder, sorted; hidden ones and litter are skipped."""
+    return sorted(entry.name for entry in _scan(folder) if not is_litter(entry.name) and _is_folder(entry))
+
+
 def walk_files(root: Path) -> Iterator[str]:
     """Yield the path of every file below a folder as in `list_folder`, and broken links, which cannot be opened."""
     yield from list_folder(root).with_broken_links()
@@ -144,6 +149,13 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
         return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"a folder cannot be read ({error.strerror}); change its permissions: {folder}") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _kind(entry: os.DirEntry[str], above: tuple[tuple[int, int], ...]) -> str:

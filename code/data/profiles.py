@@ -1,11 +1,12 @@
 """The reader of profile folders, the layout of the competition: one folder per person. No torch."""
 
 import posixpath
+import re
 from pathlib import Path
 
 from data.images import is_image_file
 from data.layout import ImageCounts, check_image_names, check_no_split, find_hints, find_ignored
-from data.listing import Listing, list_folder
+from data.listing import Listing, list_folder, list_subfolders
 from data.names import first_names
 from data.samples import Samples, tabulate
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels
@@ -13,6 +14,7 @@ from runtime.errors import DataError
 from runtime.files import existing_folder
 
 _PROFILE = "<id>_<gender>_<race>_<age>/mask1.jpg"
+_PROFILE_NAME = re.compile(r"[^_]+_(fe)?male_[^_]*_\d+", re.IGNORECASE)
 
 
 def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
@@ -43,6 +45,17 @@ def read_profiles(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
     ignored = find_ignored(listing, used, folder).items()
     relative = {why: [posixpath.relpath(name, folder or ".") for name in names] for why, names in ignored}
     return Samples(root, table, MASKED_FACES, relative)
+
+
+def fits_profiles(channel: Path) -> bool:
+    """Return True if a folder in the channel, or one or two levels below, is named like a profile."""
+    level = [channel]
+    for _ in range(3):
+        names = {folder: list_subfolders(folder) for folder in level}
+        if any(_PROFILE_NAME.fullmatch(name) for found in names.values() for name in found):
+            return True
+        level = [folder / name for folder, found in names.items() for name in found]
+    return False
 
 
 def _find_profiles(listing: Listing, variable: str) -> str:

@@ -1,17 +1,50 @@
-"""The readers of all layouts of a data set, by the name of their class in dataset.py. No torch.
+"""All layouts of a data set in one registry: how each is recognised, and its reader. No torch.
 
+A new layout is a reader in a file of its own, an entry here, and a class of the same name in dataset.py and config.py.
 They are here and not in dataset.py, so that submit.py can check a folder without torch.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from data.class_folders import read_class_folders
-from data.profiles import read_profiles
+from data.profiles import fits_profiles, read_profiles
 from data.samples import Samples
+from data.split_folders import fits_split_folders, read_split_folders
+from runtime.files import existing_folder
 
-READERS: dict[str, Callable[[Path, str], Samples]] = {
-    "MaskSplitByProfileDataset": read_profiles,
-    "MaskBaseDataset": read_profiles,
-    "ImageFolderDataset": read_class_folders,
-}
+AUTO = "auto"
+_EXPECTED = "one folder per class, train and val with one folder per class each, or profile folders"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout: the name of its data set in dataset.py, a title for messages, its reader, and how it is recognised."""
+
+    dataset: str
+    title: str
+    read: Callable[[Path, str], Samples]
+    fits: Callable[[Path], bool]
+
+
+# In the order in which `--dataset auto` tries them; the last one always fits, and says what is wrong with the folder.
+_LAYOUTS = (
+    Layout("MaskSplitByProfileDataset", "profile folders", read_profiles, fits_profiles),
+    Layout("SplitFolderDataset", "split folders", read_split_folders, fits_split_folders),
+    Layout("ImageFolderDataset", "class folders", read_class_folders, lambda channel: True),
+    Layout("MaskBaseDataset", "profile folders", read_profiles, fits_profiles),
+)
+LAYOUTS = {layout.dataset: layout for layout in _LAYOUTS}
+READERS = {name: layout.read for name, layout in LAYOUTS.items()}
+
+
+def find_dataset(name: str, channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> str:
+    """Return the name of a data set; that of the first layout that a folder fits if `name` is "auto".
+
+    No image is opened. Raises DataError for a folder that is missing, empty or cannot be read.
+    """
+    if name != AUTO:
+        return name
+    existing_folder(channel, variable, _EXPECTED)
+    return next(layout.dataset for layout in _LAYOUTS if layout.fits(channel))

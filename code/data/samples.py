@@ -1,7 +1,9 @@
 """A data set as one table of images with person and label, whatever layout it was read from (readers.py). No torch.
 
-Columns: `path` (relative to the root, with forward slashes), `person` (an opaque id), `label` (class number), and one
-per task of the scheme. Rows are sorted by path, so the same files give the same table on every machine.
+Columns: `path` (relative to the root, with forward slashes), `person` (an opaque id of the person or group: its images
+stay together in a split; an image of no group has its path), `label` (class number), one per task of the scheme, and
+`part` ("train" or "val") if the data set comes with a split. Rows are sorted by path, so the same files give the same
+table on every machine.
 """
 
 import hashlib
@@ -43,8 +45,20 @@ class Samples:
         """Return the class number of every image, (images,)."""
         return self.table["label"].to_numpy(np.int64)
 
+    @cached_property
+    def has_groups(self) -> bool:
+        """Return True if images belong together: some have the same person or are of the same group."""
+        return bool((self.table["person"] != self.table["path"]).any())
+
+    @property
+    def has_split(self) -> bool:
+        """Return True if the data set comes with a split."""
+        return "part" in self.table
+
     def fingerprint(self) -> str:
-        """Return a sha256 over path, label and size of every image, which tells data sets apart.
+        """Return a sha256 over path, label and size of every image, and its part if that is given.
+
+        The group of an image counts, too, unless its path contains it, as the path of a profile does.
 
         Contents do not count, so nothing is read for it; they are compared as the images are decoded (digests.py).
         Modification times do not count either: SageMaker copies the data for each job.
@@ -52,6 +66,9 @@ class Samples:
         rows = zip(self.table["path"], self.table["label"], map(size_bytes, self.paths), strict=True)
         text = "\n".join(f"{path}\t{label}\t{size}" for path, label, size in rows)
         text += "\n" + "\n".join(self.scheme.classes)
+        for column, counts in (("part", self.has_split), ("person", self.has_groups and not self.scheme.tasks)):
+            if counts:
+                text += f"\n{column}\n" + "\n".join(self.table[column])
         return hashlib.sha256(text.encode()).hexdigest()
 
 

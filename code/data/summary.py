@@ -3,6 +3,8 @@
 Training prints them, and so does `submit.py train` before anything is uploaded.
 """
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,20 @@ def describe_classes(samples: Samples) -> list[str]:
     named = [f"{printable(name)} ({count})" for name, count in zip(samples.scheme.classes, counts, strict=True)]
     more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
     return [f"images per class: {', '.join(named[:_MOST])}{more}"]
+
+
+def describe_found(samples: Samples, title: str) -> str:
+    """Return one line about what `--dataset auto` found: the layout, the classes with counts, the groups, the split."""
+    classes = describe_classes(samples) or [f"classes: {' x '.join(task.name for task in samples.scheme.tasks)}"]
+    what = "people" if samples.scheme.tasks else "groups"
+    groups = f"{samples.table['person'].nunique()} {what}" if samples.has_groups else "no groups"
+    split = "no split given"
+    if samples.has_split:
+        split = "split given: {train} train, {val} val".format_map(Counter(samples.table["part"]))
+    return (
+        f"found {title}: {len(samples.table)} images of {samples.scheme.num_classes} classes; {classes[0]}; {groups}; "
+        f"{split}"
+    )
 
 
 def find_warnings(samples: Samples) -> list[str]:

@@ -43,9 +43,9 @@ def upgrade_checkpoint(
 def _have_same_classes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """Return True if a fingerprint of 0.1.0, which does not name the classes, is certainly of those of `ours`.
 
-    Their names are a part of what `data` is a digest of, and all data sets except class folders have those of faces.
+    Their names are a part of what `data` is a digest of, and both data sets of masked faces have the same ones.
     """
-    are_faces = "ImageFolderDataset" not in (theirs.get("dataset"), ours.get("dataset"))
+    are_faces = {theirs.get("dataset"), ours.get("dataset")} <= {"MaskSplitByProfileDataset", "MaskBaseDataset"}
     return "classes" in ours and (are_faces or theirs.get("data") == ours.get("data"))
 
 

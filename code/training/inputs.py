@@ -24,9 +24,10 @@ from data.decode_board import DecodeLimits
 from data.image_store import ImageStore
 from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD, Pixels
 from data.loader import Loader
+from data.readers import AUTO, LAYOUTS, find_dataset
 from data.samples import Samples
 from data.store_cache import StoreCache
-from data.summary import describe_classes, describe_untrained, find_warnings
+from data.summary import describe_classes, describe_found, describe_untrained, find_warnings
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from labels import LabelScheme
 from loss import balanced_class_weights
@@ -42,6 +43,7 @@ SplitRow = tuple[str, str, int, str]
 class Data:
     """What training needs of its images."""
 
+    dataset: str  # name of the data set, also with `--dataset auto`
     scheme: LabelScheme
     augmentation: BaseAugmentation
     train_loader: Loader
@@ -80,13 +82,7 @@ def read_data(
     With `--on-bad-image skip`, the images with a path in `too_expensive` are left out without being decoded: what a
     decoder costs may differ from run to run. Raises DataError for a folder that cannot be trained on.
     """
-    dataset = create_dataset(args.dataset, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
-    if dataset.people_in_both_parts:
-        print(
-            f"warning: {args.dataset} splits by image, so the same person can be in both parts, which inflates the "
-            "validation scores",
-            file=sys.stderr,
-        )
+    name, dataset = _read_dataset(data_dir, args)
     statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
     augmentation = _augmentation(args, statistics)
     store = _create_store(dataset.samples, augmentation, args, store_dir, too_expensive)
@@ -97,11 +93,12 @@ def read_data(
     if args.statistics == "dataset":
         augmentation = _augmentation(args, pixel_statistics(store.pixels, train))
     samples = dataset.samples
-    _print_summary(dataset, len(train), len(val), len(bad))
+    _print_summary(dataset, len(train), len(val), len(bad), classes=args.dataset != AUTO)
     for sentence in (*find_warnings(samples), *describe_untrained(samples, train)):
         print(f"warning: {sentence}", file=sys.stderr)
     names = samples.table["path"].tolist()
     return Data(
+        dataset=name,
         scheme=dataset.scheme,
         augmentation=augmentation,
         train_loader=Loader(
@@ -126,6 +123,21 @@ def read_data(
         store=store,
         val_indices=val,
     )
+
+
+def _read_dataset(data_dir: Path, args: TrainConfig) -> tuple[str, MaskBaseDataset]:
+    """Return the name of the data set and its table with the split; print what `--dataset auto` found."""
+    name = find_dataset(args.dataset, data_dir)
+    dataset = create_dataset(name, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
+    if args.dataset == AUTO:
+        print(describe_found(dataset.samples, LAYOUTS[name].title), flush=True)
+    if dataset.people_in_both_parts:
+        print(
+            f"warning: {name} splits by image, so the same person can be in both parts, which inflates the "
+            "validation scores",
+            file=sys.stderr,
+        )
+    return name, dataset
 
 
 def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
@@ -210,15 +222,15 @@ def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseA
     return create_augmentation(args.augmentation, args.resize, *statistics, args.crop, **arguments)
 
 
-def _print_summary(dataset: MaskBaseDataset, train: int, val: int, bad: int) -> None:
-    """Print how many images are in each part, and in each class of class folders."""
+def _print_summary(dataset: MaskBaseDataset, train: int, val: int, bad: int, *, classes: bool) -> None:
+    """Print how many images are in each part and, with `classes`, in each class of class folders."""
     samples = dataset.samples
     people = samples.table["person"].nunique()  # in class folders every image has a person of its own
     print(
         f"data: {train} images to train on, {val} to validate with, "
         f"{f'{people} people, ' if people < len(samples.table) else ''}{dataset.num_classes} classes, "
         f"{bad} left out, {samples.ignored_files} other files ignored",
-        *describe_classes(samples),
+        *(describe_classes(samples) if classes else ()),
         sep="\n",
         flush=True,
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import MAY_DIFFER, TrainConfig
-from data.readers import READERS
-from data.summary import describe_classes, find_warnings
+from data.readers import AUTO, LAYOUTS, find_dataset
+from data.summary import describe_classes, describe_found, find_warnings
 from jobs.aws import Aws
 from jobs.checks import data_problems, name_problems, pair_problems, pairs
 from jobs.common import Connection, JobLocation, SecureJobLocation, SubmitOptions, Words, unique_name
@@ -181,8 +181,10 @@ def training_channels(
 ) -> tuple[dict[str, str], tuple[Upload, ...]]:
     """Return the channels of a training job and their uploads; a local data set is read as training reads it."""
     if options.data and "://" not in options.data:
-        samples = READERS[dataset](Path(options.data), "--data")
-        for line in (*describe_classes(samples), *(f"warning: {sentence}" for sentence in find_warnings(samples))):
+        layout = LAYOUTS[find_dataset(dataset, Path(options.data), "--data")]
+        samples = layout.read(Path(options.data), "--data")
+        found = [describe_found(samples, layout.title)] if dataset == AUTO else describe_classes(samples)
+        for line in (*found, *(f"warning: {sentence}" for sentence in find_warnings(samples))):
             print(line, file=sys.stderr)
     uri, uploads = resolve_input(location, "data", options.data)
     channels = {"train": uri}
@@ -225,6 +227,8 @@ def _check_same_run(job: str, theirs: Mapping[str, str], ours: Mapping[str, str]
     defaults = default_hyperparameters()
     names = sorted(({*theirs, *ours} & set(defaults)) - set(MAY_DIFFER))
     values = {name: [given.get(name, defaults[name]) for given in (theirs, ours)] for name in names}
+    if AUTO in values.get("dataset", ()):  # the job compares what was found
+        del values["dataset"]
     if different := [f"{name} was {old}, is {new}" for name, (old, new) in values.items() if old != new]:
         raise ConfigError(
             f"--resume-from {job}: it is another run ({', '.join(different)}); give the same hyperparameters, or start "

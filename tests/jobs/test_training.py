@@ -166,9 +166,30 @@ def test_a_folder_that_training_cannot_read_is_not_uploaded(dry_run: DryRunComma
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("")
     with pytest.raises(DataError, match="no profile folders under --data"):
-        dry_run("train", "--data", str(tmp_path))
+        dry_run("train", "--data", str(tmp_path), "--", "--dataset", "MaskSplitByProfileDataset")
     requests, _ = dry_run("train", "--data", str(tmp_path), "--", "--dataset", "ImageFolderDataset")
     assert requests["CreateTrainingJob"]["HyperParameters"] == {"dataset": "ImageFolderDataset"}
+
+
+def test_what_auto_finds_is_printed_before_the_upload_as_in_training(dry_run: DryRunCommand, tmp_path: Path) -> None:
+    for name in ("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("")
+    requests, printed = dry_run("train", "--data", str(tmp_path))
+    assert "HyperParameters" not in requests["CreateTrainingJob"]
+    assert (
+        "found split folders: 3 images of 2 classes; images per class: cat (2), dog (1); no groups; split given: 2 "
+        "train, 1 val\n"
+    ) in printed
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [({}, "ImageFolderDataset"), ({"dataset": "ImageFolderDataset"}, "auto")])
+def test_a_job_with_auto_resumes_one_with_a_data_set_and_the_job_compares_what_was_found(
+    theirs: dict[str, str], ours: str
+) -> None:
+    hyperparameters = {"epochs": "3", "dataset": ours}
+    earlier = {"HyperParameters": {"epochs": "3"} | theirs}
+    check_resumable(aws(described() | earlier), LOCATION, "faces-1", hyperparameters)
 
 
 # ---- the command ----

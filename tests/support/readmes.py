@@ -13,7 +13,10 @@ from config import TrainConfig, TrainPaths
 from runtime.arguments import parse
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("README.md", "container/README.md", "tests/faults/README.md", "tests/benchmarks/README.md")
+NAMES = (
+    *("README.md", "code/README.md", "container/README.md"),
+    *("tests/faults/README.md", "tests/benchmarks/README.md"),
+)
 TEXTS = {name: (ROOT / name).read_text() for name in NAMES}
 README = TEXTS["README.md"]
 MOST_WORDS = 1600  # as `wc -w` counts; details belong into the README of a folder
