@@ -30,6 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # few: every decoder is attack 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
+_BAND_PIXELS = 1_000_000
 
 _SIDEWAYS = (5, 6, 7, 8)
 # Orientations whose left or top edge is the right or bottom edge of the stored image.
@@ -164,7 +165,8 @@ def _draft_scale(size: tuple[int, int], drafted: tuple[int, int]) -> int:
 def _resize(image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
     """Resize the box (left, top, right, bottom); cut out first, so that the filter sees no pixel outside it."""
     left, top = math.floor(box[0]), math.floor(box[1])
-    cropped = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
+    outer = left, top, math.ceil(box[2]), math.ceil(box[3])
+    cropped = image if outer == (0, 0, *image.size) else image.crop(outer)  # a copy of all takes much memory
     inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
     return cropped.resize(size, Image.Resampling.BILINEAR, box=inner)
 
@@ -189,8 +191,18 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image.load()
         return image
     if image.mode.startswith("I"):
-        upper = np.asarray(image) >> 8
-        return Image.fromarray(upper.clip(0, 255, out=upper).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_upper_bits(image)).convert("RGB")
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _upper_bits(image: Image.Image) -> Pixels:
+    """Return the upper 8 bits of an image of 16 bits, (height, width); a few rows at a time, as copies are large."""
+    width, height = image.size
+    image.load()
+    found, rows = np.empty((height, width), np.uint8), max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(height, top + rows)))
+        found[top : top + rows] = (np.asarray(band) >> 8).clip(0, 255)
+    return found
