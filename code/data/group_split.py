@@ -2,8 +2,8 @@
 
 Groups are taken from large to small, and each goes to the part that is the furthest behind its share of the group's
 classes. On generated data sets (tests/data/test_group_split.py) whose groups differ in size, the classes of validation
-deviate from their share a third to a tenth as much as with scikit-learn's StratifiedGroupKFold, and with groups of equal
-size three quarters as much. Fewer groups move when an image is added, and any ratio is possible, not only 1/n.
+deviate from their share a third to a tenth as much as with scikit-learn's StratifiedGroupKFold, and with groups of
+equal size three quarters as much. Fewer groups move when an image is added, and any ratio is possible, not only 1/n.
 """
 
 import hashlib
