@@ -124,12 +124,20 @@ def worker_environ(rendezvous: "Rendezvous", local: int, workers: int, folder: P
 
 
 def _count_gpus(device: str) -> int:
-    """Return how many GPUs training may use."""
-    if device == "cpu":
+    """Return how many GPUs training may use, 0 also for a single one.
+
+    torch counts them exactly, but takes seconds to import, before which the first images could be decoded.
+    """
+    if device == "cpu" or not _may_have_several_gpus():
         return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _may_have_several_gpus() -> bool:
+    """Return whether NVIDIA's driver has several GPUs; that of Windows (WSL) does not say how many."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) > 1 or Path("/dev/dxg").exists()
 
 
 def _name(hosts: Hosts, local: int, workers: int) -> str:

@@ -69,6 +69,7 @@ def test_one_worker_is_the_process_itself(monkeypatch: pytest.MonkeyPatch) -> No
 def test_every_gpu_gets_a_worker_unless_a_number_is_given(
     monkeypatch: pytest.MonkeyPatch, asked: int, gpus: int, device: str, workers: int
 ) -> None:
+    monkeypatch.setattr(workers_main, "_may_have_several_gpus", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(SystemExit) as ended:
