@@ -1,9 +1,13 @@
 """Augmentations by name; each has a deterministic half, `prepare`, and a random half for whole batches, `augment`.
 
-`prepare` (decode, crop, resize) is the same in training, validation, inference and serving, and runs once per image.
+`prepare` (decode, crop, fit) is the same in training, validation, inference and serving, and runs once per image.
 `augment` runs in training only, on uint8 batches on the device, and normalises. What is random about it is drawn before
 by `draw`, per image, by a generator on the CPU. So a batch is a function of the generator's seed, on a CPU and a GPU
 alike (except for Gaussian noise, which each device draws itself).
+
+With `--fit pad`, an augmented image has the mean colour, 0, where nothing is shown: in the padding, and where a motion
+moves in what lies beyond the edges (mirrored with another fit). Colour, contrast and noise change what is shown alone.
+Mixup and CutMix (data/mixing.py) mix whole images, with their padding.
 
 The original's names are BaseAugmentation, CustomAugmentation and AddGaussianNoise. Called with one image, an
 augmentation is an ordinary transform and returns the normalised tensor (3, height, width).
@@ -21,6 +25,7 @@ from torch import Tensor
 from data.batch_draws import Draws, affine_matrix, color_change, erased_patches, noise_seeds
 from data.batch_transforms import add_noise, erase, in_blocks, mean_gray, normalize, recolor, warp
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, Preparation, fit, prepare
+from data.padding import find_shown, shown_gray, stack
 from runtime.devices import constant
 from runtime.errors import ConfigError, unknown_name
 
@@ -51,17 +56,23 @@ class BaseAugmentation:
         mean: Triple = ORIGINAL_MEAN,
         std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
+        fit: str = "stretch",
     ) -> None:
-        """`resize` and `crop` are (height, width) in pixels; mean and std are of pixels scaled to 0..1."""
-        self.preparation = Preparation(resize, crop or self.default_crop, mean, std)
+        """`resize` and `crop` are (height, width) in pixels, `fit` is a name; mean and std are of pixels 0..1."""
+        self.preparation = Preparation(resize, crop or self.default_crop, mean, std, fit)
+
+    @property
+    def is_padded(self) -> bool:
+        """Return True if images may have padding."""
+        return self.preparation.fit == "pad"
 
     @classmethod
     def of(cls, preparation: Preparation) -> "BaseAugmentation":
         """Create the augmentation without randomness for a preparation."""
-        return BaseAugmentation(preparation.size, preparation.mean, preparation.std, preparation.crop)
+        return BaseAugmentation(preparation.size, preparation.mean, preparation.std, preparation.crop, preparation.fit)
 
     def prepare(self, source: Path | bytes) -> Pixels:
-        """Decode, crop and resize one image to (height, width, 3), uint8; raises ImageError."""
+        """Decode, crop and fit one image to (height, width, 3), uint8; raises ImageError."""
         return prepare(source, self.preparation)
 
     def normalize(self, pixels: Tensor) -> Tensor:
@@ -104,6 +115,7 @@ class CustomAugmentation(BaseAugmentation):
         mean: Triple = ORIGINAL_MEAN,
         std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
+        fit: str = "stretch",
         *,
         brightness: float = 0.1,
         contrast: float = 0.1,
@@ -111,7 +123,7 @@ class CustomAugmentation(BaseAugmentation):
         hue: float = 0.1,
         noise: float = 0.1,
     ) -> None:
-        super().__init__(resize, mean, std, crop)
+        super().__init__(resize, mean, std, crop, fit)
         _check(brightness=(brightness, 1), contrast=(contrast, 1), saturation=(saturation, 1), hue=(hue, 0.5))
         _check(noise=(noise, 10))
         self.jitter = (brightness, contrast, saturation, hue)
@@ -122,18 +134,21 @@ class CustomAugmentation(BaseAugmentation):
         return Draws(tensors, noise_seeds(shape[0], generator) if self.noise.std else ())
 
     def augment(self, pixels: Tensor, draws: Draws) -> Tensor:
-        images = in_blocks(recolor, pixels, draws.tensors["color"], self._bias(pixels, draws))
-        return add_noise(images, self.noise.std, draws.noise_seeds) if self.noise.std else images
+        shown = find_shown(pixels, self.preparation.fill) if self.is_padded else None
+        images = in_blocks(recolor, pixels, draws.tensors["color"], self._bias(pixels, shown, draws))
+        images = add_noise(images, self.noise.std, draws.noise_seeds) if self.noise.std else images
+        return images if shown is None else images * shown
 
     def _draw_colors(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw a change of colour for each of `count` images: a matrix that also normalises uint8, and added grey."""
         matrix, gray = color_change(count, *self.jitter, generator=generator)
         return {"color": matrix / (255 * torch.tensor(self.preparation.std).view(3, 1)), "gray": gray}
 
-    def _bias(self, pixels: Tensor, draws: Draws) -> Tensor:
+    def _bias(self, pixels: Tensor, shown: Tensor | None, draws: Draws) -> Tensor:
         """Return what a change of colour adds to the normalised images, (batch, 3)."""
+        gray = mean_gray(pixels) if shown is None else shown_gray(pixels, shown)
         mean, std = (constant(values, pixels.device) for values in (self.preparation.mean, self.preparation.std))
-        return ((draws.tensors["gray"] * mean_gray(pixels)).unsqueeze(1) - mean) / std
+        return ((draws.tensors["gray"] * gray).unsqueeze(1) - mean) / std
 
 
 class StrongAugmentation(CustomAugmentation):
@@ -152,6 +167,7 @@ class StrongAugmentation(CustomAugmentation):
         mean: Triple = ORIGINAL_MEAN,
         std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
+        fit: str = "stretch",
         *,
         flip: float = 0.5,
         rotate: float = 10.0,
@@ -170,6 +186,7 @@ class StrongAugmentation(CustomAugmentation):
             mean,
             std,
             crop,
+            fit,
             brightness=brightness,
             contrast=contrast,
             saturation=saturation,
@@ -191,14 +208,26 @@ class StrongAugmentation(CustomAugmentation):
 
     def augment(self, pixels: Tensor, draws: Draws) -> Tensor:
         tensors = draws.tensors
-        images = in_blocks(_warp_and_recolor, pixels, tensors["motion"], tensors["color"], self._bias(pixels, draws))
+        shown = find_shown(pixels, self.preparation.fill) if self.is_padded else None
+        changes = tensors["motion"], tensors["color"], self._bias(pixels, shown, draws)
+        if shown is None:
+            images, moved = in_blocks(_warp_and_recolor, pixels, *changes), None
+        else:
+            images, moved = torch.split(in_blocks(_warp_and_recolor_shown, stack(pixels, shown), *changes), [3, 1], 1)
         if self.noise.std:
             add_noise(images, self.noise.std, draws.noise_seeds)
-        return erase(images, tensors["erased"])
+        return erase(images if moved is None else images * (moved > 0), tensors["erased"])
 
 
 def _warp_and_recolor(pixels: Tensor, geometry: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     return recolor(warp(pixels, geometry), matrix, bias)
+
+
+def _warp_and_recolor_shown(stacked: Tensor, geometry: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """Move and recolour images that are stacked with the share of each pixel that is shown; the rest becomes 0."""
+    colors, shown = torch.split(warp(stacked, geometry, beyond="zeros"), [3, 1], 1)
+    images = recolor(colors, matrix, torch.zeros_like(bias)) + shown * bias[:, :, None, None]
+    return torch.cat((images, shown), 1)
 
 
 def _check(**arguments: tuple[float, float]) -> None:
@@ -221,6 +250,7 @@ def create_augmentation(
     mean: Triple,
     std: Triple,
     crop: tuple[int, int] | None = None,
+    fit: str = "stretch",
     /,
     **arguments: Any,
 ) -> BaseAugmentation:
@@ -238,4 +268,4 @@ def create_augmentation(
             raise ConfigError(
                 f"--augmentation-args: {problem if accepted else f'{name} takes no arguments, got {argument!r}'}"
             )
-    return _augmentations[name](resize, mean, std, crop, **arguments)
+    return _augmentations[name](resize, mean, std, crop, fit, **arguments)

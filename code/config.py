@@ -14,6 +14,7 @@ from runtime.conversion import Value
 
 DATASETS = ("auto", "MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset", "SplitFolderDataset")
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
+FITS = ("stretch", "crop", "pad")
 CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
 SCHEDULES = ("step", "cosine", "onecycle", "constant")
 # Options that may differ when a run is resumed: no bit depends on them.
@@ -66,6 +67,11 @@ class TrainConfig:
     )
     crop: tuple[int, int] | None = option(
         None, "centre crop before resizing; default: the augmentation's own", minimum=8, maximum=100_000
+    )
+    fit: str = option(
+        "stretch",
+        "how an image of another shape, after --crop, gets the size of --resize: distorted, cut off, or padded",
+        choices=FITS,
     )
     augmentation: str = option("BaseAugmentation", "random changes to training images", choices=AUGMENTATIONS)
     augmentation_args: dict[str, Value] = option({}, "arguments of the augmentation, such as noise=0.05")
@@ -162,6 +168,11 @@ class TrainConfig:
             problems.append(f"--parts: {self.parts} is more than the {self.batch_size} images of a batch")
         if self.warmup_epochs > self.epochs:
             problems.append(f"--warmup-epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs of the run")
+        if self.fit == "pad" and self.statistics == "dataset":
+            problems.append(
+                "--statistics: dataset is computed from images that --fit pad has padded with the mean colour already; "
+                "pass imagenet or original, or another --fit"
+            )
         if self.fold is not None and _fold(self.fold) is None:
             problems.append(f"--fold: {self.fold!r} is not k/n with 1 <= k <= n and n >= 2, such as 1/5")
         if not self.name or "/" in self.name or self.name.startswith("."):

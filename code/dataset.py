@@ -184,10 +184,11 @@ class TestDataset(Dataset[Tensor]):
         mean: Triple = ORIGINAL_MEAN,
         std: Triple = ORIGINAL_STD,
         crop: tuple[int, int] | None = None,
+        fit: str = "stretch",
     ) -> None:
         """Prepare the files of `img_paths`; `resize` and `crop` are (height, width) in pixels."""
         self.img_paths = [Path(path) for path in img_paths]
-        self.transform = BaseAugmentation(resize, mean, std, crop)
+        self.transform = BaseAugmentation(resize, mean, std, crop, fit)
 
     def __len__(self) -> int:
         return len(self.img_paths)

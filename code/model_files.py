@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from config import TrainConfig
+from data.fitting import FITS
 from data.images import Preparation
 from labels import MASKED_FACES, LabelScheme
 from model import create_model, load_state
@@ -144,6 +145,8 @@ def _check_description(description: Description, folder: Path) -> None:
     sides = [*preparation.size, *(preparation.crop or (8, 8))]  # a crop larger than an image is the image
     if not all(isinstance(side, int) and side >= 1 for side in sides) or len(sides) != 4 or max(sides[:2]) > MAX_SIDE:
         raise ModelError(f"size {preparation.size} or crop {preparation.crop} is not that of an image: {folder}")
+    if preparation.fit not in FITS:
+        raise ModelError(f"fit {preparation.fit!r} is not one of {', '.join(FITS)}: {folder}")
     if not _are_statistics(preparation):
         raise ModelError(f"mean {preparation.mean} or std {preparation.std} is not three numbers: {folder}")
     for name in description.scheme.classes:

@@ -24,6 +24,7 @@ from config import (
     TrainConfig,
     TrainPaths,
 )
+from data import fitting
 from optimization import create_optimizer, create_schedule
 from runtime.arguments import parse
 from runtime.conversion import show
@@ -60,6 +61,7 @@ def test_the_flags_of_a_command_are_unique(command: str) -> None:
 def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
     assert set(config.DATASETS) == {"auto", *dataset._datasets}
     assert set(config.AUGMENTATIONS) == set(augmentation._augmentations)
+    assert config.FITS == fitting.FITS
     assert set(config.CRITERIA) == set(loss._criterion_entrypoints)
     for name in config.OPTIMIZERS:
         assert type(create_optimizer(name, nn.Linear(2, 2), lr=0.1)).__name__ == name
@@ -127,6 +129,8 @@ def test_options_that_contradict_each_other_are_sentences() -> None:
     assert [problem.split(":")[0] for problem in problems] == ["--parts", "--warmup-epochs"]
     assert TrainConfig(parts=4, batch_size=4, warmup_epochs=2, epochs=2).problems() == []
     assert TrainConfig().fold_numbers is None
+    (problem,) = TrainConfig(fit="pad", statistics="dataset").problems()
+    assert problem.startswith("--statistics: dataset is computed from images that --fit pad has padded")
 
 
 def test_options_that_change_no_bit_may_differ_between_a_run_and_its_resumption() -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from config import InferenceConfig
 from data import digests
+from data.fitting import FITS
 from data.images import Preparation
 from dataset import TestDataset
 from inference import inference, load_model
@@ -70,12 +71,15 @@ def test_a_prediction_does_not_depend_on_its_batch(eval_folder: EvalFolder, mode
     assert found[0].equals(found[2])
 
 
-def test_pixels_are_prepared_as_training_prepares_them(
-    eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("fit", FITS)
+def test_pixels_are_prepared_as_training_prepares_them(eval_folder: EvalFolder, fit: str, tmp_path: Path) -> None:
     data, _ = eval_folder(9)
+    torch.manual_seed(3)
+    description = Description("TinyModel", "joint", MASKED_FACES, Preparation((32, 24), (60, 30), fit=fit))
+    model_dir = tmp_path / "model"
+    publish(model_dir, description.build().state_dict(), description)
     table = pd.read_csv(inference(data, model_dir, tmp_path, replace(QUICK, save_probabilities=True)))
-    dataset = TestDataset([data / "images" / name for name in table["ImageID"]], (32, 24), crop=(60, 44))
+    dataset = TestDataset([data / "images" / name for name in table["ImageID"]], (32, 24), crop=(60, 30), fit=fit)
     with torch.inference_mode():
         expected = load_model(model_dir)(torch.stack([dataset[index] for index in range(9)])).softmax(1).numpy()
     np.testing.assert_allclose(table.filter(like="probability_").to_numpy(), expected, atol=1e-5)

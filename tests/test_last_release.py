@@ -92,7 +92,7 @@ def checkpoints(tmp_path: Path) -> Path:
 def test_the_model_is_loaded_with_its_settings_under_the_current_names() -> None:
     model, description = load(RELEASE / "model")
     assert not model.training
-    assert description.preparation == Preparation((32, 24), None, ORIGINAL_MEAN)
+    assert description.preparation == Preparation((32, 24), None, ORIGINAL_MEAN, fit="stretch")
     assert description.metrics["f1"] == 0.0
     assert (description.settings["parts"], description.settings["statistics"]) == (2, "original")
     assert not {"accumulate"} & description.settings.keys()
@@ -148,6 +148,9 @@ def test_the_checkpoint_of_other_settings_is_rejected_with_the_current_names(che
     data = draw_faces(tmp_path / "train", 12, ending=".ppm")
     other = options(FLAGS.replace("--accumulate 2", "--parts 4"))
     with pytest.raises(CheckpointError, match=r"\(parts was 2, is 4\)"):
+        train(data, tmp_path / "model", other, output_dir=tmp_path / "output", checkpoint_dir=checkpoints)
+    other = options(f"{FLAGS} --fit pad")
+    with pytest.raises(CheckpointError, match=r"\(fit was 'stretch', is 'pad'\)"):
         train(data, tmp_path / "model", other, output_dir=tmp_path / "output", checkpoint_dir=checkpoints)
 
 

@@ -165,6 +165,10 @@ def change(published: Path, **entries: object) -> None:
         ({"architecture": 5}, "cannot be built"),
         ({"preparation": {"size": ["32", "24"], "crop": None, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "is not that of"),
         ({"preparation": {"size": [32, 24], "crop": None, "mean": [0, 0], "std": [1, 1, 1]}}, "is not three numbers"),
+        (
+            {"preparation": {"size": [32, 24], "crop": None, "mean": [0, 0, 0], "std": [1, 1, 1], "fit": "squeeze"}},
+            "fit 'squeeze' is not one of stretch, crop, pad",
+        ),
         ({"architecture": "resnet18", "head": "joint"}, "another architecture|does not fit|architecture"),
         ({"scheme": LabelScheme("folders", ("a", "b", "c")).to_dict(), "head": "joint"}, "another"),
     ],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from augmentation import BaseAugmentation
 from config import InferenceConfig
 from data.batch_draws import Draws
+from data.fitting import FITS
 from data.images import Pixels, Preparation, prepare
 from inference import inference
 from labels import MASKED_FACES
@@ -21,7 +22,7 @@ from predictor import Predictor, fill_up
 from runtime.errors import DeviceError
 from server.classifier import Classifier
 from server.settings import ServeConfig
-from support.serving import publish_model
+from support.serving import InProcess, publish_model
 
 CPU = torch.device("cpu")
 PREPARATION = Preparation((32, 24), None, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -99,12 +100,13 @@ def test_a_device_without_memory_for_one_image_is_a_sentence(pixels: Pixels, mon
         predictor.probabilities(pixels)
 
 
+@pytest.mark.parametrize("fit", FITS)
 def test_validation_inference_and_the_server_give_the_same_bits(
-    eval_folder: Callable[..., tuple[Path, list[int]]], tmp_path: Path
+    eval_folder: Callable[..., tuple[Path, list[int]]], fit: str, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)  # as in all three: sums of several threads have other bits
     data, _ = eval_folder(5)
-    model_dir = publish_model(tmp_path / "model")
+    model_dir = publish_model(tmp_path / "model", preparation=Preparation((32, 24), (60, 30), fit=fit))
     model, description = load(model_dir)
     names = list(pd.read_csv(data / "info.csv")["ImageID"])
     pixels = np.stack([prepare(data / "images" / name, description.preparation) for name in names])
@@ -116,6 +118,10 @@ def test_validation_inference_and_the_server_give_the_same_bits(
     served = Classifier(ServeConfig(model_dir=model_dir, device="cpu", threads=1))(pixels)
     np.testing.assert_array_equal(validated, served)
     np.testing.assert_array_equal(inferred, served)
+    with InProcess(ServeConfig(model_dir=model_dir, device="cpu", threads=1)) as server:
+        bodies = [(data / "images" / name).read_bytes() for name in names]
+        posted = [server.until_ready().post(body, accept="*/*;verbose").json()["probabilities"] for body in bodies]
+    np.testing.assert_allclose(posted, served, rtol=0, atol=1e-5)  # in batches of another size
 
 
 def test_the_normalisation_is_that_of_training(pixels: Pixels) -> None:

@@ -238,12 +238,16 @@ def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None
         {"criterion": "label_smoothing", "statistics": "dataset", "precision": "bf16", "metric": "accuracy"},
         {"dataset": "MaskBaseDataset", "statistics": "imagenet", "schedule": "constant", "fold": "2/3"},
         {"mixup": 0.2, "cutmix": 1.0, "cutmix_shape": "strip", "optimizer": "RMSprop", "deterministic": False},
+        {"fit": "pad", "resize": (24, 32), "augmentation": "StrongAugmentation", "augmentation_args": {"noise": 0.1}},
+        {"fit": "crop", "resize": (24, 32), "crop": (60, 30), "statistics": "dataset"},
     ],
 )
 def test_every_option_reaches_the_end_of_a_run(faces: Faces, tmp_path: Path, changes: dict[str, object]) -> None:
     config = replace(QUICK, epochs=1, **changes)  # type: ignore[arg-type]
     found = train(faces(), tmp_path / "model", config, output_dir=tmp_path / "output")
     assert 0 <= found["accuracy"] <= 1
+    preparation = load(tmp_path / "model")[1].preparation
+    assert (preparation.size, preparation.crop, preparation.fit) == (config.resize, config.crop, config.fit)
 
 
 def test_seeding_reaches_every_generator() -> None:

@@ -112,17 +112,17 @@ def _add_normal(block: NDArray[np.float32], seed: int, quantiles: NDArray[np.flo
     block += quantiles.take(words.view(np.uint16)[: block.size], mode="clip").reshape(block.shape)
 
 
-def warp(pixels: Tensor, matrix: Tensor) -> Tensor:
-    """Resample pixels (batch, 3, height, width) with a matrix (batch, 2, 3) from `affine_matrix` each.
+def warp(pixels: Tensor, matrix: Tensor, beyond: str = "reflection") -> Tensor:
+    """Resample pixels (batch, channels, height, width) with a matrix (batch, 2, 3) from `affine_matrix` each.
 
-    Bilinear, mirrored beyond the edges; returns float32 on the scale of the input.
+    Bilinear, mirrored beyond the edges, or with `beyond` "zeros" 0 there; returns float32 on the scale of the input.
     """
     height, width = pixels.shape[2:]
     xs, ys = (_fixed(_pixel_centers, side, pixels.device) for side in (width, height))
     from_x = matrix[:, :, :1] * xs + matrix[:, :, 2:]  # (batch, 2, width)
     from_y = matrix[:, :, 1:2] * ys  # (batch, 2, height)
     grid = (from_x[:, :, None, :] + from_y[:, :, :, None]).permute(0, 2, 3, 1)  # (batch, height, width, 2)
-    return functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode=beyond, align_corners=False)
 
 
 def _pixel_centers(side: int, device: torch.device) -> Tensor:

@@ -1,8 +1,9 @@
 """One image: from bytes to the pixels that the model sees. Deterministic, and the same for every command. No torch.
 
-Decoding, EXIF rotation, RGB, centre crop and resize happen only here, so training, validation, inference and serving
-see the same pixels. A JPEG is decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that does not go below the
-target size (Pillow's draft mode). Damaged metadata never decides whether an image can be used: it is ignored.
+Decoding, EXIF rotation, RGB, centre crop and fitting (fitting.py) happen only here, so training, validation, inference
+and serving see the same pixels. A JPEG is decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that does not
+go below the size that it is scaled to (Pillow's draft mode). Damaged metadata never decides whether an image can be
+used: it is ignored.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from data.fitting import Fitting
 from data.orientation import TRANSPOSE, UPRIGHT, read_orientation
 from data.png_chunks import drop_ancillary_chunks
 from runtime.errors import ImageError
@@ -41,12 +43,22 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Preparation:
-    """Deterministic steps before the model: centre crop and resize, both (height, width), then mean and std."""
+    """Deterministic steps before the model: centre crop, then `fit` to a size, both (height, width), mean and std.
+
+    `fit` is one of fitting.FITS. A model.json or a checkpoint without it is of a version that always stretched.
+    """
 
     size: tuple[int, int] = (128, 96)
     crop: tuple[int, int] | None = None
     mean: tuple[float, float, float] = ORIGINAL_MEAN
     std: tuple[float, float, float] = ORIGINAL_STD
+    fit: str = "stretch"
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Return the colour of padding, the mean as red, green, blue: 0 once it is normalised, to half a level."""
+        red, green, blue = (min(max(round(255 * value), 0), 255) for value in self.mean)
+        return red, green, blue
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields for JSON; the inverse of `from_dict`."""
@@ -54,7 +66,10 @@ class Preparation:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
+        return cls(**fields)
 
 
 def is_image_file(filename: str) -> bool:
@@ -78,7 +93,7 @@ def prepare(
     name: str = "the image",
     admit: Callable[[Image.Image], None] | None = None,
 ) -> Pixels:
-    """Decode, crop and resize one image to (height, width, 3), uint8.
+    """Decode, crop and fit one image to (height, width, 3), uint8.
 
     Of an animated image, the first frame is used. `name` is what messages call an image that is given as bytes. `admit`
     is called with the image when its header is read, and before any pixel is decoded. Raises ImageError if the file is
@@ -133,18 +148,19 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def fit(image: Image.Image, preparation: Preparation) -> Pixels:
-    """Prepare an opened image: turn it upright, convert to RGB, crop and resize, antialiased.
+    """Prepare an opened image: turn it upright, convert to RGB, crop, and fit it to the size, antialiased.
 
     Returns (height, width, 3), uint8. A JPEG that is not loaded yet is decoded at a smaller scale if that suffices.
     """
     orientation = read_orientation(image) or UPRIGHT
     width, height = _turn(image.size, orientation)
-    target_height, target_width = preparation.size
     crop_height, crop_width = preparation.crop or (height, width)
     crop_height, crop_width = min(crop_height, height), min(crop_width, width)
 
-    # The smallest whole image whose crop still has the target size.
-    needed = -(-width * target_width // crop_width), -(-height * target_height // crop_height)
+    fitting = Fitting.of((crop_width, crop_height), preparation.size[::-1], preparation.fit)
+
+    # The smallest whole image whose crop is still as large as what it is scaled to.
+    needed = -(-width * fitting.scaled[0] // crop_width), -(-height * fitting.scaled[1] // crop_height)
     image.draft("RGB", _turn(needed, orientation))
     drafted = _turn(image.size, orientation)
     scale = _draft_scale((width, height), drafted)
@@ -154,7 +170,7 @@ def fit(image: Image.Image, preparation: Preparation) -> Pixels:
     left += (drafted[0] * scale - width) * (orientation in _LEFT_WAS_LAST)
     top += (drafted[1] * scale - height) * (orientation in _TOP_WAS_LAST)
     box = left / scale, top / scale, (left + crop_width) / scale, (top + crop_height) / scale
-    return np.asarray(_resize(_upright(image, orientation), box, (target_width, target_height)))
+    return _pad(_resize(_upright(image, orientation), box, fitting), fitting, preparation.fill)
 
 
 def _draft_scale(size: tuple[int, int], drafted: tuple[int, int]) -> int:
@@ -162,13 +178,36 @@ def _draft_scale(size: tuple[int, int], drafted: tuple[int, int]) -> int:
     return next(scale for scale in (1, 2, 4, 8) if (-(-size[0] // scale), -(-size[1] // scale)) == drafted)
 
 
-def _resize(image: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
-    """Resize the box (left, top, right, bottom); cut out first, so that the filter sees no pixel outside it."""
-    left, top = math.floor(box[0]), math.floor(box[1])
-    outer = left, top, math.ceil(box[2]), math.ceil(box[3])
-    cropped = image if outer == (0, 0, *image.size) else image.crop(outer)  # a copy of all takes much memory
-    inner = box[0] - left, box[1] - top, box[2] - left, box[3] - top
-    return cropped.resize(size, Image.Resampling.BILINEAR, box=inner)
+def _resize(image: Image.Image, box: tuple[float, float, float, float], fitting: Fitting) -> Pixels:
+    """Scale what the model sees of the box (left, top, right, bottom); the filter sees no pixel outside the box.
+
+    Where only a part of the box is seen, the filter has a margin, so the result is that of scaling the whole box.
+    """
+    seen = fitting.source_box(box)
+    left, top, right, bottom = fitting.visible
+    margins = [_reach(seen[2] - seen[0], right - left), _reach(seen[3] - seen[1], bottom - top)]
+    start_x, start_y = (math.floor(max(box[i], seen[i] - margins[i])) for i in (0, 1))
+    end_x, end_y = (math.ceil(min(box[i + 2], seen[i + 2] + margins[i])) for i in (0, 1))
+    outer = start_x, start_y, end_x, end_y
+    cut = image if outer == (0, 0, *image.size) else image.crop(outer)  # a copy of all takes much memory
+    inner = seen[0] - start_x, seen[1] - start_y, seen[2] - start_x, seen[3] - start_y
+    return np.asarray(cut.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=inner))
+
+
+def _reach(source: float, scaled: int) -> int:
+    """Return how many pixels beyond a box the bilinear filter reads, at most."""
+    return math.ceil(max(1.0, source / scaled)) + 1
+
+
+def _pad(pixels: Pixels, fitting: Fitting, fill: tuple[int, int, int]) -> Pixels:
+    """Return the pixels in the middle of an image of the target size; the rest has the colour `fill`."""
+    width, height = fitting.target
+    if pixels.shape == (height, width, 3):
+        return pixels
+    left, top = (max(0, -offset) for offset in fitting.offset)
+    padded = np.full((height, width, 3), fill, np.uint8)
+    padded[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
+    return padded
 
 
 def _turn(size: tuple[int, int], orientation: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """The store cache: a folder with decoded images, so that the next job on the same data does not decode. The rules:
 
 1. An entry is two files: `KEY.pixels`, the array as it lies in memory, and `KEY.json`, its manifest.
-2. KEY is a digest of everything the pixels depend on: path and content of every file, size and crop of the
+2. KEY is a digest of everything the pixels depend on: path and content of every file, size, crop and fit of the
    preparation, and the versions of the decoders. Modification times do not count: SageMaker copies the data each time.
    The names hold the first half of KEY, the manifest holds it whole, and the whole is compared. An array whose images
    changed between the computation of KEY and decoding gets no manifest.
@@ -24,7 +24,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import PIL
@@ -170,10 +170,17 @@ def _close(temporary: IO[bytes]) -> None:
 def _entry_key(root: Path, paths: Sequence[Path], digests: Sequence[bytes], preparation: Preparation) -> str:
     """Return the digest of rule 2; a file that cannot be read counts with its error."""
     made_by = [FORMAT, PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "zlib", "webp"))]
-    key = hashlib.sha256(json.dumps([preparation.size, preparation.crop, made_by]).encode())
+    key = hashlib.sha256(json.dumps([preparation.size, preparation.crop, made_by, *_fit(preparation)]).encode())
     for path, digest in zip(paths, digests, strict=True):
         key.update(f"\n{path.relative_to(root).as_posix()}\t{digest.hex() or _read_error(path)}".encode())
     return key.hexdigest()
+
+
+def _fit(preparation: Preparation) -> list[Any]:
+    """Return what a key holds of the fit: nothing for stretch, as in 0.1.0, and for pad the colour of the padding."""
+    if preparation.fit == "stretch":
+        return []
+    return [preparation.fit, *(preparation.fill if preparation.fit == "pad" else ())]
 
 
 def _read_error(path: Path) -> str:

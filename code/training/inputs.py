@@ -219,7 +219,7 @@ def _left_out(samples: Samples, too_expensive: Collection[str]) -> dict[int, Ima
 def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseAugmentation:
     """Create the augmentation that the options name, with a mean and a standard deviation."""
     arguments: dict[str, Any] = dict(args.augmentation_args)
-    return create_augmentation(args.augmentation, args.resize, *statistics, args.crop, **arguments)
+    return create_augmentation(args.augmentation, args.resize, *statistics, args.crop, args.fit, **arguments)
 
 
 def _print_summary(dataset: MaskBaseDataset, train: int, val: int, bad: int, *, classes: bool) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import features
 
 from data import store_cache as module
 from data.digests import as_array, file_digests
+from data.fitting import FITS
 from data.image_store import ImageStore
 from data.images import Preparation
 from data.profiles import read_profiles
@@ -66,7 +68,8 @@ def test_everything_that_changes_the_pixels_changes_the_key(
 ) -> None:
     keys = [entry(folder, samples).array]
     for preparation in (Preparation((24, 32), (50, 40)), Preparation((32, 24)), Preparation((32, 24), (40, 50))):
-        keys.append(entry(folder, samples, preparation).array)
+        keys += [entry(folder, samples, replace(preparation, fit=fit)).array for fit in FITS]
+    keys.append(entry(folder, samples, Preparation((32, 24), mean=(0.1, 0.2, 0.3), fit="pad")).array)
     with monkeypatch.context() as patch:
         patch.setattr(PIL, "__version__", "0.0")
         keys.append(entry(folder, samples).array)

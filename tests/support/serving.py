@@ -32,10 +32,12 @@ ROOT = Path(__file__).parents[2]
 SIZE = (32, 24)
 
 
-def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 3) -> Path:
+def publish_model(
+    folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 3, preparation: Preparation | None = None
+) -> Path:
     """Publish a tiny untrained model that predicts different classes for different images; return the folder."""
     torch.manual_seed(seed)
-    description = Description("TinyModel", "joint", scheme, Preparation(SIZE))
+    description = Description("TinyModel", "joint", scheme, preparation or Preparation(SIZE))
     model = description.build().eval()
     augmentation = BaseAugmentation.of(description.preparation)
     pixels = np.stack([augmentation.prepare(encoded_image(seed)) for seed in range(20)])
