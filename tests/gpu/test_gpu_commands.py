@@ -87,5 +87,6 @@ def test_the_server_responds(trained: Trained, tmp_path: Path) -> None:
         assert response.status == 200, response.text
         called = read_counters(counters) - before
         assert called["kernels"] > 0
+        assert called["cuDNN plans"] == 0, "all of them were built before the server was ready"
         code, output = server.stop()
         assert code == 0, output
