@@ -47,7 +47,7 @@ def job_folders(folder: Path) -> Mapping[str, str]:
     }
 
 
-@pytest.fixture(scope="module", params=RUNS)
+@pytest.fixture(scope="module", params=["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Train, kill the process after the checkpoint of a step, and resume it to the end."""
     gpu, flags = RUNS[request.param]
