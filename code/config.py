@@ -22,6 +22,7 @@ MAY_DIFFER = (
     *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
     *("on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb"),
 )
+ANSWERS, ANSWERS_HELP = ("index", "name"), "what the column of predictions holds: numbers or names of classes"
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
 
@@ -216,6 +217,7 @@ class InferenceConfig:
         None, "height and width of the training images, only for an old best.pth", minimum=8, maximum=2048
     )
     model: str | None = option(None, "architecture, only for an old best.pth (BaseModel)")
+    answers: str = option("index", ANSWERS_HELP, choices=ANSWERS)
     save_probabilities: bool = option(False, "extra columns with the probability of each class")
     status: bool = option(False, "extra column with the status of each image")
     on_bad_image: str = option(

@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -97,8 +97,10 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
             journal.remove()
             raise
         probabilities = np.concatenate([batch.probabilities for batch in done])  # (images, classes)
-        columns = prediction_columns(probabilities, bad, args.status, args.save_probabilities)
-        output = write_predictions(Path(output_dir), table.with_columns(columns), description.scheme)
+        names = description.scheme.classes if args.answers == "name" else None
+        columns = {table.answer: prediction_column(probabilities, bad, names)}
+        columns |= further_columns(probabilities, bad, args.status, args.save_probabilities)
+        output = write_predictions(Path(output_dir), table.with_columns(columns), description.scheme, args.answers)
         journal.remove()
     for index in sorted(bad):
         print(f"no prediction: {bad[index]}", file=sys.stderr)
@@ -218,21 +220,29 @@ def find_bad_images(done: Sequence[BatchPredictions], policy: str) -> dict[int, 
     return bad
 
 
-def prediction_columns(
+def prediction_column(
+    probabilities: NDArray[np.float32], bad: Container[int], names: Sequence[str] | None
+) -> list[object]:
+    """Return the class of each image from probabilities (images, classes), by number or name; None for a bad one."""
+    labels = probabilities.argmax(1).tolist()
+    return _readable(labels if names is None else [names[label] for label in labels], bad)
+
+
+def further_columns(
     probabilities: NDArray[np.float32], bad: Mapping[int, ImageError], status: bool, save_probabilities: bool
 ) -> dict[str, list[object]]:
-    """Return the columns of output.csv from probabilities (images, classes); bad images have empty cells."""
-
-    def readable(values: Iterable[object]) -> list[object]:
-        """Replace the values of bad images by None."""
-        return [None if index in bad else value for index, value in enumerate(values)]
-
-    columns = {"ans": readable(probabilities.argmax(1))}
+    """Return the columns of output.csv that were asked for, from probabilities (images, classes)."""
+    columns: dict[str, list[object]] = {}
     if status:
         columns["status"] = [bad[index].code if index in bad else "ok" for index in range(len(probabilities))]
     if save_probabilities:
-        columns |= {f"probability_{label}": readable(column) for label, column in enumerate(probabilities.T)}
+        columns |= {f"probability_{label}": _readable(column, bad) for label, column in enumerate(probabilities.T)}
     return columns
+
+
+def _readable(values: Iterable[object], bad: Container[int]) -> list[object]:
+    """Replace the values of bad images by None."""
+    return [None if index in bad else value for index, value in enumerate(values)]
 
 
 if __name__ == "__main__":

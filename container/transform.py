@@ -26,6 +26,7 @@ from tqdm import tqdm
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
 from batch.results import OutputFolder, join
+from config import ANSWERS, ANSWERS_HELP
 from data.images import MAX_BYTES, read_file
 from data.listing import is_file, size_bytes
 from data.tables import find_images, find_root, write_predictions
@@ -44,6 +45,7 @@ class TransformConfig:
     data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "images to label, with info.csv or without")
     model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder to serve")
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for output.csv and transform/NAME.out")
+    answers: str = option("index", ANSWERS_HELP, choices=ANSWERS)
     url: str = option("", "running server to use, such as http://127.0.0.1:8080, instead of one with --model-dir")
     max_concurrent_transforms: int = option(
         0, "concurrent requests, 0 for what the server proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
@@ -77,10 +79,10 @@ def transform(config: TransformConfig) -> Path:
         outputs = OutputFolder(config.output_dir / "transform")
         send_all(endpoint, prefix, existing, outputs, parameters)
     responses = {name: outputs.read(found) for name, found in zip(table.names, objects, strict=True)}
-    table, reasons = join(table, responses)
+    table, reasons = join(table, responses, config.answers)
     for name, reason in reasons.items():
         print(f"no prediction: {reason}: {prefix / name}", file=sys.stderr)
-    output = write_predictions(config.output_dir, table, read_scheme(config))
+    output = write_predictions(config.output_dir, table, read_scheme(config), config.answers)
     print(f"pictures={len(table.rows)}; unreadable={len(reasons)}; output: {output}", flush=True)
     return output
 

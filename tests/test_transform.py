@@ -10,6 +10,7 @@ import termios
 import time
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,8 +30,8 @@ from transform import TransformConfig, payload_mb, transform
 EvalFolder = Callable[..., tuple[Path, list[int]]]
 
 
-def inferred(data: Path, model: Path, output: Path) -> dict[str, bytes]:
-    inference(data, model, output, InferenceConfig(device="cpu"))
+def inferred(data: Path, model: Path, output: Path, answers: str = "index") -> dict[str, bytes]:
+    inference(data, model, output, InferenceConfig(device="cpu", answers=answers))
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
@@ -57,6 +58,16 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
     assert expected.keys() == {"output.csv", "scheme.json"}
     assert len(outs(config)) == 23
+    table.drop(columns=["camera", "note", "empty"]).set_axis(["file", "what it is"], axis=1).to_csv(
+        data / "info.csv", index=False
+    )
+    transform(replace(config, answers="name"))  # resumes: no image is sent again
+    expected = inferred(data, model, tmp_path / "named", "name")
+    assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
+    found = pd.read_csv(tmp_path / "named" / "output.csv", keep_default_na=False)
+    assert list(found.columns) == ["file", "what it is"]
+    assert set(found["what it is"]) <= {"", *(f"class {label}" for label in range(9))}
+    assert json.loads(expected["scheme.json"])["answers"] == "name"
     assert json.loads(outs(config)[f"{names[3]}.out"])["error"]["code"] == "undecodable_image"
     assert "more.txt.out" not in outs(config)
     captured = capfd.readouterr()

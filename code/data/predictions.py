@@ -3,14 +3,14 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from data.classes import Numbers, read_classes
 from data.names import canonical_name, first_names
-from data.tables import GT_CSV, OUTPUT_CSV, PERSONS_CSV, SCHEME_JSON, read_table
+from data.tables import GT_CSV, OUTPUT_CSV, PERSONS_CSV, SCHEME_JSON, Table, read_table
 from labels import MASKED_FACES, LabelScheme
 from metrics import Counted, Matrix, confusion_matrix, count
 from runtime.errors import DataError
@@ -51,7 +51,7 @@ class LabelledPredictions:
 
 
 def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> LabelledPredictions:
-    """Join {gt_dir}/gt.csv and {pred_dir}/output.csv on ImageID.
+    """Join {gt_dir}/gt.csv and {pred_dir}/output.csv on ImageID, whatever read_table calls the columns.
 
     Classes are those of masked faces, or of a scheme.json (LabelScheme.to_dict) beside output.csv, where inference
     writes it. Persons come from the csv file `persons`, else from {gt_dir}/persons.csv, else from a column `person` or
@@ -60,24 +60,37 @@ def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -
     """
     existing_folder(gt_dir, "SM_GROUND_TRUTH_DIR", GT_CSV)
     existing_folder(pred_dir, "SM_OUTPUT_DATA_DIR", f"{OUTPUT_CSV} of inference.py")
-    truth_rows = _read_rows(gt_dir / GT_CSV, "ans")
-    predicted_rows = _read_rows(pred_dir / OUTPUT_CSV, "ans")
+    truth_rows, truth_column = _read_answers(gt_dir / GT_CSV)
+    predicted_rows, predicted_column = _read_answers(pred_dir / OUTPUT_CSV)
     _check_same_images(truth_rows, predicted_rows, pred_dir / OUTPUT_CSV)
-    scheme = _read_scheme(pred_dir / SCHEME_JSON)
-    ground_truth = read_classes([row["ans"] for row in truth_rows.values()], scheme, gt_dir / GT_CSV)
+    scheme, named = _read_scheme(pred_dir / SCHEME_JSON)
+    texts = [row["ans"] for row in truth_rows.values()]
+    ground_truth = read_classes(texts, scheme, gt_dir / GT_CSV, column=truth_column)
     texts = [predicted_rows[key]["ans"] for key in truth_rows]
-    predictions = read_classes(texts, scheme, pred_dir / OUTPUT_CSV, predicted=True)
+    predictions = read_classes(
+        texts, scheme, pred_dir / OUTPUT_CSV, column=predicted_column, predicted=True, named=named
+    )
     return LabelledPredictions(scheme, ground_truth, predictions, _read_persons(truth_rows, gt_dir, persons))
 
 
-def _read_rows(path: Path, *columns: str) -> Rows:
-    """Read a table with at least one of `columns` by ImageID; raise DataError if an image has several rows."""
-    table = read_table(path, *columns)
+def _read_answers(path: Path) -> tuple[Rows, str]:
+    """Return the rows of a table, each with its class as `ans`, and what the column of the classes is called."""
+    table = read_table(path, "ans")
+    rows = [
+        {name: text for name, text in row.items() if name != table.answer} | {"ans": row[table.answer]}
+        for row in table.rows
+    ]
+    return _by_image(replace(table, rows=rows), path), table.answer
+
+
+def _by_image(table: Table, path: Path) -> Rows:
+    """Return the other columns of each row by ImageID; raise DataError if an image has several rows."""
     keys = [canonical_name(name) for name in table.names]
     times = Counter(keys)
     if repeated := [key for key in times if times[key] > 1]:
         raise DataError(f"{path.name} has several rows for {_some(repeated)}, expected one for each: {path}")
-    return dict(zip(keys, table.rows, strict=True))
+    rows = [{name: text for name, text in row.items() if name != table.image} for row in table.rows]
+    return dict(zip(keys, rows, strict=True))
 
 
 def _check_same_images(truth_rows: Rows, predicted_rows: Rows, path: Path) -> None:
@@ -94,12 +107,13 @@ def _some(keys: Sequence[str]) -> str:
     return f"{images} ({first_names(keys)})"
 
 
-def _read_scheme(path: Path) -> LabelScheme:
-    """Return the label scheme of a file, and that of masked faces if there is none."""
+def _read_scheme(path: Path) -> tuple[LabelScheme, bool]:
+    """Return the label scheme of a file, or that of masked faces, and whether output.csv certainly holds names."""
     if not path.exists():
-        return MASKED_FACES
+        return MASKED_FACES, False
     try:
-        return LabelScheme.from_dict(read_json_object(path))
+        record = read_json_object(path)
+        return LabelScheme.from_dict(record), record.get("answers") == "name"
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise DataError(
             f"{path.name} is not a label scheme, expected the file that inference.py writes ({error}): {path}"
@@ -119,9 +133,9 @@ def _read_persons(truth_rows: Rows, gt_dir: Path, file: str | None) -> Numbers |
     if explicit and column:
         _warn(f"persons are those of {path.name}, the column {column!r} of {GT_CSV} is ignored")
     path = path if explicit else gt_dir / GT_CSV
-    rows = _read_rows(path, *PERSON_COLUMNS) if explicit else truth_rows
+    rows = _by_image(read_table(path, *PERSON_COLUMNS), path) if explicit else truth_rows
     column = _person_column(rows)
-    assert column, "_read_rows has checked the columns"
+    assert column, "read_table has checked the columns"
     ids = {key: canonical_name(row[column]) for key, row in rows.items()}
     if unknown := [key for key in truth_rows if not ids.get(key)]:
         raise DataError(f"{path.name} has no person for {_some(unknown)}, expected one for each: {path}")

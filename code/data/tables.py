@@ -30,15 +30,17 @@ MAX_TABLE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text by column, one of which is ImageID."""
+    """Rows of text by column, and which columns name the image and its class."""
 
     columns: tuple[str, ...]
     rows: list[dict[str, str]]
+    image: str = "ImageID"
+    answer: str = "ans"  # not among the columns if it is to be added
 
     @property
     def names(self) -> list[str]:
-        """Return the ImageID of every row."""
-        return [row["ImageID"] for row in self.rows]
+        """Return the ImageID of every row, whatever its column is called."""
+        return [row[self.image] for row in self.rows]
 
     def with_columns(self, columns: Mapping[str, Iterable[object]]) -> Self:
         """Return a copy in which columns are replaced, or appended if they are new; None is an empty cell.
@@ -54,10 +56,12 @@ class Table:
 
 
 def read_table(path: Path, *columns: str) -> Table:
-    """Read a csv file with ImageID and at least one of `columns`, if any are given.
+    """Read a csv file with a column of images and at least one of `columns`, if any are given.
 
+    The images are in the column ImageID, else in the first. Their classes are in the column ans, or without ImageID and
+    ans in the second of two columns, as in info.csv files of others; these columns then count as ImageID and ans.
     With `columns`, every row must have all cells. Without, cells are kept as they are, and missing ones are empty.
-    Raises DataError if the file is missing, is not csv in UTF-8, or lacks rows, columns or cells.
+    Raises DataError if the file is missing, is not csv in UTF-8, or lacks a header, rows, columns or cells.
     """
     expected = " and ".join(part for part in ("ImageID", " or ".join(columns)) if part)
     if not path.is_file():
@@ -69,19 +73,31 @@ def read_table(path: Path, *columns: str) -> Table:
             cells = [row for row in reader if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name} cannot be read as csv in UTF-8 ({error}): {path}") from None
-    if "ImageID" not in found or (columns and not set(columns) & set(found)):
+    image, answer = _name_columns(found)
+    named = {"ans" if name == answer else name for name in found if name != image} | (set(found) - {image})
+    if not image or (columns and not set(columns) & named):
         raise DataError(f"{path.name} starts with {','.join(found)!r}, expected {expected}: {path}")
+    if is_image_file(image):
+        raise DataError(f"{path.name} starts with the image {image!r}, expected a row of column names above it: {path}")
     if len(set(found)) < len(found):
         raise DataError(f"{path.name} starts with {','.join(found)!r}, expected each name once: {path}")
     if not cells:
         raise DataError(f"{path.name} has no rows, expected one for each image: {path}")
     rows = [dict(zip_longest(found, row[: len(found)], fillvalue="")) for row in cells]
     for number, (row, read) in enumerate(zip(rows, cells, strict=True), start=1):
-        if not row["ImageID"] or len(read) > len(found) or (columns and len(read) < len(found)):
+        if not row[image] or len(read) > len(found) or (columns and len(read) < len(found)):
             raise DataError(
                 f"row {number} of {path.name} does not match the {len(found)} columns of its header: {path}"
             )
-    return Table(found, rows)
+    return Table(found, rows, image, answer)
+
+
+def _name_columns(found: Sequence[str]) -> tuple[str, str]:
+    """Return the columns of the images and of their classes; the image's is empty if there is none."""
+    image = "ImageID" if "ImageID" in found else next(iter(found), "")
+    if image == "ImageID" or "ans" in found or len(found) != 2:
+        return image, "ans"
+    return image, found[1]
 
 
 def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Table, list[Path]]:
@@ -96,7 +112,7 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
     root = find_root(data_dir)
     if (data_dir / INFO_CSV).exists():
         table = read_table(data_dir / INFO_CSV)
-        _check_inside(table.names, data_dir / INFO_CSV)
+        _check_inside(table, data_dir / INFO_CSV)
         check_names(table.names, data_dir / INFO_CSV)
         return table, [root / name for name in _find_files(root, table.names)]
     listing = list_folder(data_dir)
@@ -117,13 +133,13 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
     return Table(("ImageID",), [{"ImageID": name} for name in names]), [root / name for name in names]
 
 
-def _check_inside(names: Sequence[str], where: Path) -> None:
+def _check_inside(table: Table, where: Path) -> None:
     """Raise DataError for a name that is not that of a file below the folder of images."""
-    for number, name in enumerate(names, start=1):
+    for number, name in enumerate(table.names, start=1):
         if "\0" in name or name.startswith("/") or ".." in name.split("/"):
             raise DataError(
-                f"row {number} of {where.name} has the ImageID {name!r}, expected the path of an image in the folder, "
-                f"not an absolute path, `..` or a zero byte: {where}"
+                f"row {number} of {where.name} has the {table.image} {name!r}, expected the path of an image in the "
+                f"folder, not an absolute path, `..` or a zero byte: {where}"
             )
 
 
@@ -144,16 +160,18 @@ def find_root(data_dir: Path) -> Path:
     return data_dir / "images" if has_folder else data_dir
 
 
-def write_predictions(folder: Path, table: Table, scheme: LabelScheme | None) -> Path:
+def write_predictions(folder: Path, table: Table, scheme: LabelScheme | None, answers: str = "index") -> Path:
     """Write output.csv and return its path; write scheme.json, too, if the classes are not those of masked faces.
 
-    Without scheme.json, evaluation reads class numbers as masked faces; None stands for masked faces.
+    Without scheme.json, evaluation reads class numbers as masked faces; None stands for masked faces. `answers` is
+    `index` or `name`, as in --answers; scheme.json holds the latter, because a class may be named like a number.
     """
-    if scheme in (None, MASKED_FACES):
+    if scheme is None or scheme == MASKED_FACES:
         (folder / SCHEME_JSON).unlink(missing_ok=True)
     else:
         with replacing(folder / SCHEME_JSON) as file:
-            file.write(json.dumps(scheme.to_dict(), indent=2) + "\n")
+            record = scheme.to_dict() | ({"answers": answers} if answers != "index" else {})
+            file.write(json.dumps(record, indent=2) + "\n")
     with replacing(folder / OUTPUT_CSV) as file:
         writer = csv.DictWriter(file, table.columns, lineterminator="\n")
         writer.writeheader()

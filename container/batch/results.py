@@ -91,27 +91,38 @@ def _warn_of_ignored(names: list[str], info: Path | None) -> None:
         print(f"warning: {len(names)} responses ignored ({first_names(sorted(names))}), {reason}", file=sys.stderr)
 
 
-def join(table: Table, responses: Mapping[str, Response]) -> tuple[Table, dict[str, str]]:
-    """Return the table with a column `ans`, and by ImageID the reason why an image has no prediction.
+def join(table: Table, responses: Mapping[str, Response], answers: str = "index") -> tuple[Table, dict[str, str]]:
+    """Return the table with a column of predictions, and by ImageID the reason why an image has none.
 
-    `responses` are by ImageID. Raises DataError if no image has a prediction.
+    `responses` are by ImageID, `answers` is `index` or `name`, as in --answers. Raises DataError if no image has a
+    prediction, and if a response has no name.
     """
-    predictions = [responses.get(name, {}).get("prediction") for name in table.names]
+    predictions = [_prediction(name, responses.get(name, {}), answers) for name in table.names]
     missing = [name for name, prediction in zip(table.names, predictions, strict=True) if prediction is None]
     reasons = {name: _reason(responses.get(name, {})) for name in missing}
     if len(missing) == len(table.rows):
         found = f"{reasons[missing[0]]}: {missing[0]}" if missing else "there are no responses to images"
         raise DataError(f"none of the {len(table.rows)} images can be used: {found}")
-    return table.with_columns({"ans": predictions}), reasons
+    return table.with_columns({table.answer: predictions}), reasons
 
 
-def join_downloaded(table: Table, responses: Mapping[str, Response]) -> Table:
-    """Return the output.csv of a SageMaker transform: the table with a column `ans`.
+def _prediction(name: str, response: Response, answers: str) -> object:
+    """Return the class of an image by number or by name, or None if it has no prediction."""
+    number, label = response.get("prediction"), response.get("label")
+    if answers == "index" or number is None:
+        return number
+    if not isinstance(label, str):
+        raise DataError(f"the response has no `label`, which --answers name needs; pass --answers index: {name}")
+    return label
 
-    An image without a prediction has an empty `ans`, as code/inference.py writes it, and is named on stderr. Raises
+
+def join_downloaded(table: Table, responses: Mapping[str, Response], answers: str = "index") -> Table:
+    """Return the output.csv of a SageMaker transform: the table with a column of predictions, as `join` does.
+
+    An image without a prediction has an empty cell, as code/inference.py writes it, and is named on stderr. Raises
     DataError if no image has a prediction.
     """
-    table, reasons = join(table, responses)
+    table, reasons = join(table, responses, answers)
     if reasons:
         names = first_names(list(reasons))
         print(f"{len(reasons)} of {len(table.rows)} images have no prediction: {names}", file=sys.stderr)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.results import Response, join_downloaded, read_downloaded
+from config import ANSWERS, ANSWERS_HELP
 from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName
@@ -24,19 +25,21 @@ class DownloadOptions:
 
     to: Path = option(Path("./download"), "folder to write to")
     info: Path | None = option(None, "for a transform: info.csv with the rows of output.csv, in their order")
+    answers: str = option("index", f"for a transform: {ANSWERS_HELP}", choices=ANSWERS)
 
 
 def download_command(connection: Connection, name: JobName, options: DownloadOptions) -> None:
     """Download the files of a job and print where they are."""
-    for path in download(Aws(connection), name.job, options.to, options.info):
+    for path in download(Aws(connection), name.job, options.to, options.info, options.answers):
         print(path)
 
 
-def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> list[Path]:
+def download(aws: Aws, name: str, folder: Path, info: Path | None = None, answers: str = "index") -> list[Path]:
     """Write the files of a job into a folder; return where to look, most important first.
 
-    Training and tuning (its best job): model/ and output/. Transform: answers/ and output.csv, with the rows of `info`,
-    as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there are no files yet.
+    Training and tuning (its best job): model/ and output/. Transform: answers/ and output.csv, with the rows of `info`
+    and its classes as --answers, as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there
+    are no files yet.
     """
     job = find(aws, name)
     match job.kind.noun:
@@ -50,9 +53,9 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None) -> lis
             outputs = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
             _check_files(job, outputs)
             table, responses = read_downloaded(outputs, info)
-            table = join_downloaded(table, responses)
+            table = join_downloaded(table, responses, answers)
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
-            return [write_predictions(folder, table, scheme), folder / "answers"]
+            return [write_predictions(folder, table, scheme, answers), folder / "answers"]
         case "ProcessingJob":
             uris = [output["S3Output"]["S3Uri"] for output in job.facts["ProcessingOutputConfig"]["Outputs"]]
             paths = [path for uri in uris for path in fetch_folder(aws, uri, folder).values()]

@@ -32,6 +32,21 @@ def test_rows_and_order_and_columns_are_those_of_info_csv(tmp_path: Path) -> Non
     assert joined(folder, info) == ["ImageID,ans,note", "c.jpg,17,x", "a.jpg,3,y"]
 
 
+def test_the_header_is_that_of_the_users_own_info_csv(tmp_path: Path) -> None:
+    folder = write_outputs(tmp_path / "out", images__a=3, images__b=0)
+    info = write_info(tmp_path / "info.csv", "file,label\nb.jpg,\na.jpg,\n")
+    assert joined(folder, info) == ["file,label", "b.jpg,0", "a.jpg,3"]
+
+
+def test_names_are_those_of_the_responses_and_must_be_there(tmp_path: Path) -> None:
+    folder = write_outputs(tmp_path / "out", a=1, b=None)
+    with pytest.raises(DataError, match=r"has no `label`, which --answers name needs; .*: a\.jpg$"):
+        join_downloaded(*read(folder), "name")
+    (folder / "a.jpg.out").write_text('{"prediction": 1, "label": "a dog"}')
+    rows = join_downloaded(*read(folder), "name").rows
+    assert rows == [{"ImageID": "a.jpg", "ans": "a dog"}, {"ImageID": "b.jpg", "ans": ""}]
+
+
 def test_without_info_csv_every_response_is_a_row_sorted_by_name(tmp_path: Path) -> None:
     folder = write_outputs(tmp_path / "out", b=1, sub__a=2)
     assert joined(folder) == ["ImageID,ans", "b.jpg,1", "sub/a.jpg,2"]
@@ -65,8 +80,8 @@ def test_a_wrong_info_csv_is_named(tmp_path: Path) -> None:
     folder = write_outputs(tmp_path / "out", a=1)
     with pytest.raises(DataError, match=r"there is no none\.csv, expected columns ImageID"):
         read(folder, tmp_path / "none.csv")
-    with pytest.raises(DataError, match=r"info\.csv starts with 'a,b', expected ImageID"):
-        read(folder, write_info(tmp_path / "info.csv", "a,b\n1,2\n"))
+    with pytest.raises(DataError, match=r"info\.csv starts with ',b', expected ImageID"):
+        read(folder, write_info(tmp_path / "info.csv", ",b\n1,2\n"))
 
 
 # ImageIDs are relative to the folder that they are relative to on this machine

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from data.predictions import LabelledPredictions, read_predictions
-from labels import MASKED_FACES
+from data.tables import read_table, write_predictions
+from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
 from support.prediction_tables import PredictionTables, image_name, write_table
 
@@ -35,6 +36,31 @@ def test_rows_are_joined_by_id_and_never_by_position(tables: PredictionTables) -
     labelled = read(tables)
     assert labelled.ground_truth.tolist() == labelled.predictions.tolist() == list(range(CLASSES))
     assert labelled.persons is None
+
+
+def test_columns_may_have_any_two_names(tables: PredictionTables) -> None:
+    tables.write([0, 1, 2], [0, 1, 2], seed=1)
+    for path, header in ((tables.gt_csv, "id,label"), (tables.output_csv, "file,class")):
+        path.write_text(path.read_text().replace("ImageID,ans", header))
+    labelled = read(tables)
+    assert labelled.predictions.tolist() == labelled.ground_truth.tolist() == [0, 1, 2]
+    assert labelled.persons is None  # `id` is the column of the images
+    write_table(tables.gt_dir / "persons.csv", {image_name(index): 7 for index in range(3)}, "file,person")
+    assert count_persons(read(tables)) == 1
+    tables.output_csv.write_text(tables.output_csv.read_text().replace(",2", ",99"))
+    with pytest.raises(DataError, match=r"^column class contains '99', expected only numbers"):
+        read(tables)
+
+
+def test_names_that_are_numbers_of_other_classes_are_read_as_they_were_written(tables: PredictionTables) -> None:
+    scheme = LabelScheme("folders", ("1", "2", "0"))
+    tables.write(["1", "2", "0"], ["1", "2", "0"])
+    table = read_table(tables.output_csv)
+    for answers, expected in (("name", [0, 1, 2]), ("index", [1, 2, 0])):
+        write_predictions(tables.pred_dir, table, scheme, answers)
+        labelled = read(tables)
+        assert labelled.ground_truth.tolist() == [0, 1, 2]
+        assert labelled.predictions.tolist() == expected
 
 
 def test_an_empty_cell_is_no_prediction_and_is_counted_in_one_more_column(tables: PredictionTables) -> None:
@@ -162,7 +188,7 @@ DAMAGE: dict[str, Callable[[PredictionTables], object]] = {
     "empty folder": lambda tables: tables.gt_csv.unlink(),
     "empty file": lambda tables: tables.gt_csv.write_bytes(b""),
     "only a header": lambda tables: write_table(tables.output_csv, {}),
-    "other columns": lambda tables: write_table(tables.output_csv, THREE, "image,label"),
+    "other columns": lambda tables: tables.output_csv.write_text("image,label,note\na.jpg,1,\n"),
     "no ans": lambda tables: write_table(tables.gt_csv, THREE, "ImageID,label"),
     "missing": lambda tables: write_table(tables.output_csv, {image_name(0): 0}),
     "unknown": lambda tables: write_table(tables.output_csv, THREE | {f"{n}.jpg": 0 for n in range(4)}),
@@ -187,7 +213,7 @@ DAMAGE: dict[str, Callable[[PredictionTables], object]] = {
         ("empty folder", "SM_GROUND_TRUTH_DIR is empty, expected gt.csv: {gt}"),
         ("empty file", "gt.csv starts with '', expected ImageID and ans: {gt}/gt.csv"),
         ("only a header", "output.csv has no rows, expected one for each image: {out}/output.csv"),
-        ("other columns", "output.csv starts with 'image,label', expected ImageID and ans: {out}/output.csv"),
+        ("other columns", "output.csv starts with 'image,label,note', expected ImageID and ans: {out}/output.csv"),
         ("no ans", "gt.csv starts with 'ImageID,label', expected ImageID and ans: {gt}/gt.csv"),
         (
             "missing",

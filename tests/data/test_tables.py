@@ -62,7 +62,11 @@ def test_a_column_needs_a_value_for_every_row() -> None:
     ("text", "sentence"),
     [
         ("", "info.csv starts with '', expected ImageID: {info}"),
-        ("name,ans\na.jpg,0\n", "info.csv starts with 'name,ans', expected ImageID: {info}"),
+        (",file,label\n0,a.jpg,0\n", "info.csv starts with ',file,label', expected ImageID: {info}"),
+        (
+            "a.jpg,0\nb.jpg,1\n",
+            "info.csv starts with the image 'a.jpg', expected a row of column names above it: {info}",
+        ),
         ("ImageID,ans\n", "info.csv has no rows, expected one for each image: {info}"),
         ("ImageID,a,a\na.jpg,0,1\n", "info.csv starts with 'ImageID,a,a', expected each name once: {info}"),
         ("ImageID,ans\n \n,\n", "info.csv has no rows, expected one for each image: {info}"),
@@ -76,6 +80,28 @@ def test_a_damaged_table_is_one_sentence(tmp_path: Path, text: str, sentence: st
     with pytest.raises(DataError) as error:
         find_images(tmp_path)
     assert str(error.value) == sentence.format(info=path)
+
+
+@pytest.mark.parametrize(
+    ("header", "image", "answer", "written"),
+    [
+        ("ImageID,ans", "ImageID", "ans", "ImageID,ans"),
+        ("file,label", "file", "label", "file,label"),
+        ("id,id2,label", "id", "ans", "id,id2,label,ans"),
+        ("file", "file", "ans", "file,ans"),
+        ("ans,ImageID", "ImageID", "ans", "ans,ImageID"),
+        ("file,ans", "file", "ans", "file,ans"),
+        ("ImageID,person", "ImageID", "ans", "ImageID,person,ans"),  # as in 0.1.0
+    ],
+)
+def test_the_header_is_the_users_own(tmp_path: Path, header: str, image: str, answer: str, written: str) -> None:
+    cells = ["a.jpg" if name == image else "0" for name in header.split(",")]
+    table = read_table(info(tmp_path, f"{header}\n{','.join(cells)}\n"))
+    assert (table.image, table.answer, table.names) == (image, answer, ["a.jpg"])
+    found = write_predictions(tmp_path, table.with_columns({table.answer: [7]}), None).read_text().splitlines()
+    assert found[0] == written
+    row = dict(zip(found[0].split(","), found[1].split(","), strict=True))
+    assert (row[image], row[answer]) == ("a.jpg", "7")
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:

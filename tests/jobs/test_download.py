@@ -73,6 +73,20 @@ def test_responses_of_another_transform_in_the_same_folder_stay(
     assert output.read_text() == "ImageID,ans\nnew.jpg,2\n"
 
 
+def test_a_transform_is_joined_with_the_users_header_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch_folder(aws: Any, uri: str, folder: Path) -> dict[str, Path]:
+        write_outputs(folder, a=2)
+        (folder / "a.jpg.out").write_text(json.dumps({"prediction": 2, "label": MASKED_FACES.classes[2]}))
+        return {"a.jpg.out": folder / "a.jpg.out"}
+
+    monkeypatch.setattr(download_module, "fetch_folder", fetch_folder)
+    facts = {"TransformJobStatus": "Completed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
+    info = tmp_path / "info.csv"
+    info.write_text("file,kind\na.jpg,\n")
+    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path / "to", info, "name")
+    assert output.read_text() == f'file,kind\na.jpg,"{MASKED_FACES.classes[2]}"\n'
+
+
 # scheme.json
 
 PETS = {"name": "pets", "classes": ["cat", "dog"], "tasks": []}
