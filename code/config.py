@@ -12,7 +12,14 @@ from typing import Any
 from runtime.arguments import folder, option
 from runtime.conversion import Value
 
-DATASETS = ("auto", "MaskSplitByProfileDataset", "MaskBaseDataset", "ImageFolderDataset", "SplitFolderDataset")
+DATASETS = (
+    "auto",
+    "MaskSplitByProfileDataset",
+    "MaskBaseDataset",
+    "ImageFolderDataset",
+    "SplitFolderDataset",
+    "LabelTableDataset",
+)
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
 FITS = ("stretch", "crop", "pad")
 CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")

@@ -41,6 +41,7 @@ __all__ = [
     "CustomAugmentation",
     "GenderLabels",
     "ImageFolderDataset",
+    "LabelTableDataset",
     "MaskBaseDataset",
     "MaskLabels",
     "MaskSplitByProfileDataset",
@@ -157,6 +158,14 @@ class SplitFolderDataset(MaskBaseDataset):
     _read = staticmethod(READERS["SplitFolderDataset"])
 
 
+class LabelTableDataset(MaskBaseDataset):
+    """Images with labels in labels.csv or labels.jsonl, split by group, or as the table says."""
+
+    people_in_both_parts = False
+    _split_by = "person"
+    _read = staticmethod(READERS["LabelTableDataset"])
+
+
 class SplitDataset(Dataset[tuple[Tensor, int]]):
     """One part of a data set, with its own transform, so that validation is not augmented (in the original it was)."""
 
@@ -204,6 +213,7 @@ _datasets: dict[str, type[MaskBaseDataset]] = {
     "MaskBaseDataset": MaskBaseDataset,
     "ImageFolderDataset": ImageFolderDataset,
     "SplitFolderDataset": SplitFolderDataset,
+    "LabelTableDataset": LabelTableDataset,
 }
 
 

@@ -218,6 +218,19 @@ def test_a_run_that_named_its_data_set_is_resumed_by_auto_which_stores_what_it_f
 
 
 @pytest.mark.usefixtures("without_report")
+def test_a_label_table_with_groups_trains_and_no_group_is_in_both_parts(faces: Faces, tmp_path: Path) -> None:
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in faces(6).rglob("*.jpg"))
+    rows = [f"{path};{'covered' if 'mask' in path[-10:] else 'bare'};{path.split('/')[2]}" for path in paths]
+    (tmp_path / "labels.csv").write_text("path;label;group\r\n" + "\r\n".join(rows), "utf-8-sig")
+    train(tmp_path, tmp_path / "model", replace(QUICK, val_ratio=0.34), output_dir=tmp_path / "output")
+    assert load(tmp_path / "model")[1].scheme.classes == ("bare", "covered")
+    table = pd.read_csv(tmp_path / "output/exp/split.csv")
+    assert table["path"].tolist() == paths
+    assert (table.groupby("person")["split"].nunique() == 1).all()
+    assert (table["split"] == "val").sum() == 14
+
+
+@pytest.mark.usefixtures("without_report")
 def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None:
     profiles = faces(12)
     for index, image in enumerate(sorted(profiles.rglob("*.jpg"))):

@@ -21,11 +21,13 @@ LOOSE_IMAGES = "images outside the folders"
 OTHER_IMAGES = "images with other names"
 ARCHIVES = "archives"
 OTHER_FILES = "other files"
+UNLISTED = "images without a row in the table"
 OTHER_PARTS = "folders that are no part of training or validation"
 ALL_REMEDIES = REMEDIES | {
     LOOSE_IMAGES: "move each into the folder that it belongs to",
     OTHER_IMAGES: "rename them to mask1 to mask5, incorrect_mask or normal",
     ARCHIVES: "unpack them",
+    UNLISTED: "add rows for them, or remove them",
     OTHER_PARTS: "label their images with infer, or move them into train",
     OTHER_FILES: f"only {', '.join(EXTENSIONS)} are read",
 }

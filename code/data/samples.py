@@ -29,6 +29,7 @@ class Samples:
     table: pd.DataFrame
     scheme: LabelScheme
     ignored: Mapping[str, list[str]] = field(default_factory=dict)  # relative paths by reason, see layout.py
+    notes: Sequence[str] = ()  # sentences about what its owner may not know, such as repeated rows
 
     @property
     def ignored_files(self) -> int:

@@ -43,12 +43,13 @@ def describe_found(samples: Samples, title: str) -> str:
 
 
 def find_warnings(samples: Samples) -> list[str]:
-    """Return a sentence for each reason to ignore files, and one if class names look like other class numbers."""
-    sentences = describe_ignored(samples.ignored, samples.root, ALL_REMEDIES)
+    """Return a sentence for each reason to ignore files, the notes, and one if class names look like other numbers."""
+    sentences = [*describe_ignored(samples.ignored, samples.root, ALL_REMEDIES), *samples.notes]
+    what, each = ("folders", "folder") if samples.scheme.name == "folders" else ("classes", "name")
     if numbered := _find_other_numbers(samples.scheme):
         sentences.append(
-            f"folders named by numbers are not their own class numbers: {numbered}; output.csv contains class numbers, "
-            f"and scheme.json the folder of each: {samples.root}"
+            f"{what} named by numbers are not their own class numbers: {numbered}; output.csv contains class numbers, "
+            f"and scheme.json the {each} of each: {samples.root}"
         )
     return sentences
 

@@ -225,10 +225,10 @@ def _augmentation(args: TrainConfig, statistics: tuple[Triple, Triple]) -> BaseA
 def _print_summary(dataset: MaskBaseDataset, train: int, val: int, bad: int, *, classes: bool) -> None:
     """Print how many images are in each part and, with `classes`, in each class of class folders."""
     samples = dataset.samples
-    people = samples.table["person"].nunique()  # in class folders every image has a person of its own
+    groups = f"{samples.table['person'].nunique()} {'people' if samples.scheme.tasks else 'groups'}, "
     print(
         f"data: {train} images to train on, {val} to validate with, "
-        f"{f'{people} people, ' if people < len(samples.table) else ''}{dataset.num_classes} classes, "
+        f"{groups if samples.has_groups else ''}{dataset.num_classes} classes, "
         f"{bad} left out, {samples.ignored_files} other files ignored",
         *(describe_classes(samples) if classes else ()),
         sep="\n",

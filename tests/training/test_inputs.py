@@ -118,6 +118,44 @@ def class_folders(root: Path, sizes: dict[str, int]) -> Path:
     return root
 
 
+def label_table(root: Path, images: int, header: str = "path,label,group") -> Path:
+    """Draw images of two classes in groups of three, with a label table."""
+    root.mkdir(parents=True)
+    rows = []
+    for number in range(images):
+        Image.new("RGB", (24, 32), (number, 0, 0)).save(root / f"{number:02}.png")
+        rows.append(f"{number:02}.png,{'ab'[number % 2]},g{number // 3}")
+    (root / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+def test_groups_of_a_label_table_stay_together_and_what_was_found_is_printed_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = read_data(label_table(tmp_path / "pets", 18), SMALL, CPU)
+    assert data.dataset == "LabelTableDataset"
+    assert data.scheme.classes == ("a", "b")
+    assert parts(data, tmp_path / "split.csv") == {"train": 12, "val": 6}
+    table = pd.read_csv(tmp_path / "split.csv")
+    assert (table.groupby("person")["split"].nunique() == 1).all()
+    assert capsys.readouterr().out.startswith(
+        "found label table: 18 images of 2 classes; images per class: a (9), b (9); 6 groups; no split given\ndata: 12 "
+    )
+
+
+def test_an_image_of_a_table_that_does_not_exist_is_met_by_the_policy_for_bad_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = label_table(tmp_path / "pets", 18)
+    (root / "04.png").unlink()
+    data = read_data(root, replace(SMALL, on_bad_image="skip", max_bad_ratio=0.1), CPU)
+    assert parts(data, tmp_path / "split.csv")["unusable"] == 1
+    assert "images of labels.csv that do not exist: 1 (04.png)" in capsys.readouterr().err
+    store = read_data(root, SMALL, CPU).store
+    with pytest.raises(DataError, match=r"1 of 18 images cannot be used, .*04\.png"):
+        store.wait()
+
+
 FOLDERS = replace(SMALL, dataset="ImageFolderDataset", val_ratio=0.2)
 
 

@@ -1,0 +1,132 @@
+"""The cells of a label table, labels.csv or labels.jsonl, as text exactly as it is in the file. No torch.
+
+The csv module reads strings untouched: pandas would need to be told not to read `NA` as missing and `0012` as 12.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.names import canonical_name
+from runtime.errors import DataError
+from runtime.files import open_regular
+
+MAX_TABLE_BYTES = 1 << 32
+_DELIMITERS = (",", ";", "\t")
+
+
+class Cells:
+    """The columns of a label table, and the row that each entry is from, counted as a spreadsheet does."""
+
+    def __init__(self, columns: dict[str, list[str]], numbers: Sequence[int]) -> None:
+        self.columns, self.numbers = columns, numbers
+
+
+def read_csv(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
+    """Return the cells of the `known` columns of a csv file, and the names of its other columns.
+
+    Columns are separated by a comma, a semicolon or a tab; a byte order mark and any line ending are accepted. Raises
+    DataError for a file that is not csv in UTF-8, for columns that are there twice, and for rows of another length.
+    """
+    try:
+        with open_regular(path, MAX_TABLE_BYTES) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as file:
+            delimiter, header = _read_header(file, path, known)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            rows = list(_checked(reader, len(header), path))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name} is not UTF-8 ({error.reason} at byte {error.start}); save it as `CSV UTF-8`: {path}"
+        ) from None
+    except csv.Error as error:
+        raise DataError(f"{path.name} cannot be read as csv ({error}): {path}") from None
+    found = list(zip(*(row for _, row in rows), strict=True)) or [() for _ in header]
+    columns = {name: list(cells) for name, cells in zip(header, found, strict=True) if name in known}
+    return Cells(columns, [number for number, _ in rows]), [name for name in header if name not in known]
+
+
+def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
+    """Return the cells of the `known` keys of a file with one JSON object in each line, and its other keys.
+
+    A number is the text that is in the file: 1.0 stays `1.0`. A missing key and null are an empty cell. Raises
+    DataError for a line that is not an object, and for values that are neither text nor number.
+    """
+    columns: dict[str, list[str]] = {name: [] for name in known}
+    numbers, others, seen = [], dict[str, None](), set[str]()
+    for number, line in enumerate(_read_lines(path), start=1):
+        if not line.strip():
+            continue
+        row = _parse_object(line, path, number)
+        seen.update(row)
+        others |= dict.fromkeys(name for name in row if name not in columns)
+        for name, cells in columns.items():
+            value = "" if row.get(name) is None else row[name]
+            if not isinstance(value, str):
+                raise DataError(f"row {number} of {path.name} has {name} {value!r}, expected text: {path}")
+            cells.append(value)
+        numbers.append(number)
+    return Cells({name: cells for name, cells in columns.items() if name in seen}, numbers), list(others)
+
+
+def _read_header(file: io.TextIOWrapper, path: Path, known: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the delimiter and the column names, in lower case; skip the line `sep=;` that Excel writes."""
+    line = file.readline()
+    if line.strip().lower() in {f"sep={delimiter}" for delimiter in _DELIMITERS}:
+        line = file.readline()
+    headers = {delimiter: _names(line, delimiter) for delimiter in _DELIMITERS}
+    delimiter = max(_DELIMITERS, key=lambda one: len(set(headers[one]) & set(known)))
+    header = headers[delimiter]
+    if twice := [name for name in header if name in known and header.count(name) > 1]:
+        raise DataError(f"{path.name} has the column {twice[0]!r} more than once, expected it once: {path}")
+    return delimiter, header
+
+
+def _names(line: str, delimiter: str) -> list[str]:
+    return [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _checked(reader: Any, width: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of every row that is not empty; empty cells after the last column do not count."""
+    for number, row in enumerate(reader, start=2):
+        if len(row) != width:
+            if not any(cell.strip() for cell in row):
+                continue
+            if any(row[width:]) or len(row) < width:
+                raise DataError(
+                    f"row {number} of {path.name} has {len(row)} columns, its header has {width}; put names with the "
+                    f"delimiter in quotes: {path}"
+                )
+            row = row[:width]
+        elif not any(row):
+            continue
+        yield number, row
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        with open_regular(path, MAX_TABLE_BYTES) as data, io.TextIOWrapper(data, "utf-8-sig") as file:
+            return list(file)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 ({error.reason} at byte {error.start}): {path}") from None
+
+
+def _parse_object(line: str, path: Path, number: int) -> dict[str, Any]:
+    """Return the object in a line, its numbers as text."""
+    try:
+        row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"row {number} of {path.name} is not JSON ({error}): {path}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"row {number} of {path.name} is not an object such as {{}}: {path}")
+    return row
+
+
+def clean(texts: Sequence[str]) -> list[str]:
+    """Return labels or groups without blanks around them, in Unicode form NFC; texts that are equal stay one object."""
+    known: dict[str, str] = {}
+    for text in texts:
+        if text not in known:
+            known[text] = canonical_name(text.strip())
+    return [known[text] for text in texts]
