@@ -117,6 +117,9 @@ demo train infer evaluate serve: export SM_CHECKPOINT_DIR  = $(OUT)/checkpoints
 demo train infer evaluate serve: export SM_STORE_DIR       = $(OUT)/store
 demo train infer evaluate serve: export SM_OUTPUT_DIR      = $(OUT)/output
 demo train infer evaluate serve: export SM_OUTPUT_DATA_DIR = $(OUT)/output/data
+# Only if it is there: a folder that is named has to exist.
+with-validation = test ! -d "$$DATA/validation" || export SM_CHANNEL_VALIDATION="$$DATA/validation" \
+	COMPOSE_FILE=docker-compose.yml:container/local/validation.yml;
 # Inside a container the files belong to whoever runs make.
 export USER_ID  := $(shell id -u)
 export GROUP_ID := $(shell id -g)
@@ -126,7 +129,7 @@ train infer evaluate: check-data $(VENV)  ## run the command on DATA; results ar
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store"
 	@rm -f "$$OUT/output/failure"
-	@$($@) $(FLAGS)
+	@$(if $(filter train,$@),$(with-validation)) $($@) $(FLAGS)
 
 .PHONY: serve
 serve: export SERVE_HOST ?= 127.0.0.1
@@ -175,7 +178,8 @@ push: $(ENV)/job  ## push the image to ECR
 	@$(submit) push --local-image "$$IMAGE" $$SUBMIT
 
 submit: $(ENV)/job data-given  ## train on SageMaker with DATA/train; prints the name of the job
-	@$(submit) train --data "$$DATA/train" $$SUBMIT -- $(FLAGS)
+	@test ! -d "$$DATA/validation" || set -- --validation-data "$$DATA/validation"; \
+		$(submit) train --data "$$DATA/train" "$$@" $$SUBMIT -- $(FLAGS)
 
 submit-infer: $(ENV)/job data-given  ## label DATA/eval on SageMaker with the model of the training job JOB
 	@$(submit) transform --data "$$DATA/eval" --model "$$JOB" $$SUBMIT $(FLAGS)
@@ -186,7 +190,8 @@ submit-evaluate: $(ENV)/job data-given  ## compare the predictions of the transf
 	@$(submit) evaluate --predictions "$$OUT/$$JOB" --ground-truth "$$DATA/gt" $$SUBMIT -- $(FLAGS)
 
 tune: $(ENV)/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0.001:0.1:log,optimizer=SGD:AdamW"
-	@$(submit) tune --data "$$DATA/train" --search "$$SEARCH" $$SUBMIT -- $(FLAGS)
+	@test ! -d "$$DATA/validation" || set -- --validation-data "$$DATA/validation"; \
+		$(submit) tune --data "$$DATA/train" "$$@" --search "$$SEARCH" $$SUBMIT -- $(FLAGS)
 
 # ---- the project itself ----
 

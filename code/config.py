@@ -27,7 +27,7 @@ SCHEDULES = ("step", "cosine", "onecycle", "constant")
 # Options that may differ when a run is resumed: no bit depends on them.
 MAY_DIFFER = (
     *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
-    *("on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb"),
+    *("allow_leaks", "on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb"),
 )
 ANSWERS, ANSWERS_HELP = ("index", "name"), "what the column of predictions holds: numbers or names of classes"
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
@@ -42,6 +42,9 @@ class TrainPaths:
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for run folders (exp, exp2, ...)")
     checkpoint_dir: Path | None = folder(
         "SM_CHECKPOINT_DIR", None, "folder for checkpoints; default: in the run folder"
+    )
+    validation_dir: Path | None = folder(
+        "SM_CHANNEL_VALIDATION", None, "images to validate with; default: split off the training images"
     )
     pretrained_dir: Path | None = folder(
         "SM_CHANNEL_PRETRAINED", None, "weights to start from, one .pth or .safetensors"
@@ -65,6 +68,7 @@ class TrainConfig:
     val_ratio: float = option(0.2, "share of the people to validate with", above=0, below=1)
     fold: str | None = option(None, "part k of n equal parts to validate with instead, such as 1/5")
     seed: int = option(42, "random seed of split, order, augmentation and weights", minimum=0, below=2**32)
+    allow_leaks: bool = option(False, "people and groups in both parts of a given split are accepted")
     on_bad_image: str = option(
         "error", "policy for an image that cannot be read: stop, or leave it out", choices=("error", "skip")
     )

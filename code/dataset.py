@@ -30,7 +30,9 @@ from augmentation import (
 )
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
 from data.readers import READERS, find_dataset
+from data.samples import Samples
 from data.split import split_samples
+from data.validation import add_validation, check_leaks, read_validation
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.errors import ConfigError, unknown_name
 
@@ -72,16 +74,22 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         *,
         seed: int = 42,
         fold: tuple[int, int] | None = None,
+        validation: Samples | None = None,
+        allow_leaks: bool = False,
     ) -> None:
         """Read the table of images and split it; no image is opened.
 
         `mean` and `std` are stored, as in the original; the transform normalises with its own. With `fold` (k, n),
-        validation is part k of n instead of `val_ratio`. Raises DataError if the folder does not fit the layout, or if
-        a part would be empty.
+        validation is part k of n instead of `val_ratio`; with `validation`, it is these images, and all in `data_dir`
+        are for training. Raises DataError if the folder does not fit the layout, if a part would be empty, and for a
+        person or group in both parts of a given split unless `allow_leaks`.
         """
         self.mean, self.std = mean, std
         self.transform: BaseAugmentation | None = None
-        self.samples = self._read(Path(data_dir), "SM_CHANNEL_TRAIN")
+        samples = self._read(Path(data_dir), "SM_CHANNEL_TRAIN")
+        self.samples = add_validation(samples, validation) if validation else samples
+        if not allow_leaks:
+            check_leaks(self.samples)
         self.scheme = self.samples.scheme
         self.split: pd.Series = split_samples(self.samples, val_ratio, seed, fold=fold, by=self._split_by)
 
@@ -218,16 +226,32 @@ _datasets: dict[str, type[MaskBaseDataset]] = {
 
 
 def create_dataset(
-    name: str, data_dir: Path, *, val_ratio: float = 0.2, seed: int = 42, fold: tuple[int, int] | None = None
+    name: str,
+    data_dir: Path,
+    *,
+    val_ratio: float = 0.2,
+    seed: int = 42,
+    fold: tuple[int, int] | None = None,
+    validation_dir: Path | None = None,
+    allow_leaks: bool = False,
 ) -> MaskBaseDataset:
     """Create a data set by name, or the one that the folder fits if the name is "auto".
 
+    With `validation_dir`, which is read by the same name, its images are for validation and all others for training.
+
     Raises ConfigError for an unknown name, and DataError as the class does.
     """
-    name = find_dataset(name, data_dir)
-    if name not in _datasets:
-        raise ConfigError(unknown_name("dataset", name, _datasets))
-    return _datasets[name](data_dir, val_ratio=val_ratio, seed=seed, fold=fold)
+    found = find_dataset(name, data_dir)
+    if found not in _datasets:
+        raise ConfigError(unknown_name("dataset", found, _datasets))
+    return _datasets[found](
+        data_dir,
+        val_ratio=val_ratio,
+        seed=seed,
+        fold=fold,
+        validation=read_validation(name, validation_dir) if validation_dir else None,
+        allow_leaks=allow_leaks,
+    )
 
 
 def pixel_statistics(pixels: Pixels, indices: NDArray[np.int64]) -> tuple[Triple, Triple]:

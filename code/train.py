@@ -60,6 +60,7 @@ def main() -> None:
             config,
             output_dir=paths.output_dir,
             checkpoint_dir=paths.checkpoint_dir,
+            validation_dir=paths.validation_dir,
             pretrained_dir=paths.pretrained_dir,
             store_dir=paths.store_dir,
             stop=StopRequest(),
@@ -73,6 +74,7 @@ def train(
     *,
     output_dir: str | Path = "./output",
     checkpoint_dir: str | Path | None = None,
+    validation_dir: str | Path | None = None,
     pretrained_dir: str | Path | None = None,
     store_dir: str | Path | None = None,
     stop: StopRequest | None = None,
@@ -80,6 +82,7 @@ def train(
     """Train on the images in `data_dir`, publish the best model in `model_dir`, and return its validation scores.
 
     `stop` handles signals from the first step on; before that there is nothing to save, and a signal ends the process.
+    With `validation_dir`, its images are for validation.
     Raises a JobError for every mistake that users can correct; nothing is published then.
     """
     configure_process()
@@ -89,7 +92,9 @@ def train(
 
     # the images: split by person, decoded once
     too_expensive = read_too_expensive(Path(checkpoint_dir)) if checkpoint_dir and args.resume != "never" else ()
-    data = read_data(Path(data_dir), args, device, Path(store_dir) if store_dir else None, too_expensive)
+    validation = Path(validation_dir) if validation_dir else None
+    cache = Path(store_dir) if store_dir else None
+    data = read_data(Path(data_dir), args, device, cache, too_expensive, validation)
 
     args = replace(args, dataset=data.dataset)  # what was found; a checkpoint is compared with it
 

@@ -35,7 +35,10 @@ _ALL = (
         options=(TrainPaths, TrainConfig),
         reads_hyperparameters=True,
         inputs={"SM_CHANNEL_TRAIN": ("input/data/train", "input/data/training")},
-        optional_inputs={"SM_CHANNEL_PRETRAINED": ("input/data/pretrained", "input/data/model")},
+        optional_inputs={
+            "SM_CHANNEL_PRETRAINED": ("input/data/pretrained", "input/data/model"),
+            "SM_CHANNEL_VALIDATION": ("input/data/validation",),
+        },
     ),
     Command(
         name="infer",

@@ -126,7 +126,7 @@ def check_unread(
                 "remove it"
             )
         sentence = unknown_name("channel", name, dict.fromkeys(known.values()))
-        warnings.append(f"{sentence}; its files are ignored, validation images are split from 'train'")
+        warnings.append(f"{sentence}; its files are ignored")
     return warnings
 
 

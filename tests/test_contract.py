@@ -283,6 +283,8 @@ def test_channels_without_training_images_in_files_are_rejected(
         ("pre-trained", "pretrained"),
         ("pretrained_weights", "pretrained"),
         ("models", "pretrained"),
+        ("Validations", "validation"),
+        ("evaluation", "validation"),
         ("train2", "train"),
         ("training-data", "train"),
         ("trian", "train"),
@@ -306,14 +308,24 @@ def test_two_channels_for_one_input_are_rejected(opt_ml: Path, started: Start, s
         launch.launch(["launch.py", "train"])
 
 
-@pytest.mark.parametrize("name", ["validation", "test", "labels", "weights"])
+@pytest.mark.parametrize("name", ["test", "labels", "weights"])
 def test_another_channel_that_is_not_read_is_named_in_a_warning(
     opt_ml: Path, started: Start, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_config(opt_ml, "inputdataconfig", {"train": {}, name: {}})
     started("train")
-    warning = f"warning: unknown channel '{name}'; choose from pretrained, train; its files are ignored, validation"
+    warning = f"warning: unknown channel '{name}'; choose from pretrained, train, validation; its files are ignored"
     assert capsys.readouterr().err.startswith(warning)
+
+
+def test_a_validation_channel_is_read_and_needs_no_warning(
+    opt_ml: Path, started: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "SM_CHANNEL_VALIDATION" not in started("train").environ
+    (opt_ml / "input/data/validation").mkdir()
+    write_config(opt_ml, "inputdataconfig", {"train": {}, "validation": {}})
+    assert started("train").environ["SM_CHANNEL_VALIDATION"] == f"{opt_ml}/input/data/validation"
+    assert capsys.readouterr().err == ""
 
 
 def test_a_channel_in_capitals_is_read(opt_ml: Path, started: Start) -> None:

@@ -231,6 +231,33 @@ def test_a_label_table_with_groups_trains_and_no_group_is_in_both_parts(faces: F
 
 
 @pytest.mark.usefixtures("without_report")
+def test_a_validation_folder_is_validated_with_and_leaks_are_rejected_unless_allowed(
+    faces: Faces, tmp_path: Path
+) -> None:
+    shown = sorted(faces(6).rglob("*.jpg"))
+    for part, images in (("train", shown[:28]), ("validation", shown[28:])):
+        (tmp_path / "data" / part / "images").mkdir(parents=True)
+        rows = []
+        for number, image in enumerate(images):
+            image.rename(tmp_path / "data" / part / f"images/{number}.jpg")
+            rows.append(f"images/{number}.jpg,{'ba'[image.stem.startswith('mask')]},{part[0]}{number // 7}\n")
+        (tmp_path / "data" / part / "labels.csv").write_text("path,label,group\n" + "".join(rows))
+    places: Any = {"output_dir": tmp_path / "output", "store_dir": tmp_path / "store"}
+    places["validation_dir"] = tmp_path / "data/validation"
+    data, config = tmp_path / "data/train", replace(QUICK, epochs=1)
+    scores = train(data, tmp_path / "model", config, **places)
+    table = pd.read_csv(tmp_path / "output/exp/split.csv")
+    assert table["split"].tolist() == ["train"] * 28 + ["val"] * 14
+    assert table["path"].iloc[28] == table["path"].iloc[0] == "images/0.jpg"
+    assert train(data, tmp_path / "again", replace(config, name="again"), **places) == scores, "from the store cache"
+    labels = tmp_path / "data/validation/labels.csv"
+    labels.write_text(labels.read_text().replace(",v1", ",t2"))
+    with pytest.raises(DataError, match=r"1 groups are in training and in validation, .*: t2"):
+        train(data, tmp_path / "model", config, **places)
+    assert train(data, tmp_path / "model", replace(config, allow_leaks=True), **places) == scores
+
+
+@pytest.mark.usefixtures("without_report")
 def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None:
     profiles = faces(12)
     for index, image in enumerate(sorted(profiles.rglob("*.jpg"))):

@@ -2,11 +2,12 @@
 
 Columns: `path` (relative to the root, with forward slashes), `person` (an opaque id of the person or group: its images
 stay together in a split; an image of no group has its path), `label` (class number), one per task of the scheme, and
-`part` ("train" or "val") if the data set comes with a split. Rows are sorted by path, so the same files give the same
-table on every machine.
+`part` ("train" or "val") if the data set comes with a split. Rows are sorted by path, those of a folder for validation
+after all others, so the same files give the same table on every machine.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ class Samples:
     scheme: LabelScheme
     ignored: Mapping[str, list[str]] = field(default_factory=dict)  # relative paths by reason, see layout.py
     notes: Sequence[str] = ()  # sentences about what its owner may not know, such as repeated rows
+    val_root: Path | None = None  # folder of the images of part "val", if they have a folder of their own
 
     @property
     def ignored_files(self) -> int:
@@ -39,7 +41,24 @@ class Samples:
     @cached_property
     def paths(self) -> list[Path]:
         """Return the path of every image, in the order of the table."""
-        return [self.root / path for path in self.table["path"]]
+        paths = self.table["path"].tolist()
+        if self.val_root is None:
+            return [self.root / path for path in paths]
+        roots = {"train": self.root, "val": self.val_root}
+        return [roots[part] / path for part, path in zip(self.table["part"].tolist(), paths, strict=True)]
+
+    @property
+    def common_root(self) -> Path:
+        """Return a folder that contains all images."""
+        return self.root if self.val_root is None else Path(os.path.commonpath((self.root, self.val_root)))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Return a name of each image that no other image has: the path and, if both parts have a folder, the part."""
+        paths = self.table["path"].tolist()
+        if self.val_root is None:
+            return paths
+        return [f"{part}:{path}" for part, path in zip(self.table["part"].tolist(), paths, strict=True)]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:

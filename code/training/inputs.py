@@ -76,13 +76,16 @@ def read_data(
     device: torch.device,
     store_dir: Path | None = None,
     too_expensive: Collection[str] = (),
+    validation_dir: Path | None = None,
 ) -> Data:
     """Read the table, split it, and start to decode every image, or load them from the cache in `store_dir`.
 
-    With `--on-bad-image skip`, the images with a path in `too_expensive` are left out without being decoded: what a
+    With `validation_dir`, its images are for validation instead of a part of those in `data_dir`.
+
+    With `--on-bad-image skip`, the images with a name in `too_expensive` are left out without being decoded: what a
     decoder costs may differ from run to run. Raises DataError for a folder that cannot be trained on.
     """
-    name, dataset = _read_dataset(data_dir, args)
+    name, dataset = _read_dataset(data_dir, args, validation_dir)
     statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
     augmentation = _augmentation(args, statistics)
     store = _create_store(dataset.samples, augmentation, args, store_dir, too_expensive)
@@ -118,20 +121,28 @@ def read_data(
             "classes": list(dataset.scheme.classes),
             "data": samples.fingerprint(),
             "unusable images": bad,
-            **_name_too_expensive(names, store, bad),
+            **_name_too_expensive(samples.names, store, bad),
         },
         store=store,
         val_indices=val,
     )
 
 
-def _read_dataset(data_dir: Path, args: TrainConfig) -> tuple[str, MaskBaseDataset]:
+def _read_dataset(data_dir: Path, args: TrainConfig, validation_dir: Path | None) -> tuple[str, MaskBaseDataset]:
     """Return the name of the data set and its table with the split; print what `--dataset auto` found."""
     name = find_dataset(args.dataset, data_dir)
-    dataset = create_dataset(name, data_dir, val_ratio=args.val_ratio, seed=args.seed, fold=args.fold_numbers)
+    dataset = create_dataset(
+        args.dataset,
+        data_dir,
+        val_ratio=args.val_ratio,
+        seed=args.seed,
+        fold=args.fold_numbers,
+        validation_dir=validation_dir,
+        allow_leaks=args.allow_leaks,
+    )
     if args.dataset == AUTO:
         print(describe_found(dataset.samples, LAYOUTS[name].title), flush=True)
-    if dataset.people_in_both_parts:
+    if dataset.people_in_both_parts and not dataset.samples.has_split:
         print(
             f"warning: {name} splits by image, so the same person can be in both parts, which inflates the "
             "validation scores",
@@ -192,7 +203,7 @@ def _create_store(
         processes=args.threads,
         limits=DecodeLimits.from_options(args.decode_seconds, args.decode_memory_mb),
         memory_share=args.store_memory,
-        cache=StoreCache(store_dir, samples.root, paths, preparation) if store_dir else None,
+        cache=StoreCache(store_dir, samples.common_root, paths, preparation) if store_dir else None,
         on_bad_image=args.on_bad_image,
         max_bad_ratio=args.max_bad_ratio,
         left_out=_left_out(samples, too_expensive) if args.on_bad_image == "skip" else None,
@@ -211,7 +222,7 @@ def _left_out(samples: Samples, too_expensive: Collection[str]) -> dict[int, Ima
     reason = "took more to decode than was allowed before this run was resumed"
     return {
         index: ImageError(f"{reason}: {samples.paths[index]}", "too_expensive")
-        for index, name in enumerate(samples.table["path"])
+        for index, name in enumerate(samples.names)
         if name in too_expensive
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from config import MAY_DIFFER, TrainConfig
 from data.readers import AUTO, LAYOUTS, find_dataset
 from data.summary import describe_classes, describe_found, find_warnings
+from data.validation import add_validation, check_leaks
 from jobs.aws import Aws
 from jobs.checks import data_problems, name_problems, pair_problems, pairs
 from jobs.common import Connection, JobLocation, SecureJobLocation, SubmitOptions, Words, unique_name
@@ -20,6 +21,7 @@ from jobs.request_parts import Call, Request, given, seconds, tags, vpc
 from jobs.s3 import Upload
 from metrics import metric_definitions
 from runtime.arguments import option
+from runtime.conversion import show
 from runtime.errors import ConfigError, DataError, JobError
 from sagemaker_limits import NAME_LENGTH, TRAINING_HOURS, VOLUME_GB, WARM_POOL_MINUTES
 
@@ -32,6 +34,7 @@ class TrainingOptions:
 
     name: str = option("mask-classifier", "name of the job; the time is appended")
     data: str = option("", "training images: a folder, which is uploaded, or s3://bucket/prefix")
+    validation_data: str = option("", "validation images (the `validation` channel): a folder or s3://bucket/prefix")
     pretrained_data: str = option("", "initial weights (the `pretrained` channel): a folder or s3://bucket/prefix")
     resume_from: str = option("", "training job to resume from its checkpoints, with its data and hyperparameters")
     instance_type: str = option("ml.g5.xlarge", "instance type")
@@ -52,6 +55,8 @@ class TrainingOptions:
     def problems(self) -> list[str]:
         """Return a sentence for each missing option and for each that does not fit another one."""
         problems = name_problems(self.name) + data_problems("data", self.data)
+        if self.validation_data:
+            problems += data_problems("validation-data", self.validation_data)
         if self.pretrained_data:
             problems += data_problems("pretrained-data", self.pretrained_data)
         if self.resume_from:
@@ -91,7 +96,7 @@ def train(
     hyperparameters = read_hyperparameters(hyperparameter_words)
     check_restarts(hyperparameters, spot=options.spot)
     aws, job = Aws(connection), unique_name(options.name)
-    channels, uploads = training_channels(location, options, hyperparameters.get("dataset", TrainConfig.dataset))
+    channels, uploads = training_channels(location, options, hyperparameters)
     image = job_image(aws, location)
     resumed = (location.checkpoints(options.resume_from),) if options.resume_from else ()
     if resumed and not submit.dry_run:
@@ -177,17 +182,15 @@ def _channel(name: str, uri: str) -> Request:
 
 
 def training_channels(
-    location: JobLocation, options: TrainingOptions, dataset: str
+    location: JobLocation, options: TrainingOptions, hyperparameters: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[Upload, ...]]:
-    """Return the channels of a training job and their uploads; a local data set is read as training reads it."""
-    if options.data and "://" not in options.data:
-        layout = LAYOUTS[find_dataset(dataset, Path(options.data), "--data")]
-        samples = layout.read(Path(options.data), "--data")
-        found = [describe_found(samples, layout.title)] if dataset == AUTO else describe_classes(samples)
-        for line in (*found, *(f"warning: {sentence}" for sentence in find_warnings(samples))):
-            print(line, file=sys.stderr)
+    """Return the channels of a training job and their uploads; local data sets are read as training reads them."""
+    _check_local_data(options, hyperparameters)
     uri, uploads = resolve_input(location, "data", options.data)
     channels = {"train": uri}
+    if options.validation_data:
+        channels["validation"], more = resolve_input(location, "validation-data", options.validation_data)
+        uploads += more
     if options.pretrained_data:
         channels["pretrained"], more = resolve_input(location, "pretrained-data", options.pretrained_data)
         uploads += more
@@ -198,6 +201,25 @@ def training_channels(
             f"while training with --input-mode FastFile: {options.data}"
         )
     return channels, uploads
+
+
+def _check_local_data(options: TrainingOptions, hyperparameters: Mapping[str, str]) -> None:
+    """Read the data sets that are local, say what was found, and raise DataError for what training would reject."""
+    dataset = hyperparameters.get("dataset", TrainConfig.dataset)
+    folders = {"--data": options.data, "--validation-data": options.validation_data}
+    found = {}
+    for flag, text in folders.items():
+        if text and "://" not in text:
+            layout = LAYOUTS[find_dataset(dataset, Path(text), flag)]
+            found[flag] = samples = layout.read(Path(text), flag)
+            lines = [describe_found(samples, layout.title)] if dataset == AUTO else describe_classes(samples)
+            for line in (*lines, *(f"warning: {sentence}" for sentence in find_warnings(samples))):
+                print(line, file=sys.stderr)
+    allow_leaks = hyperparameters.get("allow_leaks") == show(True)
+    if len(found) == len(folders):
+        found["--data"] = add_validation(found["--data"], found["--validation-data"])
+    if "--data" in found and not allow_leaks:
+        check_leaks(found["--data"])
 
 
 def check_restarts(hyperparameters: Mapping[str, str], *, spot: bool) -> None:

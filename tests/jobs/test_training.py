@@ -139,9 +139,9 @@ def test_data_larger_than_the_disk_is_rejected_unless_it_is_read_while_training(
     large = Upload(Path(options.data), ("1.jpg",), "s3://my-bucket/data/faces-1/", 60 * 10**9)
     monkeypatch.setattr(inputs, "plan_upload", lambda *given: large)
     with pytest.raises(DataError, match=r"the data has 60\.0 GB, more than --volume-gb 50; raise it, or read while"):
-        training_channels(LOCATION, options, TrainConfig.dataset)
+        training_channels(LOCATION, options, {})
     for fitting in (replace(options, volume_gb=70), replace(options, input_mode="FastFile")):
-        channels = training_channels(LOCATION, fitting, TrainConfig.dataset)
+        channels = training_channels(LOCATION, fitting, {})
         assert channels == ({"train": large.uri}, (large,))
 
 
@@ -169,6 +169,38 @@ def test_a_folder_that_training_cannot_read_is_not_uploaded(dry_run: DryRunComma
         dry_run("train", "--data", str(tmp_path), "--", "--dataset", "MaskSplitByProfileDataset")
     requests, _ = dry_run("train", "--data", str(tmp_path), "--", "--dataset", "ImageFolderDataset")
     assert requests["CreateTrainingJob"]["HyperParameters"] == {"dataset": "ImageFolderDataset"}
+
+
+def test_validation_images_are_a_channel_of_their_own_and_checked_with_the_training_images(
+    dry_run: DryRunCommand, tmp_path: Path
+) -> None:
+    for name in (
+        "train/cat/1.jpg",
+        "train/dog/1.jpg",
+        "val/cat/1.jpg",
+        "val/dog/2.jpg",
+        "other/cat/1.jpg",
+        "other/x/1.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("")
+    data = ("train", "--data", str(tmp_path / "train"), "--validation-data")
+    requests, printed = dry_run(*data, str(tmp_path / "val"))
+    channels = [channel["ChannelName"] for channel in requests["CreateTrainingJob"]["InputDataConfig"]]
+    assert channels == ["train", "validation"]
+    assert printed.count("found class folders: 2 images of 2 classes; images per class: cat (1), dog (1)") == 2
+    with pytest.raises(DataError, match="validation has classes that training does not have: x;"):
+        dry_run(*data, str(tmp_path / "other"))
+    requests, _ = dry_run(*data, "s3://my-bucket/val")
+    assert requests["CreateTrainingJob"]["InputDataConfig"][1]["DataSource"]["S3DataSource"]["S3Uri"].endswith("/val/")
+
+
+def test_people_in_both_folders_are_rejected_before_the_upload(dry_run: DryRunCommand, faces: Faces) -> None:
+    data = ("train", "--data", str(faces(people=3)), "--validation-data", str(faces(people=2, folder="val/images")))
+    with pytest.raises(DataError, match="2 people are in training and in validation"):
+        dry_run(*data)
+    requests, _ = dry_run(*data, "--", "--allow-leaks", "true")
+    assert requests["CreateTrainingJob"]["HyperParameters"] == {"allow_leaks": "true"}
 
 
 def test_what_auto_finds_is_printed_before_the_upload_as_in_training(dry_run: DryRunCommand, tmp_path: Path) -> None:

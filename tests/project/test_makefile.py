@@ -104,6 +104,27 @@ def test_no_character_of_a_value_means_anything_to_a_shell(make: Make, tmp_path:
     assert call["environ"]["SM_CHANNEL_TRAIN"] == f"{given['DATA']}/train"
 
 
+@pytest.mark.parametrize("runtime", ["host", "docker"])
+def test_a_folder_for_validation_is_used_where_it_is_there(make: Make, tmp_path: Path, runtime: str) -> None:
+    data, out = tmp_path / HOSTILE, f"OUT={tmp_path / 'out'}"
+    data.mkdir(parents=True)
+    names = ("SM_CHANNEL_VALIDATION", "COMPOSE_FILE")
+    call = make.calls("train", f"DATA={data}", out, f"RUNTIME={runtime}")[-1]
+    assert not [name for name in names if name in call["environ"]]
+    (data / "validation").mkdir()
+    call = make.calls("train", f"DATA={data}", out, f"RUNTIME={runtime}")[-1]
+    files = "docker-compose.yml:container/local/validation.yml"
+    assert [call["environ"][name] for name in names] == [f"{data}/validation", files]
+    assert all((ROOT / name).is_file() for name in files.split(":"))
+
+
+def test_a_folder_for_validation_is_submitted_where_it_is_there(make: Make, tmp_path: Path) -> None:
+    assert "--validation-data" not in make.calls("submit", f"DATA={tmp_path}")[-1]["words"]
+    (tmp_path / "validation").mkdir()
+    words = make.calls("submit", f"DATA={tmp_path}")[-1]["words"]
+    assert words[words.index("--validation-data") + 1] == f"{tmp_path}/validation"
+
+
 def test_clean_removes_the_folder_that_was_named_and_no_part_of_its_name(make: Make, tmp_path: Path) -> None:
     for name in ("a", "a b"):
         (tmp_path / name).mkdir()
