@@ -19,7 +19,7 @@ from PIL import Image
 from config import InferenceConfig
 from data import digests
 from data.fitting import FITS
-from data.images import Preparation
+from data.images import EXTENSIONS, Preparation
 from dataset import TestDataset
 from inference import inference, load_model
 from labels import MASKED_FACES, LabelScheme
@@ -84,6 +84,16 @@ def test_pixels_are_prepared_as_training_prepares_them(eval_folder: EvalFolder, 
         expected = load_model(model_dir)(torch.stack([dataset[index] for index in range(9)])).softmax(1).numpy()
     np.testing.assert_allclose(table.filter(like="probability_").to_numpy(), expected, atol=1e-5)
     assert (table["ans"] == expected.argmax(1)).all()
+
+
+def test_a_folder_of_every_format_is_labelled(model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "eval").mkdir()
+    for ending in EXTENSIONS:
+        Image.new("RGB", (48, 64), (200, 90, 10)).save(tmp_path / f"eval/a{ending}")
+    table = predictions(inference(tmp_path / "eval", model_dir, tmp_path / "output", replace(QUICK, status=True)))
+    assert list(table["ImageID"]) == sorted(f"a{ending}" for ending in EXTENSIONS)
+    assert set(table["status"]) == {"ok"}
+    assert table["ans"].nunique() == 1
 
 
 def test_convolutions_are_deterministic(eval_folder: EvalFolder, model_dir: Path, tmp_path: Path) -> None:

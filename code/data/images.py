@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError, features
 
 from data.fitting import Fitting
 from data.orientation import TRANSPOSE, UPRIGHT, read_orientation
@@ -28,8 +28,10 @@ from runtime.files import UnusableFile, read_regular
 ORIGINAL_MEAN, ORIGINAL_STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # few: every decoder is attack surface
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp")
+# Few, because every decoder is attack surface. Of several frames or pages, the first is decoded.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", *(("AVIF",) if features.check("avif") else ()))
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif")
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # every CPU has a process that decodes; the stacks of threads count as memory
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 100_000_000
 _BAND_PIXELS = 1_000_000
@@ -73,7 +75,7 @@ class Preparation:
 
 
 def is_image_file(filename: str) -> bool:
-    """Return True if a file name has the extension of an image, in any case (the original's rule)."""
+    """Return True if a file name has the extension of an image, in any case."""
     return filename.lower().endswith(EXTENSIONS)
 
 
@@ -132,6 +134,11 @@ def _opened(source: Path | bytes, name: str = "the image") -> Iterator[Image.Ima
         raise
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error ...
         raise ImageError(f"cannot be read as an image ({_reason(error)}): {name}") from None
+
+
+def is_outdated(error: ImageError) -> bool:
+    """Return True if an image was none of the formats that another version of the job read."""
+    return "(none of " in str(error) and f"(none of {', '.join(FORMATS)})" not in str(error)
 
 
 def _reason(error: Exception) -> str:
@@ -229,6 +236,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         image.load()
         return image
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known; save 8 or 16 bits")
     if image.mode.startswith("I"):
         return Image.fromarray(_upper_bits(image)).convert("RGB")
     if "transparency" in image.info:

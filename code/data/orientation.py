@@ -18,8 +18,12 @@ TRANSPOSE = {  # EXIF 2.32, tag Orientation: how to bring the stored image uprig
 def read_orientation(image: Image.Image) -> int | None:
     """Return the orientation (1 to 8) of an opened image, from Exif or XMP; None without one that can be read.
 
-    Of a PNG, the pixels are decoded, because Pillow reads the rest of the file after them. Raises what decoding raises.
+    Of a PNG, the pixels are decoded, because Pillow reads the rest of the file after them; of a TIFF, because Pillow
+    turns them upright then. Raises what decoding raises.
     """
+    if image.format == "TIFF":
+        image.load()
+        return None
     if image.format == "PNG":
         image.load()
     try:

@@ -22,7 +22,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ from PIL import features
 
 from data.decode_pool import SharedPixels
 from data.digests import DigestArray, as_array, file_digests
-from data.images import MAX_BYTES, Pixels, Preparation
+from data.images import MAX_BYTES, Pixels, Preparation, is_outdated
 from runtime.errors import ImageError
 from runtime.files import ANY_SIZE, fsync_folder, open_regular, replacing
 from runtime.json_files import read_json_object
@@ -68,6 +68,8 @@ class StoreCache:
             bad = dict(self._read_bad(index, *found) for index, found in manifest["bad"].items())
             if manifest.get("key", self.key) != self.key:  # version 0.1.0 did not write it
                 raise ValueError("it is of other images")
+            if any(is_outdated(error) for error in bad.values()):  # of a version that read fewer formats
+                return None
             if manifest["sha256"] != _digest(pixels):
                 raise ValueError("sha256 differs")
         except FileNotFoundError:
@@ -169,11 +171,18 @@ def _close(temporary: IO[bytes]) -> None:
 
 def _entry_key(root: Path, paths: Sequence[Path], digests: Sequence[bytes], preparation: Preparation) -> str:
     """Return the digest of rule 2; a file that cannot be read counts with its error."""
-    made_by = [FORMAT, PIL.__version__, *(features.version(name) for name in ("libjpeg_turbo", "zlib", "webp"))]
+    made_by = [FORMAT, PIL.__version__, *(features.version(name) for name in _decoders(paths))]
     key = hashlib.sha256(json.dumps([preparation.size, preparation.crop, made_by, *_fit(preparation)]).encode())
     for path, digest in zip(paths, digests, strict=True):
         key.update(f"\n{path.relative_to(root).as_posix()}\t{digest.hex() or _read_error(path)}".encode())
     return key.hexdigest()
+
+
+def _decoders(paths: Iterable[Path]) -> list[str]:
+    """Return the libraries that decode; those of AVIF and TIFF only with such files, as 0.1.0 did not read them."""
+    endings = {path.suffix.lower() for path in paths}
+    further = {"avif": {".avif"}, "libtiff": {".tif", ".tiff"}}
+    return ["libjpeg_turbo", "zlib", "webp", *(name for name, its in further.items() if its & endings)]
 
 
 def _fit(preparation: Preparation) -> list[Any]:

@@ -11,7 +11,8 @@ from jobs.request_parts import Call, Request, given, tags
 from runtime.arguments import option
 from sagemaker_limits import NAME_LENGTH
 
-_CONTENT_TYPES = ["image/jpeg", "image/png", "image/webp", "image/bmp", "application/x-image"]
+_IMAGE_TYPES = ("jpeg", "png", "webp", "bmp", "gif", "tiff", "avif")
+_CONTENT_TYPES = [*(f"image/{name}" for name in _IMAGE_TYPES), "application/x-image"]
 _RESPONSE_TYPES = ["application/json", "application/jsonlines", "text/csv"]
 
 

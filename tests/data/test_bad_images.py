@@ -38,12 +38,15 @@ GOOD = encoded("JPEG")
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"this is a text file\n" * 50, "none of JPEG, PNG, WEBP, BMP, PPM"),
+        (b"this is a text file\n" * 50, "none of JPEG, PNG, WEBP, BMP, PPM, GIF, TIFF, AVIF"),
         (GOOD[: len(GOOD) // 2], "truncated"),
         (GOOD[:30], "cannot be read as an image"),
         (encoded("PNG")[:-40], "cannot be read as an image"),
-        (encoded("GIF"), "none of JPEG"),
-        (encoded("TIFF"), "none of JPEG"),
+        (encoded("ICO"), "none of JPEG"),
+        (encoded("TGA"), "none of JPEG"),
+        (encoded("GIF")[:-40], "cannot be read as an image"),
+        (encoded("AVIF")[:-40], "cannot be read as an image"),
+        (encoded("TIFF")[:300], "cannot be read as an image"),
         (png(8, 8, b"")[:40], "cannot be read as an image"),
         (
             header(b"\x89PNG\r\n\x1a\n", (b"zTXt", b"key\0\0" + zlib.compress(bytes(10**7)))),

@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,10 +68,12 @@ def large(mode: str, kind: str, **options: object) -> bytes:
     [
         *(("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("L", "PNG")),
         *(("RGB", "JPEG"), ("CMYK", "JPEG"), ("L", "BMP"), ("I;16", "PPM"), ("RGB", "WEBP"), ("RGBA", "WEBP")),
+        *(("P", "GIF"), ("RGB", "TIFF"), ("CMYK", "TIFF"), ("RGB", "AVIF")),
     ],
 )
 def test_an_honest_image_of_50_megapixels_is_within_the_default_limits(tmp_path: Path, mode: str, kind: str) -> None:
-    options = {"PNG": {"compress_level": 1}, "WEBP": {"method": 0}}.get(kind, {})
+    fast: dict[str, Any] = {"PNG": {"compress_level": 1}, "WEBP": {"method": 0}, "AVIF": {"speed": 10}}
+    options: dict[str, Any] = {"TIFF": {"compression": "tiff_lzw"}, **fast}.get(kind, {})
     target, bad = decode(tmp_path, {"large": large(mode, kind, **options)}, DecodeLimits())
     assert bad == {}
     assert target.array.any()
@@ -83,6 +86,10 @@ def test_every_ordinary_kind_of_file_is_decoded(tmp_path: Path) -> None:
         "CMYK": encoded("JPEG", NOISE.convert("CMYK")),
         "WebP": encoded("WEBP"),
         "BMP": encoded("BMP"),
+        "GIF": encoded("GIF"),
+        "AVIF": encoded("AVIF"),
+        "TIFF": encoded("TIFF"),
+        "TIFF with LZW": encoded("TIFF", compression="tiff_lzw"),
         "PPM": encoded("PPM"),
         "PGM of 16 bits": encoded("PPM", Image.fromarray(np.full((9, 9), 40_000, np.uint16))),
         "PBM": encoded("PPM", NOISE.convert("1")),

@@ -68,7 +68,7 @@ def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
 @pytest.mark.parametrize("size", [(384, 512), (97, 61), (12, 16), (5, 3)])
 @pytest.mark.parametrize("crop", [None, (320, 256), (31, 16), (1, 1)])
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF"])
 def test_without_draft_the_pixels_are_those_of_a_plain_decode(
     size: tuple[int, int], crop: tuple[int, int] | None, kind: str
 ) -> None:
@@ -120,6 +120,32 @@ def test_draft_scales_as_far_as_possible_and_never_below_the_target(monkeypatch:
 
 
 @pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF"])
+def test_a_rotated_tiff_or_avif_is_turned_upright_once(kind: str, orientation: int) -> None:
+    upright, turn, exif = smooth(60, 80), STORED[orientation], Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = upright.transpose(turn) if turn is not None else upright
+    for options in [{"compression": "raw"}, {"compression": "tiff_lzw"}] if kind == "TIFF" else [{"quality": 95}]:
+        found = prepare(encoded(stored, kind, exif=exif, **options), Preparation((40, 20), (70, 30)))
+        expected = prepare(encoded(upright), Preparation((40, 20), (70, 30)))
+        assert np.array_equal(found, expected) if kind == "TIFF" else psnr(found, expected) > 35
+
+
+def test_only_the_first_frame_is_read() -> None:
+    first, others = noise(8, 8).quantize(16), [noise(200, 200, seed).quantize(16) for seed in range(3)]
+    data = encoded(first.resize((200, 200)), "GIF", save_all=True, append_images=others)
+    whole = prepare(data, SMALL)
+    assert np.array_equal(prepare(data[: len(data) // 3], SMALL), whole)
+    pages = encoded(noise(), "TIFF", save_all=True, append_images=[noise(300, 300, seed) for seed in range(3)])
+    assert np.array_equal(prepare(pages[: len(pages) // 3], SMALL), prepare(encoded(noise()), SMALL))
+
+
+def test_a_tiff_of_floating_point_numbers_is_rejected() -> None:
+    with pytest.raises(ImageError, match=r"\(floating-point pixels, whose range is not known; save 8 or 16 bits\)"):
+        prepare(encoded(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"), SMALL)
+
+
+@pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("crop", [None, (400, 250)])
 @pytest.mark.parametrize("size", [(384, 512), (385, 515)])
 def test_a_rotated_image_is_turned_upright(
@@ -145,9 +171,13 @@ def test_a_damaged_or_invalid_orientation_is_ignored() -> None:
     assert np.array_equal(prepare(garbage, SMALL), expected)
 
 
+def gray16_image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (64, 48), dtype=np.uint16))
+
+
 def gray16() -> tuple[bytes, Image.Image]:
-    values = np.random.default_rng(0).integers(0, 2**16, (64, 48), dtype=np.uint16)
-    return encoded(Image.fromarray(values)), Image.fromarray((values >> 8).astype(np.uint8))
+    image = gray16_image()
+    return encoded(image), Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 @functools.cache
@@ -177,6 +207,13 @@ def unusual_images() -> dict[str, tuple[bytes, Image.Image]]:
         "animated WEBP": (encoded(image, "WEBP", lossless=True, **frames), image),
         "gray JPEG": (data := encoded(gray, "JPEG"), Image.open(io.BytesIO(data))),
         "CMYK JPEG": (data := encoded(cmyk, "JPEG"), Image.open(io.BytesIO(data))),
+        "GIF of two frames": (encoded(palette, "GIF", save_all=True, append_images=[image.quantize(16)]), palette),
+        "GIF with one transparent colour": (encoded(palette, "GIF", transparency=3), palette),
+        "TIFF of two pages": (encoded(image, "TIFF", compression="tiff_lzw", **frames), image),
+        "16-bit TIFF": (encoded(gray16_image(), "TIFF"), gray16()[1]),
+        "CMYK TIFF": (encoded(cmyk, "TIFF"), cmyk),
+        "RGBA TIFF": (encoded(transparent, "TIFF"), image),
+        "one bit TIFF": (encoded(image.convert("1"), "TIFF", compression="group4"), image.convert("1")),
         "two images in one JPEG": (
             encoded(image, "MPO", **frames),
             Image.open(io.BytesIO(encoded(image, "JPEG"))),
@@ -222,13 +259,28 @@ def test_a_preparation_can_be_written_to_json_and_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jpg", "a.JPG", "a.jpeg", "a.JPEG", "a.png", "a.ppm", "a.bmp", "a.webp", "b.c.WebP"]
+    "name",
+    [
+        "a.jpg",
+        "a.JPG",
+        "a.jpeg",
+        "a.JPEG",
+        "a.png",
+        "a.ppm",
+        "a.bmp",
+        "a.webp",
+        "b.c.WebP",
+        "a.gif",
+        "a.TIF",
+        "a.tiff",
+        "a.avif",
+    ],
 )
 def test_an_image_file_is_known_by_its_extension_in_any_case(name: str) -> None:
     assert is_image_file(name)
 
 
-@pytest.mark.parametrize("name", ["", "jpg", "a.txt", "a.jpg.part", "a.gif", "Thumbs.db"])
+@pytest.mark.parametrize("name", ["", "jpg", "a.txt", "a.jpg.part", "a.heic", "Thumbs.db"])
 def test_a_file_with_another_extension_is_not_an_image_file(name: str) -> None:
     assert not is_image_file(name)
 

@@ -67,7 +67,9 @@ def test_hidden_files_are_ignored_and_other_files_are_counted(tmp_path: Path) ->
     assert samples.ignored_files == 3
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".JPG", ".jpeg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize(
+    "extension", [".jpg", ".JPG", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".TIF", ".tiff", ".avif"]
+)
 def test_the_class_depends_on_the_file_stem_and_not_on_the_extension(tmp_path: Path, extension: str) -> None:
     touch(tmp_path, *(f"000001_male_Asian_23/{stem}{extension}" for stem in STEMS))
     assert read_profiles(tmp_path).labels.tolist() == [6, 0, 0, 0, 0, 0, 12]

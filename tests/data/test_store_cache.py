@@ -242,6 +242,15 @@ def test_the_cache_remembers_images_that_cannot_be_used(folder: Path, samples: S
         job(folder, moved)
 
 
+def test_an_entry_of_a_version_that_read_fewer_formats_is_decoded_again(folder: Path, samples: Samples) -> None:
+    (samples.paths[0]).write_bytes(b"a text")
+    job(folder, samples, on_bad_image="skip", max_bad_ratio=1.0)
+    assert is_warm(folder, samples)
+    manifest = entry(folder, samples).manifest
+    manifest.write_text(manifest.read_text().replace(", GIF, TIFF, AVIF)", ")"))
+    assert not is_warm(folder, samples)
+
+
 def test_a_run_that_a_bad_image_ends_leaves_no_entry(folder: Path, samples: Samples) -> None:
     samples.paths[3].write_bytes(b"")
     with pytest.raises(DataError, match="1 of 42"):

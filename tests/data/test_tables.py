@@ -137,13 +137,14 @@ def test_without_info_csv_every_visible_image_is_a_row(tmp_path: Path) -> None:
 
 
 def test_without_info_csv_other_files_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("a.jpg", "b.gif", "b.heic", "b.jfif", "b.tif"):
+    for name in ("a.jpg", "b.svg", "b.heic", "b.jfif", "b.psd"):
         (tmp_path / name).write_bytes(b"x")
     table, _ = find_images(tmp_path)
     assert table.names == ["a.jpg"]
     assert capsys.readouterr().err == (
-        "warning: other files ignored: 4 (b.gif, b.heic, b.jfif, b.tif), expected "
-        f".jpg, .jpeg, .png, .ppm, .bmp, .webp; to label files with other endings, list them in info.csv: {tmp_path}\n"
+        "warning: other files ignored: 4 (b.heic, b.jfif, b.psd, b.svg), expected "
+        ".jpg, .jpeg, .png, .ppm, .bmp, .webp, .gif, .tif, .tiff, .avif; to label files with other endings, "
+        f"list them in info.csv: {tmp_path}\n"
     )
 
 

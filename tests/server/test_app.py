@@ -38,7 +38,7 @@ REJECTED: dict[str, tuple[int, str, Any, dict[str, str]]] = {
     "text": (422, "undecodable_image", b"not an image", {}),
     "half an image": (422, "undecodable_image", GOOD[: len(GOOD) // 2], {}),
     "base64": (422, "undecodable_image", base64.b64encode(GOOD), {}),
-    "a kind that is not read": (422, "undecodable_image", encoded_image(1, "GIF"), {"content_type": "image/jpeg"}),
+    "a kind that is not read": (422, "undecodable_image", encoded_image(1, "ICO"), {"content_type": "image/jpeg"}),
     "json": (415, "unsupported_media_type", b"{}", {"content_type": "application/json"}),
     "a form": (415, "unsupported_media_type", GOOD, {"content_type": "multipart/form-data; boundary=x"}),
     "an unknown type": (415, "unsupported_media_type", GOOD, {"content_type": "\t/" + "x" * 9999}),

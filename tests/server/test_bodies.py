@@ -54,7 +54,7 @@ def test_a_gzipped_image_is_the_same_image(server: InProcess) -> None:
     assert packed.body == server.post(encoded_image(2)).body
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF"])
 @pytest.mark.parametrize(
     "media_type", ["image/jpg", "image/x-portable-pixmap", "IMAGE/PNG; q=1", "application/x-image"]
 )

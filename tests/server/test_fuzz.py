@@ -60,7 +60,7 @@ def seeds() -> list[bytes]:
         encoded_image(2, "JPEG", progressive=True, quality=95),
         encoded_image(3, "JPEG", exif=exif),
     ]
-    found += [encoded_image(4, kind) for kind in ("PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "ICO")]
+    found += [encoded_image(4, kind) for kind in ("PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF", "ICO")]
     found += [encoded_image(5, "WEBP", lossless=True), encoded_image(6, "JPEG", size=(640, 480))]
     for mode in ("CMYK", "L", "P", "1"):
         buffer = io.BytesIO()

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,9 +15,9 @@ from data.png_chunks import SIGNATURE
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8))
 
 
-def encoded(kind: str, image: Image.Image = NOISE) -> bytes:
+def encoded(kind: str, image: Image.Image = NOISE, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -41,6 +42,26 @@ def jpeg(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def gif(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
+    """Return a GIF without pixels."""
+    head = b"GIF89a" + struct.pack("<HH", *screen) + bytes(3)
+    return head + b"," + struct.pack("<HHHHB", 0, 0, *frame, 0) + b"\2"
+
+
+def tiff(width: int, height: int) -> bytes:
+    """Return a grey TIFF of one strip without pixels; its entries are tag, type (4 is a long), count and value."""
+    entries = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 1)]
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4)
+
+
+def avif(width: int, height: int) -> bytes:
+    """Return an AVIF of a small image whose header claims another size."""
+    data, size = encoded("AVIF"), NOISE.size
+    assert data.count(struct.pack(">4sIII", b"ispe", 0, *size)) == 1
+    return data.replace(struct.pack(">4sIII", b"ispe", 0, *size), struct.pack(">4sIII", b"ispe", 0, width, height))
+
+
 BOMBS = {
     "84 megapixels in ten kilobytes": png(9166, 9166, bytes(9166 * 1147)),
     "100 megapixels": png(10_000, 10_000, b""),
@@ -48,6 +69,10 @@ BOMBS = {
     "one pixel too many": png(MAX_PIXELS + 1, 1, b""),
     "a JPEG": jpeg(65_000, 1000),
     "a portable pixmap": b"P6 100000 100000 255\n",
+    "a GIF": gif((9000, 9000), (8, 8)),
+    "a GIF whose frame is larger than it": gif((1, 1), (9000, 9000)),
+    "a TIFF": tiff(60_000, 60_000),
+    "an AVIF": avif(9000, 9000),
 }
 
 
