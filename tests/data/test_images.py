@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def test_a_damaged_or_invalid_orientation_is_ignored() -> None:
     expected = prepare(encoded(noise(), "JPEG"), SMALL)
     assert np.array_equal(prepare(data, SMALL), expected)
     assert np.array_equal(prepare(garbage, SMALL), expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # of Pillow, as in the decoding processes
+@pytest.mark.parametrize("tag", [0x8769, 0x8825, 0x0112, 0x02BC])  # Exif, GPS, orientation, XMP
+def test_damaged_metadata_of_a_tiff_is_ignored(tag: int) -> None:
+    data = encoded(noise(), "TIFF", tiffinfo={tag: 1, 0x013B: "a name"} if tag != 0x02BC else {tag: b"<x:xmpmeta"})
+    entry = data.index(struct.pack("<H", tag), 8, 200)  # among the entries, which come first
+    damaged = data[: entry + 8] + struct.pack("<I", 99_999_999) + data[entry + 12 :]
+    assert np.array_equal(prepare(damaged, SMALL), prepare(encoded(noise()), SMALL))
 
 
 def gray16_image() -> Image.Image:

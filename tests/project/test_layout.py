@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from data.images import EXTENSIONS
+
 ROOT = Path(__file__).parents[2]
 AT_THE_TOP = {
     *("README.md", "CHANGELOG.md", "Makefile", "Dockerfile", "docker-compose.yml", "pyproject.toml", "LICENSE"),
@@ -191,7 +193,7 @@ def test_the_top_of_the_repository_holds_only_what_belongs_there() -> None:
 
 
 def test_no_image_and_no_weights_are_in_the_repository_but_the_drawn_image_of_the_readme() -> None:
-    endings = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".npy", ".npz", ".pth", ".pt", ".safetensors")
+    endings = (*EXTENSIONS, ".npy", ".npz", ".pth", ".pt", ".safetensors")
     found = [path for path in tracked_files() if path.suffix.lower() in endings]
     assert [path for path in found if not path.is_relative_to(LAST_RELEASE)] == [README_IMAGE]
     assert sum((ROOT / path).stat().st_size for path in tracked_files() if path.is_relative_to(LAST_RELEASE)) < 2 << 20
