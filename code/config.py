@@ -19,6 +19,7 @@ DATASETS = (
     "ImageFolderDataset",
     "SplitFolderDataset",
     "LabelTableDataset",
+    "ManifestDataset",
 )
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
 FITS = ("stretch", "crop", "pad")

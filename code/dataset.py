@@ -44,6 +44,7 @@ __all__ = [
     "GenderLabels",
     "ImageFolderDataset",
     "LabelTableDataset",
+    "ManifestDataset",
     "MaskBaseDataset",
     "MaskLabels",
     "MaskSplitByProfileDataset",
@@ -174,6 +175,14 @@ class LabelTableDataset(MaskBaseDataset):
     _read = staticmethod(READERS["LabelTableDataset"])
 
 
+class ManifestDataset(MaskBaseDataset):
+    """Images with labels in a manifest of SageMaker Ground Truth, split by image, stratified by class."""
+
+    people_in_both_parts = False
+    _split_by = "path"
+    _read = staticmethod(READERS["ManifestDataset"])
+
+
 class SplitDataset(Dataset[tuple[Tensor, int]]):
     """One part of a data set, with its own transform, so that validation is not augmented (in the original it was)."""
 
@@ -222,6 +231,7 @@ _datasets: dict[str, type[MaskBaseDataset]] = {
     "ImageFolderDataset": ImageFolderDataset,
     "SplitFolderDataset": SplitFolderDataset,
     "LabelTableDataset": LabelTableDataset,
+    "ManifestDataset": ManifestDataset,
 }
 
 

@@ -258,6 +258,21 @@ def test_a_validation_folder_is_validated_with_and_leaks_are_rejected_unless_all
 
 
 @pytest.mark.usefixtures("without_report")
+def test_a_manifest_in_the_train_channel_trains(faces: Faces, tmp_path: Path) -> None:
+    metadata = {"type": "groundtruth/image-classification", "confidence": 0.9}
+    lines = []
+    for path in sorted(faces(6).rglob("*.jpg")):
+        kind = {"class-name": "covered" if path.stem.startswith("mask") else "bare"}
+        source = f"s3://bucket/faces/{path.relative_to(tmp_path).as_posix()}"
+        lines.append(json.dumps({"source-ref": source, "mask": 0, "mask-metadata": metadata | kind}))
+    (tmp_path / "output.manifest").write_text("\n".join(lines))
+    train(tmp_path, tmp_path / "model", replace(QUICK, epochs=1), output_dir=tmp_path / "output")
+    model = load(tmp_path / "model")[1]
+    assert model.scheme.classes == ("bare", "covered")
+    assert len(pd.read_csv(tmp_path / "output/exp/split.csv")) == 42
+
+
+@pytest.mark.usefixtures("without_report")
 def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None:
     profiles = faces(12)
     for index, image in enumerate(sorted(profiles.rglob("*.jpg"))):

@@ -55,10 +55,7 @@ def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     """
     columns: dict[str, list[str]] = {name: [] for name in known}
     numbers, others, seen = [], dict[str, None](), set[str]()
-    for number, line in enumerate(_read_lines(path), start=1):
-        if not line.strip():
-            continue
-        row = _parse_object(line, path, number)
+    for number, row in read_objects(path):
         seen.update(row)
         others |= dict.fromkeys(name for name in row if name not in columns)
         for name, cells in columns.items():
@@ -68,6 +65,16 @@ def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
             cells.append(value)
         numbers.append(number)
     return Cells({name: cells for name, cells in columns.items() if name in seen}, numbers), list(others)
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the JSON object of every line that is not empty; numbers are the text that is in the file.
+
+    Raises DataError for a line that is not an object.
+    """
+    for number, line in enumerate(_read_lines(path), start=1):
+        if line.strip():
+            yield number, _parse_object(line, path, number)
 
 
 def _read_header(file: io.TextIOWrapper, path: Path, known: Sequence[str]) -> tuple[str, list[str]]:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from data.class_folders import read_class_folders
 from data.label_table import fits_label_table, read_label_table
+from data.manifest import fits_manifest, read_manifest
 from data.profiles import fits_profiles, read_profiles
 from data.samples import Samples
 from data.split_folders import fits_split_folders, read_split_folders
 from runtime.files import existing_folder
 
 AUTO = "auto"
-_EXPECTED = "labels.csv, one folder per class, train and val with one folder per class each, or profile folders"
+_EXPECTED = "labels.csv, a *.manifest, one folder per class, train and val with such folders, or profile folders"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Layout:
 # In the order in which `--dataset auto` tries them; the last one always fits, and says what is wrong with the folder.
 _LAYOUTS = (
     Layout("LabelTableDataset", "label table", read_label_table, fits_label_table),
+    Layout("ManifestDataset", "manifest", read_manifest, fits_manifest),
     Layout("MaskSplitByProfileDataset", "profile folders", read_profiles, fits_profiles),
     Layout("SplitFolderDataset", "split folders", read_split_folders, fits_split_folders),
     Layout("ImageFolderDataset", "class folders", read_class_folders, lambda channel: True),

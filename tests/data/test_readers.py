@@ -27,6 +27,7 @@ def below(*folders: str, names: tuple[str, ...] = PETS) -> list[str]:
     ("names", "expected"),
     [
         (PETS, "ImageFolderDataset"),
+        ([*PETS, "output.manifest"], "ManifestDataset"),
         ([*PETS, "labels.csv"], "LabelTableDataset"),
         ([*below("train", "val"), "labels.jsonl"], "LabelTableDataset"),
         (["a_b_c_d/1.jpg", "e_f_g_h/1.jpg"], "ImageFolderDataset"),
@@ -52,7 +53,7 @@ def test_a_data_set_that_is_named_is_not_looked_for(tmp_path: Path, name: str) -
 
 def test_a_folder_without_a_data_set_is_an_error_that_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"^--data does not exist, expected labels.csv, one folder per class, train and val with"
+        DataError, match=r"^--data does not exist, expected labels.csv, a .*, one folder per class, train and val with"
     ):
         find_dataset("auto", tmp_path / "absent", "--data")
     with pytest.raises(DataError, match="is empty"):

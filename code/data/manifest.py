@@ -1,0 +1,118 @@
+"""The reader of manifests of SageMaker Ground Truth: one *.manifest beside the images, a JSON object in each line.
+
+    {"source-ref": "s3://bucket/photos/1.jpg", "animal": 0, "animal-metadata": {"class-name": "cat", "type": ...}}
+
+An image is the file with the longest suffix of its key: photos/1.jpg, else 1.jpg. No torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data.label_cells import Cells, read_objects
+from data.label_rows import samples_of_rows
+from data.layout import check_image_names
+from data.listing import Listing, list_folder
+from data.names import canonical_name, first_names
+from data.samples import Samples
+from runtime.errors import DataError
+from runtime.files import existing_folder
+
+_METADATA = "-metadata"
+_SINGLE, _MULTI = "groundtruth/image-classification", "groundtruth/image-classification-multilabel"
+
+
+def fits_manifest(channel: Path) -> bool:
+    """Return True if the channel contains a manifest."""
+    return bool(_manifests(channel))
+
+
+def read_manifest(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
+    """Read the images that the only *.manifest of a channel lists; `variable` names the channel in messages.
+
+    Images that do not exist stay in the table: they cannot be used, and `--on-bad-image` decides. Images that nobody
+    labelled are left out. Raises DataError for lines that are not of an image classification, for several label
+    attributes, and as `samples_of_rows` does.
+    """
+    existing_folder(channel, variable, "a *.manifest and the images that it lists")
+    found = _manifests(channel)
+    if len(found) != 1:
+        names = first_names(found) or "no *.manifest"
+        raise DataError(f"{variable} contains {names}, expected one manifest: {channel}")
+    path = channel / found[0]
+    rows = list(read_objects(path))
+    attribute = _find_attribute((row for _, row in rows), path)
+    labelled = [(number, row) for number, row in rows if f"{attribute}{_METADATA}" in row and attribute in row]
+    keys = [_key(row, number, path) for number, row in labelled]
+    labels = [_class_name(row, attribute, number, path) for number, row in labelled]
+    cells = Cells({"path": keys, "label": labels}, [number for number, _ in labelled])
+    listing = list_folder(channel)
+    check_image_names(listing)
+    left_out = len(rows) - len(labelled)
+    notes = [f"{left_out} lines of {path.name} have no label and are left out: {path}"] if left_out else []
+    return samples_of_rows(listing, path, cells, _find_files(keys, listing, path), notes)
+
+
+def _manifests(channel: Path) -> list[str]:
+    names = (path.name for path in channel.glob("*.manifest") if path.is_file())
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _find_attribute(rows: Iterator[Mapping[str, Any]], path: Path) -> str:
+    """Return the label attribute, whose metadata is of an image classification; raise DataError unless there is one."""
+    kinds: dict[str, str] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name.endswith(_METADATA) and isinstance(value, dict) and value.get("type") in (_SINGLE, _MULTI):
+                kinds[name.removesuffix(_METADATA)] = value["type"]
+    if len(kinds) != 1:
+        names = first_names(sorted(kinds), 8)
+        what = f"the label attributes {names}" if kinds else "no label of an image classification"
+        raise DataError(f"{path.name} has {what}, expected one, with metadata of type {_SINGLE}: {path}")
+    ((attribute, kind),) = kinds.items()
+    if kind == _MULTI:
+        raise DataError(f"{path.name} has several labels for each image ({attribute}), expected one: {path}")
+    return attribute
+
+
+def _key(row: Mapping[str, Any], number: int, path: Path) -> str:
+    """Return the key of the object that a line names, without its bucket."""
+    source = row.get("source-ref")
+    if not isinstance(source, str) or not source.rpartition("/")[2]:
+        raise DataError(f"line {number} of {path.name} has the source-ref {source!r}, expected s3://bucket/key: {path}")
+    key = source.removeprefix("s3://").partition("/")[2] if source.startswith("s3://") else source.lstrip("/")
+    if "\0" in key or ".." in key.split("/"):
+        raise DataError(f"line {number} of {path.name} has the source-ref {source!r}, which leaves its folder: {path}")
+    return key
+
+
+def _class_name(row: Mapping[str, Any], attribute: str, number: int, path: Path) -> str:
+    metadata = row[f"{attribute}{_METADATA}"]
+    name = metadata.get("class-name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str):
+        raise DataError(f"line {number} of {path.name} has no class-name in {attribute}{_METADATA}: {path}")
+    return name
+
+
+def _find_files(keys: list[str], listing: Listing, path: Path) -> tuple[list[str], list[str]]:
+    """Return the file of every key, and the keys without one; raise DataError if two keys have the same file."""
+    on_disk = {canonical_name(name): name for name in listing.files}
+    files: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for key in dict.fromkeys(keys):
+        steps = canonical_name(key).split("/")
+        suffixes = ("/".join(steps[first:]) for first in range(len(steps)))
+        file = next((on_disk[suffix] for suffix in suffixes if suffix in on_disk), None)
+        if file is not None and owners.setdefault(file, key) != key:
+            raise DataError(
+                f"the keys {owners[file]} and {key} of {path.name} would both be the image {file}; keep the folders of "
+                f"the keys: {path}"
+            )
+        files[key] = file or key
+    missing = [key for key in keys if files[key] not in owners]
+    if len(missing) == len(keys):
+        raise DataError(
+            f"none of the {len(keys)} images of {path.name} exists ({first_names(missing)}), expected them in its "
+            f"folder under their keys: {path}"
+        )
+    return [files[key] for key in keys], missing
