@@ -54,19 +54,36 @@ def report(error: BaseException) -> int:
 
     A JobError is one sentence; any other exception is a bug and keeps its traceback. Ctrl-C needs no reason.
     """
-    sentence = explain_os_error(error) if isinstance(error, OSError) else None
+    kind, sentence, exit_code = describe(error)
+    if isinstance(error, KeyboardInterrupt):
+        return exit_code
+    return fail_with_traceback(error) if is_bug(error) else fail(kind, sentence, exit_code)
+
+
+def describe(error: BaseException) -> tuple[str, str, int]:
+    """Return the kind of an error, a sentence about it without a traceback, and the exit code that it leads to."""
     match error:
         case KeyboardInterrupt():
-            return 128 + signal.SIGINT
+            return "SystemExit", "", 128 + signal.SIGINT
+        case SystemExit():
+            return "SystemExit", "", int(error.code or 0)
         case JobError():
-            return fail(type(error).__name__, str(error), error.exit_code)
-        case _ if sentence:
-            return fail("OSError", sentence, 1)
+            return type(error).__name__, str(error), error.exit_code
+        case OSError() if sentence := explain_os_error(error):
+            return "OSError", sentence, 1
         case _ if is_out_of_memory(error):
-            return fail("DeviceError", explain_no_memory(error), 1)
-        case _ if type(error).__name__ == "AcceleratorError":  # of torch, which may not be imported
-            return fail("DeviceError", _explain_gpu_failure(error), 1)
-    return fail_with_traceback(error)
+            return "DeviceError", explain_no_memory(error), 1
+        case _ if _is_gpu_failure(error):
+            return "DeviceError", _explain_gpu_failure(error), 1
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return type(error).__name__, f"{error} ({Path(frame.filename).name}:{frame.lineno})", 1
+
+
+def is_bug(error: BaseException) -> bool:
+    """Return True if an error is neither one that users can correct nor one of the machine."""
+    is_known = isinstance(error, JobError | KeyboardInterrupt | SystemExit)
+    is_of_the_machine = isinstance(error, OSError) and explain_os_error(error) is not None
+    return not (is_known or is_of_the_machine or is_out_of_memory(error) or _is_gpu_failure(error))
 
 
 def fail(kind: str, sentence: str, exit_code: int) -> int:
@@ -78,9 +95,9 @@ def fail(kind: str, sentence: str, exit_code: int) -> int:
 
 def fail_with_traceback(error: BaseException) -> int:
     """Report a bug: its type and place, then the traceback; returns exit code 1."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    kind, sentence, _ = describe(error)
     text = "".join(traceback.format_exception(error))
-    write_failure(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})\n{text}")
+    write_failure(f"{kind}: {sentence}\n{text}")
     _print_error(text)
     return 1
 
@@ -141,6 +158,10 @@ def explain_os_error(error: OSError) -> str | None:
         case errno.ENAMETOOLONG:
             return f"a name is longer than the file system allows; choose a shorter one{where}"
     return None
+
+
+def _is_gpu_failure(error: BaseException) -> bool:
+    return type(error).__name__ == "AcceleratorError"  # of torch, which may not be imported
 
 
 def _explain_gpu_failure(error: BaseException) -> str:
