@@ -15,7 +15,6 @@ import mmap
 import os
 import select
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,19 +23,16 @@ from pathlib import Path
 from typing import IO, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.decode_board import BAD, CURSOR, LIMIT, Board, DecodeLimits, PathTable
+from data.decode_progress import NOTICE_SECONDS, DecodeProgress, Indices
 from data.digests import DigestArray
 from data.images import Pixels, Preparation
 from data.template_process import TemplateProcess, take_template
 from runtime.errors import DecodingError, ImageError
 from runtime.process import cpu_count
 
-Indices = NDArray[np.int64]
-
 CHUNK = 8  # images that a process takes at a time, at most; it wakes the parent once for each chunk
-_NOTICE_SECONDS = 0.05  # between two looks at all images while a thread waits
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ class DecodePool:
         DecodingError if no process can be started.
         """
         self.paths, self.pixels, count = paths, target.array, len(paths)
-        self.bad: dict[int, ImageError] = {}  # by index, as `wait` found them so far; these images are black
         workers = min(processes or cpu_count(), count)
         board = os.memfd_create("board", os.MFD_CLOEXEC)
         os.truncate(board, Board.size_bytes(count, workers))
@@ -97,18 +92,15 @@ class DecodePool:
         for index, error in (left_out or {}).items():
             self._board.reasons.write(index, error.code, str(error).removesuffix(f": {paths[index]}"))
             self._board.states[index] = BAD
-        self._seen = np.zeros(count, np.uint8)  # the states of the images, as far as `bad` includes them
-        self._undecoded = count
-        self._on_decoded = on_decoded
+        self._progress = DecodeProgress(self._board, paths, on_decoded)
         self._failure: DecodingError | None = None
-        # The first is held while a thread sleeps, the second while one uses the order, the third for short.
-        self._sleeping, self._ordering, self._noticing = threading.Lock(), threading.Lock(), threading.Lock()
+        # The first is held while a thread sleeps, the second while one uses the order.
+        self._sleeping, self._ordering = threading.Lock(), threading.Lock()
         self._bell, self._gate = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
         self._template = take_template()
         self._events = select.poll()
         self._events.register(self._bell, select.POLLIN)
         self._events.register(self._template.control, select.POLLIN)
-        self._next_notice = 0.0
         self._release = weakref.finalize(self, _close, self._template, (board, self._bell, self._gate))  # also at exit
         header = {
             "images": count,
@@ -125,10 +117,20 @@ class DecodePool:
         os.close(names)
 
     @property
+    def bad(self) -> dict[int, ImageError]:
+        """Return the images that cannot be used, by index, as `wait` found them so far; these images are black."""
+        return self._progress.bad
+
+    @property
     def complete(self) -> bool:
         """Return True if all images are decoded."""
-        self._notice()
-        return not self._undecoded
+        self._progress.notice()
+        return not self._progress.undecoded
+
+    @property
+    def board(self) -> tuple[int, int]:
+        """Return a descriptor of the board, and how many seats it has; for others who read it, while it is open."""
+        return self._board.descriptor, len(self._board.seats)
 
     def prioritize(self, indices: Iterable[int]) -> None:
         """Decode the images at these indices next, in this order, and then the others; not for a ring.
@@ -165,18 +167,18 @@ class DecodePool:
         decode any more.
         """
         while True:
-            is_mine = self._sleeping.acquire(timeout=_NOTICE_SECONDS)
+            is_mine = self._sleeping.acquire(timeout=NOTICE_SECONDS)
             try:
-                if self._are_done(indices) or time.monotonic() >= self._next_notice:  # it costs more than a look
-                    self._notice()
-                    if (until and until()) or self._are_done(indices):
+                if self._progress.is_due(indices):
+                    self._progress.notice()
+                    if (until and until()) or self._progress.are_done(indices):
                         break
                 if is_mine:
                     self._sleep()
             finally:
                 if is_mine:
                     self._sleeping.release()
-        if not self._undecoded:
+        if not self._progress.undecoded:
             self.close()
 
     def close(self) -> None:
@@ -184,39 +186,20 @@ class DecodePool:
         with self._sleeping, self._ordering:
             self._release()
 
-    def _are_done(self, indices: Indices | None) -> bool:
-        return not self._undecoded or (indices is not None and bool(self._board.states[indices].all()))
-
     def _sleep(self) -> None:
         """Sleep until the processes have something to say. All images they decoded before may be noticed already."""
         if self._failure:
             raise self._failure
-        ready = [descriptor for descriptor, _ in self._events.poll(1000 * _NOTICE_SECONDS)]
+        ready = [descriptor for descriptor, _ in self._events.poll(1000 * NOTICE_SECONDS)]
         if self._bell in ready:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
         if ready and ready != [self._bell]:  # the template has ended, or is about to
             reason = self._template.reason()
-            self._notice()
-            if self._undecoded:
+            self._progress.notice()
+            if self._progress.undecoded:
                 self._failure = DecodingError(reason)
                 raise self._failure
-
-    def _notice(self) -> None:
-        """Add the images that were decoded since the last call to what is known here."""
-        with self._noticing:
-            if not self._undecoded:
-                return
-            states = self._board.states.copy()  # workers write while numpy reads
-            new = np.flatnonzero(states != self._seen)
-            for index in new[states[new] == BAD].tolist():
-                code, reason = self._board.reasons.read(index)
-                self.bad[index] = ImageError(f"{reason}: {self.paths[index]}", code)
-            self._next_notice = time.monotonic() + _NOTICE_SECONDS
-            self._seen = states
-            self._undecoded -= len(new)
-            if self._on_decoded and len(new):
-                self._on_decoded(new, self._board.digests[new])
 
 
 def _close(template: TemplateProcess, descriptors: Iterable[int]) -> None:

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from data.decode_board import DecodeLimits
-from data.decode_pool import DecodePool, Indices, SharedPixels
+from data.decode_pool import DecodePool, SharedPixels
+from data.decode_progress import Indices
 from data.digests import ImageDigests
 from data.images import Pixels, Preparation
 from data.resident_pixels import ResidentPixels
+from data.shared_store import FollowedPool, Peers, create_board, show
 from data.store_cache import StoreCache
 from runtime.errors import DataError, ImageError
 from runtime.process import free_memory_bytes
@@ -39,28 +41,36 @@ class ImageStore:
         on_bad_image: str = "error",
         max_bad_ratio: float = 0.01,
         left_out: Mapping[int, ImageError] | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """Allocate the array and start to decode into it, unless the cache has it.
 
         `memory_share` is the share of the free memory that the array may take; a larger one becomes a file. The images
-        in `left_out`, by index, are bad without being decoded. Raises DataError if the disk has no room for the array.
+        in `left_out`, by index, are bad without being decoded. Among `peers` the owner does all this, and the others
+        map its array. Raises DataError if the disk has no room for the array.
         """
         self.paths = list(paths)
         self.policy = on_bad_image, max_bad_ratio
         self.resident = ResidentPixels()
         self.digests = ImageDigests(self.paths)  # of the images decoded so far; with a warm cache, of all
         self._bad = dict(left_out or {})
-        self._pool: DecodePool | None = None
+        self._pool: DecodePool | FollowedPool | None = None
         self._uncommitted: StoreCache | None = None
         self.pixels: Pixels
-        if cache and (found := cache.load()):
+        if peers and not peers.is_owner:
+            shape = (len(self.paths), *preparation.size, 3)
+            self._pool = FollowedPool(peers, self.paths, shape, self.digests.record)
+            self.pixels = self._pool.pixels
+        elif cache and (found := cache.load()):
             self.pixels, self._bad = found[0], self._bad | found[1]
             self.digests.record_all(cache.digests)
+            if peers:
+                show(peers, os.dup(cache.descriptor), create_board(self.paths, cache.digests, self._bad), 1)
         else:
             created = cache.create() if cache else None
             self._uncommitted = cache if created else None
             target = created or _allocate((len(self.paths), *preparation.size, 3), memory_share)
-            self.pixels = target.array
+            self.pixels, descriptor = target.array, os.dup(target.descriptor) if peers else -1
             self._pool = DecodePool(
                 self.paths,
                 preparation,
@@ -70,6 +80,9 @@ class ImageStore:
                 left_out=left_out,
                 on_decoded=self.digests.record,
             )
+            if peers:
+                board, seats = self._pool.board
+                show(peers, descriptor, os.dup(board), seats)
         if cache:
             weakref.finalize(self, cache.discard)
 

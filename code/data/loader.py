@@ -6,7 +6,7 @@ faster than any model. Augmentation happens afterwards, on the device, for the w
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -55,15 +55,25 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch on the device: uint8 pixels (batch, 3, height, width), labels (batch,), indices in the store (batch,).
+    """One batch on the device: uint8 pixels (rows, 3, height, width), labels (batch,), indices in the store (batch,).
 
-    The indices stay on the CPU.
+    The indices stay on the CPU. Where other workers compute a part of the batch, the pixels are those of some rows,
+    from `first` on.
     """
 
     step: int
     pixels: Tensor
     labels: Tensor
     indices: NDArray[np.int64]
+    first: int = 0
+    load: Callable[[range], Tensor] | None = None  # pixels of any rows, from the store
+
+    def rows(self, wanted: range) -> Tensor:
+        """Return a copy of the pixels of some rows, (rows, 3, height, width)."""
+        if self.first <= wanted.start and wanted.stop <= self.first + len(self.pixels):
+            return self.pixels[wanted.start - self.first : wanted.stop - self.first].clone()
+        assert self.load, "a batch that is not whole can load"
+        return self.load(wanted)
 
 
 _Copied = tuple[Batch, torch.cuda.Event | None]  # the event: the copy to the GPU is done
@@ -97,6 +107,7 @@ class Loader:
         self.batch_size, self.device, self.seed, self.order = batch_size, device, seed, order
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._has_ended = False  # an epoch, in this process
+        self.own_rows: Callable[[int], range] = range  # those that are loaded, of a batch of so many images
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -107,8 +118,20 @@ class Loader:
     def samples_per_epoch(self) -> int:
         return min(len(self) * self.batch_size, len(self.indices))
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Return the number of images of each batch of an epoch."""
+        starts = range(0, len(self) * self.batch_size, self.batch_size)
+        return [min(self.batch_size, len(self.indices) - start) for start in starts]
+
+    def labels_of(self, epoch: int) -> NDArray[np.int64]:
+        """Return the labels of all batches of an epoch, in order, (images,)."""
+        return self.labels[self._ordered_indices(epoch)[: self.samples_per_epoch]]
+
+    def epoch(self, epoch: int, start_step: int = 0, turn: tuple[int, int] = (0, 1)) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch from a step on; skipping costs nothing.
+
+        With `turn` (k, n) these are every n-th batch from number k on.
 
         In the first epoch the store may still be decoding: it decodes in the order of the batches, and the epoch ends
         when all images are decoded. Raises DataError if the store does, so a bad image never goes unnoticed.
@@ -125,7 +148,7 @@ class Loader:
             self._copies.wait_stream(torch.cuda.current_stream(self.device))  # which may still be moving the store
         with ThreadPoolExecutor(1, "loader") as ahead:
             pending: deque[tuple[Future[_Copied], _Load]] = deque()
-            for step in range(start_step, len(self)):
+            for step in range(start_step + turn[0], len(self), turn[1]):
                 load = partial(self._load, step, order[step * self.batch_size : (step + 1) * self.batch_size])
                 pending.append((ahead.submit(load), load))
                 if len(pending) > 1:
@@ -149,14 +172,24 @@ class Loader:
 
     def _load(self, step: int, indices: NDArray[np.int64]) -> _Copied:
         """Copy a batch to the device; on a GPU, in a separate stream, so that it overlaps with the computation."""
-        self.store.wait(indices)
+        own = self.own_rows(len(indices))
+        self.store.wait(indices[own.start : own.stop])
         with torch.cuda.stream(self._copies):  # does nothing without a GPU
-            pixels = self.store.resident.take(indices)
-            if pixels is None:
-                pixels = self._gather(indices)
+            pixels = self._pixels(indices, own)
             labels = send(torch.from_numpy(self.labels[indices]), self.device)
-            batch = Batch(step, pixels.permute(0, 3, 1, 2), labels, indices)
+            batch = Batch(step, pixels, labels, indices, own.start, partial(self._load_rows, indices))
             return batch, self._copies.record_event() if self._copies else None  # type: ignore[no-untyped-call]
+
+    def _load_rows(self, indices: NDArray[np.int64], rows: range) -> Tensor:
+        """Return the pixels of some rows of a batch, (rows, 3, height, width), when they are needed at once."""
+        self.store.wait(indices[rows.start : rows.stop])
+        return self._pixels(indices, rows)
+
+    def _pixels(self, indices: NDArray[np.int64], rows: range) -> Tensor:
+        """Copy the pixels of some rows of a batch to the device, (rows, 3, height, width)."""
+        wanted = indices[rows.start : rows.stop]
+        pixels = self.store.resident.take(wanted)
+        return (self._gather(wanted) if pixels is None else pixels).permute(0, 3, 1, 2)
 
     def _gather(self, indices: NDArray[np.int64]) -> Tensor:
         """Copy images of the store to (batch, height, width, 3) on the device."""

@@ -55,6 +55,13 @@ class StoreCache:
         self.array, self.manifest = folder / f"{self.key[:32]}.pixels", folder / f"{self.key[:32]}.json"
         self.paths, self.shape = paths, (len(paths), *preparation.size, 3)
         self._temporary: IO[bytes] | None = None
+        self._loaded: IO[bytes] | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """Return a descriptor of the array that was loaded; `discard` closes it."""
+        assert self._loaded, "descriptor follows load"
+        return self._loaded.fileno()
 
     def load(self) -> tuple[Pixels, dict[int, ImageError]] | None:
         """Return the array (n, height, width, 3), mapped read-only, and the bad images by index; None if not valid.
@@ -63,8 +70,9 @@ class StoreCache:
         """
         try:
             manifest = read_json_object(self.manifest)
-            with open_regular(self.array, math.prod(self.shape)) as file:
-                pixels: Pixels = np.memmap(file, np.uint8, "r", shape=self.shape)
+            self.discard()
+            self._loaded = open_regular(self.array, math.prod(self.shape))
+            pixels: Pixels = np.memmap(self._loaded, np.uint8, "r", shape=self.shape)
             bad = dict(self._read_bad(index, *found) for index, found in manifest["bad"].items())
             if manifest.get("key", self.key) != self.key:  # version 0.1.0 did not write it
                 raise ValueError("it is of other images")
@@ -135,7 +143,10 @@ class StoreCache:
             _close(temporary)
 
     def discard(self) -> None:
-        """Remove the temporary file of an array that will not be committed."""
+        """Remove the temporary file of an array that will not be committed, and close the one that was loaded."""
+        if self._loaded:
+            self._loaded.close()
+            self._loaded = None
         if self._temporary:
             _close(self._temporary)
             self._temporary = None
