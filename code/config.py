@@ -28,7 +28,7 @@ SCHEDULES = ("step", "cosine", "onecycle", "constant")
 # Options that may differ when a run is resumed: no bit depends on them.
 MAY_DIFFER = (
     *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
-    *("allow_leaks", "on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb"),
+    *("allow_leaks", "on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb", "nproc_per_node"),
 )
 ANSWERS, ANSWERS_HELP = ("index", "name"), "what the column of predictions holds: numbers or names of classes"
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
@@ -121,12 +121,13 @@ class TrainConfig:
     )
     # the steps
     epochs: int = option(1, "passes over the training images", minimum=1, maximum=999_999)
-    batch_size: int = option(64, "images per step", minimum=1, maximum=1_000_000)
+    batch_size: int = option(64, "images per step, of all workers together", minimum=1, maximum=1_000_000)
     valid_batch_size: int = option(1000, "images per validation step", minimum=1, maximum=1_000_000)
     parts: int = option(
-        1,
-        "micro-batches of each batch, which need less memory; the f1 loss is then their mean",
-        minimum=1,
+        0,
+        "parts of each batch, for as many workers or with less memory; 0 for one per worker at the start of the run; "
+        "images are mixed and the f1 loss is computed within a part",
+        minimum=0,
         maximum=1_000_000,
         old_names=("accumulate",),
     )
@@ -164,6 +165,9 @@ class TrainConfig:
         0, "steps between checkpoints within an epoch, 0 for the seconds alone", minimum=0, maximum=10**9
     )
     device: str = option("auto", "device to compute on", choices=("auto", "cpu", "cuda"))
+    nproc_per_node: int = option(
+        0, "worker processes on each host, which share a batch; 0 for one per GPU, one on CPUs", minimum=0, maximum=1024
+    )
     threads: int = option(0, "processes that decode images, 0 for one per CPU", minimum=0, maximum=256)
     decode_seconds: float = option(
         5.0, "CPU time in seconds that decoding an image may take", minimum=0.1, maximum=3600

@@ -21,12 +21,20 @@ from runtime.failure import guard
 from runtime.files import check_writable
 from runtime.locks import locked
 from runtime.process import Stopped, StopRequest, limit_openmp_spinning, name_unknown_user
+from training.workers_main import start_workers
 
-if __name__ == "__main__":  # answer --help and a mistyped flag before torch, which takes seconds to import
-    guard(lambda: parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig))
+if __name__ == "__main__":  # before torch, which takes seconds to import
+
+    def start() -> None:
+        """Answer --help and a mistyped flag; if training takes several workers, start them and wait for them."""
+        _, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
+        start_workers([sys.executable, *sys.orig_argv[1:]], config.nproc_per_node, config.device)
+
     name_unknown_user()
+    guard(start)
     limit_openmp_spinning()
-    start_early()
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # the first worker of a host decodes for all
+        start_early()
 
 import numpy as np
 import torch
@@ -37,15 +45,18 @@ from model_files import Description, publish
 from optimization import get_lr
 from report.write import grid_image, write_report
 from runtime.determinism import use_deterministic_attention, use_deterministic_kernels
-from runtime.devices import configure_process, runtime_versions, select_device
+from runtime.devices import configure_process, select_device
 from runtime.errors import CheckpointError
 from training.build import build_trainer
-from training.checkpoint import Checkpoints, State, read_too_expensive
+from training.checkpoint import Checkpoints, State
 from training.inputs import Data, read_data
+from training.rendezvous import join, quiet
 from training.run import Run
+from training.start import require_same_data, settle, share_state, versions_of
 from training.state import TrainState
-from training.tracking import Tracker, increment_path
+from training.tracking import Silent, Tracker, increment_path
 from training.trainer import Predictions, Trainer
+from training.workers import Control, Workers
 
 __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", "train"]
 
@@ -53,7 +64,7 @@ __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", 
 def main() -> None:
     """Run the command: read options and SM_* variables, train in folders of its own, publish a model."""
     paths, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
-    with locked(*filter(None, (paths.output_dir, paths.checkpoint_dir))):
+    with join(os.environ) as workers, quiet(not workers.is_first), locked(*_own_folders(paths, workers)):
         train(
             paths.data_dir,
             paths.model_dir,
@@ -64,7 +75,13 @@ def main() -> None:
             pretrained_dir=paths.pretrained_dir,
             store_dir=paths.store_dir,
             stop=StopRequest(),
+            workers=workers,
         )
+
+
+def _own_folders(paths: TrainPaths, workers: Workers) -> list[Path]:
+    """Return the folders that belong to this process alone; those of a run belong to its first worker."""
+    return [folder for folder in (paths.output_dir, paths.checkpoint_dir) if folder and workers.is_first]
 
 
 def train(
@@ -78,24 +95,24 @@ def train(
     pretrained_dir: str | Path | None = None,
     store_dir: str | Path | None = None,
     stop: StopRequest | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, float]:
     """Train on the images in `data_dir`, publish the best model in `model_dir`, and return its validation scores.
 
     `stop` handles signals from the first step on; before that there is nothing to save, and a signal ends the process.
-    With `validation_dir`, its images are for validation.
-    Raises a JobError for every mistake that users can correct; nothing is published then.
+    With `validation_dir`, its images are for validation. Of several `workers` the first one writes all files. Raises
+    a JobError for every mistake that users can correct; nothing is published then.
     """
     configure_process()
     seed_everything(args.seed, args.deterministic)
-    device = select_device(args.device)
-    check_writable(Path(model_dir))
+    workers = workers or Workers()
+    device = workers.place(select_device(args.device))
+    if workers.is_first:
+        check_writable(Path(model_dir))
+    args, too_expensive = settle(args, workers, device, checkpoint_dir)
 
     # the images: split by person, decoded once
-    too_expensive = read_too_expensive(Path(checkpoint_dir)) if checkpoint_dir and args.resume != "never" else ()
-    validation = Path(validation_dir) if validation_dir else None
-    cache = Path(store_dir) if store_dir else None
-    data = read_data(Path(data_dir), args, device, cache, too_expensive, validation)
-
+    data = read_data(Path(data_dir), args, device, store_dir, too_expensive, validation_dir, workers.host_peers())
     args = replace(args, dataset=data.dataset)  # what was found; a checkpoint is compared with it
 
     # the network, with everything that changes it
@@ -108,8 +125,8 @@ def train(
         class_weights=data.class_weights,
         pretrained_dir=Path(pretrained_dir) if pretrained_dir else None,
         release=data.store.resident.release,
+        workers=workers,
     )
-
     if args.deterministic:
         use_deterministic_attention(trainer.model, device)
 
@@ -139,19 +156,32 @@ def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path
 
     Raises CheckpointError for a checkpoint that was made with different data or settings, or lacks a part.
     """
-    run_dir = increment_path(output_dir / args.name)
-    checkpoints = Checkpoints(
-        checkpoint_dir or run_dir / "checkpoints",
-        args.fingerprint() | data.fingerprint,
-        runtime_versions(trainer.device),
-        every_seconds=args.checkpoint_seconds,
-        every_steps=args.checkpoint_steps,
-    )
-    state = TrainState(run_dir.name, trainer.device)
-
-    if checkpoints.load(args.resume, lambda saved: restore(saved, state, trainer, data, args.resume == "force")):
+    workers, saved = trainer.workers, None
+    require_same_data(data.fingerprint, args, workers)
+    data.train_loader.own_rows = trainer.own_rows
+    state, checkpoints = TrainState("", trainer.device), None
+    if workers.is_first:
+        run_dir = increment_path(output_dir / args.name)
+        state.run_name = run_dir.name
+        checkpoints = Checkpoints(
+            checkpoint_dir or run_dir / "checkpoints",
+            args.fingerprint() | data.fingerprint,
+            versions_of(trainer.device, args.parts),
+            every_seconds=args.checkpoint_seconds,
+            every_steps=args.checkpoint_steps,
+        )
+        saved = checkpoints.load(
+            args.resume, lambda saved: restore(saved, state, trainer, data, args.resume == "force")
+        )
+    if workers.size > 1:
+        own = saved or {"state": state.state_dict(), "trainer": trainer.state_dict()}
+        shared = share_state(own if workers.is_first else None, workers)
+        if not workers.is_first:
+            restore(shared, state, trainer, data, args.resume == "force")
+    if saved:
         print(f"resumed at epoch {state.epoch + 1}, after {state.steps_done} steps", flush=True)
-    run = Run(args, data.scheme, trainer, state, checkpoints, Tracker(output_dir / state.run_name), data.store)
+    tracker = (Tracker if workers.is_first else Silent)(output_dir / state.run_name)
+    run = Run(args, data.scheme, trainer, state, checkpoints, tracker, data.store)
     run.begin(data.split)
     return run
 
@@ -176,16 +206,19 @@ def restore(saved: State, state: TrainState, trainer: Trainer, data: Data, is_fo
 
 def train_epochs(run: Run, data: Data, stop: StopRequest) -> None:
     """Train to the end, or until a stop is requested; everything is committed afterwards."""
+    run.workers.control.wants_stop = lambda: stop.requested
     with run.tracker:
         try:
             while not run.is_finished:
-                run.train_epoch(data.train_loader, stop)
-                predictions = run.end_epoch(data.val_loader, stop)
-                show_grid(run, data, predictions)
-            run.compare_images(stop)
+                run.train_epoch(data.train_loader)
+                predictions = run.end_epoch(data.val_loader)
+                if run.workers.is_first:
+                    show_grid(run, data, predictions)
+            run.compare_images()
         except Stopped:
             run.save()
-        run.checkpoints.wait()
+        run.wait()
+    run.workers.control = Control()  # what follows takes seconds, and is not stopped
 
 
 def show_grid(run: Run, data: Data, predictions: Predictions) -> None:
@@ -198,10 +231,15 @@ def show_grid(run: Run, data: Data, predictions: Predictions) -> None:
 
 
 def publish_best(run: Run, data: Data, model_dir: Path) -> None:
-    """Publish the best network so far; before the first epoch is complete, the network as it is."""
+    """Publish the best network so far; before the first epoch is complete, the network as it is.
+
+    Every worker loads it, and the first one publishes it.
+    """
     state, args, model = run.state, run.args, run.trainer.evaluated
     if state.best_weights is not None:
         load_state(model, state.best_weights)
+    if not run.workers.is_first:
+        return
     description = Description(
         args.model, args.head, data.scheme, data.augmentation.preparation, run.best_scores, asdict(args)
     )
@@ -211,8 +249,13 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> None:
 
 
 def report(run: Run, data: Data) -> None:
-    """Write the report about the published network's predictions for the validation images."""
-    predictions = run.trainer.predict(data.val_loader.epoch(0))
+    """Write the report about the published network's predictions for the validation images.
+
+    All workers predict, and the first one writes.
+    """
+    predictions = run.trainer.predict(data.val_loader)
+    if not run.workers.is_first:
+        return
     page = write_report(
         run.tracker.folder / "report",
         title=f"{run.state.run_name}: {run.args.model}",

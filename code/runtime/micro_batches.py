@@ -22,16 +22,37 @@ class MicroBatches:
         """`release` gives back what the device can do without, before batches are split further."""
         self.count, self.release = count, release
 
-    def run(self, work: Callable[[int], Result], batch_size: int, undo: Callable[[], object] = lambda: None) -> Result:
+    def run(
+        self,
+        work: Callable[[int], Result],
+        batch_size: int,
+        undo: Callable[[], object] = lambda: None,
+        agree: Callable[[int], int] = int,
+    ) -> Result:
         """Return `work(count)` for a batch of `batch_size` images split into `count` micro-batches.
 
         When the device runs out of memory, `undo` puts back what `work` has changed, and `work` starts over: with the
         same count after something was released, else with twice as many, and later calls keep that count. A warning is
-        printed each time. Raises DeviceError if a single image does not fit.
+        printed each time. Where several workers do the work together, `agree` gets the count that this one needs, and
+        returns the largest of all. Raises DeviceError if a single image does not fit.
         """
         while True:
+            needed, results = self._attempt(work, batch_size, undo)
+            agreed = agree(needed)
+            if agreed == self.count and results:
+                return results[0]
+            if results:
+                results.clear()
+                undo()
+            self._split(batch_size, agreed)
+
+    def _attempt(
+        self, work: Callable[[int], Result], batch_size: int, undo: Callable[[], object]
+    ) -> tuple[int, list[Result]]:
+        """Return the count that a batch needs, and the result of `work` in a list, which is empty if it needs more."""
+        while True:
             try:
-                return work(self.count)
+                return self.count, [work(self.count)]
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -39,15 +60,20 @@ class MicroBatches:
             # Outside of `except`: the traceback, and the tensors it refers to, have been freed by now.
             undo()
             if not _make_room(self.release):
-                self._double(batch_size, reason)
+                return self._double(batch_size, reason), []
 
-    def _double(self, batch_size: int, reason: str) -> None:
+    def _double(self, batch_size: int, reason: str) -> int:
+        """Return the next count."""
         if self.count >= batch_size:
             raise DeviceError(
                 f"the device has no memory for a single image ({reason}); lower --batch-size or --resize, choose a "
                 "smaller --model, or use a larger device"
             )
-        self.count = min(2 * self.count, batch_size)
+        return min(2 * self.count, batch_size)
+
+    def _split(self, batch_size: int, count: int) -> None:
+        """Split into `count` micro-batches from now on."""
+        self.count = count
         print(
             f"warning: the device has no memory for the whole batch; splitting each batch of {batch_size} images "
             f"into micro-batches of {-(-batch_size // self.count)} images, the effective batch size stays the same",

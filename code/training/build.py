@@ -15,6 +15,7 @@ from optimization import ExponentialMovingAverage, create_optimizer, create_sche
 from runtime.devices import select_dtype, to_device
 from runtime.memory import Release, nothing_to_release
 from training.trainer import Trainer
+from training.workers import Workers
 
 
 def build_trainer(
@@ -27,6 +28,7 @@ def build_trainer(
     class_weights: Tensor | None = None,
     pretrained_dir: Path | None = None,
     release: Release = nothing_to_release,
+    workers: Workers | None = None,
 ) -> Trainer:
     """Create what the options name: network, loss, optimizer, schedule, mixing, moving average.
 
@@ -34,7 +36,8 @@ def build_trainer(
     Raises ConfigError for options that do not fit together, ModelError for weights to start from that do not fit.
     """
     model = create_model(args.model, scheme, head=args.head, size=args.resize)
-    start_from_pretrained(model, args.model, args.pretrained, pretrained_dir)
+    if workers is None or workers.is_first:  # the others get its weights
+        start_from_pretrained(model, args.model, args.pretrained, pretrained_dir)
     model = to_device(model, device)
     return Trainer(
         model=model,
@@ -57,8 +60,9 @@ def build_trainer(
         seed=args.seed,
         peak_lr=args.lr,
         clip_norm=args.clip_norm,
-        parts=args.parts,
+        parts=max(1, args.parts),
         release=release,
+        workers=workers or Workers(),
     )
 
 

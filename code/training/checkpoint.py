@@ -24,11 +24,12 @@
    it. An image that differs ends the run before it is trained on, before anything is published and before the next
    checkpoint, unless `--resume force` is given or no step was taken. Digests of images that are not decoded again yet
    are kept. A checkpoint without digests, of an earlier version, compares paths, labels and sizes only.
+12. The number of parts of a batch and, with several on CPUs, the threads of each worker are fixed when a run starts
+   (start.py). The number of workers is not: any may resume. Of several workers the first alone uses the folder.
 
 The state is read with `weights_only=True`: tensors, numbers, strings, lists and dicts, nothing else.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -46,7 +47,7 @@ from runtime.errors import CheckpointError
 from runtime.files import read_regular, replacing
 from runtime.json_files import parse_json
 from runtime.version import version
-from training.fingerprint import TOO_EXPENSIVE, explain_difference, upgrade_checkpoint, version_differences
+from training.fingerprint import explain_difference, upgrade_checkpoint, version_differences
 from training.tracking import say
 
 KEEP = 2
@@ -218,18 +219,6 @@ def _explain_misfit(error: Exception, manifest: Mapping[str, Any], folder: Path)
             f"that version, pass --resume never to start from scratch, or give another SM_CHECKPOINT_DIR: {folder}"
         ) from error
     return f"is damaged ({reason})"
-
-
-def read_too_expensive(folder: Path) -> set[str]:
-    """Return the paths of the images that the run in a checkpoint folder left out because of what decoding them costs.
-
-    They are needed before the checkpoint is loaded, which compares them again. Damaged manifests are ignored here.
-    """
-    for path in sorted(folder.glob("step-*.json"), reverse=True):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            manifest = dict(parse_json(read_regular(path, MAX_MANIFEST_BYTES)))
-            return set(map(str, manifest["fingerprint"].get(TOO_EXPENSIVE, ())))
-    return set()
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:

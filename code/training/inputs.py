@@ -26,6 +26,7 @@ from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Loader
 from data.readers import AUTO, LAYOUTS, find_dataset
 from data.samples import Samples
+from data.shared_store import Peers
 from data.store_cache import StoreCache
 from data.summary import describe_classes, describe_found, describe_untrained, find_warnings
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
@@ -74,9 +75,10 @@ def read_data(
     data_dir: Path,
     args: TrainConfig,
     device: torch.device,
-    store_dir: Path | None = None,
+    store_dir: str | Path | None = None,
     too_expensive: Collection[str] = (),
-    validation_dir: Path | None = None,
+    validation_dir: str | Path | None = None,
+    peers: Peers | None = None,
 ) -> Data:
     """Read the table, split it, and start to decode every image, or load them from the cache in `store_dir`.
 
@@ -85,10 +87,10 @@ def read_data(
     With `--on-bad-image skip`, the images with a name in `too_expensive` are left out without being decoded: what a
     decoder costs may differ from run to run. Raises DataError for a folder that cannot be trained on.
     """
-    name, dataset = _read_dataset(data_dir, args, validation_dir)
+    name, dataset = _read_dataset(data_dir, args, Path(validation_dir) if validation_dir else None)
     statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
     augmentation = _augmentation(args, statistics)
-    store = _create_store(dataset.samples, augmentation, args, store_dir, too_expensive)
+    store = _create_store(dataset.samples, augmentation, args, store_dir, too_expensive, peers)
     bad = sorted(store.bad) if args.on_bad_image == "skip" else []
     train, val = (np.setdiff1d(dataset.indices(part), bad) for part in ("train", "val"))
     if not len(train) or not len(val):
@@ -192,21 +194,24 @@ def _create_store(
     samples: Samples,
     augmentation: BaseAugmentation,
     args: TrainConfig,
-    store_dir: Path | None,
+    store_dir: str | Path | None,
     too_expensive: Collection[str],
+    peers: Peers | None,
 ) -> ImageStore:
     """Create the store, which decodes in the background; wait for it where something depends on every image."""
     paths, preparation = samples.paths, augmentation.preparation
+    is_owner = peers is None or peers.is_owner
     store = ImageStore(
         paths,
         preparation,
         processes=args.threads,
         limits=DecodeLimits.from_options(args.decode_seconds, args.decode_memory_mb),
         memory_share=args.store_memory,
-        cache=StoreCache(store_dir, samples.common_root, paths, preparation) if store_dir else None,
+        cache=StoreCache(Path(store_dir), samples.common_root, paths, preparation) if store_dir and is_owner else None,
         on_bad_image=args.on_bad_image,
         max_bad_ratio=args.max_bad_ratio,
         left_out=_left_out(samples, too_expensive) if args.on_bad_image == "skip" else None,
+        peers=peers,
     )
     if args.on_bad_image == "skip" or args.statistics == "dataset":
         for index in progress(range(len(paths)), len(paths), "decode"):

@@ -17,16 +17,16 @@ class RunningStatistics:
     def __init__(self, model: nn.Module) -> None:
         """Find the buffers of batch norm in a network that is already on its device."""
         norms = [module for module in model.modules() if isinstance(module, _NormBase)]
-        self._live = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
-        self._saved = [torch.empty_like(buffer) for buffer in self._live]
+        self.live = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+        self.saved = [torch.empty_like(buffer) for buffer in self.live]
 
     def save(self) -> None:
         """Remember the statistics as they are now."""
-        _copy(self._saved, self._live)
+        _copy(self.saved, self.live)
 
     def restore(self) -> None:
         """Put the statistics back that were saved last."""
-        _copy(self._live, self._saved)
+        _copy(self.live, self.saved)
 
 
 @torch.no_grad()

@@ -16,7 +16,6 @@ from labels import LabelScheme
 from metrics import count, log_name, scores
 from optimization import get_lr
 from runtime.files import replacing
-from runtime.process import StopRequest
 from training.checkpoint import Checkpoints
 from training.inputs import SplitRow, write_split
 from training.state import TrainState
@@ -33,12 +32,16 @@ class Run:
         scheme: LabelScheme,
         trainer: Trainer,
         state: TrainState,
-        checkpoints: Checkpoints,
+        checkpoints: Checkpoints | None,
         tracker: Tracker,
         store: ImageStore,
     ) -> None:
+        """Only the first worker has `checkpoints`; all others compute the same, and save nothing."""
         self.args, self.scheme, self.trainer, self.state = args, scheme, trainer, state
         self.checkpoints, self.tracker, self.store = checkpoints, tracker, store
+        self.workers = trainer.workers
+        if checkpoints:
+            self.workers.control.wants_save = lambda: checkpoints.is_due(state.steps_done + 1)
         self.images_per_second = 0.0  # of the last epoch
 
     @property
@@ -59,19 +62,21 @@ class Run:
         In this order: the checkpoint holds the name of the folder, so a run that is killed here resumes into it.
         """
         self.save()
-        self.checkpoints.wait()
+        self.wait()
+        if not self.workers.is_first:
+            return
         with replacing(self.tracker.folder / "config.json") as file:
             file.write(json.dumps(asdict(self.args), indent=2) + "\n")
         write_split(self.tracker.folder / "split.csv", split)
         self.tracker.write_history(self.state.history)  # a complete run that is resumed elsewhere has no epoch left
 
-    def train_epoch(self, loader: Loader, stop: StopRequest) -> None:
+    def train_epoch(self, loader: Loader) -> None:
         """Take the remaining steps of the epoch; raises Stopped between two of them."""
         state, trainer, started, first = self.state, self.trainer, time.monotonic(), self.state.step
         curves = LateCurves(self.tracker.step)
         batches = progress(loader.epoch(state.epoch, first), len(loader), f"epoch {state.epoch + 1}", first)
         with contextlib.closing(curves):
-            for batch in stop.watch(batches):
+            for batch in self.workers.watch(batches):
                 loss, predicted = trainer.step(batch, state.epoch, state.steps_done)
                 state.check_finite()  # of the steps before: a GPU computes this step meanwhile
                 curves.write()
@@ -79,19 +84,27 @@ class Run:
                 if state.steps_done % self.args.log_interval == 0:
                     accuracy = (batch.labels == predicted).float().mean()
                     curves.add(state.steps_done, loss, accuracy, get_lr(trainer.optimizer))
-                if self.checkpoints.is_due(state.steps_done):
+                if self._is_due():
                     self.save()
         taken = min((len(loader) - first) * loader.batch_size, loader.samples_per_epoch)
         self.images_per_second = taken / (time.monotonic() - started)
 
-    def end_epoch(self, loader: Loader, stop: StopRequest) -> Predictions:
+    def _is_due(self) -> bool:
+        """Return whether a checkpoint is due after the last step; with several workers they have agreed on it."""
+        if self.checkpoints and self.workers.size == 1:
+            return self.checkpoints.is_due(self.state.steps_done)
+        return self.workers.control.save
+
+    def end_epoch(self, loader: Loader) -> Predictions:
         """Validate, log the scores, keep the network if it is the best so far, and save; returns the predictions.
 
-        Raises Stopped between two batches of validation, which then starts over when the run is resumed.
+        Raises Stopped between two batches of validation, which then starts over when the run is resumed, and
+        TrainingError if the workers do not have the same weights.
         """
         state, started = self.state, time.monotonic()
         state.check_finite()
-        predictions = self.trainer.predict(stop.watch(loader.epoch(state.epoch)))
+        self.workers.require_same_weights(self.trainer.checksum() if self.workers.size > 1 else 0)
+        predictions = self.trainer.predict(loader, state.epoch)
         validation = self._validation_row(predictions)
         state.end_epoch(
             {"learning_rate": get_lr(self.trainer.optimizer), **validation},
@@ -103,13 +116,14 @@ class Run:
         self.save()
         return predictions
 
-    def compare_images(self, stop: StopRequest) -> None:
+    def compare_images(self) -> None:
         """Wait until all images are decoded and compared with those of the checkpoint that the run was resumed from.
 
         A run that trains at least one epoch has done so. Raises CheckpointError for an image that has changed,
         DataError for one that cannot be used, and Stopped.
         """
-        for indices in stop.watch(np.array_split(np.arange(len(self.store.paths)), 100)):
+        for indices in self.workers.watch(np.array_split(np.arange(len(self.store.paths)), 100)):
+            self.workers.agree(0)
             self.store.wait(indices)
         self.store.wait()
 
@@ -120,9 +134,16 @@ class Run:
         """
         self.state.check_finite()
         self.store.digests.check()
+        if not self.checkpoints:
+            return
         digests = torch.from_numpy(self.store.digests.to_save())
         saved = {"state": self.state.state_dict(), "trainer": self.trainer.state_dict(), "digests": digests}
         self.checkpoints.save(self.state.steps_done, self.state.epoch, saved)
+
+    def wait(self) -> None:
+        """Wait until everything saved is committed."""
+        if self.checkpoints:
+            self.checkpoints.wait()
 
     def _validation_row(self, predictions: Predictions) -> Mapping[str, float]:
         """Return the loss and the scores under their names in the history and the log: val_loss, val_f1, ..."""

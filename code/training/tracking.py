@@ -95,6 +95,28 @@ class Tracker:
         self.writer.add_image(name, pixels, epoch, dataformats="HWC")
 
 
+class Silent(Tracker):
+    """The tracker of a worker that is not the first one: it writes nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def step(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def epoch(self, history: Sequence[Mapping[str, float]], speed: Mapping[str, float]) -> None:
+        pass
+
+    def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        pass
+
+    def figure(self, name: str, figure: Any, epoch: int) -> None:
+        pass
+
+
 class LateCurves:
     """Points of the training curves, each written one step late: reading a loss at once would wait for the GPU."""
 

@@ -15,8 +15,8 @@ The rules of a step, so that the host runs ahead of a GPU, and the step can be c
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,20 @@ from torch.amp.grad_scaler import GradScaler
 
 from augmentation import BaseAugmentation
 from data.batch_draws import Draws
-from data.loader import Batch, derive_seed, generator
+from data.loader import Batch, Loader, derive_seed, generator
 from data.mixing import Mixer
 from optimization import ExponentialMovingAverage, set_lr
 from predictor import Predictor
 from runtime.errors import CheckpointError, ConfigError, DeviceError, TrainingError
 from runtime.memory import Release, nothing_to_release
 from runtime.micro_batches import MicroBatches
+from training.checksum import checksum
 from training.once import RunningStatistics, step_once
 from training.optimizer_state import load_optimizer
-
-Targets = Sequence[tuple[Tensor, Tensor | None]]  # labels (batch,), each with the weight () of its loss; None is 1
+from training.ordered_sum import share
+from training.part_sum import PartSum
+from training.turns import predict_in_turns
+from training.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Predictions:
 class Trainer:
     """A network with everything that changes it.
 
-    All randomness of a step is a function of (seed, epoch, step), so no generator has a state to save.
+    All randomness of a part of a step is a function of (seed, epoch, step, part), so no generator has a state to save.
     """
 
     model: nn.Module
@@ -74,13 +77,15 @@ class Trainer:
     seed: int
     peak_lr: float
     clip_norm: float = 0.0  # 0 means no clipping
-    parts: int = 1  # micro-batches that a batch is split into, at least
-    release: Release = nothing_to_release  # gives back memory of the device, before batches are split further
+    parts: int = 1  # that a batch is cut into, at least
+    release: Release = nothing_to_release  # gives back memory of the device, before batches are cut further
+    workers: Workers = field(default_factory=Workers)
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.micro_batches = MicroBatches(self.parts, self.release)
         self.statistics = RunningStatistics(self.model)
+        self.part_sum = PartSum(self.model, self.statistics, self.workers)
         self.predictor = Predictor(self.evaluated, self.augmentation.preparation, self.device, self.dtype, self.release)
 
     @property
@@ -88,66 +93,86 @@ class Trainer:
         """Return the network to validate and publish: the moving average with `--ema-decay`, else the network."""
         return self.average.module if self.average else self.model
 
+    def own_rows(self, batch_size: int) -> range:
+        """Return the rows of a batch that are in the parts of this worker."""
+        count = min(self.micro_batches.count, batch_size)
+        own = [share(batch_size, count, part) for part in self.workers.parts(count)]
+        return range(own[0].start, own[-1].stop) if own else range(0)
+
     def step(self, batch: Batch, epoch: int, steps_done: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step; returns the loss () and the predicted classes (batch,), both on the device."""
+        """Take one optimizer step; returns the loss () and the predicted classes (batch,), both on the device.
+
+        They are those of the whole batch, whichever parts of it this worker computes.
+        """
         set_lr(self.optimizer, self.peak_lr * self.schedule(steps_done))
-        draws = self._draw(batch, epoch)
-        seed = derive_seed(self.seed, epoch, batch.step, "dropout")
         self.statistics.save()
-        loss, predicted = self.micro_batches.run(
-            lambda count: self._accumulate_gradients(batch, draws, seed, count),
+        finish = self.micro_batches.run(
+            lambda count: self._attempt(batch, epoch, count),
             len(batch.labels),
             undo=self.statistics.restore,
+            agree=self.workers.agree,
         )
+        loss, predicted = finish()
         self._update()
         return loss, predicted
 
-    def _draw(self, batch: Batch, epoch: int) -> Draws:
-        """Draw how a batch is augmented and mixed, on the CPU."""
-        draw = generator(self.seed, epoch, batch.step, "augmentation")
-        augmentation = self.augmentation.draw(batch.pixels.shape, draw)
-        mixing = self.mixer.draw(batch.pixels.shape, draw)
-        return Draws({**augmentation.tensors, **mixing}, augmentation.noise_seeds)
+    def _attempt(self, batch: Batch, epoch: int, count: int) -> Callable[[], tuple[Tensor, Tensor]]:
+        """Compute the gradients of this worker's parts, of `count` in all; returns what completes the step.
 
-    def _accumulate_gradients(self, batch: Batch, draws: Draws, seed: int, count: int) -> tuple[Tensor, Tensor]:
-        """Sum the gradients of a batch, augmented and mixed as drawn, in `count` micro-batches.
-
-        `seed` is that of dropout. Returns the loss () and the predicted classes (batch,).
+        That sets the gradients and returns the loss () and the predicted classes (batch,) of the whole batch. Each
+        attempt makes the same draws.
         """
-        torch.manual_seed(seed)
+        if self.workers.size == 1 and count == 1:
+            whole = self._compute(batch.pixels, batch.labels, slice(None), (epoch, batch.step), ())
+            return lambda: whole
+        self.part_sum.begin(len(batch.labels), count)
+        for part in self.workers.parts(count):
+            own = share(len(batch.labels), count, part)
+            rows, draw = slice(own.start, own.stop), (part,) if count > 1 else ()
+            self.statistics.restore()
+            found = self._compute(batch.rows(own), batch.labels, rows, (epoch, batch.step), draw)
+            self.part_sum.add(part, *found, rows)
+        return self._finish
+
+    def _finish(self) -> tuple[Tensor, Tensor]:
+        """Complete a step whose parts are computed."""
+        self.scaler.scale(torch.zeros((), device=self.device))  # it wants to be called, also without parts
+        return self.part_sum.finish()
+
+    def _compute(
+        self, pixels: Tensor, labels: Tensor, rows: slice, step: tuple[int, int], part: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the gradients of a part: the `rows` of a batch with `labels` (batch,), and their pixels.
+
+        `part` is empty if the batch has one part. Returns what the part adds to the loss (), and its predicted classes.
+        """
+        draws = self._draw(pixels.shape, generator(self.seed, *step, "augmentation", *part))
+        torch.manual_seed(derive_seed(self.seed, *step, "dropout", *part))
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        draws = draws.to(self.device)
-        images = self.mixer.mix(self.augmentation.augment(batch.pixels, draws), draws.tensors)
-        targets = self.mixer.targets(batch.labels, draws.tensors)
-        losses, predicted = [], []
-        size = -(-len(images) // count)
-        for start in range(0, len(images), size):
-            rows = slice(start, start + size)
-            logits = self._forward(images[rows])
-            loss = self._loss(logits, targets, rows)
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-            predicted.append(logits.detach().argmax(1))
-        return functools.reduce(torch.add, losses), torch.cat(predicted)
-
-    def _loss(self, logits: Tensor, targets: Targets, rows: slice) -> Tensor:
-        """Return what the micro-batch `rows` of a batch adds to its mean loss (), from the targets of the whole batch.
-
-        Only the F1 loss is no mean over images: there the result is the mean over micro-batches.
-        """
+        images = self.mixer.mix(self.augmentation.augment(pixels, draws), draws.tensors)
+        logits = self._forward(images)
         losses = []
-        for labels, lam in targets:
-            loss: Tensor = self.criterion(logits, labels[rows])
-            if len(logits) < len(labels):
-                loss = loss * self._share(labels, rows)
-            losses.append(loss if lam is None else lam * loss)
-        return functools.reduce(torch.add, losses)
+        for wanted, lam in self.mixer.targets(labels[rows], draws.tensors):
+            found: Tensor = self.criterion(logits, wanted)
+            losses.append(found if lam is None else lam * found)
+        loss = functools.reduce(torch.add, losses)
+        if len(images) < len(labels):
+            loss = loss * self._share(labels, rows)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), logits.detach().argmax(1)
+
+    def _draw(self, shape: Sequence[int], draw: torch.Generator) -> Draws:
+        """Draw how images of `shape` are augmented and mixed, and start to copy that to the device."""
+        augmentation = self.augmentation.draw(shape, draw)
+        mixing = self.mixer.draw(shape, draw)
+        return Draws({**augmentation.tensors, **mixing}, augmentation.noise_seeds).to(self.device)
 
     def _share(self, labels: Tensor, rows: slice) -> Tensor | float:
-        """Return the share of a batch with `labels` (batch,) that a micro-batch has in its mean loss.
+        """Return the share of a batch with `labels` (batch,) that a part has in its mean loss.
 
-        With class weights the mean divides by their sum, so a micro-batch counts as much as the weights in it.
+        With class weights the mean divides by their sum, so a part counts as much as the weights in it; images are
+        mixed within a part. Only the F1 loss is no mean over images: there the result is the mean over parts.
         """
         weight = getattr(self.criterion, "weight", None)  # (classes,)
         if weight is None:
@@ -184,20 +209,23 @@ class Trainer:
             self.average.update(self.model)
 
     @torch.inference_mode()
-    def predict(self, batches: Iterable[Batch]) -> Predictions:
-        """Predict every image of the batches once, without augmentation.
+    def predict(self, loader: Loader, epoch: int = 0) -> Predictions:
+        """Predict every image of an epoch once, without augmentation; the workers take turns with the batches.
 
-        Raises TrainingError if the loss is not finite.
+        Raises Stopped between two batches if a stop is requested, and TrainingError if the loss is not finite.
         """
-        outputs, labels = [], []
-        for batch in batches:
-            outputs.append(self.predictor.logits(batch.pixels))
-            labels.append(batch.labels)
-        logits, truth = torch.cat(outputs), torch.cat(labels)
+        logits = torch.cat(predict_in_turns(self.predictor, loader, epoch, self.workers)).to(self.device)
+        truth = torch.from_numpy(loader.labels_of(epoch)).to(self.device)
         loss = float(self.criterion(logits, truth))  # of all images at once: some losses are no mean of batches
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
         return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())
+
+    def checksum(self) -> int:
+        """Return a number that changes with any bit of what is trained: weights, statistics, optimizer, average."""
+        state = self.state_dict()
+        found = [state["model"], state["optimizer"]["state"], state["average"]]
+        return checksum(found, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later steps depend on; the tensors are the live ones, not copies."""

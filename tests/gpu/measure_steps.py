@@ -23,7 +23,6 @@ import torch
 import train
 from config import TrainConfig
 from gpu.standin.run import counters_now
-from runtime.process import StopRequest
 from support.trainers import PLAIN
 from training.build import build_trainer
 from training.inputs import Data, read_data
@@ -61,9 +60,9 @@ def third_steps(config: TrainConfig, data: Data, output: Path) -> list[dict[str,
     run = train.create_run(config, data, trainer, output, None)
     with run.tracker, counted_steps() as begun:
         for _ in range(config.epochs):
-            run.train_epoch(data.train_loader, StopRequest())
-            run.end_epoch(data.val_loader, StopRequest())
-        run.checkpoints.wait()
+            run.train_epoch(data.train_loader)
+            run.end_epoch(data.val_loader)
+        run.wait()
     return [dict(begun[epoch, THIRD + 1] - begun[epoch, THIRD]) for epoch in range(config.epochs)]
 
 

@@ -13,7 +13,7 @@ from config import TrainConfig
 from data.decode_pool import DecodePool
 from runtime.errors import DataError
 from train import train
-from training.checkpoint import read_too_expensive
+from training.start import read_kept
 
 pytestmark = pytest.mark.usefixtures("without_report")
 SKIP = TrainConfig(
@@ -57,7 +57,7 @@ def test_an_image_left_out_for_its_cost_stays_left_out_when_the_run_is_resumed(
 ) -> None:
     run(SKIP)
     assert parts(tmp_path)[costly] == "unusable"
-    assert read_too_expensive(tmp_path / "checkpoints") == {costly}
+    assert read_kept(tmp_path / "checkpoints").too_expensive == [costly]
     assert not list((tmp_path / "store").iterdir()), "a cache of images that others may be able to decode"
     assert "needs more than the 1024 MiB of memory allowed to decode" in capsys.readouterr().err
 
@@ -81,4 +81,4 @@ def test_without_skip_such_an_image_ends_the_run(run: Run, costly: str) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"fingerprint": 1}', '{"fingerprint": {}}'])
 def test_a_damaged_manifest_names_no_images(tmp_path: Path, text: str) -> None:
     (tmp_path / "step-1.json").write_text(text)
-    assert read_too_expensive(tmp_path) == read_too_expensive(tmp_path / "none") == set()
+    assert read_kept(tmp_path).too_expensive == read_kept(tmp_path / "none").too_expensive == []

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from data.loader import Batch
+from data.loader import Batch, generator
 from data.mixing import Mixer
 from model import TinyModel
 from optimization import get_lr
@@ -38,7 +38,6 @@ def test_a_step_is_that_of_plain_torch(data: Data) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("mixup", [0.0, 0.5])
 @pytest.mark.parametrize(
     ("criterion", "class_weights"),
     [
@@ -49,17 +48,45 @@ def test_a_step_is_that_of_plain_torch(data: Data) -> None:
         ("label_smoothing", "balanced"),
     ],
 )
-def test_micro_batches_give_the_gradient_of_the_whole_batch(
-    faces: Faces, criterion: str, class_weights: str, mixup: float
-) -> None:
+def test_parts_give_the_gradient_of_the_whole_batch(faces: Faces, criterion: str, class_weights: str) -> None:
     config = replace(PLAIN, class_weights=class_weights)
     data = read_data(faces(18), config, CPU)  # enough for every class to be in both parts
-    changes: dict[str, Any] = {"model": "BaseModel", "criterion": criterion, "mixup": mixup}
+    changes: dict[str, Any] = {"model": "BaseModel", "criterion": criterion}
     whole, parts = (without_dropout(trainer_of(data, parts=count, **changes)) for count in (1, 4))
     losses = [float(trainer.step(first_batch(data), epoch=0, steps_done=0)[0]) for trainer in (whole, parts)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for mine, theirs in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_each_part_is_mixed_within_itself_by_draws_of_its_own(faces: Faces, class_weights: str) -> None:
+    data = read_data(faces(18), replace(PLAIN, class_weights=class_weights), CPU)
+    trainer, twin = (without_dropout(trainer_of(data, parts=3, mixup=0.5, momentum=0.0)) for _ in range(2))
+    batch = first_batch(data)
+    loss, predicted = trainer.step(batch, epoch=0, steps_done=0)
+
+    weight = torch.ones(18) if data.class_weights is None else data.class_weights
+    model, losses, outputs, statistics = twin.model.train(), [], [], []
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    for part, rows in enumerate(torch.arange(14).tensor_split(3)):
+        draw, labels = generator(42, 0, 0, "augmentation", part), batch.labels[rows]
+        images = twin.augmentation.normalize(batch.pixels[rows])
+        mixing = twin.mixer.draw(images.shape, draw)
+        model.load_state_dict(before, strict=False)
+        outputs.append(model(twin.mixer.mix(images, mixing)))
+        pairs = zip((labels, labels[mixing["permutation"]]), mixing["lam"], strict=True)
+        mixed = [lam * nn.functional.cross_entropy(outputs[-1], wanted, weight) for wanted, lam in pairs]
+        losses.append((mixed[0] + mixed[1]) * weight[labels].sum() / weight[batch.labels].sum())
+        losses[-1].backward()
+        statistics.append({name: buffer.clone() for name, buffer in model.named_buffers()})
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    torch.testing.assert_close(loss, torch.stack(losses).sum().detach())
+    assert torch.equal(predicted, torch.cat(outputs).argmax(1))
+    for mine, theirs in zip(trainer.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    for name, buffer in trainer.model.named_buffers():
+        torch.testing.assert_close(buffer.float(), torch.stack([found[name].float() for found in statistics]).mean(0))
 
 
 def test_clipping_bounds_the_gradient(data: Data) -> None:
@@ -99,7 +126,7 @@ def test_each_step_has_the_learning_rate_that_the_schedule_says(data: Data) -> N
 
 def test_a_step_after_a_validation_is_in_training_mode(data: Data) -> None:
     trainer, modes = trainer_of(data), []
-    trainer.predict(data.val_loader.epoch(0))
+    trainer.predict(data.val_loader)
     trainer.model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
     trainer.step(first_batch(data), epoch=0, steps_done=0)
     assert modes == [True]
@@ -160,7 +187,7 @@ def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None
             for batch in data.train_loader.epoch(epoch):
                 trainer.step(batch, epoch, steps_done=epoch * 2 + batch.step)
                 if validate:
-                    trainer.predict(data.val_loader.epoch(epoch))
+                    trainer.predict(data.val_loader, epoch)
         states.append([*trainer.model.state_dict().values(), *trainer.evaluated.state_dict().values()])
     assert all(torch.equal(alone, validated) for alone, validated in zip(*states, strict=True))
 
@@ -197,7 +224,7 @@ def test_the_average_is_what_is_validated(data: Data) -> None:
 def test_predictions_count_every_image_and_compare_with_torch(data: Data) -> None:
     trainer = trainer_of(data)
     data.val_loader.batch_size = 5
-    predictions = trainer.predict(data.val_loader.epoch(0))
+    predictions = trainer.predict(data.val_loader)
     assert len(predictions.labels) == len(data.val_names) == 14
     logits = torch.from_numpy(predictions.probabilities).log()
     expected = nn.functional.cross_entropy(logits, torch.from_numpy(predictions.labels))
@@ -210,7 +237,7 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="validation loss is not finite"):
-        trainer.predict(data.val_loader.epoch(0))
+        trainer.predict(data.val_loader)
 
 
 def test_the_predicted_class_is_the_most_probable_one() -> None:
@@ -255,7 +282,7 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(faces: Faces, cri
     trainer, losses = trainer_of(data, criterion=criterion), []
     for size in (1, 5, 100):
         data.val_loader.batch_size = size
-        losses.append(trainer.predict(data.val_loader.epoch(0)).loss)
+        losses.append(trainer.predict(data.val_loader).loss)
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 

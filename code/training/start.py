@@ -1,0 +1,101 @@
+"""The start of a run on several workers: what is fixed from then on, and the state that all of them begin with.
+
+Every start is a resume: the first worker reads the checkpoint, or creates the state of a run from scratch, and the
+others load the bytes that it sends. Nothing else that they have is used.
+"""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from config import TrainConfig
+from runtime.arguments import upgrade
+from runtime.devices import runtime_versions
+from runtime.errors import DataError
+from runtime.files import read_regular
+from runtime.json_files import parse_json
+from runtime.process import cpu_count
+from runtime.version import version
+from training.checkpoint import MAX_MANIFEST_BYTES, State
+from training.fingerprint import TOO_EXPENSIVE
+from training.workers import Workers
+
+SUM_FORMAT = 1  # increase when sums over parts have other bits
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the run in a checkpoint folder has fixed, as far as it is needed before the checkpoint is loaded."""
+
+    parts: int = 0  # 0 if there is no checkpoint
+    threads: int = 0  # of torch, on a CPU; 0 if it is not known
+    too_expensive: list[str] = field(default_factory=list)  # paths of images left out because of what decoding costs
+
+
+def read_kept(folder: str | Path | None) -> Kept:
+    """Return what the newest checkpoint in a folder has fixed. Damaged manifests are ignored here."""
+    for path in sorted(Path(folder).glob("step-*.json"), reverse=True) if folder else ():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            manifest = dict(parse_json(read_regular(path, MAX_MANIFEST_BYTES)))
+            fingerprint = upgrade(manifest["fingerprint"], TrainConfig)
+            versions = manifest.get("runtime_versions") or manifest.get("surroundings") or {}
+            too_expensive = list(map(str, fingerprint.get(TOO_EXPENSIVE, ())))
+            return Kept(int(fingerprint["parts"]), int(versions.get("threads", 0)), too_expensive)
+    return Kept()
+
+
+def settle(
+    args: TrainConfig, workers: Workers, device: torch.device, checkpoint_dir: str | Path | None
+) -> tuple[TrainConfig, list[str]]:
+    """Fix what a run keeps: the number of parts and, with several on CPUs, the threads of each worker.
+
+    Returns the options with the number of parts, and without the number of workers, which no file of the run names;
+    then the paths of images that are too expensive to decode. Raises
+    ConfigError if workers differ in what the bits depend on.
+    """
+    kept = read_kept(checkpoint_dir if args.resume != "never" and workers.is_first else None)
+    parts = args.parts or kept.parts or min(workers.size, max(1, args.batch_size // 2))
+    limit = int(os.environ.get("OMP_NUM_THREADS") or 0) or cpu_count()
+    threads = kept.threads or max(1, min(cpu_count() // parts, limit))
+    parts, threads, too_expensive = workers.tell((parts, threads, kept.too_expensive))
+    if parts > 1 and device.type == "cpu":
+        torch.set_num_threads(threads)
+    if workers.size > parts and workers.is_first:
+        print(
+            f"warning: {workers.size - parts} of {workers.size} workers are idle, because each batch of this run has "
+            f"{parts} part{'s' * (parts > 1)}; --parts is chosen when a run starts from scratch",
+            file=sys.stderr,
+        )
+    versions = {"version": version(), "device": device.type, **runtime_versions(device)}
+    workers.require_same(versions, "use the same image and the same type of machine for all workers")
+    return replace(args, parts=parts, nproc_per_node=0), too_expensive
+
+
+def versions_of(device: torch.device, parts: int) -> dict[str, Any]:
+    """Return what the bits of a run in `parts` parts depend on besides data and settings."""
+    return runtime_versions(device) | ({"sum format": SUM_FORMAT} if parts > 1 else {})
+
+
+def share_state(saved: State | None, workers: Workers) -> State:
+    """Return the state that the first worker gives, on the CPU; the others give none."""
+    buffer = io.BytesIO()
+    if saved is not None:
+        torch.save(saved, buffer)
+    data = workers.broadcast(buffer.getvalue())
+    state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return state
+
+
+def require_same_data(fingerprint: Mapping[str, Any], args: TrainConfig, workers: Workers) -> None:
+    """Raise DataError if workers have other data, and ConfigError if they have other options."""
+    workers.require_same(args.fingerprint(), "start all workers with the same options")
+    workers.require_same(
+        fingerprint, "all hosts need the same images (FullyReplicated channels, not ShardedByS3Key)", DataError
+    )
