@@ -67,7 +67,10 @@ def _check_columns(columns: Mapping[str, Sequence[str]], others: Sequence[str], 
     """Raise DataError for a table without path, label or rows, and for a column that training would ignore."""
     if absent := [name for name in ("path", "label") if name not in columns]:
         found = ", ".join((*columns, *others))
-        raise DataError(f"{path.name} has the columns {found or 'none'}, expected {' and '.join(absent)}, too: {path}")
+        raise DataError(
+            f"{path.name} has the columns {found or 'none'}, expected {' and '.join(absent)}, too; rename them, or "
+            f"name another layout with --dataset: {path}"
+        )
     if "weight" in columns:
         raise DataError(f"{path.name} has a column weight, and images cannot be weighted; remove the column: {path}")
     if not columns["path"]:

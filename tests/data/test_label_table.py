@@ -163,7 +163,10 @@ def test_rows_that_cannot_be_meant_are_rejected_by_number(tmp_path: Path, rows: 
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
-        ("image,class\n1.jpg,cat\n", "has the columns image, class, expected path and label, too"),
+        (
+            "image,class\n1.jpg,cat\n",
+            "has the columns image, class, expected path and label, too; rename",
+        ),
         ("path,label,label\n1.jpg,cat,dog\n", "has the column 'label' more than once"),
         ("path,label,weight\ncat/1.jpg,cat,2\n", "has a column weight, and images cannot be weighted; remove"),
         (
