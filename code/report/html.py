@@ -1,7 +1,8 @@
 """The report's page: template.html, filled in by Jinja2 with every value escaped. No torch.
 
 The page is one self-contained file: images are data: URIs, there is no script, and a policy in its head lets it load
-nothing. To change how the report looks, open template.html.
+nothing. To change how the report looks, open template.html
+and style.css, which the page of an audit shares (audit_page.py).
 """
 
 import base64
@@ -45,8 +46,8 @@ def chart_width(png: bytes) -> int:
     return int.from_bytes(png[16:20], "big") * 5 // 6
 
 
-def _environment() -> Environment:
-    """Create the environment of the template: values are escaped, and a name that is not passed is an error."""
+def environment() -> Environment:
+    """Create the environment of the templates: values are escaped, and a name that is not passed is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -65,4 +66,4 @@ def _environment() -> Environment:
     return environment
 
 
-_TEMPLATE = _environment().get_template("template.html")  # at import: a broken template is an error before training
+_TEMPLATE = environment().get_template("template.html")  # at import: a broken template is an error before training
