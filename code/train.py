@@ -54,6 +54,7 @@ from training.rendezvous import join, quiet
 from training.run import Run
 from training.start import require_same_data, settle, share_state, versions_of
 from training.state import TrainState
+from training.straddling import describe_straddling, find_straddling
 from training.tracking import Silent, Tracker, increment_path
 from training.trainer import Predictions, Trainer
 from training.workers import Control, Workers
@@ -251,11 +252,15 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> None:
 def report(run: Run, data: Data) -> None:
     """Write the report about the published network's predictions for the validation images.
 
-    All workers predict, and the first one writes.
+    All workers predict, and the first one writes. It warns of validation images that are in training, too, with the
+    scores without them.
     """
     predictions = run.trainer.predict(data.val_loader)
     if not run.workers.is_first:
         return
+    straddling = find_straddling(data.store, data.train_loader.indices, data.val_indices)
+    for sentence in describe_straddling(straddling, predictions.labels, predictions.classes, data.scheme):
+        print(f"warning: {sentence}", file=sys.stderr)
     page = write_report(
         run.tracker.folder / "report",
         title=f"{run.state.run_name}: {run.args.model}",

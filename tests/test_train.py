@@ -1,6 +1,7 @@
 """Training, by function and by command, learns, leaves its files, and can be interrupted and resumed."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_a_run_leaves_a_model_and_everything_about_it(faces: Faces, tmp_path: Pa
     description = load(tmp_path / "model")[1]
     assert description.metrics["f1"] == found["f1"] == max(row["val_f1"] for row in history)
     assert description.preparation.size == (32, 24)
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_run_warns_of_validation_images_that_are_in_training_too(
+    faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, config = faces(), replace(QUICK, epochs=1)
+    train(data, tmp_path / "model", config, output_dir=tmp_path / "output")
+    assert "nearly the same" not in capsys.readouterr().err
+    first, *others = sorted(data.glob("*/normal.jpg"))
+    for path in others:
+        path.write_bytes(first.read_bytes())
+    train(data, tmp_path / "model", config, output_dir=tmp_path / "output")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "nearly the same" in line]
+    assert line.startswith("warning: 6 of 42 validation images are nearly the same as training images")
+    assert re.search(r"without them accuracy is 0\.\d{4} instead of 0\.\d{4}, macro F1 0\.\d{4} instead of", line)
 
 
 @pytest.mark.usefixtures("without_report")
