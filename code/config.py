@@ -1,7 +1,7 @@
 """Every option and every folder of the commands: name, default, help, accepted values. No torch, no pandas.
 
-All flags are defined in this file. The names in registries are repeated here as literals, so that `--help` and typos
-are answered before torch is imported; a test compares both lists.
+All flags are defined in this file, but those of the audit (audit_options.py). The names in registries are repeated here
+as literals, so that `--help` and typos are answered before torch is imported; a test compares both lists.
 """
 
 import json

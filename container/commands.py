@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from audit_options import AuditConfig, AuditPaths
 from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
 
 Inputs = Mapping[str, tuple[str, ...]]  # SM_* variable -> folders below /opt/ml it may name, the preferred one first
@@ -64,6 +65,17 @@ _ALL = (
             "SM_PREDICTION_DIR": ("processing/predictions",),
         },
         processing_output="processing/evaluation",
+    ),
+    Command(
+        name="audit",
+        script="code/audit.py",
+        options=(AuditPaths, AuditConfig),
+        inputs={"SM_CHANNEL_TRAIN": ("input/data/train", "input/data/training")},
+        optional_inputs={
+            "SM_CHANNEL_VALIDATION": ("input/data/validation",),
+            "SM_CHANNEL_EVAL": ("input/data/eval", "input/data/test"),
+            "SM_CHANNEL_MODEL": ("input/data/model", "model"),
+        },
     ),
     Command(name="serve", script="container/serve.py"),
 )

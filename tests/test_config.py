@@ -15,6 +15,7 @@ import augmentation
 import config
 import dataset
 import loss
+from audit_options import AuditConfig, AuditPaths
 from config import (
     DemoConfig,
     EvaluationConfig,
@@ -35,6 +36,7 @@ COMMANDS: dict[str, tuple[type[Any], ...]] = {
     "train.py": (TrainPaths, TrainConfig),
     "inference.py": (InferencePaths, InferenceConfig),
     "evaluation.py": (EvaluationPaths, EvaluationConfig),
+    "audit.py": (AuditPaths, AuditConfig),
     "demo.py": (DemoConfig,),
 }
 OPTIONS = [(command, cls, field) for command, classes in COMMANDS.items() for cls in classes for field in fields(cls)]

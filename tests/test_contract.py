@@ -402,6 +402,23 @@ def test_evaluation_finds_the_inputs_of_a_processing_job(opt_ml: Path, started: 
     assert environ["SM_MESSAGE_FILE"] == f"{opt_ml}/output/message"
 
 
+def test_the_audit_reads_what_is_there_beside_the_training_images(opt_ml: Path, started: Start) -> None:
+    """Without them, there is no variable, so it does not look for them."""
+    names = ("SM_CHANNEL_TRAIN", "SM_CHANNEL_VALIDATION", "SM_CHANNEL_EVAL", "SM_CHANNEL_MODEL", "SM_OUTPUT_DATA_DIR")
+    environ = started("audit").environ
+    assert [environ.get(name) for name in names] == [
+        f"{opt_ml}/input/data/train",
+        *[None] * 3,
+        f"{opt_ml}/output/data",
+    ]
+    for folder in ("input/data/validation", "input/data/eval", "model"):
+        (opt_ml / folder).mkdir(parents=True)
+    environ = started("audit").environ
+    assert [environ.get(name) for name in names[1:4]] == [
+        f"{opt_ml}/{folder}" for folder in ("input/data/validation", "input/data/eval", "model")
+    ]
+
+
 @pytest.mark.parametrize("name", ["hyperparameters", "resourceconfig", "inputdataconfig", "checkpointconfig"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_of_sagemaker_that_is_no_regular_one_is_one_sentence(

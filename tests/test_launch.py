@@ -113,7 +113,7 @@ def test_an_unknown_command_is_rejected(opt_ml: Path, words: list[str], sentence
         launch.launch(["launch.py", *words])
 
 
-@pytest.mark.parametrize("command", ["train", "infer", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "infer", "evaluate", "audit"])
 def test_an_unknown_flag_is_rejected_before_the_command_starts(opt_ml: Path, started: Start, command: str) -> None:
     with pytest.raises(ConfigError, match="unknown argument '--nonsense'"):
         launch.launch(["launch.py", command, "--nonsense", "3"])

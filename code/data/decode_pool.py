@@ -32,6 +32,7 @@ from data.template_process import TemplateProcess, take_template
 from runtime.errors import DecodingError, ImageError
 from runtime.process import cpu_count
 
+PREPARE = "data.images:prepare"
 CHUNK = 8  # images that a process takes at a time, at most; it wakes the parent once for each chunk
 
 
@@ -73,14 +74,14 @@ class DecodePool:
         limits: DecodeLimits | None = None,
         left_out: Mapping[int, ImageError] | None = None,
         on_decoded: Callable[[Indices, DigestArray], None] | None = None,
-        decoder: str = "data.images:prepare",
+        decoder: str = PREPARE,
     ) -> None:
         """Start to decode `paths`, at least one; with `processes` 0, with one process for each CPU.
 
         The pool closes the descriptor of `target`. Images in `left_out`, by index, are bad without being decoded.
         `on_decoded` gets the indices of images and the digests (images, 32) of their files, as `wait` learns of them.
-        `decoder` is for tests: the `module:function` that is called instead of data.images.prepare. Raises
-        DecodingError if no process can be started.
+        `decoder` is the `module:function` that is called instead of data.images.prepare, with the same arguments.
+        Raises DecodingError if no process can be started.
         """
         self.paths, self.pixels, count = paths, target.array, len(paths)
         workers = min(processes or cpu_count(), count)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.decode_board import DecodeLimits
-from data.decode_pool import DecodePool, SharedPixels
+from data.decode_pool import PREPARE, DecodePool, SharedPixels
 from data.digests import DIGEST_BYTES
 from data.images import Pixels, Preparation
 from runtime.errors import ImageError
@@ -30,18 +30,27 @@ def stream(
     batch_size: int,
     processes: int = 0,
     limits: DecodeLimits | None = None,
+    decoder: str = PREPARE,
 ) -> Iterator[tuple[Pixels, list[Outcome]]]:
     """Prepare files in order, batch by batch and two batches ahead of the caller: for a single pass without a store.
 
-    Yields pixels (batch, height, width, 3) and the outcome of each image. Raises DecodingError if no image can be
-    decoded any more.
+    Yields pixels (batch, height, width, 3) and the outcome of each image. `decoder` is the `module:function` that the
+    pool calls. Raises DecodingError if no image can be decoded any more.
     """
     if not paths:
         return
     slots = min(len(paths), _AHEAD * batch_size)
     target = SharedPixels.in_memory((slots, *preparation.size, 3))
     digests = np.zeros((len(paths), DIGEST_BYTES), np.uint8)
-    pool = DecodePool(paths, preparation, target, processes=processes, limits=limits, on_decoded=digests.__setitem__)
+    pool = DecodePool(
+        paths,
+        preparation,
+        target,
+        processes=processes,
+        limits=limits,
+        on_decoded=digests.__setitem__,
+        decoder=decoder,
+    )
     try:
         for start in range(0, len(paths), batch_size):
             indices = np.arange(start, min(start + batch_size, len(paths)))

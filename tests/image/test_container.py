@@ -217,7 +217,7 @@ def test_the_default_command_is_train() -> None:
     assert ended.stderr.strip().endswith(": /opt/ml/input/data/train")
 
 
-@pytest.mark.parametrize("command", ["train", "infer", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "infer", "evaluate", "audit"])
 def test_every_command_is_on_the_path(command: str) -> None:
     ended = docker("run", "--rm", "--network=none", f"--entrypoint={command}", IMAGE, "--help")
     assert ended.stdout.startswith(f"usage: {command}")

@@ -42,6 +42,18 @@ def test_compose_has_a_service_for_every_command_and_no_other() -> None:
     assert set(services.values()) == COMMANDS.keys()
 
 
+def test_the_audit_in_a_container_reads_all_of_data_and_writes_to_its_own_folder() -> None:
+    service = (ROOT / "docker-compose.yml").read_text().partition("\n  audit:\n")[2].partition("\n\n")[0]
+    mounts = re.findall(r'source: "([^"]+)", target: (\S+),( read_only: true,)? bind: \*must-exist', service)
+    assert mounts == [
+        ("${DATA:-./data}", "/opt/ml/input/data", " read_only: true,"),
+        ("${OUT:-./out}/model", "/opt/ml/model", " read_only: true,"),
+        ("${OUT:-./out}/output", "/opt/ml/output", ""),
+        ("${OUT:-./out}/audit", "/opt/audit", ""),
+    ]
+    assert "environment: [SM_AUDIT_DIR=/opt/audit]" in service
+
+
 def test_make_has_a_target_for_every_command_and_no_other() -> None:
     assert made((ROOT / "Makefile").read_text()) == COMMANDS.keys()
 

@@ -20,7 +20,7 @@ AT_THE_TOP = {
 }
 README_IMAGE = Path(".github/faces.jpg")  # tests/project/test_readme.py shows that demo.py drew it
 LAST_RELEASE = Path("tests/support/last_release")  # files of the release before, which users have
-COMMANDS = {"train", "inference", "evaluation", "demo", "launch", "serve", "transform", "submit"}
+COMMANDS = {"train", "inference", "evaluation", "demo", "launch", "serve", "transform", "submit", "audit"}
 WITHOUT_TORCH = ("config", "evaluation", "demo", "launch", "contract", "submit", "report.write")
 
 

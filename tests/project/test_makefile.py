@@ -72,6 +72,7 @@ def options_of(call: dict[str, Any], program: str) -> list[str]:
         (["infer", "MAX_PAYLOAD_MB=20"], "transform.py", ["--max-payload-mb", "20"]),
         (["infer", "BAD_INPUT=fail", "SERVE_PRECISION=bf16"], "transform.py", []),
         (["evaluate", "BOOTSTRAP=9"], "evaluation.py", ["--bootstrap", "9"]),
+        (["audit", "MIN_SIDE=9"], "audit.py", ["--min-side", "9"]),
         (["serve", "PRECISION=bf16"], "serve.py", ["--precision", "bf16"]),
         (["serve", "SERVE_PRECISION=bf16", "PORT=81"], "serve.py", []),
     ],
@@ -123,6 +124,21 @@ def test_a_folder_for_validation_is_submitted_where_it_is_there(make: Make, tmp_
     (tmp_path / "validation").mkdir()
     words = make.calls("submit", f"DATA={tmp_path}")[-1]["words"]
     assert words[words.index("--validation-data") + 1] == f"{tmp_path}/validation"
+
+
+@pytest.mark.parametrize("runtime", ["host", "docker"])
+def test_the_audit_gets_every_folder_of_data_and_out(make: Make, tmp_path: Path, runtime: str) -> None:
+    """Compose mounts DATA whole, so a folder that is not there is no error."""
+    out = tmp_path / "out"
+    program = "audit.py" if runtime == "host" else "compose run --rm audit"
+    environ = make.call(program, "audit", f"DATA={tmp_path}", f"OUT={out}", f"RUNTIME={runtime}")["environ"]
+    assert environ["SM_CHANNEL_TRAIN"] == f"{tmp_path}/train"
+    assert environ["SM_CHANNEL_VALIDATION"] == f"{tmp_path}/validation"
+    assert environ["SM_CHANNEL_EVAL"] == f"{tmp_path}/eval"
+    assert environ["SM_CHANNEL_MODEL"] == f"{out}/model"
+    assert environ["SM_OUTPUT_DATA_DIR"] == f"{out}/output/data"
+    assert environ["SM_AUDIT_DIR"] == f"{out}/audit"
+    assert all((out / name).is_dir() for name in ("model", "output", "audit"))
 
 
 def test_clean_removes_the_folder_that_was_named_and_no_part_of_its_name(make: Make, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from demo import contact_sheet
 from labels import MASKED_FACES
 from support.readmes import (
+    AUDIT,
     FENCE,
     MOST_WORDS,
     NAMES,
@@ -119,10 +120,10 @@ def test_every_variable_exists(name: str) -> None:
     assert set(pattern.findall(TEXTS[name])) <= known
 
 
-def folder_options() -> set[tuple[str, str, str]]:
+def folder_options(*scripts: str) -> set[tuple[str, str, str]]:
     """Return (variable, option, default) of every folder, as --help shows them; no default is ''."""
     found = set()
-    for script in SCRIPTS:
+    for script in scripts:
         for option, note in re.findall(r"^ +(--[\w-]+) [A-Z]+\s+.*\(([^()]*)\)$", help_of(script), re.MULTILINE):
             variables, _, default = note.partition(", default ")
             found |= {(variable, option, default) for variable in re.findall(r"\bSM_[A-Z_]+", variables)}
@@ -130,14 +131,20 @@ def folder_options() -> set[tuple[str, str, str]]:
     return found
 
 
-def test_the_contract_table_names_every_folder_variable_with_its_option_and_default_and_no_other() -> None:
-    rows = [row for row in tables(README, "variable") if "`SM_OUTPUT_DIR`" not in row]
+@pytest.mark.parametrize(
+    ("name", "scripts"),
+    [("README.md", [script for script in SCRIPTS if script != AUDIT]), ("code/README.md", [AUDIT])],
+)
+def test_the_contract_table_names_every_folder_variable_with_its_option_and_default_and_no_other(
+    name: str, scripts: list[str]
+) -> None:
+    rows = [row for row in tables(TEXTS[name], "variable") if "`SM_OUTPUT_DIR`" not in row]
     shown = set()
     for variables, options, _, defaults in rows:
         (option,) = re.findall(r"--[\w-]+", options)
         places = [str(Path(place)) for place in re.findall(r"`([^`]+)`", defaults)] or [""]
         shown |= {(name, option, place) for name in re.findall(r"SM_[A-Z_]+", variables) for place in places}
-    assert shown == folder_options()
+    assert shown == folder_options(*scripts)
 
 
 # ---- files and the map ----

@@ -1,0 +1,85 @@
+"""The images that an audit looks at, from up to three folders: train, validation and eval. No torch."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.names import canonical_name
+from data.readers import READERS, find_dataset
+from data.samples import Samples
+from data.tables import find_images
+from labels import LabelScheme
+from runtime.errors import DataError
+
+TRAIN, VALIDATION, EVAL = "train", "validation", "eval"
+SPLIT_CSV = "split.csv"
+
+
+@dataclass(frozen=True)
+class AuditedImage:
+    """An image: its file, its path below the folder of all parts, its part, and its label (empty if unknown)."""
+
+    file: Path
+    path: str
+    part: str
+    label: str
+
+
+def read_images(
+    dataset: str, train_dir: Path, validation_dir: Path | None, eval_dir: Path | None, split: Mapping[str, str]
+) -> tuple[list[AuditedImage], LabelScheme]:
+    """Return all images and the classes of those in train.
+
+    `split` tells by path in train which images a training validated with ("val"); without it, the split that train
+    comes with does. It counts only without a validation folder. A folder that does not exist or is empty is left out,
+    except train. Raises DataError as the readers do.
+    """
+    train = _read_labelled(dataset, train_dir, "SM_CHANNEL_TRAIN")
+    if not split and train.has_split:
+        split = dict(zip(train.table["path"], train.table["part"], strict=True))
+    spelled = {canonical_name(name): name for name in train.scheme.classes}
+    images = _labelled(train, train_dir, TRAIN, {} if _has_files(validation_dir) else split, spelled)
+    if validation_dir and _has_files(validation_dir):
+        validation = _read_labelled(dataset, validation_dir, "SM_CHANNEL_VALIDATION")
+        images += _labelled(validation, validation_dir, VALIDATION, {}, spelled)
+    if eval_dir and _has_files(eval_dir):
+        _, files = find_images(eval_dir)
+        images += [AuditedImage(file, _below(EVAL, eval_dir, file), EVAL, "") for file in files]
+    return images, train.scheme
+
+
+def find_split(output_dir: Path) -> dict[str, str]:
+    """Return path -> part of the images of the newest run below a folder, from its split.csv; empty without a run."""
+    found = sorted(output_dir.glob(f"*/{SPLIT_CSV}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        return {}
+    try:
+        with found[-1].open(newline="") as file:
+            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{SPLIT_CSV} cannot be read ({error}), expected columns path and split: {found[-1]}") from None
+
+
+def _read_labelled(dataset: str, folder: Path, variable: str) -> Samples:
+    """Read a folder with labels: the only place that knows how."""
+    return READERS[find_dataset(dataset, folder, variable)](folder, variable)
+
+
+def _labelled(
+    samples: Samples, folder: Path, part: str, split: Mapping[str, str], spelled: Mapping[str, str]
+) -> list[AuditedImage]:
+    """Return the images of a data set; classes are `spelled` as in train, by their canonical name."""
+    names = [spelled.get(canonical_name(name), name) for name in samples.scheme.classes]
+    return [
+        AuditedImage(file, _below(part, folder, file), VALIDATION if split.get(path) == "val" else part, names[label])
+        for path, file, label in zip(samples.table["path"], samples.paths, samples.labels.tolist(), strict=True)
+    ]
+
+
+def _below(part: str, folder: Path, file: Path) -> str:
+    return f"{part}/{file.relative_to(folder).as_posix()}"
+
+
+def _has_files(folder: Path | None) -> bool:
+    return folder is not None and folder.is_dir() and any(folder.iterdir())
