@@ -67,6 +67,23 @@ def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     return Cells({name: cells for name, cells in columns.items() if name in seen}, numbers), list(others)
 
 
+def read_lst(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
+    """Return the cells of a .lst of SageMaker's image classification: index, label and path, separated by tabs.
+
+    Raises DataError for a line with another number of columns, such as one with several labels.
+    """
+    lines = [(number, line.rstrip("\r\n")) for number, line in enumerate(_read_lines(path), start=1) if line.strip()]
+    rows = [line.split("\t") for _, line in lines]
+    for (number, _), row in zip(lines, rows, strict=True):
+        if len(row) != 3:
+            raise DataError(
+                f"row {number} of {path.name} has {len(row)} columns, expected index, label and path with tabs between "
+                f"them: {path}"
+            )
+    columns = {"path": [row[2] for row in rows], "label": [row[1] for row in rows]}
+    return Cells(columns, [number for number, _ in lines]), []
+
+
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the JSON object of every line that is not empty; numbers are the text that is in the file.
 

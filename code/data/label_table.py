@@ -1,4 +1,4 @@
-"""The reader of label tables: labels.csv or labels.jsonl beside the images, with a row for each image. No torch.
+"""The reader of label tables: labels.csv, labels.jsonl or a *.lst beside the images, a row for each image. No torch.
 
 Columns: `path` and `label`, maybe `split` (train, val or test) and `group` (images that stay together in a split, such
 as those of a patient or a camera). Labels are text, exactly as they are: `0012`, `1.0` and `NA` are names of classes.
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data.label_cells import Cells, read_csv, read_jsonl
+from data.label_cells import Cells, read_csv, read_jsonl, read_lst
 from data.label_rows import samples_of_rows
 from data.layout import check_image_names
 from data.listing import Listing, list_folder
@@ -30,7 +30,7 @@ _PARQUET = "labels.parquet"
 
 def fits_label_table(channel: Path) -> bool:
     """Return True if the channel contains a label table."""
-    return any((channel / name).exists() for name in (*_TABLES, _PARQUET))
+    return bool(_tables(channel))
 
 
 def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
@@ -41,7 +41,7 @@ def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sampl
     """
     existing_folder(channel, variable, "labels.csv and the images that it lists")
     path = _find_table(channel, variable)
-    cells, others = _TABLES[path.name](path, _COLUMNS)
+    cells, others = _TABLES.get(path.name, read_lst)(path, _COLUMNS)
     _check_columns(cells.columns, others, path)
     listing = list_folder(channel)
     check_image_names(listing)
@@ -51,9 +51,15 @@ def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sampl
     return samples_of_rows(listing, path, cells, (names, missing), notes)
 
 
+def _tables(channel: Path) -> list[str]:
+    """Return the names of the label tables in a channel: those that are known, and every *.lst."""
+    named = [name for name in (*_TABLES, _PARQUET) if (channel / name).exists()]
+    return named + sorted(path.name for path in channel.glob("*.lst") if path.is_file() and path.name[0] != ".")
+
+
 def _find_table(channel: Path, variable: str) -> Path:
     """Return the label table of a channel; raise DataError for several, and for one that cannot be read here."""
-    found = [name for name in (*_TABLES, _PARQUET) if (channel / name).exists()]
+    found = _tables(channel)
     if found == [_PARQUET]:
         raise DataError(
             f"{_PARQUET} is not read; write it as labels.csv, such as with pandas' to_csv(index=False): {channel}"

@@ -195,6 +195,16 @@ def test_a_line_that_is_no_row_is_rejected(tmp_path: Path, line: str, sentence: 
         read_label_table(folder(tmp_path, line, file="labels.jsonl"))
 
 
+def test_a_lst_of_the_built_in_algorithm_is_read(tmp_path: Path) -> None:
+    lines = ("5\t1\tcat/1.jpg", "1000\t0\tdog/1.jpg", "22\t1\tcat/2.jpg")
+    samples = read_label_table(folder(tmp_path, "\r\n".join(lines), file="train.lst"))
+    assert named(samples) == {"cat/1.jpg": "1", "cat/2.jpg": "1", "dog/1.jpg": "0"}
+    with pytest.raises(DataError, match=r"row 1 of train\.lst has 4 columns, expected index, label and path with tabs"):
+        read_label_table(folder(tmp_path, "5\t1\t0\tcat/1.jpg", file="train.lst"))
+    with pytest.raises(DataError, match=r"contains labels\.csv and train\.lst, expected one table"):
+        read_label_table(folder(tmp_path, PLAIN))
+
+
 def test_two_tables_and_parquet_are_rejected(tmp_path: Path) -> None:
     folder(tmp_path, PLAIN, file="labels.parquet")
     with pytest.raises(DataError, match=r"labels.parquet is not read; write it as labels.csv"):

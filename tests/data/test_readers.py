@@ -28,6 +28,7 @@ def below(*folders: str, names: tuple[str, ...] = PETS) -> list[str]:
     [
         (PETS, "ImageFolderDataset"),
         ([*PETS, "output.manifest"], "ManifestDataset"),
+        ([*PETS, "train.lst"], "LabelTableDataset"),
         ([*PETS, "labels.csv"], "LabelTableDataset"),
         ([*below("train", "val"), "labels.jsonl"], "LabelTableDataset"),
         (["a_b_c_d/1.jpg", "e_f_g_h/1.jpg"], "ImageFolderDataset"),
