@@ -61,6 +61,11 @@ def test_train_infer_and_evaluate_leave_the_files_that_sagemaker_collects(
     assert evaluated.returncode == 0, evaluated.stderr
     metrics = json.loads((output / "evaluation.json").read_text())["multiclass_classification_metrics"]
     assert 0 <= metrics["accuracy"]["value"] <= 1
+
+    audited = job.run("audit", **how)
+    assert audited.returncode == 0, audited.stderr
+    assert files_of(output / "audit") == {"audit.csv": "-rw-r--r--", "audit.html": "-rw-r--r--"}
+    assert "after a training only" not in audited.stderr, "the model and the split are found"
     assert not (job.base / "output" / "failure").exists()
 
 
