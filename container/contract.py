@@ -2,7 +2,7 @@
 
     input/config/hyperparameters.json    flags of `train`
     input/config/inputdataconfig.json    channels; without it, the folders in input/data are the channels
-    input/config/resourceconfig.json     hosts; without it, one host
+    input/config/resourceconfig.json     hosts; without it, one host (code/training/hosts.py has their order)
     input/config/checkpointconfig.json   folder of the checkpoints; without it, checkpoints/ if that is writable
     processing/                          inputs and outputs of a processing job
 
@@ -21,6 +21,7 @@ from runtime.conversion import distinct
 from runtime.errors import ConfigError, unknown_name
 from runtime.files import UnusableFile
 from runtime.json_files import parse_json, read_json
+from training.hosts import order_hosts
 
 BASE_DIR_VARIABLE = "SAGEMAKER_BASE_DIR"  # sagemaker-training's name for it
 
@@ -82,7 +83,7 @@ def training_job(base: Path) -> tuple[dict[str, str], list[str]]:
     channels = _read_table(config / "inputdataconfig.json") or _folders(base / "input" / "data")
     resources = _ONE_HOST | _read_table(config / "resourceconfig.json")
     _check_channels(channels)
-    _check_hosts(resources["hosts"])
+    _check_hosts(resources, channels)
 
     # The import creates a folder in `base` and takes a quarter of a second, and only training needs it.
     from sagemaker_training import environment as toolkit
@@ -181,11 +182,23 @@ def _check_channels(channels: Mapping[str, Any]) -> None:
             raise ConfigError(f"channel {name!r} has input mode Pipe, expected files in a folder; use File or FastFile")
 
 
-def _check_hosts(hosts: Any) -> None:
-    if not isinstance(hosts, list):
-        raise ConfigError(f"hosts is {hosts!r} in resourceconfig.json, expected a list of one name")
-    if len(hosts) > 1:
-        raise ConfigError(f"the job has {len(hosts)} hosts, training runs on one; set the instance count to 1")
+def _check_hosts(resources: Mapping[str, Any], channels: Mapping[str, Any]) -> None:
+    """Raise ConfigError for hosts that cannot train together: all need the same hardware and all of the images."""
+    hosts = order_hosts(resources["hosts"], resources["current_host"])
+    if not hosts.are_several:
+        return
+    groups = resources.get("instance_groups") or []
+    if len(groups) > 1:
+        names = ", ".join(str(group.get("instance_group_name")) for group in groups)
+        raise ConfigError(
+            f"the job has {len(groups)} instance groups ({names}), expected one: all hosts need the same instance type"
+        )
+    for name, channel in channels.items():
+        if channel.get("S3DistributionType") == "ShardedByS3Key":
+            raise ConfigError(
+                f"channel {name!r} is ShardedByS3Key, so each of the {len(hosts.names)} hosts would have other images; "
+                "make it FullyReplicated"
+            )
 
 
 def _checkpoint_variable(base: Path) -> dict[str, str]:

@@ -5,7 +5,8 @@
     launch.py --version
 
 The command replaces this process (exec, no shell), so that the SIGTERM of `docker stop`, of StopTrainingJob and of a
-spot instance reaches the code that can save. Hyperparameters become flags; flags on the command line override them, and
+spot instance reaches the code that can save. `train` with several GPUs or hosts becomes the launcher of its workers
+(code/training/workers_main.py). Hyperparameters become flags; flags on the command line override them, and
 variables of the caller override those that are set here. Wrong flags are rejected before the command starts.
 
 Any other word that is an executable of the image is started unchanged: SageMaker's SDK runs its `chmod` this way.
@@ -65,8 +66,6 @@ def launch(argv: Sequence[str]) -> NoReturn:
     for warning in check_unread(command, base, channels, environ, flags):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     environ |= driver_variables(environ)
-    if int(environ.get("SM_NUM_GPUS") or 0) > 1:
-        print(f"training uses one of the {environ['SM_NUM_GPUS']} GPUs of this host")
     print(" ".join([command.name, *flags]), flush=True)
     os.execve(sys.executable, [sys.executable, str(HOME / command.script), *flags], environ)  # noqa: S606
 

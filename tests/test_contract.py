@@ -17,6 +17,7 @@ from runtime.arguments import parse
 from runtime.errors import ConfigError
 from support.launching import HOSTILE, Start, launcher, training_tree, write_config
 from support.strange_files import KINDS, make_strange
+from training.hosts import Hosts, read_hosts
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,13 +197,39 @@ def test_every_shape_of_the_resource_config_is_read(
     assert json.loads(environ["SM_HOSTS"]) == [host]
 
 
-def test_a_job_with_several_hosts_is_rejected(opt_ml: Path, started: Start) -> None:
-    write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": ["algo-1", "algo-2"]})
-    with pytest.raises(ConfigError, match="2 hosts, training runs on one; set the instance count to 1"):
+def test_the_command_gets_the_hosts_of_the_job(opt_ml: Path, started: Start) -> None:
+    write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": ["algo-10", "algo-1", "algo-2"]})
+    assert read_hosts(started("train").environ) == Hosts(("algo-1", "algo-2", "algo-10"), "algo-1", "eth0")
+
+
+@pytest.mark.parametrize(
+    ("resources", "sentence"),
+    [
+        (
+            {"instance_groups": [{"instance_group_name": "a"}, {"instance_group_name": "b"}]},
+            r"the job has 2 instance groups \(a, b\), expected one",
+        ),
+        ({"current_host": "algo-3"}, r"current_host is 'algo-3' in resourceconfig\.json, expected one of the hosts"),
+        ({"hosts": ["algo-1", "algo-1"]}, r"hosts has a name twice in resourceconfig\.json"),
+    ],
+)
+def test_hosts_that_cannot_train_together_are_rejected(
+    opt_ml: Path, started: Start, resources: dict[str, Any], sentence: str
+) -> None:
+    write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": ["algo-1", "algo-2"]} | resources)
+    with pytest.raises(ConfigError, match=sentence):
         launch.launch(["launch.py", "train"])
 
 
-@pytest.mark.parametrize("hosts", [None, "algo-1"])
+def test_images_that_are_spread_over_the_hosts_are_rejected(opt_ml: Path, started: Start) -> None:
+    write_config(opt_ml, "inputdataconfig", {"train": {"S3DistributionType": "ShardedByS3Key"}})
+    started("train")  # one host has all of them
+    write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": ["algo-1", "algo-2"]})
+    with pytest.raises(ConfigError, match="channel 'train' is ShardedByS3Key, so each of the 2 hosts would have other"):
+        launch.launch(["launch.py", "train"])
+
+
+@pytest.mark.parametrize("hosts", [None, "algo-1", [], [1]])
 def test_hosts_that_are_not_a_list_are_rejected(opt_ml: Path, started: Start, hosts: object) -> None:
     write_config(opt_ml, "resourceconfig", SERVICE | {"hosts": hosts})
     with pytest.raises(ConfigError, match=r"hosts is .* in resourceconfig\.json, expected a list"):
