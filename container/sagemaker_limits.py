@@ -11,7 +11,7 @@ INVOCATION_RETRIES = 3  # largest InvocationsMaxRetries
 TRANSFORM_VARIABLES = 16  # environment variables of a transform job
 
 # instances
-INSTANCES = 100  # of one transform job or endpoint
+INSTANCES = 100  # of one training job, transform job or endpoint
 VOLUME_GB = 16384  # largest volume of an instance
 
 # time

@@ -38,9 +38,9 @@ def describe_instances(instance_type: str, count: int = 1, *, spot: bool = False
     return f"{count} x {instance_type}{', spot' if spot else ''}"
 
 
-def waste(instance_type: str) -> str:
+def waste(instance_type: str, *, uses_all_gpus: bool = False) -> str:
     """Return a sentence about hardware that is paid for and not used, empty if there is none."""
-    if has_several_gpus(instance_type):
+    if has_several_gpus(instance_type) and not uses_all_gpus:
         return f"{instance_type} has several GPUs and a job uses one; choose a type with one, such as ml.g5.xlarge"
     if has_other_chip(instance_type):
         return f"{instance_type} has an accelerator that the job cannot use; choose ml.g4dn, g5, g6 or newer"

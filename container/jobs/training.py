@@ -23,7 +23,7 @@ from metrics import metric_definitions
 from runtime.arguments import option
 from runtime.conversion import show
 from runtime.errors import ConfigError, DataError, JobError
-from sagemaker_limits import NAME_LENGTH, TRAINING_HOURS, VOLUME_GB, WARM_POOL_MINUTES
+from sagemaker_limits import INSTANCES, NAME_LENGTH, TRAINING_HOURS, VOLUME_GB, WARM_POOL_MINUTES
 
 CHECKPOINT_DIR = "/opt/ml/checkpoints"
 
@@ -37,7 +37,10 @@ class TrainingOptions:
     validation_data: str = option("", "validation images (the `validation` channel): a folder or s3://bucket/prefix")
     pretrained_data: str = option("", "initial weights (the `pretrained` channel): a folder or s3://bucket/prefix")
     resume_from: str = option("", "training job to resume from its checkpoints, with its data and hyperparameters")
-    instance_type: str = option("ml.g5.xlarge", "instance type")
+    instance_type: str = option("ml.g5.xlarge", "instance type; all of its GPUs train")
+    instance_count: int = option(
+        1, "number of instances that train together; --batch-size is for all of them", minimum=1, maximum=INSTANCES
+    )
     volume_gb: int = option(50, "disk for data and scratch files, in GB", minimum=1, maximum=VOLUME_GB)
     max_hours: float = option(12.0, "maximum training time", above=0, maximum=TRAINING_HOURS)
     spot: bool = option(True, "spot instances: cheaper, may be interrupted, then resumed from the checkpoint")
@@ -76,8 +79,8 @@ class TrainingOptions:
 
     @property
     def billed_hours(self) -> float:
-        """Return the maximum time that is paid for."""
-        return self.max_hours + self.warm_pool_minutes / 60
+        """Return the maximum time that is paid for, of all instances together."""
+        return self.instance_count * (self.max_hours + self.warm_pool_minutes / 60)
 
     @property
     def longest(self) -> str:
@@ -109,8 +112,8 @@ def train(
         calls=(call,),
         uploads=uploads,
         kms_key=location.kms_key,
-        instances=describe_instances(options.instance_type, spot=options.spot),
-        waste=waste(options.instance_type),
+        instances=describe_instances(options.instance_type, options.instance_count, spot=options.spot),
+        waste=waste(options.instance_type, uses_all_gpus=True),
         needed_uris=existing_inputs(channels.values(), uploads) + resumed,
         instance_hours=options.billed_hours,
         longest=options.longest,
@@ -146,7 +149,7 @@ def training_definition(location: SecureJobLocation, options: TrainingOptions, c
     """Return what a training job and each trial of a tuning job have in common."""
     resources = {
         "InstanceType": options.instance_type,
-        "InstanceCount": 1,
+        "InstanceCount": options.instance_count,
         "VolumeSizeInGB": options.volume_gb,
         "VolumeKmsKeyId": volume_key(options.instance_type, location.kms_key),
         "KeepAlivePeriodInSeconds": options.warm_pool_minutes * 60 or None,

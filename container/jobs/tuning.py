@@ -69,8 +69,10 @@ def tune(
         calls=(call,),
         uploads=uploads,
         kms_key=location.kms_key,
-        instances=describe_instances(training.instance_type, tuning.max_parallel_jobs, spot=training.spot),
-        waste=waste(training.instance_type),
+        instances=describe_instances(
+            training.instance_type, tuning.max_parallel_jobs * training.instance_count, spot=training.spot
+        ),
+        waste=waste(training.instance_type, uses_all_gpus=True),
         needed_uris=existing_inputs(channels.values(), uploads),
         instance_hours=tuning.max_jobs * training.billed_hours,
         longest=f"{tuning.max_jobs} jobs, each {training.longest}",

@@ -29,17 +29,28 @@ def test_every_instance_type_that_transforms_on_a_gpu_is_known_as_one() -> None:
     assert {name.split(".")[1] for name in types if has_gpu(name)} == {"p2", "p3", "g4dn", "g5", "g6", "g6e"}
 
 
+def test_every_instance_of_a_job_is_requested_and_paid_for(dry_run: DryRunCommand) -> None:
+    words = ("--data", "s3://my-bucket/faces", "--instance-count", "3", "--max-hours", "2", "--price-per-hour", "1.5")
+    requests, printed = dry_run("train", *words, "--spot", "no", "--warm-pool-minutes", "30")
+    assert requests["CreateTrainingJob"]["ResourceConfig"]["InstanceCount"] == 3
+    assert "runs on  3 x ml.g5.xlarge" in printed
+    assert "costs    at most 11.25 (7.5 instance hours at 1.5)" in printed
+    search = ("--search", "lr=0.1:1", "--max-jobs", "4", "--max-parallel-jobs", "2")
+    requests, printed = dry_run("tune", *words, *search)
+    definition = requests["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
+    assert definition["ResourceConfig"]["InstanceCount"] == 3
+    assert "runs on  6 x ml.g5.xlarge, spot" in printed
+    assert "costs    at most 36.00 (24 instance hours at 1.5)" in printed
+
+
 def test_unused_hardware_is_named(dry_run: DryRunCommand) -> None:
     data, model = ("--data", "s3://my-bucket/faces"), ("--model", "faces-1")
-    commands = (
-        ("train", *data),
-        ("tune", *data, "--search", "lr=0.1:1"),
-        ("transform", *data, *model),
-        ("deploy", *model),
-    )
+    commands = (("transform", *data, *model), ("deploy", *model))
     for command, *words in commands:
         _, printed = dry_run(command, *words, "--instance-type", "ml.g5.12xlarge")
         assert "waste    ml.g5.12xlarge has several GPUs and a job uses one; choose a type with one" in printed
         assert "waste" not in dry_run(command, *words)[1]
+    for command, *words in (("train", *data), ("tune", *data, "--search", "lr=0.1:1")):
+        assert "waste" not in dry_run(command, *words, "--instance-type", "ml.g5.12xlarge")[1]
     _, printed = dry_run("train", *data, "--instance-type", "ml.p2.xlarge")
     assert "waste    ml.p2.xlarge has an accelerator that the job cannot use" in printed
