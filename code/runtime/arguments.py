@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from runtime.conversion import check, convert, is_null, show
+from runtime.conversion import check, convert, explain_mistaken, is_null, show
 from runtime.errors import ConfigError, unknown_name
 from runtime.version import NAME, version
 
@@ -63,11 +63,12 @@ def option(
     below: float | None = None,
     old_names: Sequence[str] = (),
     old_values: Mapping[str, str] | None = None,
+    mistaken_names: Sequence[str] = (),
 ) -> Any:
     """Return a field of a configuration: its default, one line of help, and what it accepts.
 
     `old_names` and `old_values` are the names that the option and its choices had in earlier versions. They are
-    accepted without a warning, and `upgrade` translates them in stored settings.
+    accepted, and `upgrade` translates them in stored settings. `mistaken_names` are rejected with what they may mean.
     """
     limits = {"at least": minimum, "above": above, "at most": maximum, "below": below}
     metadata = {
@@ -76,6 +77,7 @@ def option(
         "limits": {name: limit for name, limit in limits.items() if limit is not None},
         "old_names": tuple(old_names),
         "old_values": dict(old_values or {}),
+        "mistaken_names": tuple(mistaken_names),
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
@@ -181,7 +183,7 @@ def _build(
     """Return the configurations; raise ConfigError for unknown words, unreadable values and what does not fit."""
     flags = [flag_of(field.name) for cls in classes for field in dataclasses.fields(cls)] + ["--help", "--version"]
     words = [word.split("=")[0] for word in unknown if word.startswith("-")] or unknown
-    problems = [unknown_name("argument", word, flags, most=3) for word in words]
+    problems = [explain_mistaken(word, classes) or unknown_name("argument", word, flags, most=3) for word in words]
     built = []
     for cls in classes:
         values, unreadable = _read_fields(cls, vars(given), environ)

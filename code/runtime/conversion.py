@@ -5,6 +5,7 @@ check(0, (), {"at least": 1})              ValueError: 0 is out of range, must b
 show((128, 96))                            "128,96"
 """
 
+import dataclasses
 import json
 import types
 import typing
@@ -168,3 +169,12 @@ def show(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{key}={part}" for key, part in value.items())
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def explain_mistaken(flag: str, classes: Iterable[type[Any]]) -> str:
+    """Return the message for a flag that may mean several options of these dataclasses; empty for any other flag."""
+    name = flag.removeprefix("--").replace("-", "_")
+    fields = [field for cls in classes for field in dataclasses.fields(cls)]
+    meant = [field for field in fields if name in field.metadata.get("mistaken_names", ())]
+    choices = [f"--{field.name.replace('_', '-')} ({field.metadata['help']})" for field in meant]
+    return f"{flag} may mean several options; give {' or '.join(choices)}" if choices else ""

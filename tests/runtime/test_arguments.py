@@ -380,6 +380,24 @@ class Renamed:
     size: tuple[int, int] = option((4, 3), "not there before")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mistaken:
+    """Two options that other programs call by one name."""
+
+    nproc_per_node: int = option(0, "processes that train", mistaken_names=("workers", "num_workers"))
+    threads: int = option(0, "processes that decode", mistaken_names=("workers", "num_workers"))
+
+
+@pytest.mark.parametrize("flag", ["--workers", "--num-workers", "--num_workers"])
+def test_a_name_that_may_mean_two_options_is_rejected_with_both(flag: str) -> None:
+    with pytest.raises(ConfigError) as rejected:
+        parse("example.py", [flag, "2"], {}, Mistaken)
+    assert str(rejected.value) == (
+        f"{flag} may mean several options; give --nproc-per-node (processes that train) or --threads (processes that "
+        "decode)"
+    )
+
+
 def test_old_names_of_options_and_values_are_accepted_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse("example.py", ["--accumulate", "4", "--statistics", "seed"], {}, Renamed) == (Renamed(parts=4),)
     assert parse("example.py", ["--parts=4"], {}, Renamed) == (Renamed(parts=4),)
