@@ -50,9 +50,10 @@ BIN    := $(ENV)/bin
 VENV    = $(if $(filter host,$(RUNTIME)),$(ENV)/job)
 
 # NAME=value becomes --name "$NAME", unless NAME is a variable of this file or one that the server and compose read.
+# WORKERS=2 is --nproc-per-node 2, torchrun's name for the processes that train together.
 OURS   := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON ENV BIN SUBMIT JOB SEARCH PORT KILLS
 OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE
-lower   = $(shell echo '$(1)' | tr A-Z_ a-z-)
+lower   = $(patsubst workers,nproc-per-node,$(shell echo '$(1)' | tr A-Z_ a-z-))
 OPTIONS = $(foreach name,$(filter-out $(OURS),$(GIVEN)),--$(call lower,$(name)) "$$$(name)") $$ARGS
 # In `make train infer evaluate EPOCHS=3` they are those of train.
 FLAGS   = $(if $(filter-out train demo,$@),$(if $(filter train,$(MAKECMDGOALS)),,$(OPTIONS)),$(OPTIONS))

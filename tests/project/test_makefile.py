@@ -68,6 +68,7 @@ def options_of(call: dict[str, Any], program: str) -> list[str]:
         (["train", "EPOCHS=3"], "train.py", ["--epochs", "3"]),
         (["train", "ARGS=--resize 96 72"], "train.py", ["--resize", "96", "72"]),
         (["train", "ARGS=--name *"], "train.py", ["--name", "*"]),
+        (["train", "WORKERS=2", "NUM_WORKERS=3"], "train.py", ["--nproc-per-node", "2", "--num-workers", "3"]),
         (["train", "infer", "EPOCHS=3"], "transform.py", []),
         (["infer", "MAX_PAYLOAD_MB=20"], "transform.py", ["--max-payload-mb", "20"]),
         (["infer", "BAD_INPUT=fail", "SERVE_PRECISION=bf16"], "transform.py", []),
