@@ -192,6 +192,20 @@ def test_each_metric_definition_finds_its_value_once_an_epoch_in_the_real_log(cl
             assert found == pytest.approx([row[name] for row in history], rel=1e-3, abs=1e-4), definition
 
 
+def test_a_job_on_two_instances_trains_one_model(cloud: Cloud, faces: Path) -> None:
+    how = ("--prefix", "two", "--instance-count", 2)
+    requests = cloud.plan("train", "--data", faces / "train", *how, "--", *QUICK)
+    request = requests["CreateTrainingJob"]
+    cloud.upload(faces / "train", request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"])
+    run = cloud.carry_out(requests)
+    assert run.exit_code == 0, run.log
+    left = cloud.file_artifacts(request)
+    assert set(contents(left / "model.tar.gz")) == {"model.json", "model.safetensors"}
+    assert "failure" not in contents(left / "output.tar.gz")
+    assert run.log.count("1 worker on each of 2 hosts: algo-1-") == 2, "each host says so"
+    assert len(re.findall(r"\bepoch=\d+;", run.log)) == EPOCHS, "one host alone writes metrics"
+
+
 def test_a_bad_hyperparameter_fails_with_our_sentence_as_the_reason(cloud: Cloud, faces: Path) -> None:
     requests = cloud.plan("train", "--data", faces / "train", "--prefix", "bad")
     request = requests["CreateTrainingJob"]

@@ -120,6 +120,17 @@ def test_docker_stop_within_an_epoch_saves_everything_and_the_next_start_resumes
         assert docker("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
 
 
+def test_two_workers_in_a_container_without_a_network_stop_in_order(train_job: Job) -> None:
+    train_job.config("hyperparameters", QUICK | {"epochs": "999999", "nproc_per_node": "2"})
+    with train_job.running("train", until="epoch=2;", user="12345:54321") as container:
+        started = time.monotonic()
+        docker("stop", "--time=120", container)
+        assert time.monotonic() - started < 40
+        assert docker("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
+    assert files_of(train_job.base / "model").keys() == {"model.json", "model.safetensors"}
+    assert not (train_job.base / "output" / "failure").exists()
+
+
 # errors
 
 
