@@ -299,8 +299,9 @@ def test_the_same_run_may_be_resumed() -> None:
 def test_a_run_of_an_earlier_version_is_compared_under_the_current_names() -> None:
     old = described(epochs="30", accumulate="4", statistics="seed")
     check_resumable(aws(old), LOCATION, "faces-1", {"epochs": "30", "parts": "4"})
-    with pytest.raises(JobError, match=r"another run \(parts was 4, is 1\)"):
-        check_resumable(aws(old), LOCATION, "faces-1", {"epochs": "30"})
+    check_resumable(aws(old), LOCATION, "faces-1", {"epochs": "30"})  # the run keeps its parts
+    with pytest.raises(JobError, match=r"another run \(parts was 4, is 2\)"):
+        check_resumable(aws(old), LOCATION, "faces-1", {"epochs": "30", "parts": "2"})
 
 
 def test_only_jobs_that_still_write_are_asked_about() -> None:
