@@ -166,9 +166,19 @@ class TrainConfig:
     )
     device: str = option("auto", "device to compute on", choices=("auto", "cpu", "cuda"))
     nproc_per_node: int = option(
-        0, "worker processes on each host, which share a batch; 0 for one per GPU, one on CPUs", minimum=0, maximum=1024
+        0,
+        "worker processes on each host, which share a batch; 0 for one per GPU, one on CPUs",
+        minimum=0,
+        maximum=1024,
+        mistaken_names=("workers", "num_workers"),
     )
-    threads: int = option(0, "processes that decode images, 0 for one per CPU", minimum=0, maximum=256)
+    threads: int = option(
+        0,
+        "processes that decode images, 0 for one per CPU",
+        minimum=0,
+        maximum=256,
+        mistaken_names=("workers", "num_workers"),
+    )
     decode_seconds: float = option(
         5.0, "CPU time in seconds that decoding an image may take", minimum=0.1, maximum=3600
     )

@@ -31,8 +31,8 @@ if __name__ == "__main__":  # before torch, which takes seconds to import
         start_workers([sys.executable, *sys.orig_argv[1:]], config.nproc_per_node, config.device)
 
     name_unknown_user()
-    guard(start)
     limit_openmp_spinning()
+    guard(start)
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the first worker of a host decodes for all
         start_early()
 
@@ -132,9 +132,9 @@ def train(
         use_deterministic_attention(trainer.model, device)
 
     # the epochs; from here on a signal saves first
-    run = create_run(args, data, trainer, Path(output_dir), Path(checkpoint_dir) if checkpoint_dir else None)
     if stop:
         stop.listen()
+    run = create_run(args, data, trainer, Path(output_dir), Path(checkpoint_dir) if checkpoint_dir else None)
     train_epochs(run, data, stop or StopRequest())
 
     # the best of them; a run that is stopped has seconds left, so its report is written when it is resumed
