@@ -68,6 +68,16 @@ def test_the_stock_train_command_leaves_a_model(opt_ml: Path, faces: Callable[..
 
 
 @MODES
+def test_several_workers_train_under_the_stock_command(
+    opt_ml: Path, faces: Callable[..., Path], mode: dict[str, str]
+) -> None:
+    faces(folder="opt_ml/input/data/train/images")
+    write_config(opt_ml, "hyperparameters", QUICK | {"nproc_per_node": "2"})
+    assert stock_train(opt_ml, mode) == 0
+    assert {path.name for path in (opt_ml / "model").iterdir()} == {"model.safetensors", "model.json"}
+
+
+@MODES
 def test_the_reason_of_a_failure_reaches_sagemaker(opt_ml: Path, mode: dict[str, str]) -> None:
     write_config(opt_ml, "hyperparameters", {"epoch": "3"})
     assert stock_train(opt_ml, mode) != 0
