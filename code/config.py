@@ -1,7 +1,7 @@
 """Every option and every folder of the commands: name, default, help, accepted values. No torch, no pandas.
 
-All flags are defined in this file, but those of the audit (audit_options.py). The names in registries are repeated here
-as literals, so that `--help` and typos are answered before torch is imported; a test compares both lists.
+Those of the audit are in audit_options.py, those of the demo in faces/options.py. The names in registries are repeated
+here as literals, so that `--help` and typos are answered before torch is imported; a test compares both lists.
 """
 
 import json
@@ -290,18 +290,3 @@ class EvaluationConfig:
     )
     persons: str | None = option(None, "csv file with ImageID and id; with it, people are resampled instead of images")
     seed: int = option(42, "random seed of the bootstrap", minimum=0, below=2**32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig:
-    """Options of the demo, which draws faces in the layout of the competition."""
-
-    output_dir: Path = option(Path("./demo"), "folder for the images: train/, eval/ and gt/")
-    people: int = option(160, "people to train on", minimum=18, maximum=1_000_000)
-    eval_people: int = option(
-        0, "people to evaluate on; 0 for half as many as to train on", minimum=0, maximum=1_000_000
-    )
-    proportions: str = option("balanced", "distribution of gender and age", choices=("balanced", "competition"))
-    seed: int = option(42, "random seed of the images", minimum=0, below=2**32)
-    threads: int = option(0, "number of drawing processes, 0 for one per CPU", minimum=0, maximum=256)
-    contact_sheet: Path | None = option(None, "image of one face per class to draw instead, .jpg or .png")

@@ -29,8 +29,8 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from config import DemoConfig
 from faces.drawing import HEIGHT, WIDTH, draw_portrait
+from faces.options import DemoConfig
 from faces.people import (
     EVAL,
     GROUPS,

@@ -17,7 +17,6 @@ import dataset
 import loss
 from audit_options import AuditConfig, AuditPaths
 from config import (
-    DemoConfig,
     EvaluationConfig,
     EvaluationPaths,
     InferenceConfig,
@@ -26,6 +25,7 @@ from config import (
     TrainPaths,
 )
 from data import fitting
+from faces.options import DemoConfig
 from optimization import create_optimizer, create_schedule
 from runtime.arguments import parse
 from runtime.conversion import show

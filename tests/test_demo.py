@@ -16,8 +16,8 @@ from filelock import FileLock
 from PIL import Image
 
 import demo
-from config import DemoConfig
 from data.profiles import read_profiles
+from faces.options import DemoConfig
 from faces.people import EVAL, TRAIN, Person, plan
 from labels import MASK_OF_STEM, MASKED_FACES, GenderLabels, LabelScheme, Task
 from runtime.errors import ConfigError, DataError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from config import DemoConfig
+from faces.options import DemoConfig
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels
 
 Color = tuple[int, int, int]

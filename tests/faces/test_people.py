@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from config import DemoConfig
+from faces.options import DemoConfig
 from faces.people import EVAL, STEMS, TRAIN, Face, apportion, plan, random_face, random_stream
 from labels import AgeLabels, GenderLabels
 
