@@ -189,9 +189,9 @@ def test_the_map_names_folders_of_tests() -> None:
 
 
 def test_what_to_change_is_in_one_file_each() -> None:
-    rows = tables(README, "to change")
+    rows = tables(TEXTS["code/README.md"], "to change")
     assert len(rows) >= 10
-    assert all((ROOT / file.strip("`")).is_file() for _, file in rows)
+    assert all((ROOT / "code" / file.strip("`")).is_file() for _, file in rows)
 
 
 # ---- messages, figures, words ----
