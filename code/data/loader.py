@@ -19,7 +19,6 @@ from torch import Tensor
 
 from data.images import Pixels
 from data.resident_pixels import ResidentPixels
-from runtime.devices import send
 from runtime.micro_batches import retry
 
 
@@ -149,7 +148,10 @@ class Loader:
         with ThreadPoolExecutor(1, "loader") as ahead:
             pending: deque[tuple[Future[_Copied], _Load]] = deque()
             for step in range(start_step + turn[0], len(self), turn[1]):
-                load = partial(self._load, step, order[step * self.batch_size : (step + 1) * self.batch_size])
+                indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+                own = self.own_rows(len(indices))
+                room = retry(partial(self._make_room, len(own), len(indices)), self.store.resident.release)
+                load = partial(self._load, step, indices, own, *room)
                 pending.append((ahead.submit(load), load))
                 if len(pending) > 1:
                     yield self._arrived(*pending.popleft())
@@ -170,40 +172,53 @@ class Loader:
             torch.multinomial(weights, len(self.indices), replacement=True, generator=draw).numpy()
         )
 
-    def _load(self, step: int, indices: NDArray[np.int64]) -> _Copied:
-        """Copy a batch to the device; on a GPU, in a separate stream, so that it overlaps with the computation."""
-        own = self.own_rows(len(indices))
+    def _make_room(self, rows: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return memory on the device for a batch: pixels (rows, height, width, 3) and labels (size,).
+
+        It is taken between two steps, not by the thread that copies: whether a step has enough memory would depend on
+        which of them is faster.
+        """
+        with torch.cuda.stream(self._copies), torch.inference_mode(False):  # the caller may be in inference mode
+            return self._room_for(rows), torch.empty(size, dtype=torch.int64, device=self.device)
+
+    def _room_for(self, rows: int) -> Tensor:
+        return torch.empty((rows, *self.store.pixels.shape[1:]), dtype=torch.uint8, device=self.device)
+
+    def _load(self, step: int, indices: NDArray[np.int64], own: range, pixels: Tensor, labels: Tensor) -> _Copied:
+        """Copy a batch to its memory; on a GPU, in a separate stream, so that it overlaps with the computation."""
         self.store.wait(indices[own.start : own.stop])
         with torch.cuda.stream(self._copies):  # does nothing without a GPU
-            pixels = self._pixels(indices, own)
-            labels = send(torch.from_numpy(self.labels[indices]), self.device)
-            batch = Batch(step, pixels, labels, indices, own.start, partial(self._load_rows, indices))
+            self._copy(indices[own.start : own.stop], pixels)
+            chosen = torch.from_numpy(self.labels[indices])
+            labels.copy_(chosen.pin_memory() if labels.is_cuda else chosen, non_blocking=True)
+            load = partial(self._load_rows, indices)
+            batch = Batch(step, pixels.permute(0, 3, 1, 2), labels, indices, own.start, load)
             return batch, self._copies.record_event() if self._copies else None  # type: ignore[no-untyped-call]
 
     def _load_rows(self, indices: NDArray[np.int64], rows: range) -> Tensor:
         """Return the pixels of some rows of a batch, (rows, 3, height, width), when they are needed at once."""
         self.store.wait(indices[rows.start : rows.stop])
-        return self._pixels(indices, rows)
+        pixels = self._room_for(len(rows))
+        self._copy(indices[rows.start : rows.stop], pixels)
+        return pixels.permute(0, 3, 1, 2)
 
-    def _pixels(self, indices: NDArray[np.int64], rows: range) -> Tensor:
-        """Copy the pixels of some rows of a batch to the device, (rows, 3, height, width)."""
-        wanted = indices[rows.start : rows.stop]
-        pixels = self.store.resident.take(wanted)
-        return (self._gather(wanted) if pixels is None else pixels).permute(0, 3, 1, 2)
+    def _copy(self, indices: NDArray[np.int64], pixels: Tensor) -> None:
+        """Copy images of the store to `pixels` (batch, height, width, 3) on the device."""
+        if not self.store.resident.take(indices, pixels):
+            self._gather(indices, pixels)
 
-    def _gather(self, indices: NDArray[np.int64]) -> Tensor:
-        """Copy images of the store to (batch, height, width, 3) on the device."""
+    def _gather(self, indices: NDArray[np.int64], batch: Tensor) -> None:
+        """Copy images from the host to `batch` (batch, height, width, 3) on the device."""
         pixels = self.store.pixels
         if self._copies is None:
-            return _take(pixels, indices, torch.empty((len(indices), *pixels.shape[1:]), dtype=torch.uint8))
-        batch = torch.empty((len(indices), *pixels.shape[1:]), dtype=torch.uint8, device=self.device)
+            _take(pixels, indices, batch)
+            return
         most = max(1, _PINNED_BYTES // max(1, pixels[:1].nbytes))
         for piece, part in zip(
             torch.split(batch, most), np.split(indices, range(most, len(indices), most)), strict=True
         ):
             pinned = torch.empty(piece.shape, dtype=torch.uint8, pin_memory=True)  # torch reuses it once it is copied
             piece.copy_(_take(pixels, part, pinned), non_blocking=True)
-        return batch
 
     def _arrived(self, ahead: Future[_Copied], load: _Load) -> Batch:
         """Let the current stream wait for the copy, and keep the memory until that stream has used it.

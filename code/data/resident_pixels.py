@@ -19,8 +19,8 @@ _PIECE = 1000  # images that are copied at once: a mapped file may be larger tha
 class ResidentPixels:
     """A copy of all pixels on a device, which any thread may use or give back.
 
-    `fill` makes the copy, `take` selects images, or returns None where there is no copy, and `release` gives the memory
-    back; after that there is no copy again in this process.
+    `fill` makes the copy, `take` selects images where there is one, and `release` gives the memory back; after that
+    there is no copy again in this process.
     """
 
     def __init__(self) -> None:
@@ -46,12 +46,13 @@ class ResidentPixels:
             copied[start : start + _PIECE] = torch.from_numpy(pixels[start : start + _PIECE].copy())
         self._pixels = copied
 
-    def take(self, indices: NDArray[np.int64]) -> Tensor | None:
-        """Return the images at these indices, (batch, height, width, 3), on the device; None if there is no copy."""
+    def take(self, indices: NDArray[np.int64], target: Tensor) -> bool:
+        """Copy the images at these indices to `target` (batch, height, width, 3); return False if there is no copy."""
         with self._lock:
             if self._pixels is None:
-                return None
-            return self._pixels.index_select(0, send(torch.from_numpy(indices), self._pixels.device))
+                return False
+            torch.index_select(self._pixels, 0, send(torch.from_numpy(indices), self._pixels.device), out=target)
+            return True
 
     def release(self) -> bool:
         """Give the memory back for good; return False if there was no copy. A warning is printed."""

@@ -113,21 +113,20 @@ def test_no_process_and_no_descriptor_outlives_its_store(
 @pytest.mark.gpu
 def test_a_gpu_with_room_gets_all_pixels_once(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     store, device = filled(paths), torch.device("cuda")
-    everything = np.arange(len(paths))
+    everything, target = np.arange(len(paths)), torch.empty(store.pixels.shape, dtype=torch.uint8, device=device)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
     store.move_to_gpu(device)
-    assert store.resident.take(everything) is None
+    assert not store.resident.take(everything, target)
     monkeypatch.undo()
     store.move_to_gpu(device)
-    resident = store.resident.take(everything)
-    assert resident is not None
-    assert np.array_equal(resident.cpu().numpy(), store.pixels)
+    assert store.resident.take(everything, target)
+    assert np.array_equal(target.cpu().numpy(), store.pixels)
 
 
 def test_a_cpu_gets_no_copy_of_the_pixels(paths: list[Path]) -> None:
     store = filled(paths)
     store.move_to_gpu(torch.device("cpu"))
-    assert store.resident.take(np.arange(3)) is None
+    assert not store.resident.take(np.arange(3), torch.empty((3, *store.pixels.shape[1:]), dtype=torch.uint8))
 
 
 def bad(count: int) -> dict[int, ImageError]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,11 +237,11 @@ def run_out(batches: Loader, times: int, monkeypatch: pytest.MonkeyPatch) -> lis
     """Make a loader run out of memory where it copies the third and later batches; return the threads that copied."""
     gather, threads = batches._gather, []
 
-    def limited(indices: NDArray[np.int64]) -> torch.Tensor:
+    def limited(indices: NDArray[np.int64], batch: torch.Tensor) -> None:
         threads.append(threading.current_thread().name)
         if 3 <= len(threads) < 3 + times:
             raise torch.AcceleratorError("CUDA error: out of memory\nmore")
-        return gather(indices)
+        gather(indices, batch)
 
     monkeypatch.setattr(batches, "_gather", limited)
     return threads
@@ -253,6 +254,24 @@ def test_a_batch_without_memory_is_copied_between_two_steps(monkeypatch: pytest.
     assert threads.count("MainThread") == 1
     for first, second in zip(found, loader().epoch(0), strict=True):
         assert torch.equal(first.pixels, second.pixels)
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_memory_for_batches_is_taken_between_two_steps(has_room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 0))
+    batches = loader(store=Full(PIXELS, has_room))
+    list(batches.epoch(0))
+    empty, threads = torch.empty, []
+
+    def noted(*arguments: Any, **options: Any) -> torch.Tensor:
+        threads.append(threading.current_thread().name)
+        return empty(*arguments, **options)
+
+    monkeypatch.setattr(torch, "empty", noted)
+    with torch.inference_mode():
+        found = list(batches.epoch(1))
+    assert set(threads) == {"MainThread"}
+    assert len(threads) >= 2 * len(found)
 
 
 def test_a_batch_that_never_fits_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data import resident_pixels as module
@@ -30,17 +31,22 @@ def filled() -> ResidentPixels:
     return resident
 
 
+def taken_from(resident: ResidentPixels) -> NDArray[np.uint8] | None:
+    target = torch.empty((len(INDICES), *PIXELS.shape[1:]), dtype=torch.uint8)
+    return target.numpy() if resident.take(INDICES, target) else None
+
+
 def test_images_are_those_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PIECE", 7)
-    taken = filled().take(INDICES)
+    taken = taken_from(filled())
     assert taken is not None
-    assert np.array_equal(taken.numpy(), PIXELS[INDICES])
+    assert np.array_equal(taken, PIXELS[INDICES])
 
 
 def test_without_room_there_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (PIXELS.nbytes * 5 // 2 - 1, 0))
     resident = filled()
-    assert resident.take(INDICES) is None
+    assert taken_from(resident) is None
     assert not resident.release()
 
 
@@ -48,7 +54,7 @@ def test_what_was_given_back_does_not_come_back(capsys: pytest.CaptureFixture[st
     resident = filled()
     assert [resident.release(), resident.release()] == [True, False]
     resident.fill(PIXELS, CPU)
-    assert resident.take(INDICES) is None
+    assert taken_from(resident) is None
     assert capsys.readouterr().err.count("gives up its copy of the images") == 1
 
 
@@ -59,10 +65,11 @@ def test_memory_that_is_free_but_in_pieces_is_no_error(monkeypatch: pytest.Monke
         tried.append(1)
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(torch, "empty", full)
-    resident = filled()
-    resident.fill(PIXELS, CPU)
-    assert resident.take(INDICES) is None
+    with monkeypatch.context() as limited:
+        limited.setattr(torch, "empty", full)
+        resident = filled()
+        resident.fill(PIXELS, CPU)
+    assert taken_from(resident) is None
     assert tried == [1]
 
 
@@ -77,8 +84,8 @@ def test_nothing_is_given_back_while_images_are_selected(monkeypatch: pytest.Mon
         return indices
 
     monkeypatch.setattr(module, "send", send)
-    taken = resident.take(INDICES)
+    taken = taken_from(resident)
     releasing.join()
     assert taken is not None
-    assert np.array_equal(taken.numpy(), PIXELS[INDICES])
-    assert resident.take(INDICES) is None
+    assert np.array_equal(taken, PIXELS[INDICES])
+    assert taken_from(resident) is None
