@@ -31,9 +31,10 @@ class ResidentPixels:
     def fill(self, pixels: Pixels, device: torch.device) -> None:
         """Copy pixels (images, height, width, 3) to a GPU, if they take at most 40 percent of its free memory.
 
-        Does nothing if they are there already or were given back.
+        Memory that torch had reserved at any time, and will need again, is not free. Does nothing if they are there
+        already or were given back.
         """
-        if self._pixels is not None or self._is_over or pixels.nbytes > _SHARE * torch.cuda.mem_get_info(device)[0]:
+        if self._pixels is not None or self._is_over or pixels.nbytes > _SHARE * _free_memory(device):
             return
         try:
             copied = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
@@ -68,3 +69,9 @@ class ResidentPixels:
             file=sys.stderr,
         )
         return True
+
+
+def _free_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU that are free when torch has reserved as much as it ever had in this process."""
+    given_back = torch.cuda.max_memory_reserved(device) - torch.cuda.memory_reserved(device)
+    return int(torch.cuda.mem_get_info(device)[0]) - given_back

@@ -50,6 +50,13 @@ def test_without_room_there_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not resident.release()
 
 
+def test_memory_that_was_needed_before_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 100)
+    for reserved, has_room in ((99, False), (100, True)):
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device, reserved=reserved: reserved)
+        assert (taken_from(filled()) is not None) == has_room
+
+
 def test_what_was_given_back_does_not_come_back(capsys: pytest.CaptureFixture[str]) -> None:
     resident = filled()
     assert [resident.release(), resident.release()] == [True, False]
