@@ -32,12 +32,16 @@ class MicroBatches:
         """Return `work(count)` for a batch of `batch_size` images split into `count` micro-batches.
 
         When the device runs out of memory, `undo` puts back what `work` has changed, and `work` starts over: with the
-        same count after something was released, else with twice as many, and later calls keep that count. A warning is
-        printed each time. Where several workers do the work together, `agree` gets the count that this one needs, and
-        returns the largest of all. Raises DeviceError if a single image does not fit.
+        same count after something was released or the cache of torch was emptied, else with twice as many, and later
+        calls keep that count. So memory that is free, but in pieces, never decides how many there are: the pieces
+        depend on all that was done before. A warning is printed each time something is released or split. Where several
+        workers do the work together, `agree` gets the count that this one needs, and returns the largest of all. Raises
+        DeviceError if a single image does not fit.
         """
+        is_clean = False  # torch had cached nothing when the work started
         while True:
-            needed, results = self._attempt(work, batch_size, undo)
+            needed, results = self._attempt(work, batch_size, undo, is_clean)
+            is_clean = is_clean or not results
             agreed = agree(needed)
             if agreed == self.count and results:
                 return results[0]
@@ -47,7 +51,7 @@ class MicroBatches:
             self._split(batch_size, agreed)
 
     def _attempt(
-        self, work: Callable[[int], Result], batch_size: int, undo: Callable[[], object]
+        self, work: Callable[[int], Result], batch_size: int, undo: Callable[[], object], is_clean: bool
     ) -> tuple[int, list[Result]]:
         """Return the count that a batch needs, and the result of `work` in a list, which is empty if it needs more."""
         while True:
@@ -59,8 +63,10 @@ class MicroBatches:
                 reason = _forget_traceback(error)
             # Outside of `except`: the traceback, and the tensors it refers to, have been freed by now.
             undo()
-            if not _make_room(self.release):
+            released, emptied = self.release(), _empty_cache()
+            if not released and (is_clean or not emptied):
                 return self._double(batch_size, reason), []
+            is_clean = True
 
     def _double(self, batch_size: int, reason: str) -> int:
         """Return the next count."""
@@ -94,7 +100,8 @@ def retry(
         if not is_out_of_memory(error):
             raise
         _forget_traceback(error)
-    _make_room(release)
+    release()
+    _empty_cache()
     try:
         return again() if again else work()
     except RuntimeError as error:
@@ -109,8 +116,8 @@ def _forget_traceback(error: RuntimeError) -> str:
     return reason_of(error)
 
 
-def _make_room(release: Release) -> bool:
-    """Give back what can be released, and the memory that torch has cached; return what `release` does."""
-    released = release()
+def _empty_cache() -> bool:
+    """Give back the memory that torch has cached on the GPU; return False if there was none."""
+    before = torch.cuda.memory_reserved()
     torch.cuda.empty_cache()
-    return released
+    return torch.cuda.memory_reserved() < before

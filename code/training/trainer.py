@@ -109,12 +109,17 @@ class Trainer:
         finish = self.micro_batches.run(
             lambda count: self._attempt(batch, epoch, count),
             len(batch.labels),
-            undo=self.statistics.restore,
+            undo=self._start_over,
             agree=self.workers.agree,
         )
         loss, predicted = finish()
         self._update()
         return loss, predicted
+
+    def _start_over(self) -> None:
+        """Undo what a failed attempt of a step has changed, and free its gradients before memory is given back."""
+        self.statistics.restore()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _attempt(self, batch: Batch, epoch: int, count: int) -> Callable[[], tuple[Tensor, Tensor]]:
         """Compute the gradients of this worker's parts, of `count` in all; returns what completes the step.
@@ -214,6 +219,7 @@ class Trainer:
 
         Raises Stopped between two batches if a stop is requested, and TrainingError if the loss is not finite.
         """
+        self.optimizer.zero_grad(set_to_none=True)  # a run that was resumed here has no gradients
         logits = torch.cat(predict_in_turns(self.predictor, loader, epoch, self.workers)).to(self.device)
         truth = torch.from_numpy(loader.labels_of(epoch)).to(self.device)
         loss = float(self.criterion(logits, truth))  # of all images at once: some losses are no mean of batches

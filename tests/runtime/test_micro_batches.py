@@ -81,6 +81,30 @@ def test_what_can_be_given_back_is_given_back_before_batches_are_split(capsys: p
     assert capsys.readouterr().err.count("splitting each batch") == 1
 
 
+@pytest.mark.parametrize(("memory", "expected"), [(64, [1, 1]), (63, [1, 1, 2]), (16, [1, 1, 2, 4])])
+def test_batches_are_split_only_if_they_do_not_fit_without_what_torch_has_cached(
+    memory: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached, calls = 10, []
+
+    def empty_cache() -> None:
+        nonlocal cached
+        cached = 0
+
+    def work(count: int) -> int:
+        nonlocal cached
+        calls.append(count)
+        room, cached = memory - cached, 10
+        if 64 // count > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return count
+
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: cached)
+    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    MicroBatches().run(work, 64)
+    assert calls == expected
+
+
 def test_work_that_cannot_be_split_is_done_once_more_after_the_release() -> None:
     events: list[str] = []
 
