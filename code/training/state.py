@@ -83,7 +83,7 @@ class TrainState:
         return {name: value for name, value in vars(self).items() if name != "device" and not name.startswith("_")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the state of a run; its running sums move to the device of this one.
+        """Continue from the state of a run; its tensors move to the device of this one.
 
         Raises KeyError for a missing part, ValueError for one that no run has. 0.1.0
         stored the confusion matrix (classes, classes) of the epoch; its sums are what is needed of it.
@@ -95,6 +95,8 @@ class TrainState:
         _check(state)
         for name in self.state_dict():
             setattr(self, name, state[name])
+        if self.best_weights is not None:  # where `end_epoch` leaves them, so that a step has as much memory as before
+            self.best_weights = {name: tensor.to(self.device) for name, tensor in self.best_weights.items()}
         self.loss_sum, self.hits = (
             None if tensor is None else tensor.to(self.device) for tensor in (self.loss_sum, self.hits)
         )

@@ -61,6 +61,16 @@ def test_a_state_comes_back_from_its_state_dict() -> None:
     assert again.state_dict() == state.state_dict()
 
 
+def test_the_best_weights_of_a_resumed_run_are_where_an_epoch_leaves_them() -> None:
+    state = TrainState("exp", CPU)
+    state.add(torch.tensor(1.0), *batch(1, 1))
+    state.end_epoch({}, score=0.5, weights={"w": torch.ones(2)})
+    resumed = TrainState("exp", torch.device("meta"))
+    resumed.load_state_dict(state.state_dict())
+    assert resumed.best_weights is not None
+    assert resumed.best_weights["w"].device == resumed.device
+
+
 def test_a_state_of_an_earlier_version_gives_the_accuracy_of_its_matrix() -> None:
     state = TrainState("exp", CPU)
     state.add(torch.tensor(1.0), *batch(3, 1))
