@@ -143,12 +143,6 @@ def test_nothing_is_in_the_image_that_only_a_laptop_needs() -> None:
         assert not reachable(name) & left_out, f"{name} is in the image, and needs what is not"
 
 
-def test_what_modules_read_beside_them_is_in_the_image() -> None:
-    templates = [path for path in (ROOT / "code").rglob("*") if path.suffix in (".html", ".css")]
-    assert templates
-    assert [path.name for path in templates if not in_the_image(path)] == []
-
-
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_what_must_answer_at_once_is_free_of_torch(name: str) -> None:
     heavy = {"torch", "torchvision", "tensorboard", "safetensors"}
