@@ -1,14 +1,10 @@
 """`submit.py train`: a training job, new or resumed from the checkpoints of another one."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from config import MAY_DIFFER, TrainConfig
-from data.readers import AUTO, LAYOUTS, find_dataset
-from data.summary import describe_classes, describe_found, find_warnings
-from data.validation import add_validation, check_leaks
+from config import MAY_DIFFER
+from data.readers import AUTO
 from jobs.aws import Aws
 from jobs.checks import data_problems, name_problems, pair_problems, pairs
 from jobs.common import Connection, JobLocation, SecureJobLocation, SubmitOptions, Words, unique_name
@@ -16,12 +12,12 @@ from jobs.ecr import job_image
 from jobs.hyperparameters import current_hyperparameters, default_hyperparameters, read_hyperparameters
 from jobs.inputs import existing_inputs, resolve_input
 from jobs.instances import describe_instances, volume_key, waste
+from jobs.local_data import check_local_data
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, Request, given, seconds, tags, vpc
 from jobs.s3 import Upload
 from metrics import metric_definitions
 from runtime.arguments import option
-from runtime.conversion import show
 from runtime.errors import ConfigError, DataError, JobError
 from sagemaker_limits import INSTANCES, NAME_LENGTH, TRAINING_HOURS, VOLUME_GB, WARM_POOL_MINUTES
 
@@ -188,7 +184,7 @@ def training_channels(
     location: JobLocation, options: TrainingOptions, hyperparameters: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[Upload, ...]]:
     """Return the channels of a training job and their uploads; local data sets are read as training reads them."""
-    _check_local_data(options, hyperparameters)
+    check_local_data(options.data, options.validation_data, hyperparameters)
     uri, uploads = resolve_input(location, "data", options.data)
     channels = {"train": uri}
     if options.validation_data:
@@ -204,25 +200,6 @@ def training_channels(
             f"while training with --input-mode FastFile: {options.data}"
         )
     return channels, uploads
-
-
-def _check_local_data(options: TrainingOptions, hyperparameters: Mapping[str, str]) -> None:
-    """Read the data sets that are local, say what was found, and raise DataError for what training would reject."""
-    dataset = hyperparameters.get("dataset", TrainConfig.dataset)
-    folders = {"--data": options.data, "--validation-data": options.validation_data}
-    found = {}
-    for flag, text in folders.items():
-        if text and "://" not in text:
-            layout = LAYOUTS[find_dataset(dataset, Path(text), flag)]
-            found[flag] = samples = layout.read(Path(text), flag)
-            lines = [describe_found(samples, layout.title)] if dataset == AUTO else describe_classes(samples)
-            for line in (*lines, *(f"warning: {sentence}" for sentence in find_warnings(samples))):
-                print(line, file=sys.stderr)
-    allow_leaks = hyperparameters.get("allow_leaks") == show(True)
-    if len(found) == len(folders):
-        found["--data"] = add_validation(found["--data"], found["--validation-data"])
-    if "--data" in found and not allow_leaks:
-        check_leaks(found["--data"])
 
 
 def check_restarts(hyperparameters: Mapping[str, str], *, spot: bool) -> None:
