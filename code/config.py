@@ -47,6 +47,7 @@ class TrainPaths:
     validation_dir: Path | None = folder(
         "SM_CHANNEL_VALIDATION", None, "images to validate with; default: split off the training images"
     )
+    labels_dir: Path | None = folder("SM_CHANNEL_LABELS", None, "a *.manifest; default: beside the images to train on")
     pretrained_dir: Path | None = folder(
         "SM_CHANNEL_PRETRAINED", None, "weights to start from, one .pth or .safetensors"
     )

@@ -29,7 +29,7 @@ from augmentation import (
     create_augmentation,
 )
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
-from data.readers import READERS, find_dataset
+from data.readers import READERS, find_dataset, read_apart
 from data.samples import Samples
 from data.split import split_samples
 from data.validation import add_validation, check_leaks, read_validation
@@ -77,22 +77,29 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         fold: tuple[int, int] | None = None,
         validation: Samples | None = None,
         allow_leaks: bool = False,
+        labels_dir: Path | None = None,
     ) -> None:
         """Read the table of images and split it; no image is opened.
 
         `mean` and `std` are stored, as in the original; the transform normalises with its own. With `fold` (k, n),
         validation is part k of n instead of `val_ratio`; with `validation`, it is these images, and all in `data_dir`
-        are for training. Raises DataError if the folder does not fit the layout, if a part would be empty, and for a
-        person or group in both parts of a given split unless `allow_leaks`.
+        are for training. With `labels_dir`, the labels are there. Raises DataError if the folder does not fit the
+        layout, if a part would be empty, and for a person or group in both parts of a given split unless `allow_leaks`.
         """
         self.mean, self.std = mean, std
         self.transform: BaseAugmentation | None = None
-        samples = self._read(Path(data_dir), "SM_CHANNEL_TRAIN")
+        samples = self._read_channel(Path(data_dir), labels_dir)
         self.samples = add_validation(samples, validation) if validation else samples
         if not allow_leaks:
             check_leaks(self.samples)
         self.scheme = self.samples.scheme
         self.split: pd.Series = split_samples(self.samples, val_ratio, seed, fold=fold, by=self._split_by)
+
+    def _read_channel(self, data_dir: Path, labels_dir: Path | None) -> Samples:
+        """Read the images of the train channel, and their labels from a folder of their own if there is one."""
+        if labels_dir is not None:
+            return read_apart(type(self).__name__, data_dir, labels_dir)
+        return self._read(data_dir, "SM_CHANNEL_TRAIN")
 
     @property
     def num_classes(self) -> int:
@@ -243,15 +250,17 @@ def create_dataset(
     seed: int = 42,
     fold: tuple[int, int] | None = None,
     validation_dir: Path | None = None,
+    labels_dir: Path | None = None,
     allow_leaks: bool = False,
 ) -> MaskBaseDataset:
     """Create a data set by name, or the one that the folder fits if the name is "auto".
 
     With `validation_dir`, which is read by the same name, its images are for validation and all others for training.
+    With `labels_dir`, the labels of those in `data_dir` are there.
 
     Raises ConfigError for an unknown name, and DataError as the class does.
     """
-    found = find_dataset(name, data_dir)
+    found = find_dataset(name, data_dir, labels_dir=labels_dir)
     if found not in _datasets:
         raise ConfigError(unknown_name("dataset", found, _datasets))
     return _datasets[found](
@@ -261,6 +270,7 @@ def create_dataset(
         fold=fold,
         validation=read_validation(name, validation_dir) if validation_dir else None,
         allow_leaks=allow_leaks,
+        labels_dir=labels_dir,
     )
 
 

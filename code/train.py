@@ -73,6 +73,7 @@ def main() -> None:
             output_dir=paths.output_dir,
             checkpoint_dir=paths.checkpoint_dir,
             validation_dir=paths.validation_dir,
+            labels_dir=paths.labels_dir,
             pretrained_dir=paths.pretrained_dir,
             store_dir=paths.store_dir,
             stop=StopRequest(),
@@ -93,6 +94,7 @@ def train(
     output_dir: str | Path = "./output",
     checkpoint_dir: str | Path | None = None,
     validation_dir: str | Path | None = None,
+    labels_dir: str | Path | None = None,
     pretrained_dir: str | Path | None = None,
     store_dir: str | Path | None = None,
     stop: StopRequest | None = None,
@@ -101,8 +103,9 @@ def train(
     """Train on the images in `data_dir`, publish the best model in `model_dir`, and return its validation scores.
 
     `stop` handles signals from the first step on; before that there is nothing to save, and a signal ends the process.
-    With `validation_dir`, its images are for validation. Of several `workers` the first one writes all files. Raises
-    a JobError for every mistake that users can correct; nothing is published then.
+    With `validation_dir`, its images are for validation. With `labels_dir`, the labels are there. Of several
+    `workers` the first one writes all files. Raises a JobError for every mistake that users can correct; nothing is
+    published then.
     """
     configure_process()
     seed_everything(args.seed, args.deterministic)
@@ -113,7 +116,8 @@ def train(
     args, too_expensive = settle(args, workers, device, checkpoint_dir)
 
     # the images: split by person, decoded once
-    data = read_data(Path(data_dir), args, device, store_dir, too_expensive, validation_dir, workers.host_peers())
+    peers = workers.host_peers()
+    data = read_data(Path(data_dir), args, device, store_dir, too_expensive, validation_dir, peers, labels_dir)
     args = replace(args, dataset=data.dataset)  # what was found; a checkpoint is compared with it
 
     # the network, with everything that changes it

@@ -39,6 +39,7 @@ _ALL = (
         optional_inputs={
             "SM_CHANNEL_PRETRAINED": ("input/data/pretrained", "input/data/model"),
             "SM_CHANNEL_VALIDATION": ("input/data/validation",),
+            "SM_CHANNEL_LABELS": ("input/data/labels",),
         },
     ),
     Command(

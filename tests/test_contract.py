@@ -335,13 +335,15 @@ def test_two_channels_for_one_input_are_rejected(opt_ml: Path, started: Start, s
         launch.launch(["launch.py", "train"])
 
 
-@pytest.mark.parametrize("name", ["test", "labels", "weights"])
+@pytest.mark.parametrize("name", ["test", "notes", "weights"])
 def test_another_channel_that_is_not_read_is_named_in_a_warning(
     opt_ml: Path, started: Start, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_config(opt_ml, "inputdataconfig", {"train": {}, name: {}})
     started("train")
-    warning = f"warning: unknown channel '{name}'; choose from pretrained, train, validation; its files are ignored"
+    warning = (
+        f"warning: unknown channel '{name}'; choose from labels, pretrained, train, validation; its files are ignored"
+    )
     assert capsys.readouterr().err.startswith(warning)
 
 
@@ -352,6 +354,16 @@ def test_a_validation_channel_is_read_and_needs_no_warning(
     (opt_ml / "input/data/validation").mkdir()
     write_config(opt_ml, "inputdataconfig", {"train": {}, "validation": {}})
     assert started("train").environ["SM_CHANNEL_VALIDATION"] == f"{opt_ml}/input/data/validation"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_labels_channel_is_read_and_needs_no_warning(
+    opt_ml: Path, started: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "SM_CHANNEL_LABELS" not in started("train").environ
+    (opt_ml / "input/data/labels").mkdir()
+    write_config(opt_ml, "inputdataconfig", {"train": {}, "labels": {}})
+    assert started("train").environ["SM_CHANNEL_LABELS"] == f"{opt_ml}/input/data/labels"
     assert capsys.readouterr().err == ""
 
 

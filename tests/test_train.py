@@ -290,6 +290,43 @@ def test_a_manifest_in_the_train_channel_trains(faces: Faces, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("without_report")
+def test_the_command_trains_with_a_labels_channel_as_with_a_manifest_beside_the_images(
+    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profiles = faces(6)
+    lines = []
+    for path in sorted(profiles.rglob("*.jpg")):
+        kind = {"class-name": "covered" if path.stem.startswith("mask") else "bare"}
+        metadata = {"type": "groundtruth/image-classification"} | kind
+        source = f"s3://bucket/{path.relative_to(profiles).as_posix()}"
+        lines.append(json.dumps({"source-ref": source, "mask": 0, "mask-metadata": metadata}))
+    (tmp_path / "labels").mkdir()
+    manifest = tmp_path / "labels/output.manifest"
+    manifest.write_text("\n".join(lines))
+    folders = {"TRAIN": str(profiles), "LABELS": str(tmp_path / "labels")}
+    environ = {f"SM_CHANNEL_{name}": folder for name, folder in folders.items()}
+    environ |= {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output")}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    flags = ("--resize=32,32", "--model=resnet18", "--epochs=1", "--device=cpu", "--nproc-per-node=1")
+    monkeypatch.setattr("sys.argv", ["train.py", *flags])
+    command_module.main()
+    assert (
+        "found manifest: 42 images of 2 classes; images per class: bare (12), covered (30)" in capsys.readouterr().out
+    )
+    assert load(tmp_path / "model")[1].scheme.classes == ("bare", "covered")
+
+    manifest.rename(profiles / "output.manifest")
+    monkeypatch.delenv("SM_CHANNEL_LABELS")
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "beside"))
+    command_module.main()
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("model", "beside")]
+    assert weights[0] == weights[1]
+    splits = [(tmp_path / "output" / name / "split.csv").read_text() for name in ("exp", "exp2")]
+    assert splits[0] == splits[1]
+
+
+@pytest.mark.usefixtures("without_report")
 def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None:
     profiles = faces(12)
     for index, image in enumerate(sorted(profiles.rglob("*.jpg"))):

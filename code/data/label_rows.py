@@ -19,7 +19,7 @@ _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 def samples_of_rows(
     listing: Listing, path: Path, cells: Cells, found: tuple[Sequence[str], Sequence[str]], notes: Sequence[str] = ()
 ) -> Samples:
-    """Return the data set of the table at `path`, which is in the folder that `listing` lists.
+    """Return the data set of the table at `path`, whose images are in the folder that `listing` lists.
 
     `found` are the path of every row below that folder, and the paths of those that do not exist. Raises DataError for
     empty cells, rows that contradict each other, and fewer than two classes.

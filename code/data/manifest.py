@@ -1,11 +1,13 @@
-"""The reader of manifests of SageMaker Ground Truth: one *.manifest beside the images, a JSON object in each line.
+"""The reader of manifests of SageMaker Ground Truth: one *.manifest, a JSON object in each line.
 
     {"source-ref": "s3://bucket/photos/1.jpg", "animal": 0, "animal-metadata": {"class-name": "cat", "type": ...}}
 
-An image is the file with the longest suffix of its key: photos/1.jpg, else 1.jpg. No torch.
+The manifest is beside the images or in a folder of its own. An image is the file with the longest suffix of its key:
+photos/1.jpg, else 1.jpg. No torch.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +24,103 @@ _METADATA = "-metadata"
 _SINGLE, _MULTI = "groundtruth/image-classification", "groundtruth/image-classification-multilabel"
 
 
+@dataclass(frozen=True)
+class ManifestObjects:
+    """The labelled objects of a manifest whose images are still in S3: all are in one bucket."""
+
+    bucket: str
+    keys: list[str]  # each once, sorted
+    samples: Samples  # as a job reads it that has every object below a folder under its key
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """The labelled lines of a manifest: the sources and keys of their images, their cells, and notes on the others."""
+
+    sources: list[str]
+    keys: list[str]
+    cells: Cells
+    notes: list[str]
+
+
 def fits_manifest(channel: Path) -> bool:
     """Return True if the channel contains a manifest."""
     return bool(_manifests(channel))
 
 
-def read_manifest(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
+def read_manifest(channel: Path, variable: str = "SM_CHANNEL_TRAIN", labels_dir: Path | None = None) -> Samples:
     """Read the images that the only *.manifest of a channel lists; `variable` names the channel in messages.
+
+    With `labels_dir`, the manifest is there (SM_CHANNEL_LABELS), and the channel has the images.
 
     Images that do not exist stay in the table: they cannot be used, and `--on-bad-image` decides. Images that nobody
     labelled are left out. Raises DataError for lines that are not of an image classification, for several label
     attributes, and as `samples_of_rows` does.
     """
-    existing_folder(channel, variable, "a *.manifest and the images that it lists")
-    found = _manifests(channel)
-    if len(found) != 1:
-        names = first_names(found) or "no *.manifest"
-        raise DataError(f"{variable} contains {names}, expected one manifest: {channel}")
-    path = channel / found[0]
+    if labels_dir is None:
+        existing_folder(channel, variable, "a *.manifest and the images that it lists")
+        path = _only_manifest(channel, variable)
+    else:
+        existing_folder(channel, variable, "the images that a manifest lists")
+        existing_folder(labels_dir, "SM_CHANNEL_LABELS", "a *.manifest")
+        path = _only_manifest(labels_dir, "SM_CHANNEL_LABELS")
+    labelled = _read_labelled(path)
+    listing = list_folder(channel)
+    check_image_names(listing)
+    files = _find_files(labelled.keys, listing, path)
+    return samples_of_rows(listing, path, labelled.cells, files, labelled.notes)
+
+
+def read_manifest_objects(path: Path) -> ManifestObjects:
+    """Read a manifest whose images are in S3.
+
+    Raises DataError for images that are not in S3 or in several buckets, and as `read_manifest` does for such images
+    below one folder.
+    """
+    labelled = _read_labelled(path)
+    buckets: dict[str, None] = {}
+    for number, source in zip(labelled.cells.numbers, labelled.sources, strict=True):
+        bucket = source.removeprefix("s3://").partition("/")[0]
+        if not source.startswith("s3://") or not bucket:
+            raise DataError(
+                f"line {number} of {path.name} has the source-ref {source!r}, expected s3://bucket/key: {path}"
+            )
+        buckets[bucket] = None
+    if len(buckets) > 1:
+        raise DataError(
+            f"the images of {path.name} are in {len(buckets)} buckets ({first_names(list(buckets))}), expected one; "
+            f"copy them into one: {path}"
+        )
+    keys = sorted(set(labelled.keys))
+    listing = Listing(path.parent, keys, [], {})
+    check_image_names(listing)
+    files = _find_files(labelled.keys, listing, path)
+    return ManifestObjects(
+        next(iter(buckets)), keys, samples_of_rows(listing, path, labelled.cells, files, labelled.notes)
+    )
+
+
+def _read_labelled(path: Path) -> _Labelled:
+    """Return the labelled lines of a manifest; raise DataError as `read_manifest` does."""
     rows = list(read_objects(path))
     attribute = _find_attribute((row for _, row in rows), path)
     labelled = [(number, row) for number, row in rows if f"{attribute}{_METADATA}" in row and attribute in row]
     keys = [_key(row, number, path) for number, row in labelled]
+    sources = [str(row["source-ref"]) for _, row in labelled]
     labels = [_class_name(row, attribute, number, path) for number, row in labelled]
     cells = Cells({"path": keys, "label": labels}, [number for number, _ in labelled])
-    listing = list_folder(channel)
-    check_image_names(listing)
     left_out = len(rows) - len(labelled)
     notes = [f"{left_out} lines of {path.name} have no label and are left out: {path}"] if left_out else []
-    return samples_of_rows(listing, path, cells, _find_files(keys, listing, path), notes)
+    return _Labelled(sources, keys, cells, notes)
+
+
+def _only_manifest(folder: Path, variable: str) -> Path:
+    """Return the only manifest in a folder; raise DataError if there is none, or several."""
+    found = _manifests(folder)
+    if len(found) != 1:
+        names = first_names(found) or "no *.manifest"
+        raise DataError(f"{variable} contains {names}, expected one manifest: {folder}")
+    return folder / found[0]
 
 
 def _manifests(channel: Path) -> list[str]:
@@ -112,7 +182,7 @@ def _find_files(keys: list[str], listing: Listing, path: Path) -> tuple[list[str
     missing = [key for key in keys if files[key] not in owners]
     if len(missing) == len(keys):
         raise DataError(
-            f"none of the {len(keys)} images of {path.name} exists ({first_names(missing)}), expected them in its "
-            f"folder under their keys: {path}"
+            f"none of the {len(keys)} images of {path.name} exists ({first_names(missing)}), expected them under "
+            f"their keys in {listing.root}: {path}"
         )
     return [files[key] for key in keys], missing

@@ -14,6 +14,7 @@ from data.manifest import fits_manifest, read_manifest
 from data.profiles import fits_profiles, read_profiles
 from data.samples import Samples
 from data.split_folders import fits_split_folders, read_split_folders
+from runtime.errors import ConfigError
 from runtime.files import existing_folder
 
 AUTO = "auto"
@@ -22,18 +23,22 @@ _EXPECTED = "labels.csv, a *.manifest, one folder per class, train and val with 
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout: the name of its data set in dataset.py, a title for messages, its reader, and how it is recognised."""
+    """A layout: the name of its data set in dataset.py, a title for messages, its reader, and how it is recognised.
+
+    `read_apart` reads images whose labels are in a folder of their own, which is its last argument.
+    """
 
     dataset: str
     title: str
     read: Callable[[Path, str], Samples]
     fits: Callable[[Path], bool]
+    read_apart: Callable[[Path, str, Path], Samples] | None = None
 
 
 # In the order in which `--dataset auto` tries them; the last one always fits, and says what is wrong with the folder.
 _LAYOUTS = (
     Layout("LabelTableDataset", "label table", read_label_table, fits_label_table),
-    Layout("ManifestDataset", "manifest", read_manifest, fits_manifest),
+    Layout("ManifestDataset", "manifest", read_manifest, fits_manifest, read_manifest),
     Layout("MaskSplitByProfileDataset", "profile folders", read_profiles, fits_profiles),
     Layout("SplitFolderDataset", "split folders", read_split_folders, fits_split_folders),
     Layout("ImageFolderDataset", "class folders", read_class_folders, lambda channel: True),
@@ -43,12 +48,35 @@ LAYOUTS = {layout.dataset: layout for layout in _LAYOUTS}
 READERS = {name: layout.read for name, layout in LAYOUTS.items()}
 
 
-def find_dataset(name: str, channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> str:
+def find_dataset(name: str, channel: Path, variable: str = "SM_CHANNEL_TRAIN", labels_dir: Path | None = None) -> str:
     """Return the name of a data set; that of the first layout that a folder fits if `name` is "auto".
 
-    No image is opened. Raises DataError for a folder that is missing, empty or cannot be read.
+    With `labels_dir` it is that of a layout that reads labels in a folder of their own. No image is opened. Raises
+    DataError for a folder that is missing, empty or cannot be read, and ConfigError as `layout_apart` does.
     """
+    if labels_dir is not None:
+        return layout_apart(name).dataset
     if name != AUTO:
         return name
     existing_folder(channel, variable, _EXPECTED)
     return next(layout.dataset for layout in _LAYOUTS if layout.fits(channel))
+
+
+def layout_apart(name: str) -> Layout:
+    """Return the layout of a data set whose labels are in a folder of their own; the first one if `name` is "auto".
+
+    Raises ConfigError for the name of a data set that does not read such labels.
+    """
+    known = [layout for layout in _LAYOUTS if layout.read_apart]
+    found = known[:1] if name == AUTO else [layout for layout in known if layout.dataset == name]
+    if not found:
+        expected = " or ".join(["auto", *(layout.dataset for layout in known)])
+        raise ConfigError(f"--dataset {name} does not read labels in a folder of their own; pass {expected}")
+    return found[0]
+
+
+def read_apart(name: str, channel: Path, labels_dir: Path, variable: str = "SM_CHANNEL_TRAIN") -> Samples:
+    """Read images whose labels are in a folder of their own; raises as `layout_apart` and the reader do."""
+    read = layout_apart(name).read_apart
+    assert read, "layout_apart has looked"
+    return read(channel, variable, labels_dir)

@@ -79,15 +79,17 @@ def read_data(
     too_expensive: Collection[str] = (),
     validation_dir: str | Path | None = None,
     peers: Peers | None = None,
+    labels_dir: str | Path | None = None,
 ) -> Data:
     """Read the table, split it, and start to decode every image, or load them from the cache in `store_dir`.
 
-    With `validation_dir`, its images are for validation instead of a part of those in `data_dir`.
+    With `validation_dir`, its images are for validation instead of a part of those in `data_dir`. With
+    `labels_dir`, the labels of those in `data_dir` are there.
 
     With `--on-bad-image skip`, the images with a name in `too_expensive` are left out without being decoded: what a
     decoder costs may differ from run to run. Raises DataError for a folder that cannot be trained on.
     """
-    name, dataset = _read_dataset(data_dir, args, Path(validation_dir) if validation_dir else None)
+    name, dataset = _read_dataset(data_dir, args, validation_dir, labels_dir)
     statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
     augmentation = _augmentation(args, statistics)
     store = _create_store(dataset.samples, augmentation, args, store_dir, too_expensive, peers)
@@ -130,16 +132,20 @@ def read_data(
     )
 
 
-def _read_dataset(data_dir: Path, args: TrainConfig, validation_dir: Path | None) -> tuple[str, MaskBaseDataset]:
+def _read_dataset(
+    data_dir: Path, args: TrainConfig, validation_dir: str | Path | None, labels_dir: str | Path | None
+) -> tuple[str, MaskBaseDataset]:
     """Return the name of the data set and its table with the split; print what `--dataset auto` found."""
-    name = find_dataset(args.dataset, data_dir)
+    labels = Path(labels_dir) if labels_dir else None
+    name = find_dataset(args.dataset, data_dir, labels_dir=labels)
     dataset = create_dataset(
         args.dataset,
         data_dir,
         val_ratio=args.val_ratio,
         seed=args.seed,
         fold=args.fold_numbers,
-        validation_dir=validation_dir,
+        validation_dir=Path(validation_dir) if validation_dir else None,
+        labels_dir=labels,
         allow_leaks=args.allow_leaks,
     )
     if args.dataset == AUTO:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data.layout import UNLISTED
-from data.manifest import read_manifest
+from data.manifest import read_manifest, read_manifest_objects
 from data.samples import Samples
 from labels import LabelScheme
 from runtime.errors import DataError
@@ -33,6 +33,7 @@ def folder(root: Path, lines: list[Any], *names: str, file: str = "output.manife
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
+    root.mkdir(exist_ok=True)
     (root / file).write_text("\n".join(map(json.dumps, lines)) + "\n")
     return root
 
@@ -104,3 +105,47 @@ def test_several_manifests_are_rejected_by_name(tmp_path: Path) -> None:
     folder(tmp_path, PETS, "1.jpg")
     with pytest.raises(DataError, match=r"contains a\.manifest, output\.manifest, expected one manifest"):
         read_manifest(folder(tmp_path, PETS, file="a.manifest"))
+
+
+def test_a_manifest_in_a_folder_of_its_own_says_the_same(tmp_path: Path) -> None:
+    names = ("photos/a/1.jpg", "photos/a/2.jpg", "photos/b/1.jpg")
+    beside = read_manifest(folder(tmp_path / "beside", PETS, *names))
+    labels = folder(tmp_path / "labels", PETS)
+    channel = folder(tmp_path / "channel", [], *names)
+    (channel / "output.manifest").unlink()
+    apart = read_manifest(channel, labels_dir=labels)
+    assert apart.table.equals(beside.table)
+    assert (apart.root, apart.scheme, apart.notes) == (channel, beside.scheme, [])
+    folder(labels, PETS, file="more.manifest")
+    with pytest.raises(DataError, match=r"^SM_CHANNEL_LABELS contains more\.manifest, output\.man.*, expected one"):
+        read_manifest(channel, labels_dir=labels)
+    with pytest.raises(DataError, match=r"^SM_CHANNEL_LABELS contains no \*\.manifest, expected one"):
+        read_manifest(channel, labels_dir=folder(tmp_path / "notes", [], file="notes.txt"))
+    with pytest.raises(DataError, match=r"^SM_CHANNEL_LABELS does not exist, expected a \*\.manifest"):
+        read_manifest(channel, labels_dir=tmp_path / "absent")
+
+
+def test_objects_in_s3_give_the_data_set_that_their_copies_will_be(tmp_path: Path) -> None:
+    lines = [*PETS, PETS[0], {"source-ref": "s3://bucket/photos/c/1.jpg"}]
+    root = folder(tmp_path, lines, "photos/a/1.jpg", "photos/a/2.jpg", "photos/b/1.jpg")
+    found, copied = read_manifest_objects(root / "output.manifest"), read_manifest(root)
+    assert (found.bucket, found.keys) == ("bucket", ["photos/a/1.jpg", "photos/a/2.jpg", "photos/b/1.jpg"])
+    assert found.samples.table.equals(copied.table)
+    assert (found.samples.scheme, found.samples.notes) == (copied.scheme, copied.notes)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (
+            "s3://other/2.jpg",
+            r"the images of output.manifest are in 2 buckets \(bucket, other\), expected one; copy them",
+        ),
+        ("photos/2.jpg", "line 2 of output.manifest has the source-ref 'photos/2.jpg', expected s3://bucket/key"),
+        ("s3:///2.jpg", "line 2 of output.manifest has the source-ref 's3:///2.jpg', expected s3://bucket/key"),
+    ],
+)
+def test_objects_that_no_channel_can_have_are_rejected(tmp_path: Path, source: str, sentence: str) -> None:
+    folder(tmp_path, [PETS[0], PETS[1] | {"source-ref": source}])
+    with pytest.raises(DataError, match=f"{sentence}.*: {tmp_path}/output.manifest$"):
+        read_manifest_objects(tmp_path / "output.manifest")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from data.readers import LAYOUTS, find_dataset
+from data.readers import LAYOUTS, find_dataset, read_apart
 from data.summary import describe_found
-from runtime.errors import DataError
+from runtime.errors import ConfigError, DataError
 
 PETS = ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
 PROFILES = ("000001_male_Asian_23/mask1.jpg", "000002_female_Asian_60/mask1.jpg")
@@ -74,3 +74,14 @@ def test_what_was_found_is_one_line_with_classes_groups_and_split(tmp_path: Path
         root = touch(tmp_path / title, *names)
         layout = LAYOUTS[find_dataset("auto", root)]
         assert describe_found(layout.read(root, "SM_CHANNEL_TRAIN"), layout.title) == f"found {title}: {line}"
+
+
+def test_labels_in_a_folder_of_their_own_are_of_a_manifest(tmp_path: Path) -> None:
+    channel, labels = touch(tmp_path / "train", *PETS, "labels.csv"), touch(tmp_path / "labels", "output.manifest")
+    for name in ("auto", "ManifestDataset"):
+        assert find_dataset(name, channel, labels_dir=labels) == "ManifestDataset"
+    sentence = r"^--dataset LabelTableDataset does not read labels in a folder of their own; pass auto or Manifest"
+    with pytest.raises(ConfigError, match=sentence):
+        find_dataset("LabelTableDataset", channel, labels_dir=labels)
+    with pytest.raises(ConfigError, match=sentence):
+        read_apart("LabelTableDataset", channel, labels)
