@@ -22,8 +22,9 @@ from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
 import submit
+from data.readers import read_apart
 from jobs.account import SetupOptions, policies
-from runtime.errors import ConfigError, JobError
+from runtime.errors import ConfigError, DataError, JobError
 from runtime.version import version
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
@@ -112,6 +113,13 @@ def ready(run: Callable[..., list[str]]) -> Callable[..., list[str]]:
     return run
 
 
+def allowed_to_submitters() -> set[str]:
+    """Return the actions of the policy for users who submit jobs."""
+    statements = policies(SetupOptions(bucket="my-bucket"), ACCOUNT, REGION)["submitter"]["Statement"]
+    actions = [entry["Action"] if isinstance(entry["Action"], list) else [entry["Action"]] for entry in statements]
+    return {action for some in actions for action in some}
+
+
 def put(uri: str, body: bytes) -> None:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     client("s3").put_object(Bucket=bucket, Key=key, Body=body)
@@ -191,10 +199,7 @@ def test_from_an_empty_account_to_a_registered_model_with_the_submitters_permiss
     (search,) = ready("tune", "--data", str(data), *image, "--search", "lr=0.001:0.1:log")
     assert ready("status", search)[0].startswith(f"tuning job '{search}'")
 
-    submitter = policies(SetupOptions(bucket="my-bucket"), ACCOUNT, REGION)["submitter"]["Statement"]
-    actions = [entry["Action"] if isinstance(entry["Action"], list) else [entry["Action"]] for entry in submitter]
-    allowed = {action for some in actions for action in some}
-    assert calls <= allowed
+    assert calls <= allowed_to_submitters()
     assert {f"sagemaker:Create{name}" for name in ("TrainingJob", "Model", "TransformJob", "Endpoint")} <= calls
 
 
@@ -219,6 +224,47 @@ def test_a_folder_is_sent_once(
     for sent in ("uploaded 14 files, 0 already there", "uploaded 0 files, 14 already there"):
         submit.main(words, os.environ)
         assert sent in capsys.readouterr().err
+
+
+def test_a_manifest_in_s3_trains_on_its_objects_with_the_submitters_permissions_alone(
+    ready: Callable[..., list[str]], tmp_path: Path, calls: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri, lines = "s3://my-bucket/mask-classifier/pets.manifest", []
+    for key, name in (("cat.jpg", "cat"), ("dogs/1.jpg", "dog")):
+        metadata = {"class-name": name, "type": "groundtruth/image-classification"}
+        source = f"s3://my-bucket/pets/{key}"
+        lines.append({"source-ref": source, "animal": 0, "animal-metadata": metadata})
+        put(source, b"")
+    put(uri, "\n".join(map(json.dumps, [*lines, {"source-ref": "s3://my-bucket/pets/new.jpg"}])).encode())
+    calls.clear()
+    submit.main(("train", "--data", uri, "--image", IMAGE), os.environ)
+    printed = capsys.readouterr()
+    assert f"warning: 1 lines of pets.manifest have no label and are left out: {uri}" in printed.err
+    described = client("sagemaker").describe_training_job(TrainingJobName=printed.out.strip())
+    channels = {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"] for channel in described["InputDataConfig"]
+    }
+
+    # what SageMaker copies into the two channels
+    assert (channels["train"]["S3DataType"], channels["labels"]["S3DataType"]) == ("ManifestFile", "S3Prefix")
+    bucket, _, key = channels["train"]["S3Uri"].removeprefix("s3://").partition("/")
+    listed = json.load(client("s3").get_object(Bucket=bucket, Key=key)["Body"])
+    for name in listed[1:]:
+        source = f"{listed[0]['prefix']}{name}".removeprefix("s3://my-bucket/")
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        client("s3").download_file("my-bucket", source, str(tmp_path / "train" / name))
+    prefix = channels["labels"]["S3Uri"].removeprefix("s3://my-bucket/")
+    (entry,) = client("s3").list_objects_v2(Bucket="my-bucket", Prefix=prefix)["Contents"]
+    (tmp_path / "labels").mkdir()
+    client("s3").download_file("my-bucket", entry["Key"], str(tmp_path / "labels" / entry["Key"].removeprefix(prefix)))
+    samples = read_apart("auto", tmp_path / "train", tmp_path / "labels")
+    assert samples.table["path"].tolist() == ["pets/cat.jpg", "pets/dogs/1.jpg"]
+    assert samples.scheme.classes == ("cat", "dog")
+
+    put(uri, b"{}")
+    with pytest.raises(DataError, match=f"pets.manifest has no label of an image classification.*: {uri}$"):
+        ready("train", "--data", uri, "--image", IMAGE)
+    assert calls <= allowed_to_submitters()
 
 
 def test_a_log_is_printed_as_far_as_it_goes(

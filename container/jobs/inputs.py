@@ -55,6 +55,6 @@ def resolve_images(location: JobLocation, flag: str, text: str) -> Input:
 
 
 def existing_inputs(uris: Iterable[str], uploads: Sequence[Upload]) -> tuple[str, ...]:
-    """Return the folders that no upload fills: they must be in S3 already."""
+    """Return the folders and files that no upload brings: they must be in S3 already."""
     filled = {upload.uri for upload in uploads}
-    return tuple(uri for uri in uris if uri not in filled)
+    return tuple(uri for uri in uris if uri[: uri.rindex("/") + 1] not in filled)

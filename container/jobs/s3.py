@@ -6,6 +6,7 @@ and a job can be repeated on the very same data.
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
-from typing import Any
+from typing import Any, BinaryIO
 
 from boto3.s3.transfer import TransferConfig
 from tqdm import tqdm
@@ -33,13 +34,21 @@ _PARENT = attrgetter("parent")
 
 @dataclass(frozen=True)
 class Upload:
-    """Local files and the S3 folder they are uploaded to; `uri` ends with a slash."""
+    """Local files and the S3 folder they are uploaded to; `uri` ends with a slash.
+
+    Those in `contents` are not below `root`: submit.py wrote them, or downloaded them.
+    """
 
     root: Path
     names: tuple[str, ...]
     uri: str
     size_bytes: int
     ignored: Mapping[str, list[str]] = field(default_factory=dict)  # litter and links that lead nowhere, by reason
+    contents: Mapping[str, bytes] = field(default_factory=dict)  # by name
+
+    def open(self, name: str) -> BinaryIO:
+        """Open one of the files for reading."""
+        return io.BytesIO(self.contents[name]) if name in self.contents else (self.root / name).open("rb")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -73,9 +82,15 @@ def upload_of(root: Path, names: Sequence[str], parent_uri: str) -> Upload:
     """Return the upload of these files of a folder, in this order."""
     with ThreadPoolExecutor(cpu_count()) as pool:
         digests = list(pool.map(lambda name: _digest(root / name), names))
-    whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
-    uri = f"{parent_uri}/{_readable(root.resolve().name)}-{whole.hexdigest()}/"
+    uri = _folder_uri(parent_uri, root.resolve().name, names, digests)
     return Upload(root, tuple(names), uri, sum((root / name).stat().st_size for name in names))
+
+
+def upload_of_contents(folder: str, contents: Mapping[str, bytes], parent_uri: str) -> Upload:
+    """Return the upload of files that are in memory to a folder of this name and their digest."""
+    digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
+    uri = _folder_uri(parent_uri, folder, tuple(contents), digests)
+    return Upload(Path(), tuple(contents), uri, sum(map(len, contents.values())), contents=contents)
 
 
 def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
@@ -88,7 +103,7 @@ def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
 
     def put(name: str) -> None:
         try:
-            with explained("s3", "PutObject"), (upload.root / name).open("rb") as file:
+            with explained("s3", "PutObject"), upload.open(name) as file:
                 client.upload_fileobj(file, bucket, prefix + name, ExtraArgs=extra, Config=config)
         except FileNotFoundError:
             raise DataError(f"a file vanished during the upload; submit again: {upload.root / name}") from None
@@ -158,6 +173,11 @@ def extract(archive: Path, folder: Path) -> list[Path]:
     except ArchiveError as error:
         raise DataError(f"{error.reason}; download it again: {archive}") from error
     return paths
+
+
+def _folder_uri(parent_uri: str, folder: str, names: Sequence[str], digests: Sequence[str]) -> str:
+    whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
+    return f"{parent_uri}/{_readable(folder)}-{whole.hexdigest()}/"
 
 
 def _digest(path: Path) -> str:

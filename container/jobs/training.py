@@ -13,6 +13,7 @@ from jobs.hyperparameters import current_hyperparameters, default_hyperparameter
 from jobs.inputs import existing_inputs, resolve_input
 from jobs.instances import describe_instances, volume_key, waste
 from jobs.local_data import check_local_data
+from jobs.manifest import is_manifest, manifest_channels, manifest_problems, read_label_manifest
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, Request, given, seconds, tags, vpc
 from jobs.s3 import Upload
@@ -29,7 +30,9 @@ class TrainingOptions:
     """The training job; hyperparameters follow after `--`, as for code/train.py."""
 
     name: str = option("mask-classifier", "name of the job; the time is appended")
-    data: str = option("", "training images: a folder, which is uploaded, or s3://bucket/prefix")
+    data: str = option(
+        "", "training images: a folder, which is uploaded, s3://bucket/prefix, or a *.manifest of Ground Truth"
+    )
     validation_data: str = option("", "validation images (the `validation` channel): a folder or s3://bucket/prefix")
     pretrained_data: str = option("", "initial weights (the `pretrained` channel): a folder or s3://bucket/prefix")
     resume_from: str = option("", "training job to resume from its checkpoints, with its data and hyperparameters")
@@ -54,6 +57,7 @@ class TrainingOptions:
     def problems(self) -> list[str]:
         """Return a sentence for each missing option and for each that does not fit another one."""
         problems = name_problems(self.name) + data_problems("data", self.data)
+        problems += manifest_problems(self.data, self.input_mode)
         if self.validation_data:
             problems += data_problems("validation-data", self.validation_data)
         if self.pretrained_data:
@@ -95,7 +99,7 @@ def train(
     hyperparameters = read_hyperparameters(hyperparameter_words)
     check_restarts(hyperparameters, spot=options.spot)
     aws, job = Aws(connection), unique_name(options.name)
-    channels, uploads = training_channels(location, options, hyperparameters)
+    channels, uploads = training_channels(location, options, hyperparameters, None if submit.dry_run else aws)
     image = job_image(aws, location)
     resumed = (location.checkpoints(options.resume_from),) if options.resume_from else ()
     if resumed and not submit.dry_run:
@@ -128,7 +132,7 @@ def training_job(
     channels: Mapping[str, str],
     hyperparameters: Mapping[str, str],
 ) -> Call:
-    """Return CreateTrainingJob; `channels` are names and S3 folders."""
+    """Return CreateTrainingJob; `channels` are names and S3 folders, or files that list objects."""
     checkpoints = {"S3Uri": location.checkpoints(options.resume_from or job), "LocalPath": CHECKPOINT_DIR}
     request = training_definition(location, options, channels) | {
         "TrainingJobName": job,
@@ -176,17 +180,26 @@ def algorithm(image: str, options: TrainingOptions) -> Request:
 
 
 def _channel(name: str, uri: str) -> Request:
-    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    kind = "S3Prefix" if uri.endswith("/") else "ManifestFile"
+    source = {"S3DataType": kind, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
 def training_channels(
-    location: JobLocation, options: TrainingOptions, hyperparameters: Mapping[str, str]
+    location: JobLocation, options: TrainingOptions, hyperparameters: Mapping[str, str], aws: Aws | None = None
 ) -> tuple[dict[str, str], tuple[Upload, ...]]:
-    """Return the channels of a training job and their uploads; local data sets are read as training reads them."""
-    check_local_data(options.data, options.validation_data, hyperparameters)
-    uri, uploads = resolve_input(location, "data", options.data)
-    channels = {"train": uri}
+    """Return the channels of a training job and their uploads; local data sets are read as training reads them.
+
+    A manifest that is in S3 is read through `aws`; without it, as in a dry run, it is rejected.
+    """
+    manifest = read_label_manifest(options.data, aws) if is_manifest(options.data) else None
+    listed = manifest.objects.samples if manifest else None
+    check_local_data("" if manifest else options.data, options.validation_data, hyperparameters, listed)
+    if manifest:
+        channels, uploads = manifest_channels(location, manifest)
+    else:
+        uri, uploads = resolve_input(location, "data", options.data)
+        channels = {"train": uri}
     if options.validation_data:
         channels["validation"], more = resolve_input(location, "validation-data", options.validation_data)
         uploads += more

@@ -58,7 +58,7 @@ def tune(
     hyperparameters, ranges = read_hyperparameters(fixed_words), read_search(tuning.search, fixed_words)
     check_tuning(training, tuning, hyperparameters)
     aws, job = Aws(connection), unique_name(training.name)
-    channels, uploads = training_channels(location, training, hyperparameters)
+    channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
     image = job_image(aws, location)
     options = (training, tuning)
     call = tuning_job(job, location, options, image, channels=channels, hyperparameters=hyperparameters, ranges=ranges)
