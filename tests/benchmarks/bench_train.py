@@ -19,17 +19,12 @@ import argparse
 import contextlib
 import io
 import os
-import shutil
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
-
-from data.batch_draws import Draws
 
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container", "tests"))
 
@@ -39,9 +34,11 @@ import torch
 from torch import Tensor
 
 from augmentation import BaseAugmentation
-from benchmarks.legs import Bench, draw_images, show, timed
+from benchmarks.command_legs import bench_commands
+from benchmarks.legs import Bench, draw_images, show
 from benchmarks.original_pipeline import OriginalLoader, base_transform, custom_transform
 from config import InferenceConfig, TrainConfig
+from data.batch_draws import Draws
 from data.loader import Batch, Loader
 from data.samples import Samples
 from dataset import create_dataset
@@ -54,7 +51,6 @@ from training.build import build_trainer
 from training.inputs import Data, read_data
 from training.trainer import Trainer
 
-ROOT = Path(__file__).resolve().parents[2]
 Item = TypeVar("Item")
 TRANSFORMS = {"BaseAugmentation": base_transform, "CustomAugmentation": custom_transform}
 
@@ -231,35 +227,6 @@ def bench_inference(folder: Path, scratch: Path, device: torch.device, rounds: i
     bench = Bench(device, rounds)
     bench.legs = {"original": original, "ours": ours}
     show("batch inference, TinyModel, float32", bench.run(), [("inference.py / original", "ours", "original", 0)])
-
-
-def bench_commands(scratch: Path) -> None:
-    """The commands as they are started: how long they take to begin, and how cost grows with the images."""
-    environ = {**os.environ, "SM_MODEL_DIR": str(scratch / "m"), "SM_OUTPUT_DATA_DIR": str(scratch / "o")}
-    helps = [timed([str(ROOT / "code/train.py"), "--help"], environ).seconds for _ in range(5)]
-    median = statistics.median(helps)
-    print(f"\ncommands\n  train.py --help {median:37.2f} s   bar 0.3: {'reached' if median < 0.3 else 'missed'}")
-    print("\ntrain.py --model TinyModel --epochs 2, from start to end")
-    for factor in (1, 2, 4):
-        folder = draw_images(scratch / f"times{factor}", 16, 64 * factor)
-        environ |= {"SM_CHANNEL_TRAIN": str(folder), "OUR_START": str(time.time())}
-        first_step = (
-            "import os, sys, time; sys.path.insert(0, sys.argv.pop())\n"
-            "from training.trainer import Trainer; step = Trainer.step\n"
-            "def spy(*a):\n"
-            "    Trainer.step = step\n"
-            "    print('first', time.time() - float(os.environ['OUR_START']), flush=True)\n"
-            "    return step(*a)\n"
-            "Trainer.step = spy; import train; train.main()"
-        )
-        flags = ["--model", "TinyModel", "--epochs", "2", "--valid-batch-size", "256", "--resume", "never"]
-        done = timed(["-c", first_step, *flags, str(ROOT / "code")], environ)
-        first = next(line for line in done.output.splitlines() if line.startswith("first")).split()[1]
-        print(
-            f"  {factor} x {64 * 7:<5} images {done.seconds:8.1f} s, first step after {float(first):4.1f} s, "
-            f"{done.cpu_seconds:6.1f} s of CPU, peak memory {done.peak_bytes / 2**20:6.0f} MiB"
-        )
-        shutil.rmtree(folder)
 
 
 def main() -> None:
