@@ -37,6 +37,7 @@ from augmentation import BaseAugmentation
 from benchmarks.command_legs import bench_commands
 from benchmarks.legs import Bench, draw_images, show
 from benchmarks.original_pipeline import OriginalLoader, base_transform, custom_transform
+from benchmarks.worker_legs import MODELS, bench_workers
 from config import InferenceConfig, TrainConfig
 from data.batch_draws import Draws
 from data.loader import Batch, Loader
@@ -231,7 +232,7 @@ def bench_inference(folder: Path, scratch: Path, device: torch.device, rounds: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parts = ("commands", "loader", "networks", "inference")
+    parts = ("commands", "workers", "loader", "networks", "inference")
     parser.add_argument("--rounds", type=int, default=3, help="rounds after the first, which warms up")
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts, help="parts of the benchmark")
     parser.add_argument("--models", nargs="+", help="NAME=STEPS of each network; default: for minutes on this machine")
@@ -250,9 +251,14 @@ def main() -> None:
         scratch = Path(scratch_name)
         if "commands" in args.parts:  # first: the peak memory of a process includes that of the process that started it
             bench_commands(scratch)
-        folder, store_dir = args.data or draw_images(scratch / "train", 32, 256), scratch / "store"
         # validation images are decoded in the first epoch, too, and not counted: few
         plain = TrainConfig(resize=tuple(args.size), batch_size=args.batch_size, optimizer="AdamW", val_ratio=0.02)
+        for model in args.models or MODELS if "workers" in args.parts else ():
+            name, steps = model.split("=")
+            bench_workers(replace(plain, model=name), int(steps), args.rounds)
+        if not {*args.parts} - {"commands", "workers"}:
+            return
+        folder, store_dir = args.data or draw_images(scratch / "train", 32, 256), scratch / "store"
         if "loader" in args.parts:
             bench_loader(plain, folder, store_dir, device, args.rounds)
         for model in models if "networks" in args.parts else ():
