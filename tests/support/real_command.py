@@ -1,4 +1,4 @@
-"""`python code/train.py` on a few drawn images, which gets signals at chosen moments.
+"""`python code/train.py` on a few drawn images, with one worker or several, which gets signals at chosen moments.
 
 A moment is a file operation that the kernel reports from the checkpoint folder (inotify), not a time. Only while the
 command starts there is no file operation: then the moment is a fraction of the time that an undisturbed start takes, or
@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from inotify_simple import Event, INotify, flags
 
+from support.processes import wait_until
+
 CODE = Path(__file__).parents[2] / "code"
 STEPS_PER_EPOCH, EPOCHS = 5, 5
 # Everything that has a state or is random, in two runs.
@@ -31,6 +33,7 @@ FLAGS = (
     "--model BaseModel --optimizer SGD --momentum 0.9 --augmentation CustomAugmentation --sampler balanced "
     "--head factored --cutmix 1 --clip-norm 1",
 )
+PARTS = " --parts 4"  # what a run needs to have the same bits on any number of workers
 ALWAYS = (
     f"--epochs {EPOCHS} --batch-size 8 --valid-batch-size 8 --resize 32 24 --val-ratio 0.5 --lr 0.003 "
     "--checkpoint-steps 1 --log-interval 1 --device cpu --threads 1"
@@ -47,6 +50,7 @@ SAVE_EVENTS = (
 )
 COMMITTED = SAVE_EVENTS[5]
 MOST_SECONDS = 600  # for work of seconds, on a machine with much other work
+ORPHAN_SECONDS = 10  # until no process is left of a command that has ended, on such a machine
 WATCHED = flags.CREATE | flags.MODIFY | flags.MOVED_TO | flags.DELETE
 
 
@@ -90,6 +94,7 @@ class Job:
     def __init__(self, folder: Path, data: Path, flags: str) -> None:
         self.folder, self.flags = folder, flags
         self.prefix: list[str] = []  # a command that executes the job
+        self.workers = 1  # of the next start
         self.seconds_to_end: list[float] = []  # from a signal to the end of the process
         for name in ("model", "checkpoints", "output"):
             (folder / name).mkdir(parents=True)
@@ -106,13 +111,20 @@ class Job:
     def start(self) -> subprocess.Popen[str]:
         """Start a process of the run, which appends to the log."""
         line = [*self.prefix, sys.executable, str(CODE / "train.py"), *ALWAYS.split(), *self.flags.split()]
+        if self.workers > 1:
+            line += ["--nproc-per-node", str(self.workers)]
         log = (self.folder / "log").open("a")
         with log:
             return subprocess.Popen(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
 
-    def hit(self, moment: Moment, *numbers: signal.Signals) -> int:
-        """Start, send signals at a moment before the end of the run, and return the exit code."""
+    def hit(self, moment: Moment, *numbers: signal.Signals, worker: int | None = None) -> int:
+        """Start, send signals at a moment before the end of the run, and return the exit code.
+
+        They are sent to the process that was started, or to the worker of a rank. Nothing that it started is left then.
+        """
         with self.watched() as (process, happened):
+            if worker is not None and moment.kind == "boot":
+                wait_until(lambda: self._worker(process, worker) is not None, MOST_SECONDS)
             skipped = 0
             for event in happened(moment.delay_seconds) if moment.kind == "boot" else happened():
                 skipped += moment.matches(event)
@@ -120,12 +132,28 @@ class Job:
                     time.sleep(0 if moment.kind == "boot" else moment.delay_seconds)
                     break
             assert process.poll() is None, f"ended before {moment}: {self.log[-2000:]}"
+            pid = process.pid if worker is None else self._worker(process, worker)
+            assert pid, f"worker {worker} ended before {moment}: {self.log[-2000:]}"
             for number in numbers:
-                process.send_signal(number)
+                os.kill(pid, number)
             started = time.monotonic()
             code = process.wait(MOST_SECONDS)
             self.seconds_to_end.append(time.monotonic() - started)
+            wait_until(lambda: not self.processes(), ORPHAN_SECONDS)
             return code
+
+    def processes(self) -> list[int]:
+        """Return the process ids of all processes of the run: those with its folders in their environment."""
+        mark = os.fsencode(f"SM_MODEL_DIR={self.folder / 'model'}") + b"\0"
+        return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _read(path)]
+
+    def _worker(self, process: subprocess.Popen[str], rank: int) -> int | None:
+        """Return the process id of a worker, None while it is not started."""
+        for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
+            for pid in _read(children).split():
+                if b"\0RANK=%d\0" % rank in b"\0" + _read(Path(f"/proc/{int(pid)}/environ")):
+                    return int(pid)
+        return None
 
     def finish(self) -> float:
         """Run to the end; returns the seconds until the first checkpoint is started."""
@@ -155,6 +183,12 @@ class Job:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
+    @property
+    def failure(self) -> str:
+        """Return the text of the failure file, empty if there is none."""
+        file = self.folder / "output" / "failure"
+        return file.read_text() if file.exists() else ""
+
     def digests(self) -> dict[str, str]:
         """Return the sha256 of everything in the results that does not depend on the clock."""
         run = self.folder / "output" / "data" / "exp"
@@ -171,6 +205,14 @@ class Job:
     def temporary_files(self) -> list[str]:
         """Return the hidden files in the folders of the run."""
         return [str(path) for path in self.folder.rglob(".*")]
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of a file of /proc, none if the process has ended or is another user's."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def digest(value: Any) -> str:
