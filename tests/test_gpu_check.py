@@ -128,7 +128,7 @@ def test_an_unknown_part_lists_the_choices_nearest_first(capsys: pytest.CaptureF
 
 def test_make_passes_the_part_on_and_installs_nothing() -> None:
     """BIN is where make looks for the Python of .venv."""
-    command = ["make", "gpu-check", "PART=fats", f"BIN={Path(sys.executable).parent}"]
+    command = ["make", "--no-print-directory", "gpu-check", "PART=fats", f"BIN={Path(sys.executable).parent}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("gpu-check: there is no part 'fats' of the GPU check; choose from fast, ")

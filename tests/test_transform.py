@@ -20,6 +20,7 @@ from PIL import Image
 from batch.client import Endpoint, ServerError
 from batch.local_server import local_server
 from config import InferenceConfig
+from data.images import FORMATS
 from inference import inference
 from labels import LabelScheme
 from support.serving import ROOT, publish_model
@@ -71,7 +72,7 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     assert json.loads(outs(config)[f"{names[3]}.out"])["error"]["code"] == "undecodable_image"
     assert "more.txt.out" not in outs(config)
     captured = capfd.readouterr()
-    assert f"no prediction: cannot be read as an image (none of JPEG, PNG, WEBP, BMP, PPM): {data}" in captured.err
+    assert f"no prediction: cannot be read as an image (none of {', '.join(FORMATS)}): {data}" in captured.err
     assert f"no prediction: there is no such image: {data / 'images' / names[5]}" in captured.err
     assert "images_per_second=" in captured.out
 

@@ -22,6 +22,7 @@ import math
 import os
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -72,6 +73,7 @@ class StoreCache:
             manifest = read_json_object(self.manifest)
             self.discard()
             self._loaded = open_regular(self.array, math.prod(self.shape))
+            weakref.finalize(self, self._loaded.close)
             pixels: Pixels = np.memmap(self._loaded, np.uint8, "r", shape=self.shape)
             bad = dict(self._read_bad(index, *found) for index, found in manifest["bad"].items())
             if manifest.get("key", self.key) != self.key:  # version 0.1.0 did not write it
