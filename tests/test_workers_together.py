@@ -30,6 +30,7 @@ def parts_of(folder: Path) -> int:
     return int(json.loads((folder / "output/exp/config.json").read_text())["parts"])
 
 
+@pytest.mark.slow
 def test_runs_resume_on_any_number_of_workers_and_keep_their_parts(
     pool: WorkerPool, module_faces: Path, tmp_path: Path
 ) -> None:

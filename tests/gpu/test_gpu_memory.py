@@ -49,7 +49,7 @@ def micro_batches(done: Done, output: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("memory_mb", "count"),
-    [(340, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((425, 2), (500, 1), (1500, 1)))],
+    [pytest.param(*case, marks=pytest.mark.slow) for case in ((340, 2), (425, 2), (500, 1), (1500, 1))],
 )
 def test_cold_warm_and_resumed_runs_have_the_same_micro_batches(
     images: Path, tmp_path: Path, memory_mb: int, count: int

@@ -54,6 +54,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Steps:
     return found
 
 
+@pytest.mark.slow  # test_marked_gpu.py asks the same of three steps, in seconds
 @pytest.mark.parametrize("index", range(len(TABLE)), ids=lambda index: label(TABLE[index]))
 def test_a_step_does_not_wait(steps: Steps, index: int) -> None:
     for step in steps[index]:
