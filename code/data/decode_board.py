@@ -15,7 +15,7 @@ import fcntl
 import mmap
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.digests import DIGEST_BYTES
+from runtime.errors import ImageError
 
 WAITING, DONE, BAD = 0, 1, 2  # states of an image
 CURSOR, LIMIT = 0, 1  # the header: positions in `order`
@@ -51,6 +52,13 @@ class DecodeLimits:
     def from_options(cls, cpu_seconds: float, memory_mb: int) -> Self:
         """Create the limits of `--decode-seconds` and `--decode-memory-mb`; the time in all follows the CPU time."""
         return cls(cpu_seconds, max(60.0, 12 * cpu_seconds), memory_mb)
+
+
+def create_memory(name: str, size_bytes: int) -> int:
+    """Create memory that processes can share, which is taken as it is filled; returns its descriptor."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.truncate(descriptor, size_bytes)
+    return descriptor
 
 
 class Board:
@@ -99,6 +107,16 @@ class Board:
         """Take from the seat of a dead worker what it has not quite taken. The lock must be held."""
         if self.seats[seat, LAST] > self.header[CURSOR]:
             self.seats[seat, NEXT] = self.seats[seat, LAST] = 0
+
+    def mark_bad(self, index: int, code: str, reason: str) -> None:
+        """Report an image that cannot be used."""
+        self.reasons.write(index, code, reason)
+        self.states[index] = BAD
+
+    def mark_all_bad(self, errors: Mapping[int, ImageError], paths: Sequence[Path]) -> None:
+        """Report the images with these errors, by index; a reason does not repeat the path at the end of its error."""
+        for index, error in errors.items():
+            self.mark_bad(index, error.code, str(error).removesuffix(f": {paths[index]}"))
 
 
 class Reasons:

@@ -24,7 +24,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from data.decode_board import BAD, CURSOR, LIMIT, Board, DecodeLimits, PathTable
+from data.decode_board import CURSOR, LIMIT, Board, DecodeLimits, PathTable, create_memory
 from data.decode_progress import NOTICE_SECONDS, DecodeProgress, Indices
 from data.digests import DigestArray
 from data.images import Pixels, Preparation
@@ -47,8 +47,7 @@ class SharedPixels:
     def in_memory(cls, shape: tuple[int, ...]) -> Self:
         """Create an array without a file; memory is taken as it is filled."""
         size = int(np.prod(shape, dtype=np.int64))
-        descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC)
-        os.truncate(descriptor, size)
+        descriptor = create_memory("pixels", size)
         return cls(np.frombuffer(mmap.mmap(descriptor, size), np.uint8).reshape(shape), descriptor)
 
     @classmethod
@@ -85,14 +84,11 @@ class DecodePool:
         """
         self.paths, self.pixels, count = paths, target.array, len(paths)
         workers = min(processes or cpu_count(), count)
-        board = os.memfd_create("board", os.MFD_CLOEXEC)
-        os.truncate(board, Board.size_bytes(count, workers))
+        board = create_memory("board", Board.size_bytes(count, workers))
         self._board = Board(board, count, workers)
         self._board.order[:] = np.arange(count)
         self._board.header[LIMIT] = min(count, len(self.pixels))
-        for index, error in (left_out or {}).items():
-            self._board.reasons.write(index, error.code, str(error).removesuffix(f": {paths[index]}"))
-            self._board.states[index] = BAD
+        self._board.mark_all_bad(left_out or {}, paths)
         self._progress = DecodeProgress(self._board, paths, on_decoded)
         self._failure: DecodingError | None = None
         # The first is held while a thread sleeps, the second while one uses the order.
@@ -125,8 +121,7 @@ class DecodePool:
     @property
     def complete(self) -> bool:
         """Return True if all images are decoded."""
-        self._progress.notice()
-        return not self._progress.undecoded
+        return self._progress.is_complete()
 
     @property
     def board(self) -> tuple[int, int]:

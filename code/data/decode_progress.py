@@ -39,6 +39,11 @@ class DecodeProgress:
         """Return True if the images at these indices, or all, are decoded."""
         return not self.undecoded or (indices is not None and bool(self.board.states[indices].all()))
 
+    def is_complete(self) -> bool:
+        """Look at all images, and return True if they are decoded."""
+        self.notice()
+        return not self.undecoded
+
     def is_due(self, indices: Indices | None) -> bool:
         """Return True if it is time to look at all images: these are done, or the last look is long ago."""
         return self.are_done(indices) or time.monotonic() >= self._noticed_at + NOTICE_SECONDS

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 
 from data.decode_board import (
-    BAD,
     CURSOR,
     DONE,
     IN_HAND,
@@ -82,8 +81,7 @@ class OrderedWork(Work):
     def mark_bad(self, item: int, code: str, reason: str) -> None:
         """Report an image that cannot be used, at once; it becomes black."""
         self.pixels[item % len(self.pixels)] = 0
-        self.board.reasons.write(item, code, reason)
-        self.board.states[item] = BAD
+        self.board.mark_bad(item, code, reason)
         os.eventfd_write(self.bell, 1)
 
     def run(self, seat: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data.decode_board import BAD, DONE, Board
+from data.decode_board import DONE, Board, create_memory
 from data.decode_progress import DecodeProgress, Indices
 from data.digests import DigestArray
 from data.images import Pixels
@@ -53,14 +53,11 @@ def show(peers: Peers, pixels: int, board: int, seats: int) -> None:
 
 def create_board(paths: Sequence[Path], digests: DigestArray, bad: Mapping[int, ImageError]) -> int:
     """Create the board of images that are decoded already; returns its descriptor."""
-    descriptor = os.memfd_create("board", os.MFD_CLOEXEC)
-    os.truncate(descriptor, Board.size_bytes(len(paths), 1))
+    descriptor = create_memory("board", Board.size_bytes(len(paths), 1))
     board = Board(descriptor, len(paths), 1)
     board.digests[:] = digests
-    for index, error in bad.items():
-        board.reasons.write(index, error.code, str(error).removesuffix(f": {paths[index]}"))
     board.states[:] = DONE
-    board.states[list(bad)] = BAD
+    board.mark_all_bad(bad, paths)
     return descriptor
 
 
@@ -90,8 +87,7 @@ class FollowedPool:
 
     @property
     def complete(self) -> bool:
-        self._progress.notice()
-        return not self._progress.undecoded
+        return self._progress.is_complete()
 
     def prioritize(self, indices: Iterable[int]) -> None:
         """Do nothing: the owner asks for the images of all workers."""

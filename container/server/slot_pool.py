@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.decode_board import IN_HAND, DecodeLimits
+from data.decode_board import IN_HAND, DecodeLimits, create_memory
 from data.decode_pool import SharedPixels
 from data.images import Preparation
 from data.template_process import TemplateProcess, take_template
@@ -58,10 +58,8 @@ class SlotPool:
         workers = sum(lane.workers for lane in lanes)
         page = mmap.PAGESIZE
         self._slot_bytes = -(-decoding.most_bytes // page) * page
-        self._bodies = os.memfd_create("bodies", os.MFD_CLOEXEC)
-        os.truncate(self._bodies, slots * self._slot_bytes)
-        board = os.memfd_create("board", os.MFD_CLOEXEC)
-        os.truncate(board, SlotBoard.size_bytes(slots, workers))
+        self._bodies = create_memory("bodies", slots * self._slot_bytes)
+        board = create_memory("board", SlotBoard.size_bytes(slots, workers))
         self._board = SlotBoard(board, slots, workers)
         target = SharedPixels.in_memory((slots, *decoding.preparation.size, 3))
         self.pixels = target.array
