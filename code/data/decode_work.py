@@ -4,8 +4,6 @@ A worker limits itself before each image, and has no handler for what happens wh
 ends it, even if C code never returns to Python. It ends with the template that forked it, whatever ends that.
 """
 
-import ctypes
-import os
 import resource
 import signal
 import time
@@ -19,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.decode_board import CPU_NANOSECONDS, IN_HAND, DecodeLimits
+from runtime.parent import end_with_parent
 
 NO_MEMORY = 75  # exit code of a worker
-_PR_SET_PDEATHSIG = 1
 
 
 class Work(ABC):
@@ -79,9 +77,7 @@ class Work(ABC):
 
 def limit_process(template: int, memory_mb: int) -> None:
     """End with the template, be the first that is killed without memory, and limit the memory, of this process."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != template:  # it died before that
-        os._exit(1)
+    end_with_parent(template)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -18,9 +18,7 @@ kills workers 30 seconds after a SIGTERM, exits with 1 although all have saved, 
 torchrun itself works, too: in a process that has RANK, nothing is started.
 """
 
-import ctypes
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from runtime.failure import write_failure
 from runtime.network import LOOPBACK, interface_towards
+from runtime.parent import end_with_parent
 from training import worker_processes
 from training.hosts import Hosts, read_hosts
 from training.worker_failures import Cause, Ending, find_cause, first_lost, read_ending, was_stopped
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from training.launchers import Rendezvous
 
 _LAUNCHER = "WORKER_LAUNCHER_PID"  # variable of a worker that was started here
-_PR_SET_PDEATHSIG = 1
 _UNKNOWN = "TrainingError: the workers have lost each other, and none says why; see the logs of all hosts"
 
 
@@ -59,9 +57,7 @@ def start_workers(command: Sequence[str], nproc_per_node: int, device: str) -> N
 def become_worker() -> None:
     """Tie this worker to its launcher; one that torchrun has started gets a network interface and a warning."""
     if launcher := os.environ.get(_LAUNCHER):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(launcher):  # it died before that
-            os._exit(1)
+        end_with_parent(int(launcher))
         return
     is_alone = os.environ.get("GROUP_WORLD_SIZE") == "1"
     if interface := LOOPBACK if is_alone else interface_towards(os.environ.get("MASTER_ADDR", "")):

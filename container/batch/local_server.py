@@ -1,7 +1,6 @@
 """The server of this checkout, as a process that lives as long as a block of code."""
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -9,13 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from batch.client import ServerError
+from runtime.parent import end_with_parent
 
 HERE = Path(__file__).parents[1]
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None)
 
 
 @contextlib.contextmanager
@@ -33,7 +32,11 @@ def local_server(model_dir: Path, payload_mb: int) -> Iterator[tuple[str, Callab
     }
     command = [sys.executable, str(HERE / "serve.py")]
     with subprocess.Popen(  # noqa: S603
-        command, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=_end_with_parent
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),
     ) as process:
         try:
             assert process.stdout
@@ -49,7 +52,3 @@ def local_server(model_dir: Path, payload_mb: int) -> Iterator[tuple[str, Callab
                 copier.join()
         finally:
             process.terminate()
-
-
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
