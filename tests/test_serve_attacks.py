@@ -3,11 +3,8 @@
 tests/benchmarks/attack_serve.py measures times and memory.
 """
 
-import contextlib
 import os
-import random
 import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +15,7 @@ import numpy as np
 import pytest
 
 from support.hostile_images import COSTLY
-from support.processes import descendants, is_running, wait_until
+from support.processes import descendants, is_running, killing, wait_until
 from support.serving import Running, encoded_image, publish_model, running
 
 SETTINGS: dict[str, Any] = {"SERVE_DECODE_SECONDS": 0.1, "SERVE_DECODE_MEMORY_MB": 512, "SERVE_THREADS": 2}
@@ -72,25 +69,12 @@ def test_processes_that_are_killed_cost_no_client_its_prediction(model_dir: Path
     bodies = [encoded_image(seed) for seed in range(12)]
     with running(model_dir) as server:
         expected = [server.post(body).json() for body in bodies]
-        stop, killed = threading.Event(), 0
-
-        def kill() -> None:
-            nonlocal killed
-            while not stop.wait(0.01):
-                if found := descendants(descendants(server.process.pid)[0]):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(random.choice(found), signal.SIGKILL)
-                        killed += 1
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        try:
-            with ThreadPoolExecutor(4) as pool:
-                found = [response.json() for response in pool.map(server.post, bodies * 6)]
-        finally:
-            stop.set()
-            killer.join()
-        assert killed > 5
+        with (
+            killing(lambda: descendants(descendants(server.process.pid)[0])) as killed,
+            ThreadPoolExecutor(4) as pool,
+        ):
+            found = [response.json() for response in pool.map(server.post, bodies * 6)]
+        assert len(killed) > 5
         assert [each["label"] for each in found] == [each["label"] for each in expected] * 6
         probabilities = np.array([[each["probability"] for each in many] for many in (found, expected * 6)])
         np.testing.assert_allclose(probabilities[0], probabilities[1], atol=1e-5)

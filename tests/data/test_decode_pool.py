@@ -1,8 +1,6 @@
 """A hostile image costs itself and no other, whatever it does, and no process outlives the pool."""
 
-import contextlib
 import os
-import random
 import re
 import signal
 import subprocess
@@ -21,7 +19,7 @@ from data.digests import ImageDigests, as_array, file_digests
 from data.images import Pixels, Preparation, prepare
 from data.profiles import read_profiles
 from runtime.errors import DecodingError, ImageError
-from support.processes import descendants, is_running, wait_until
+from support.processes import descendants, is_running, killing, wait_until
 
 PREPARATION = Preparation((32, 24), (50, 40))
 TESTS = Path(__file__).parents[1]
@@ -159,25 +157,11 @@ def test_an_image_is_not_blamed_for_one_pause_of_the_machine(paths: list[Path], 
 
 
 def test_workers_that_are_killed_from_outside_leave_no_bad_image(paths: list[Path], start: Start) -> None:
-    pool, killed, stop = start(paths * 30), 0, threading.Event()
-
-    def kill() -> None:
-        nonlocal killed
-        while not stop.wait(0.01):
-            if found := workers(pool):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(random.choice(found), signal.SIGKILL)
-                    killed += 1
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    pool = start(paths * 30)
+    with killing(lambda: workers(pool)) as killed:
         pool.wait(np.arange(42 * 25))
-    finally:
-        stop.set()
-        killer.join()
     pool.wait()
-    assert killed > 5
+    assert len(killed) > 5
     assert pool.bad == {}
     assert np.array_equal(pool.pixels, np.concatenate([expected(paths)] * 30))
 

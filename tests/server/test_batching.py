@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from data.images import Pixels
 from runtime.errors import DecodingError, ImageError
 from server.batching import Batcher, QueueFullError
-from server.slot_pool import NoSlotError
+from support.memory_slots import MemorySlots
 
 
 class Model:
@@ -40,80 +40,32 @@ def an_image(value: int) -> list[bytes]:
     return [bytes([value])]
 
 
-class FakeSlots:
+class FakeSlots(MemorySlots):
     """Slots without processes: a body of one byte becomes an image of that value, at once or when it is let go."""
 
     def __init__(self, count: int = 1000) -> None:
-        self.pixels = np.zeros((count, 2, 2, 3), np.uint8)
+        super().__init__(count, (2, 2))
         self.is_holding = False
         self.held: list[int] = []  # slots that are not decoded yet
-        self.free = list(range(count))
         self.decoded: list[int] = []  # values
-        self.failure: DecodingError | None = None
         self._bodies: dict[int, bytes] = {}
-        self._cancelled: set[int] = set()
-        self._ready: dict[int, ImageError | None] = {}
-        self._changed = threading.Condition()
-
-    def reserve(self) -> int:
-        if not self.free:
-            raise NoSlotError
-        return self.free.pop()
 
     def submit(self, slot: int, parts: Sequence[bytes | bytearray], *, is_gzipped: bool) -> None:
         self._bodies[slot] = b"".join(parts)
-        self._cancelled.discard(slot)
+        self.cancelled.discard(slot)
         self.held.append(slot)
         if not self.is_holding:
             self.let_go()
 
     def let_go(self) -> None:
         """Decode what is held, unless it is cancelled."""
-        with self._changed:
-            for slot in self.held:
-                body = self._bodies.pop(slot)
-                self._ready[slot] = ImageError("no image") if body == b"bad" else None
-                if slot not in self._cancelled and body != b"bad":
-                    self.decoded.append(body[0])
-                    self.pixels[slot] = body[0]
-            self.held = []
-            self._changed.notify()
-
-    def ready(self, slot: int) -> None:
-        """Report a slot once more, as when its token existed twice."""
-        with self._changed:
-            self._ready[slot] = None
-            self._changed.notify()
-
-    def cancel(self, slot: int) -> None:
-        self._cancelled.add(slot)
-
-    def wait(self) -> list[int]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready, 0.05)
-            if self.failure:
-                raise self.failure
-            return [*self._ready]
-
-    def wake(self) -> None:
-        with self._changed:
-            self._changed.notify()
-
-    def take(self, slots: Sequence[int]) -> None:
-        for slot in slots:
-            del self._ready[slot]
-
-    def reset(self, slot: int) -> None:
-        self._ready.pop(slot, None)
-
-    def error(self, slot: int) -> Exception | None:
-        return self._ready[slot]
-
-    def release(self, slots: Iterable[int]) -> None:
-        self.free += slots
-
-    def count(self) -> int:
-        return len(self._ready)
+        bodies = {slot: self._bodies.pop(slot) for slot in self.held}
+        self.held = []
+        for slot, body in bodies.items():
+            if slot not in self.cancelled and body != b"bad":
+                self.decoded.append(body[0])
+                self.pixels[slot] = body[0]
+        self.report({slot: ImageError("no image") if body == b"bad" else None for slot, body in bodies.items()})
 
 
 def run(
@@ -260,10 +212,10 @@ def test_an_image_that_is_decoded_twice_is_neither_computed_twice_nor_mixed_up()
         slot = slots.free[-1]
         first = batcher.enqueue(an_image(1))
         await until(lambda: model.batches == [1])
-        slots.ready(slot)
+        slots.report({slot: None})
         model.gate.set()
         assert await first == [1]
-        slots.ready(slot)  # and again, when nobody has the slot
+        slots.report({slot: None})  # and again, when nobody has the slot
         await until(lambda: slots.count() == 0)
         assert await batcher.submit(an_image(2)) == [2]
 

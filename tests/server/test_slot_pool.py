@@ -1,12 +1,9 @@
 """A body becomes its own pixels or its own error, whatever other bodies do to the processes that decode them."""
 
-import contextlib
 import gzip
 import io
 import os
 import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +21,7 @@ from server.slot_board import WAITING
 from server.slot_pool import Decoding, NoSlotError, SlotPool
 from support.confined import run_confined
 from support.hostile_images import png
-from support.processes import descendants, wait_until
+from support.processes import descendants, killing, wait_until
 from support.serving import ROOT, encoded_image
 
 PREPARATION = Preparation((16, 12))
@@ -145,27 +142,13 @@ def test_a_full_lane_rejects_and_the_lane_before_it_still_works(start: Start) ->
 
 
 def test_workers_that_are_killed_leave_no_wrong_image(start: Start) -> None:
-    pool, stop, killed = start(), threading.Event(), 0
-
-    def kill() -> None:
-        nonlocal killed
-        while not stop.wait(0.01):
-            if found := descendants(pool._template.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(random.choice(found), signal.SIGKILL)
-                    killed += 1
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    pool = start()
+    with killing(lambda: descendants(pool._template.pid)) as killed:
         for _ in range(15):
             slots = {submit(pool, body): body for body in GOOD}
             for slot, found in collect(pool, list(slots)).items():
                 assert is_image(found, slots[slot])
-    finally:
-        stop.set()
-        killer.join()
-    assert killed > 5
+    assert len(killed) > 5
 
 
 def test_a_token_that_is_lost_is_written_again(start: Start) -> None:

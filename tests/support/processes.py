@@ -1,7 +1,12 @@
 """The processes that a process has started."""
 
+import contextlib
+import os
+import random
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -28,3 +33,26 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def killing(find: Callable[[], list[int]]) -> Iterator[list[int]]:
+    """Kill one of the processes that `find` returns every 10 ms, during the block; yields those that were killed."""
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.wait(0.01):
+            if found := find():
+                victim = random.choice(found)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(victim)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        killer.join()
