@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.names import canonical_name
-from data.readers import READERS, find_dataset
+from data.readers import read_dataset
 from data.samples import Samples
 from data.tables import find_images
+from data.validation import read_validation
 from labels import LabelScheme
 from runtime.errors import DataError
 
@@ -35,13 +36,13 @@ def read_images(
     comes with does. It counts only without a validation folder. A folder that does not exist or is empty is left out,
     except train. Raises DataError as the readers do.
     """
-    train = _read_labelled(dataset, train_dir, "SM_CHANNEL_TRAIN")
+    train = read_dataset(dataset, train_dir, "SM_CHANNEL_TRAIN")
     if not split and train.has_split:
         split = dict(zip(train.table["path"], train.table["part"], strict=True))
     spelled = {canonical_name(name): name for name in train.scheme.classes}
     images = _labelled(train, train_dir, TRAIN, {} if _has_files(validation_dir) else split, spelled)
     if validation_dir and _has_files(validation_dir):
-        validation = _read_labelled(dataset, validation_dir, "SM_CHANNEL_VALIDATION")
+        validation = read_validation(dataset, validation_dir)
         images += _labelled(validation, validation_dir, VALIDATION, {}, spelled)
     if eval_dir and _has_files(eval_dir):
         _, files = find_images(eval_dir)
@@ -59,11 +60,6 @@ def find_split(output_dir: Path) -> dict[str, str]:
             return {row["path"]: row["split"] for row in csv.DictReader(file)}
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{SPLIT_CSV} cannot be read ({error}), expected columns path and split: {found[-1]}") from None
-
-
-def _read_labelled(dataset: str, folder: Path, variable: str) -> Samples:
-    """Read a folder with labels: the only place that knows how."""
-    return READERS[find_dataset(dataset, folder, variable)](folder, variable)
 
 
 def _labelled(

@@ -62,6 +62,11 @@ def find_dataset(name: str, channel: Path, variable: str = "SM_CHANNEL_TRAIN", l
     return next(layout.dataset for layout in _LAYOUTS if layout.fits(channel))
 
 
+def read_dataset(name: str, channel: Path, variable: str) -> Samples:
+    """Read a folder by the name of a data set, "auto" by its layout; raises as `find_dataset` and the reader do."""
+    return READERS[find_dataset(name, channel, variable)](channel, variable)
+
+
 def layout_apart(name: str) -> Layout:
     """Return the layout of a data set whose labels are in a folder of their own; the first one if `name` is "auto".
 

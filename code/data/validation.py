@@ -7,14 +7,14 @@ import pandas as pd
 from data.layout import ALL_REMEDIES
 from data.listing import describe_ignored
 from data.names import canonical_name, first_names
-from data.readers import READERS, find_dataset
+from data.readers import read_dataset
 from data.samples import Samples
 from runtime.errors import DataError
 
 
 def read_validation(dataset: str, channel: Path, variable: str = "SM_CHANNEL_VALIDATION") -> Samples:
     """Read a folder of validation images by the name of a data set; "auto" looks at this folder, not at training."""
-    return READERS[find_dataset(dataset, channel, variable)](channel, variable)
+    return read_dataset(dataset, channel, variable)
 
 
 def add_validation(train: Samples, val: Samples) -> Samples:

@@ -4,12 +4,8 @@ import os
 import pwd
 import signal
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
-
-Item = TypeVar("Item")
 
 
 class Stopped(Exception):
@@ -30,13 +26,6 @@ class StopRequest:
         """Handle SIGTERM and SIGINT from now on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
-
-    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items; once a stop is requested, raise Stopped instead of yielding the next one."""
-        for item in items:
-            if self.requested:
-                raise Stopped
-            yield item
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

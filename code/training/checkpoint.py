@@ -140,7 +140,7 @@ class Checkpoints:
         with replacing(self.folder / f"{name}.json") as file:
             file.write(_sealed(manifest))
         self._intact = [*self._intact, name][-KEEP:]
-        for path in self._manifests():
+        for path in find_manifests(self.folder):
             if path.stem <= name and path.stem not in self._intact:
                 _remove(path)
         return (
@@ -156,11 +156,11 @@ class Checkpoints:
         `resume` is "auto", or with other classes, and if there are checkpoints but none of them fits.
         """
         if resume == "never":
-            for path in self._manifests():
+            for path in find_manifests(self.folder):
                 _remove(path)
         self._remove_temporary_files()
         misfit = ""
-        for path in self._manifests():
+        for path in find_manifests(self.folder):
             problem, manifest, data = _read(path)
             if not problem:
                 try:
@@ -198,15 +198,16 @@ class Checkpoints:
             raise CheckpointError(f"{difference}, or give another SM_CHECKPOINT_DIR: {self.folder}")
         return difference is not None
 
-    def _manifests(self) -> list[Path]:
-        """Return the manifests, newest first; names sort by step, then by epoch."""
-        return sorted(self.folder.glob("step-*.json"), reverse=True)
-
     def _remove_temporary_files(self) -> None:
         """Remove what a crash left: temporary files, and states without a manifest."""
         states = [path for path in self.folder.glob("step-*.pt") if not path.with_suffix(".json").exists()]
         for path in [*states, *self.folder.glob(".step-*.tmp")]:
             path.unlink(missing_ok=True)
+
+
+def find_manifests(folder: Path) -> list[Path]:
+    """Return the manifests of a checkpoint folder, newest first; names sort by step, then by epoch."""
+    return sorted(folder.glob("step-*.json"), reverse=True)
 
 
 def _explain_misfit(error: Exception, manifest: Mapping[str, Any], folder: Path) -> str:

@@ -24,7 +24,7 @@ from data.decode_board import DecodeLimits
 from data.image_store import ImageStore
 from data.images import IMAGENET_MEAN, IMAGENET_STD, ORIGINAL_MEAN, ORIGINAL_STD, Pixels
 from data.loader import Loader
-from data.readers import AUTO, LAYOUTS, find_dataset
+from data.readers import AUTO, LAYOUTS
 from data.samples import Samples
 from data.shared_store import Peers
 from data.store_cache import StoreCache
@@ -136,8 +136,6 @@ def _read_dataset(
     data_dir: Path, args: TrainConfig, validation_dir: str | Path | None, labels_dir: str | Path | None
 ) -> tuple[str, MaskBaseDataset]:
     """Return the name of the data set and its table with the split; print what `--dataset auto` found."""
-    labels = Path(labels_dir) if labels_dir else None
-    name = find_dataset(args.dataset, data_dir, labels_dir=labels)
     dataset = create_dataset(
         args.dataset,
         data_dir,
@@ -145,9 +143,10 @@ def _read_dataset(
         seed=args.seed,
         fold=args.fold_numbers,
         validation_dir=Path(validation_dir) if validation_dir else None,
-        labels_dir=labels,
+        labels_dir=Path(labels_dir) if labels_dir else None,
         allow_leaks=args.allow_leaks,
     )
+    name = type(dataset).__name__
     if args.dataset == AUTO:
         print(describe_found(dataset.samples, LAYOUTS[name].title), flush=True)
     if dataset.people_in_both_parts and not dataset.samples.has_split:

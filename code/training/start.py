@@ -16,15 +16,14 @@ from typing import Any
 import torch
 
 from config import TrainConfig
-from runtime.arguments import upgrade
 from runtime.devices import runtime_versions
 from runtime.errors import DataError
 from runtime.files import read_regular
 from runtime.json_files import parse_json
 from runtime.process import cpu_count
 from runtime.version import version
-from training.checkpoint import MAX_MANIFEST_BYTES, State
-from training.fingerprint import TOO_EXPENSIVE
+from training.checkpoint import MAX_MANIFEST_BYTES, State, find_manifests
+from training.fingerprint import TOO_EXPENSIVE, upgrade_checkpoint
 from training.workers import Workers
 
 SUM_FORMAT = 1  # increase when sums over parts have other bits
@@ -41,11 +40,11 @@ class Kept:
 
 def read_kept(folder: str | Path | None) -> Kept:
     """Return what the newest checkpoint in a folder has fixed. Damaged manifests are ignored here."""
-    for path in sorted(Path(folder).glob("step-*.json"), reverse=True) if folder else ():
+    for path in find_manifests(Path(folder)) if folder else ():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            manifest = dict(parse_json(read_regular(path, MAX_MANIFEST_BYTES)))
-            fingerprint = upgrade(manifest["fingerprint"], TrainConfig)
-            versions = manifest.get("runtime_versions") or manifest.get("surroundings") or {}
+            found = dict(parse_json(read_regular(path, MAX_MANIFEST_BYTES)))
+            manifest, _ = upgrade_checkpoint(found, {}, {"parts": 0})
+            fingerprint, versions = manifest["fingerprint"], manifest["runtime_versions"]
             too_expensive = list(map(str, fingerprint.get(TOO_EXPENSIVE, ())))
             return Kept(int(fingerprint["parts"]), int(versions.get("threads", 0)), too_expensive)
     return Kept()
@@ -57,8 +56,8 @@ def settle(
     """Fix what a run keeps: the number of parts and, with several on CPUs, the threads of each worker.
 
     Returns the options with the number of parts, and without the number of workers, which no file of the run names;
-    then the paths of images that are too expensive to decode. Raises
-    ConfigError if workers differ in what the bits depend on.
+    then the paths of images that are too expensive to decode. Raises ConfigError if workers differ in what the bits
+    depend on.
     """
     kept = read_kept(checkpoint_dir if args.resume != "never" and workers.is_first else None)
     parts = args.parts or kept.parts or min(workers.size, max(1, args.batch_size // 2))
