@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from audit_options import AuditConfig, AuditPaths
 from data.template_process import start_early
+from options.audit import AuditConfig, AuditPaths
 from runtime.arguments import parse
 from runtime.failure import guard, write_message
 from runtime.process import limit_openmp_spinning, name_unknown_user

@@ -1,6 +1,6 @@
-"""Every option and every folder of the commands: name, default, help, accepted values. No torch, no pandas.
+"""Every option and every folder of training: name, default, help, accepted values. No torch, no pandas.
 
-Those of the audit are in audit_options.py, those of the demo in faces/options.py. The names in registries are repeated
+Those of the other commands are in options/, those of the demo in faces/options.py. The names in registries are repeated
 here as literals, so that `--help` and typos are answered before torch is imported; a test compares both lists.
 """
 
@@ -30,7 +30,6 @@ MAY_DIFFER = (
     *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
     *("allow_leaks", "on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb", "nproc_per_node"),
 )
-ANSWERS, ANSWERS_HELP = ("index", "name"), "what the column of predictions holds: numbers or names of classes"
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
 
@@ -224,70 +223,3 @@ def _fold(text: str) -> tuple[int, int] | None:
     if not (slash and part.isdecimal() and parts.isdecimal()):
         return None
     return (int(part), int(parts)) if 1 <= int(part) <= int(parts) >= 2 else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferencePaths:
-    """Folders that inference reads and writes."""
-
-    data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "images to label, with info.csv or without")
-    model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder, its parent, or a model.tar.gz")
-    output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for output.csv")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferenceConfig:
-    """Options of inference."""
-
-    batch_size: int = option(256, "images per step", minimum=1, maximum=1_000_000)
-    resize: tuple[int, int] | None = option(
-        None, "height and width of the training images, only for an old best.pth", minimum=8, maximum=2048
-    )
-    model: str | None = option(None, "architecture, only for an old best.pth (BaseModel)")
-    answers: str = option("index", ANSWERS_HELP, choices=ANSWERS)
-    save_probabilities: bool = option(False, "extra columns with the probability of each class")
-    status: bool = option(False, "extra column with the status of each image")
-    on_bad_image: str = option(
-        "skip",
-        "policy for an image that cannot be read: stop, or leave its row without a prediction",
-        choices=("error", "skip"),
-    )
-    precision: str = option(
-        "fp32",
-        "number format of the forward pass; auto is faster, fp32 is the same on every machine",
-        choices=("fp32", "bf16", "fp16", "auto"),
-    )
-    device: str = option("auto", "device to compute on", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "processes that decode images, 0 for one per CPU", minimum=0, maximum=256)
-    decode_seconds: float = option(
-        5.0, "CPU time in seconds that decoding an image may take", minimum=0.1, maximum=3600
-    )
-    decode_memory_mb: int = option(1024, "memory in MiB that decoding an image may take", minimum=64, maximum=1_048_576)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationPaths:
-    """Folders that evaluation reads and writes."""
-
-    gt_dir: Path = folder(
-        "SM_GROUND_TRUTH_DIR",
-        "/opt/ml/input/data/ground_truth",
-        "folder with gt.csv",
-        also="SM_CHANNEL_GROUND_TRUTH",
-    )
-    pred_dir: Path | None = folder("SM_PREDICTION_DIR", None, "folder with output.csv; default: the output folder")
-    output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for evaluation.json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """Options of the evaluation."""
-
-    legacy_format: bool = option(
-        False, "output of the original pipeline: macro F1 with a percent sign, but not times 100"
-    )
-    bootstrap: int = option(
-        1000, "bootstrap resamples for the standard deviations, 0 for none", minimum=0, maximum=100_000
-    )
-    persons: str | None = option(None, "csv file with ImageID and id; with it, people are resampled instead of images")
-    seed: int = option(42, "random seed of the bootstrap", minimum=0, below=2**32)

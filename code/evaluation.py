@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from config import EvaluationConfig, EvaluationPaths
 from data.predictions import LabelledPredictions, read_predictions
 from labels import LabelScheme
 
@@ -39,6 +38,7 @@ from metrics import (
     stack,
     stacked_scores,
 )
+from options.evaluation import EvaluationConfig, EvaluationPaths
 from runtime.arguments import parse
 from runtime.failure import run, write_message
 from runtime.files import replacing

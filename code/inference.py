@@ -18,8 +18,8 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Self
 
-from config import InferenceConfig, InferencePaths
 from data.template_process import start_early
+from options.inference import InferenceConfig, InferencePaths
 from runtime.arguments import parse
 from runtime.failure import guard, write_message
 from runtime.process import limit_openmp_spinning, name_unknown_user
@@ -41,8 +41,9 @@ from data.digests import file_digests
 from data.image_store import apply_bad_image_policy
 from data.images import Pixels, Preparation
 from data.tables import find_images, write_predictions
+from description import Description
 from labels import MASKED_FACES
-from model_files import Description, load
+from model_files import load
 from predictor import Predictor
 from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, runtime_versions, select_device, select_dtype

@@ -40,8 +40,9 @@ import numpy as np
 import torch
 
 from data.digests import check_digests
+from description import Description
 from model import load_state
-from model_files import Description, publish
+from model_files import publish
 from optimization import get_lr
 from report.write import grid_image, write_report
 from runtime.determinism import use_deterministic_attention, use_deterministic_kernels

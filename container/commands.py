@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit_options import AuditConfig, AuditPaths
-from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
+from config import TrainConfig, TrainPaths
+from options.audit import AuditConfig, AuditPaths
+from options.evaluation import EvaluationConfig, EvaluationPaths
+from options.inference import InferenceConfig, InferencePaths
 
 Inputs = Mapping[str, tuple[str, ...]]  # SM_* variable -> folders below /opt/ml it may name, the preferred one first
 

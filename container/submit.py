@@ -10,7 +10,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that it runs from any folder
 
-from config import EvaluationConfig, TrainConfig
+from config import TrainConfig
 from jobs.account import SetupOptions, setup_command
 from jobs.common import SUBMIT, Connection, DryRun, JobLocation, JobName, Polling, Words
 from jobs.download import DownloadOptions, download_command
@@ -25,6 +25,7 @@ from jobs.training import TrainingOptions, train
 from jobs.transform import TransformOptions, transform
 from jobs.tuning import TuningOptions, tune
 from jobs.watch import wait_command
+from options.evaluation import EvaluationConfig
 from runtime.arguments import SubCommand, parse, parse_command
 from runtime.errors import ConfigError
 from runtime.failure import run

@@ -26,11 +26,11 @@ from tqdm import tqdm
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
 from batch.results import OutputFolder, join
-from config import ANSWERS, ANSWERS_HELP
 from data.images import MAX_BYTES, read_file
 from data.listing import is_file, size_bytes
 from data.tables import find_images, find_root, write_predictions
 from labels import LabelScheme
+from options.inference import ANSWERS, ANSWERS_HELP
 from runtime.arguments import folder, option, parse
 from runtime.errors import DataError, ImageError
 from runtime.failure import run
@@ -174,7 +174,8 @@ def _outcomes(
 
 def read_scheme(config: TransformConfig) -> LabelScheme | None:
     """Return the label scheme of the model, or None if the model of the server at --url is not on this machine."""
-    from model_files import DESCRIPTION, find
+    from description import DESCRIPTION
+    from model_files import find
 
     if config.url and not config.model_dir.exists():
         return None

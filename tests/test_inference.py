@@ -16,15 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
-from config import InferenceConfig
 from data import digests
 from data.fitting import FITS
 from data.images import EXTENSIONS, Preparation
 from dataset import TestDataset
+from description import Description
 from inference import inference, load_model
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel, TinyModel
-from model_files import Description, load, publish
+from model_files import load, publish
+from options.inference import InferenceConfig
 from runtime.errors import ConfigError, DataError, ModelError
 from runtime.journal import Journal
 

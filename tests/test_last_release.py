@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import features
 
-from config import InferenceConfig, TrainConfig
+from config import TrainConfig
 from data import image_store
 from data.decode_pool import DecodePool
 from data.images import ORIGINAL_MEAN, Preparation
 from inference import inference
 from model_files import load
+from options.inference import InferenceConfig
 from runtime.arguments import parse
 from runtime.errors import CheckpointError
 from server.settings import ServeConfig

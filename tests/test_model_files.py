@@ -15,9 +15,10 @@ import torch
 import model_files
 from config import TrainConfig
 from data.images import Preparation
+from description import DESCRIPTION, FORMAT, Description
 from labels import MASKED_FACES, LabelScheme
 from model import BaseModel
-from model_files import ARCHIVE, DESCRIPTION, FORMAT, LEGACY, WEIGHTS, Description, find, load, publish
+from model_files import ARCHIVE, LEGACY, WEIGHTS, find, load, publish
 from runtime.errors import ModelError
 from runtime.version import version
 from support.strange_files import KINDS, make_strange

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from augmentation import BaseAugmentation
-from config import InferenceConfig
 from data.batch_draws import Draws
 from data.fitting import FITS
 from data.images import Pixels, Preparation, prepare
@@ -18,6 +17,7 @@ from inference import inference
 from labels import MASKED_FACES
 from model import create_model
 from model_files import load
+from options.inference import InferenceConfig
 from predictor import Predictor, fill_up
 from runtime.errors import DeviceError
 from server.classifier import Classifier

@@ -19,10 +19,10 @@ from PIL import Image
 
 from batch.client import Endpoint, ServerError
 from batch.local_server import local_server
-from config import InferenceConfig
 from data.images import FORMATS
 from inference import inference
 from labels import LabelScheme
+from options.inference import InferenceConfig
 from support.serving import ROOT, publish_model
 from support.strange_files import KINDS, make_strange
 from support.transform_container import command, outs

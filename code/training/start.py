@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from config import TrainConfig
-from runtime.devices import runtime_versions
+from runtime.devices import runtime_versions, select_dtype
 from runtime.errors import DataError
 from runtime.files import read_regular
 from runtime.json_files import parse_json
@@ -57,8 +57,9 @@ def settle(
 
     Returns the options with the number of parts, and without the number of workers, which no file of the run names;
     then the paths of images that are too expensive to decode. Raises ConfigError if workers differ in what the bits
-    depend on.
+    depend on, or for a number format that the GPU does not have.
     """
+    select_dtype(args.precision, device)  # one that the GPU lacks ends the run before its images are read
     kept = read_kept(checkpoint_dir if args.resume != "never" and workers.is_first else None)
     parts = args.parts or kept.parts or min(workers.size, max(1, args.batch_size // 2))
     limit = int(os.environ.get("OMP_NUM_THREADS") or 0) or cpu_count()

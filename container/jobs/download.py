@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.results import Response, join_downloaded, read_downloaded
-from config import ANSWERS, ANSWERS_HELP
 from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName
 from jobs.job import TRAINING, Job, describe, find
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import MASKED_FACES, LabelScheme
+from options.inference import ANSWERS, ANSWERS_HELP
 from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.arguments import option
 from runtime.errors import DataError, JobError

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from data.images import Pixels
-from model_files import DESCRIPTION, MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, Description, find, load
+from description import DESCRIPTION, Description
+from model_files import MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, find, load
 from predictor import Predictor
 from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, select_device, select_dtype

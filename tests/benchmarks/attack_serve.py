@@ -38,8 +38,9 @@ sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("co
 from benchmarks.attacks import ATTACKS, IMAGE_ATTACKS, attack, slow_image
 from benchmarks.bench_serve import drawn_images, request
 from data.images import Preparation
+from description import Description
 from labels import MASKED_FACES
-from model_files import Description, publish
+from model_files import publish
 from support.serving import Running, server_command
 
 HONEST_CLIENTS, PAUSE_SECONDS, GIVE_UP_SECONDS = 4, 0.05, 10.0

@@ -43,8 +43,9 @@ import torch
 from PIL import Image
 
 from data.images import Preparation, prepare
+from description import Description
 from labels import MASKED_FACES
-from model_files import Description, load, publish
+from model_files import load, publish
 from runtime.process import cpu_count
 from server.settings import ServeConfig
 

@@ -38,14 +38,16 @@ from benchmarks.command_legs import bench_commands
 from benchmarks.legs import Bench, draw_images, show
 from benchmarks.original_pipeline import OriginalLoader, base_transform, custom_transform
 from benchmarks.worker_legs import MODELS, bench_workers
-from config import InferenceConfig, TrainConfig
+from config import TrainConfig
 from data.batch_draws import Draws
 from data.loader import Batch, Loader
 from data.samples import Samples
 from dataset import create_dataset
+from description import Description
 from inference import inference
 from labels import MASKED_FACES
-from model_files import Description, publish
+from model_files import publish
+from options.inference import InferenceConfig
 from runtime.devices import configure_process, select_device
 from runtime.process import cpu_count
 from training.build import build_trainer

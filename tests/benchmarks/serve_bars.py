@@ -23,8 +23,9 @@ sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("co
 
 from benchmarks.bench_serve import drawn_images, free_ports, measure, request, wait
 from data.images import Preparation
+from description import Description
 from labels import MASKED_FACES
-from model_files import Description, publish
+from model_files import publish
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_CPU, LEAST_SPEED, LEAST_SPEED_GPU, MOST_ALONE, MOST_START = 250e-6, 1.0, 1.2, 0.0004, 0.3  # the bars

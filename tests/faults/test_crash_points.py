@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from data.images import Preparation
+from description import Description
 from labels import MASKED_FACES
-from model_files import Description, load, publish
+from model_files import load, publish
 from runtime.errors import ModelError
 from runtime.files import replacing
 from support.recorded_disk import Operation, after_power_cut, record

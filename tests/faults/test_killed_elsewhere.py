@@ -14,11 +14,12 @@ import torch
 from inotify_simple import Event, INotify, flags
 from PIL import Image
 
-from config import InferenceConfig
 from data.images import Preparation
+from description import Description
 from inference import inference
 from labels import MASKED_FACES
-from model_files import Description, publish
+from model_files import publish
+from options.inference import InferenceConfig
 from support.real_command import CODE, FLAGS, MOST_SECONDS, Job
 
 

@@ -128,7 +128,7 @@ def test_commands_are_imported_by_nobody() -> None:
 
 def test_every_wing_is_a_regular_package_without_code_of_its_own() -> None:
     assert set(WINGS) == {
-        *("data", "training", "report", "runtime", "faces"),
+        *("data", "training", "report", "runtime", "faces", "options"),
         *("server", "batch", "jobs"),
     }
     assert [wing for wing, folder in WINGS.items() if (folder / "__init__.py").read_text()] == []

@@ -160,7 +160,9 @@ def test_every_file_in_the_text_exists(name: str) -> None:
 
 def code_map() -> dict[str, list[str]]:
     """Return the names below each folder of the map, in their order."""
-    (body,) = [body for _, body in FENCE.findall(README.split("## Code map")[1]) if body.startswith("code/")]
+    (body,) = [
+        body for _, body in FENCE.findall(TEXTS["code/README.md"].split("## Code map")[1]) if body.startswith("code/")
+    ]
     found: dict[str, list[str]] = {}
     for line in body.splitlines():
         names = re.findall(r"(?<!\S)\w+(?:\.py|/)(?!\S)", line)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import EvaluationConfig, EvaluationPaths, InferenceConfig, InferencePaths, TrainConfig, TrainPaths
+from config import TrainConfig, TrainPaths
+from options.evaluation import EvaluationConfig, EvaluationPaths
+from options.inference import InferenceConfig, InferencePaths
 from runtime.arguments import SubCommand, folder, option, override, parse, parse_command, upgrade
 from runtime.conversion import Value
 from runtime.errors import ConfigError

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config import InferenceConfig
 from data.decoding import stream
 from inference import inference
+from options.inference import InferenceConfig
 from server import app as server_app
 from server.settings import ServeConfig
 from support.hostile_images import BOMBS

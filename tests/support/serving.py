@@ -23,8 +23,9 @@ from torch import nn
 
 from augmentation import BaseAugmentation
 from data.images import Preparation
+from description import Description
 from labels import MASKED_FACES, LabelScheme
-from model_files import Description, publish
+from model_files import publish
 from server.app import Ready, Service
 from server.settings import ServeConfig
 

@@ -22,8 +22,9 @@ from benchmarks.bench_serve import drawn_images, measure, request
 from benchmarks.gpu_parts.check import Check
 from benchmarks.gpu_parts.networks import pixels_of
 from data.images import Pixels, Preparation
+from description import Description
 from labels import MASKED_FACES
-from model_files import Description, publish
+from model_files import publish
 from runtime.process import cpu_count
 from server.settings import ServeConfig
 from support.serving import InProcess, Running, encoded_image

@@ -1,4 +1,4 @@
-"""Every option and every folder of the audit, as config.py has those of the other commands. No torch, no pandas."""
+"""Every option and every folder of the audit, as config.py has those of training. No torch, no pandas."""
 
 from dataclasses import dataclass
 from pathlib import Path

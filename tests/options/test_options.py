@@ -15,23 +15,18 @@ import augmentation
 import config
 import dataset
 import loss
-from audit_options import AuditConfig, AuditPaths
-from config import (
-    EvaluationConfig,
-    EvaluationPaths,
-    InferenceConfig,
-    InferencePaths,
-    TrainConfig,
-    TrainPaths,
-)
+from config import TrainConfig, TrainPaths
 from data import fitting
 from faces.options import DemoConfig
 from optimization import create_optimizer, create_schedule
+from options.audit import AuditConfig, AuditPaths
+from options.evaluation import EvaluationConfig, EvaluationPaths
+from options.inference import InferenceConfig, InferencePaths
 from runtime.arguments import parse
 from runtime.conversion import show
 from runtime.errors import ConfigError
 
-CODE = Path(__file__).parents[1] / "code"
+CODE = Path(__file__).parents[2] / "code"
 COMMANDS: dict[str, tuple[type[Any], ...]] = {
     "train.py": (TrainPaths, TrainConfig),
     "inference.py": (InferencePaths, InferenceConfig),
