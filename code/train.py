@@ -11,7 +11,7 @@ same bits as one that was not.
 import os
 import random
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from config import TrainConfig, TrainPaths
@@ -40,11 +40,9 @@ import numpy as np
 import torch
 
 from data.digests import check_digests
-from description import Description
-from model import load_state
-from model_files import publish
 from optimization import get_lr
-from report.write import grid_image, write_report
+from publication import publish_best, report
+from report.write import grid_image
 from runtime.determinism import use_deterministic_attention, use_deterministic_kernels
 from runtime.devices import configure_process, select_device
 from runtime.errors import CheckpointError
@@ -55,7 +53,6 @@ from training.rendezvous import join, quiet
 from training.run import Run
 from training.start import require_same_data, settle, share_state, versions_of
 from training.state import TrainState
-from training.straddling import describe_straddling, find_straddling
 from training.tracking import Silent, Tracker, increment_path
 from training.trainer import Predictions, Trainer
 from training.workers import Control, Workers
@@ -234,50 +231,6 @@ def show_grid(run: Run, data: Data, predictions: Predictions) -> None:
     predicted = predictions.probabilities[:count].argmax(1)
     figure = grid_image(images, predictions.labels[:count], predicted, data.scheme)
     run.tracker.figure("results", figure, run.state.epoch)
-
-
-def publish_best(run: Run, data: Data, model_dir: Path) -> None:
-    """Publish the best network so far; before the first epoch is complete, the network as it is.
-
-    Every worker loads it, and the first one publishes it.
-    """
-    state, args, model = run.state, run.args, run.trainer.evaluated
-    if state.best_weights is not None:
-        load_state(model, state.best_weights)
-    if not run.workers.is_first:
-        return
-    description = Description(
-        args.model, args.head, data.scheme, data.augmentation.preparation, run.best_scores, asdict(args)
-    )
-    publish(model_dir, model.state_dict(), description)
-    done = "finished" if run.is_finished else "stopped, and can be resumed"
-    print(f"{done}: best epoch {state.best_epoch} of {state.epoch}; model: {model_dir}", flush=True)
-
-
-def report(run: Run, data: Data) -> None:
-    """Write the report about the published network's predictions for the validation images.
-
-    All workers predict, and the first one writes. It warns of validation images that are in training, too, with the
-    scores without them.
-    """
-    predictions = run.trainer.predict(data.val_loader)
-    if not run.workers.is_first:
-        return
-    straddling = find_straddling(data.store, data.train_loader.indices, data.val_indices)
-    for sentence in describe_straddling(straddling, predictions.labels, predictions.classes, data.scheme):
-        print(f"warning: {sentence}", file=sys.stderr)
-    page = write_report(
-        run.tracker.folder / "report",
-        title=f"{run.state.run_name}: {run.args.model}",
-        scheme=data.scheme,
-        history=run.state.history,
-        labels=predictions.labels,
-        probabilities=predictions.probabilities,
-        names=data.val_names,
-        pixels=data.val_image,
-        settings=asdict(run.args),
-    )
-    print(f"report: {page}", flush=True)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def eval_folder(tmp_path: Path) -> Callable[..., tuple[Path, list[int]]]:
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw neither the report nor the grid of images: that takes longer than training does here."""
-    monkeypatch.setattr("train.write_report", lambda folder, **parts: folder / "report.html")
+    monkeypatch.setattr("publication.write_report", lambda folder, **parts: folder / "report.html")
     monkeypatch.setattr("train.show_grid", lambda *arguments: None)
 
 
