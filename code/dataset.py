@@ -175,7 +175,7 @@ class SplitFolderDataset(MaskBaseDataset):
 
 
 class LabelTableDataset(MaskBaseDataset):
-    """Images with labels in labels.csv or labels.jsonl, split by group, or as the table says."""
+    """Images with labels in labels.csv, .jsonl or .parquet, split by group, or as the table says."""
 
     people_in_both_parts = False
     _split_by = "person"

@@ -1,5 +1,6 @@
-"""The cells of a label table, labels.csv or labels.jsonl, as text exactly as it is in the file. No torch.
+"""The cells of a label table, labels.csv, labels.jsonl or a *.lst, as text exactly as it is in the file. No torch.
 
+labels.parquet is in parquet_cells.py.
 The csv module reads strings untouched: pandas would need to be told not to read `NA` as missing and `0012` as 12.
 """
 
@@ -102,9 +103,14 @@ def _read_header(file: io.TextIOWrapper, path: Path, known: Sequence[str]) -> tu
     headers = {delimiter: _names(line, delimiter) for delimiter in _DELIMITERS}
     delimiter = max(_DELIMITERS, key=lambda one: len(set(headers[one]) & set(known)))
     header = headers[delimiter]
+    require_once(header, known, path)
+    return delimiter, header
+
+
+def require_once(header: Sequence[str], known: Sequence[str], path: Path) -> None:
+    """Raise DataError for a `known` column that is there twice."""
     if twice := [name for name in header if name in known and header.count(name) > 1]:
         raise DataError(f"{path.name} has the column {twice[0]!r} more than once, expected it once: {path}")
-    return delimiter, header
 
 
 def _names(line: str, delimiter: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The reader of label tables: labels.csv, labels.jsonl or a *.lst beside the images, a row for each image. No torch.
+"""The reader of label tables: labels.csv, .jsonl, .parquet or a *.lst beside the images, a row for each. No torch.
 
 Columns: `path` and `label`, maybe `split` (train, val or test) and `group` (images that stay together in a split, such
 as those of a patient or a camera). Labels are text, exactly as they are: `0012`, `1.0` and `NA` are names of classes.
@@ -14,6 +14,7 @@ from data.label_rows import samples_of_rows
 from data.layout import check_image_names
 from data.listing import Listing, list_folder
 from data.names import canonical_name, first_names
+from data.parquet_cells import read_parquet
 from data.samples import Samples
 from runtime.errors import DataError
 from runtime.files import existing_folder
@@ -24,8 +25,8 @@ _ELSEWHERE = re.compile(r"/|[A-Za-z]:/|\w+://")  # an absolute path, of Windows 
 _TABLES: Mapping[str, Callable[[Path, Sequence[str]], tuple[Cells, list[str]]]] = {
     "labels.csv": read_csv,
     "labels.jsonl": read_jsonl,
+    "labels.parquet": read_parquet,
 }
-_PARQUET = "labels.parquet"
 
 
 def fits_label_table(channel: Path) -> bool:
@@ -53,17 +54,13 @@ def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sampl
 
 def _tables(channel: Path) -> list[str]:
     """Return the names of the label tables in a channel: those that are known, and every *.lst."""
-    named = [name for name in (*_TABLES, _PARQUET) if (channel / name).exists()]
+    named = [name for name in _TABLES if (channel / name).exists()]
     return named + sorted(path.name for path in channel.glob("*.lst") if path.is_file() and path.name[0] != ".")
 
 
 def _find_table(channel: Path, variable: str) -> Path:
-    """Return the label table of a channel; raise DataError for several, and for one that cannot be read here."""
+    """Return the label table of a channel; raise DataError unless there is one."""
     found = _tables(channel)
-    if found == [_PARQUET]:
-        raise DataError(
-            f"{_PARQUET} is not read; write it as labels.csv, such as with pandas' to_csv(index=False): {channel}"
-        )
     if len(found) != 1:
         raise DataError(f"{variable} contains {' and '.join(found) or 'no labels.csv'}, expected one table: {channel}")
     return channel / found[0]
