@@ -71,11 +71,11 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     device = select_device(args.device)
     table, files = find_images(Path(data_dir))
     model, description = load_described(Path(model_dir), args.model, args.resize)
-    predictor = Predictor(model, description.preparation, device, select_dtype(args.precision, device))
+    predictor = Predictor(model, description.preparation, device, select_dtype(args.precision, device), tta=args.tta)
 
     started = time.monotonic()
     steps = -(-len(files) // args.batch_size)
-    identity = fingerprint(files, model, description, args.batch_size, args.precision) | runtime_versions(device)
+    identity = fingerprint(files, model, description, args) | runtime_versions(device)
     with Journal(Path(output_dir) / "output.csv.journal", identity) as journal:
         done = read_unchanged(journal, files)
         if done:
@@ -172,7 +172,7 @@ class BatchPredictions:
 
 
 def fingerprint(
-    files: Sequence[Path], model: nn.Module, description: Description, batch_size: int, precision: str
+    files: Sequence[Path], model: nn.Module, description: Description, args: InferenceConfig
 ) -> dict[str, Any]:
     """Return what the predictions depend on besides the contents of the files, as JSON: model, paths and batches.
 
@@ -187,8 +187,9 @@ def fingerprint(
         "model": description.to_dict(),
         "weights": weights.hexdigest(),
         "paths": paths.hexdigest(),
-        "batch_size": batch_size,
-        "precision": precision,
+        "batch_size": args.batch_size,
+        "precision": args.precision,
+        "tta": args.tta,
     }
 
 

@@ -1,5 +1,7 @@
 """A network at work: from prepared images to probabilities. Validation, inference.py and the server share it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,12 @@ from data.images import Pixels, Preparation
 from runtime.devices import to_device
 from runtime.memory import Release, nothing_to_release
 from runtime.micro_batches import MicroBatches
+
+# Test-time augmentation: the views of prepared images (batch, height, width, 3) whose probabilities are averaged.
+VIEWS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
+    "none": (lambda images: images,),
+    "flip": (lambda images: images, lambda images: images.flip(2)),
+}
 
 _STEP = 32  # images
 
@@ -33,15 +41,17 @@ class Predictor:
         device: torch.device,
         dtype: torch.dtype | None,
         release: Release = nothing_to_release,
+        tta: str = "none",
     ) -> None:
         """Move `model` to `device`; `dtype` is the autocast type, None means float32 throughout.
 
-        `release` gives back memory of the device, before batches are split.
+        `release` gives back memory of the device, before batches are split. `tta` is a name in VIEWS.
         """
         self.model = to_device(model, device)
         self.device, self.dtype = device, dtype
         self.fills_up = device.type == "cuda"
         self.micro_batches = MicroBatches(release=release)
+        self._views = VIEWS[tta]
         self._normalize = BaseAugmentation.of(preparation).normalize
 
     def batch_sizes(self, most: int) -> tuple[int, ...]:
@@ -65,9 +75,12 @@ class Predictor:
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return the probabilities (batch, classes) of prepared uint8 images (batch, height, width, 3), on the host.
 
-        Raises DeviceError if the device has no memory for a single image.
+        They are the mean over the views of test-time augmentation, each of which is a batch of its own. Raises
+        DeviceError if the device has no memory for a single image.
         """
-        found: NDArray[np.float32] = self.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2)).softmax(1).cpu().numpy()
+        images = torch.from_numpy(pixels)
+        views = [self.logits(view(images).permute(0, 3, 1, 2)).softmax(1) for view in self._views]
+        found: NDArray[np.float32] = torch.stack(views).mean(0).cpu().numpy()
         return found
 
     def _forward(self, micro_batches: tuple[Tensor, ...]) -> Tensor:

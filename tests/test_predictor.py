@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from augmentation import BaseAugmentation
 from data.batch_draws import Draws
-from data.fitting import FITS
 from data.images import Pixels, Preparation, prepare
 from inference import inference
 from labels import MASKED_FACES
@@ -33,9 +32,9 @@ def pixels() -> Pixels:
     return np.random.default_rng(0).integers(0, 256, (7, 32, 24, 3), dtype=np.uint8)
 
 
-def predictor_of(name: str = "BaseModel", dtype: torch.dtype | None = None) -> Predictor:
+def predictor_of(name: str = "BaseModel", dtype: torch.dtype | None = None, tta: str = "none") -> Predictor:
     torch.manual_seed(1)
-    return Predictor(create_model(name, MASKED_FACES, size=PREPARATION.size), PREPARATION, CPU, dtype)
+    return Predictor(create_model(name, MASKED_FACES, size=PREPARATION.size), PREPARATION, CPU, dtype, tta=tta)
 
 
 def as_batch(pixels: Pixels) -> torch.Tensor:
@@ -89,6 +88,26 @@ def test_a_batch_without_memory_for_it_is_predicted_in_micro_batches(
     assert sizes[6:] == [2, 2, 2, 1], "the next batch is split at once"
 
 
+def test_flip_is_the_mean_of_two_forward_passes_of_plain_torch(pixels: Pixels) -> None:
+    predictor = predictor_of("TinyModel", tta="flip")
+    images = torch.from_numpy((pixels / 255 - PREPARATION.mean) / PREPARATION.std).float().permute(0, 3, 1, 2)
+    with torch.no_grad():
+        network = predictor.model.eval()
+        expected = (network(images).softmax(1) + network(images.flip(3)).softmax(1)) / 2
+    found = predictor.probabilities(pixels)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(predictor.probabilities(pixels[:, :, ::-1].copy()), found)
+    assert np.abs(predictor_of("TinyModel").probabilities(pixels) - found).max() > 1e-5
+
+
+def test_each_view_of_an_image_is_a_batch_of_its_own(pixels: Pixels) -> None:
+    predictor, sizes = predictor_of(tta="flip"), []
+    predictor.fills_up = True  # as on a GPU
+    predictor.model.register_forward_pre_hook(lambda model, inputs: sizes.append(len(inputs[0])))
+    predictor.probabilities(pixels)
+    assert sizes == [8, 8], "the sizes that a server has warmed"
+
+
 def test_a_device_without_memory_for_one_image_is_a_sentence(pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = predictor_of()
 
@@ -100,9 +119,9 @@ def test_a_device_without_memory_for_one_image_is_a_sentence(pixels: Pixels, mon
         predictor.probabilities(pixels)
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("fit", "tta"), [("stretch", "none"), ("crop", "none"), ("pad", "none"), ("pad", "flip")])
 def test_validation_inference_and_the_server_give_the_same_bits(
-    eval_folder: Callable[..., tuple[Path, list[int]]], fit: str, tmp_path: Path
+    eval_folder: Callable[..., tuple[Path, list[int]]], fit: str, tta: str, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)  # as in all three: sums of several threads have other bits
     data, _ = eval_folder(5)
@@ -111,14 +130,17 @@ def test_validation_inference_and_the_server_give_the_same_bits(
     names = list(pd.read_csv(data / "info.csv")["ImageID"])
     pixels = np.stack([prepare(data / "images" / name, description.preparation) for name in names])
 
-    validated = Predictor(model, description.preparation, CPU, None).logits(as_batch(pixels)).softmax(1).numpy()
-    config = InferenceConfig(device="cpu", save_probabilities=True)
+    predictor = Predictor(model, description.preparation, CPU, None)
+    views = (pixels, pixels[:, :, ::-1].copy()) if tta == "flip" else (pixels,)
+    validated = torch.stack([predictor.logits(as_batch(view)).softmax(1) for view in views]).mean(0).numpy()
+    config = InferenceConfig(device="cpu", save_probabilities=True, tta=tta)
     table = pd.read_csv(inference(data, model_dir, tmp_path / "output", config))
     inferred: NDArray[np.float32] = table.filter(like="probability_").to_numpy().astype(np.float32)
-    served = Classifier(ServeConfig(model_dir=model_dir, device="cpu", threads=1))(pixels)
+    serving = ServeConfig(model_dir=model_dir, device="cpu", threads=1, tta=tta)
+    served = Classifier(serving)(pixels)
     np.testing.assert_array_equal(validated, served)
     np.testing.assert_array_equal(inferred, served)
-    with InProcess(ServeConfig(model_dir=model_dir, device="cpu", threads=1)) as server:
+    with InProcess(serving) as server:
         bodies = [(data / "images" / name).read_bytes() for name in names]
         posted = [server.until_ready().post(body, accept="*/*;verbose").json()["probabilities"] for body in bodies]
     np.testing.assert_allclose(posted, served, rtol=0, atol=1e-5)  # in batches of another size

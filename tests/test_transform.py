@@ -77,6 +77,23 @@ def test_the_table_is_byte_for_byte_that_of_inference(
     assert "images_per_second=" in captured.out
 
 
+def test_another_view_of_an_image_is_asked_for_anew_and_labelled_as_by_inference(
+    eval_folder: EvalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _ = eval_folder(6)
+    config = TransformConfig(data_dir=data, model_dir=publish_model(tmp_path / "model"), output_dir=tmp_path / "out")
+    transform(config)
+    plain = outs(config)
+    monkeypatch.setenv("SERVE_TTA", "flip")
+    transform(config)
+    asked = InferenceConfig(device="cpu", tta="flip", save_probabilities=True)
+    table = pd.read_csv(inference(data, config.model_dir, tmp_path / "inferred", asked)).set_index("ImageID")
+    expected = table.filter(like="probability_").max(axis=1)
+    found = {name: json.loads(text)["probability"] for name, text in outs(config).items()}
+    assert found == pytest.approx({f"{name}.out": value for name, value in expected.items()}, abs=1e-5)
+    assert all(text != plain[name] for name, text in outs(config).items())
+
+
 def test_an_image_larger_than_a_request_by_default_is_labelled_as_by_inference(
     eval_folder: EvalFolder, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from runtime.arguments import folder, option
 
+TTA, TTA_HELP = ("none", "flip"), "test-time augmentation; flip: mean of the image and its mirror image, twice the work"
 ANSWERS, ANSWERS_HELP = ("index", "name"), "what the column of predictions holds: numbers or names of classes"
 
 
@@ -39,6 +40,7 @@ class InferenceConfig:
         "number format of the forward pass; auto is faster, fp32 is the same on every machine",
         choices=("fp32", "bf16", "fp16", "auto"),
     )
+    tta: str = option("none", TTA_HELP, choices=TTA)
     device: str = option("auto", "device to compute on", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "processes that decode images, 0 for one per CPU", minimum=0, maximum=256)
     decode_seconds: float = option(

@@ -86,7 +86,8 @@ class Service:
     async def execution_parameters(self, request: Request) -> Response:
         classifier = self._require_ready().classifier
         parameters = self.config.execution_parameters(classifier.device.type, classifier.cpus)
-        return JSONResponse(parameters, headers={"x-model-digest": f"{classifier.digest} {self.config.precision}"})
+        digest = f"{classifier.digest} {self.config.precision} {self.config.tta}"
+        return JSONResponse(parameters, headers={"x-model-digest": digest})
 
     async def invocations(self, request: Request) -> Response:
         ready = self._require_ready()

@@ -36,7 +36,7 @@ class Classifier:
         self.scheme, self.preparation = description.scheme, description.preparation
         self.name = f"{description.architecture}, {self.scheme.num_classes} classes"
         dtype = select_dtype(config.precision, self.device)
-        self._predictor = Predictor(model, self.preparation, self.device, dtype)
+        self._predictor = Predictor(model, self.preparation, self.device, dtype, tta=config.tta)
         self._config = config
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from options.inference import TTA, TTA_HELP
 from runtime.arguments import folder, option
 from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
 
@@ -55,6 +56,7 @@ class ServeConfig:
             choices=("fp32", "bf16", "fp16", "auto"),
         ),
     )
+    tta: str = field(default="none", metadata=setting("SERVE_TTA", TTA_HELP, choices=TTA))
     device: str = field(
         default="auto", metadata=setting("SERVE_DEVICE", "device of the model", choices=("auto", "cpu", "cuda"))
     )

@@ -21,7 +21,8 @@ from faces.options import DemoConfig
 from optimization import create_optimizer, create_schedule
 from options.audit import AuditConfig, AuditPaths
 from options.evaluation import EvaluationConfig, EvaluationPaths
-from options.inference import InferenceConfig, InferencePaths
+from options.inference import TTA, InferenceConfig, InferencePaths
+from predictor import VIEWS
 from runtime.arguments import parse
 from runtime.conversion import show
 from runtime.errors import ConfigError
@@ -59,6 +60,7 @@ def test_the_names_on_the_command_line_are_those_of_the_registries() -> None:
     assert set(config.DATASETS) == {"auto", *dataset._datasets}
     assert set(config.AUGMENTATIONS) == set(augmentation._augmentations)
     assert config.FITS == fitting.FITS
+    assert set(TTA) == set(VIEWS)
     assert set(config.CRITERIA) == set(loss._criterion_entrypoints)
     for name in config.OPTIMIZERS:
         assert type(create_optimizer(name, nn.Linear(2, 2), lr=0.1)).__name__ == name

@@ -144,8 +144,8 @@ def test_execution_parameters_respect_the_hundred_megabytes_of_batch_transform(
 def test_execution_parameters_are_served_with_the_digest_of_the_model(server: InProcess, config: ServeConfig) -> None:
     response = server.get("/execution-parameters")
     assert response.json()["MaxPayloadInMB"] == config.max_payload_mb
-    digest, precision = response.headers["x-model-digest"].split()
-    assert (len(digest), precision) == (64, "fp32")
+    digest, precision, tta = response.headers["x-model-digest"].split()
+    assert (len(digest), precision, tta) == (64, "fp32", "none")
 
 
 # the same predictions as inference
