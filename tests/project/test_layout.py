@@ -143,6 +143,12 @@ def test_nothing_is_in_the_image_that_only_a_laptop_needs() -> None:
         assert not reachable(name) & left_out, f"{name} is in the image, and needs what is not"
 
 
+def test_whatever_code_reads_beside_its_modules_is_in_the_image() -> None:
+    files = [path for path in tracked_files() if path.parts[0] == "code" and path.suffix not in (".py", ".md")]
+    assert len(files) >= 3, files
+    assert [path for path in files if not in_the_image(ROOT / path)] == []
+
+
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_what_must_answer_at_once_is_free_of_torch(name: str) -> None:
     heavy = {"torch", "torchvision", "tensorboard", "safetensors"}
