@@ -1,7 +1,7 @@
 """The content of `model.json`: what a network is, which images it takes, and what its outputs mean."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ from torch import nn
 from config import TrainConfig
 from data.fitting import FITS
 from data.images import Preparation
+from ensemble import Ensemble
 from labels import LabelScheme
 from model import create_model
 from runtime.arguments import upgrade
@@ -20,11 +21,16 @@ from runtime.version import version
 DESCRIPTION = "model.json"
 FORMAT = 2  # count up when the keys of model.json change; every earlier format stays readable
 MAX_SIDE = 4096  # pixels; a larger model size would exhaust the memory
+MAX_MEMBERS = 100  # of an ensemble
+ENSEMBLE = "Ensemble"  # the architecture of a model with members
 
 
 @dataclass(frozen=True)
 class Description:
-    """The content of `model.json`, except versions and checksum."""
+    """The content of `model.json`, except versions and checksum.
+
+    An ensemble has `members`, which have its scheme, and its preparation except for mean and std.
+    """
 
     architecture: str
     head: str
@@ -32,13 +38,20 @@ class Description:
     preparation: Preparation
     metrics: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple["Description", ...] = ()
 
     def build(self) -> nn.Module:
         """Create the network, with random weights."""
+        if self.members:
+            networks = [member.build() for member in self.members]
+            return Ensemble(networks, [member.preparation for member in self.members])
         return create_model(self.architecture, self.scheme, head=self.head, size=self.preparation.size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the description as JSON."""
+        """Return the description as JSON; only an ensemble has members, without the scheme, which is its own."""
+        members = [member.to_dict() for member in self.members]
+        for member in members:
+            del member["scheme"]
         return {
             "architecture": self.architecture,
             "head": self.head,
@@ -46,6 +59,7 @@ class Description:
             "preparation": self.preparation.to_dict(),
             "metrics": dict(self.metrics),
             "settings": dict(self.settings),
+            **({"members": members} if members else {}),
         }
 
     @classmethod
@@ -61,11 +75,71 @@ class Description:
             settings = record["settings"]
             if found == 1 and settings:  # of 0.1.0
                 settings = upgrade(settings, TrainConfig)
-            return cls(record["architecture"], record["head"], scheme, preparation, record["metrics"], settings)
+            listed, shared = record.get("members", ()), {"format": found, "scheme": record["scheme"]}
+            if any("members" in member for member in listed):
+                raise ValueError("a member is an ensemble")
+            members = tuple(cls.from_dict({**member, **shared}, where) for member in listed)
+            return cls(
+                record["architecture"], record["head"], scheme, preparation, record["metrics"], settings, members
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"model.json is not one of this job ({error!r}); train again or give another: {where}"
             ) from None
+
+
+def describe_ensemble(members: Mapping[str, Description], metrics: Mapping[str, float] | None = None) -> Description:
+    """Return the description of an ensemble of models, each under a name for messages.
+
+    `metrics` are by default the means of those that all members have. Raises ModelError for fewer than two members, for
+    an ensemble among them, and unless all have the same classes and take the same prepared images.
+    """
+    if not 2 <= len(members) <= MAX_MEMBERS:
+        raise ModelError(f"an ensemble of {len(members)} models, expected 2 to {MAX_MEMBERS}")
+    (first, ours), *others = members.items()
+    for name, member in members.items():
+        if member.members:
+            raise ModelError(f"a member is an ensemble itself; give the models that it was made of: {name}")
+    for name, its in others:
+        if its.scheme != ours.scheme:
+            raise ModelError(
+                f"the models of an ensemble need the same classes, but {name} has {_named(its)} and {first} has "
+                f"{_named(ours)}"
+            )
+        if difference := _difference(its.preparation, ours.preparation):
+            raise ModelError(
+                f"the models of an ensemble need the same prepared images, but {name} and {first} differ in "
+                f"{difference}"
+            )
+    described = tuple(members.values())
+    return Description(
+        ENSEMBLE,
+        "joint",
+        ours.scheme,
+        ours.preparation,
+        _means(described) if metrics is None else metrics,
+        {},
+        described,
+    )
+
+
+def _named(description: Description) -> str:
+    names = description.scheme.classes
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def _difference(one: Preparation, other: Preparation) -> str:
+    """Return in what the prepared images of two preparations differ, as a part of a message; empty if in nothing."""
+    for name in ("size", "crop", "fit", *(("fill",) if one.fit == "pad" else ())):
+        if (its := getattr(one, name)) != (ours := getattr(other, name)):
+            return f"{name}: {its} and {ours}"
+    return ""
+
+
+def _means(members: Sequence[Description]) -> dict[str, float]:
+    """Return the mean of each metric that all members have."""
+    names = [name for name in members[0].metrics if all(name in member.metrics for member in members)]
+    return {name: sum(member.metrics[name] for member in members) / len(members) for name in names}
 
 
 def build_described(description: Description, source: Path) -> nn.Module:
@@ -92,6 +166,12 @@ def _check_description(description: Description, folder: Path) -> None:
         raise ModelError(f"mean {preparation.mean} or std {preparation.std} is not three numbers: {folder}")
     for name in description.scheme.classes:
         name.encode()
+    if description.members:
+        named = {f"member {number} of {folder}": member for number, member in enumerate(description.members)}
+        if preparation != describe_ensemble(named).preparation:
+            raise ModelError(f"the preparation of the ensemble is not that of its first member: {folder}")
+        for member in description.members:
+            _check_description(member, folder)
 
 
 def _are_statistics(preparation: Preparation) -> bool:

@@ -7,6 +7,7 @@ whose two files do not belong together is rejected. `best.pth` state dicts of th
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from data.images import Preparation
-from description import DESCRIPTION, FORMAT, Description, build_described
+from description import DESCRIPTION, FORMAT, Description, build_described, describe_ensemble
 from labels import MASKED_FACES
 from model import load_state
 from runtime.archives import ArchiveError, members, open_archive, read_member
@@ -54,6 +55,24 @@ def publish(folder: Path, state: StateDict, description: Description) -> None:
     with replacing(folder / DESCRIPTION) as file:
         file.write(json.dumps(record, indent=2) + "\n")
     _check(*_read_folder(folder), where=str(folder))
+
+
+def publish_ensemble(folder: Path, members: Sequence[Path], metrics: Mapping[str, float] | None = None) -> Description:
+    """Write the model whose probabilities are the mean of those of other models, which lie in the folders `members`.
+
+    Each member has its own mean and std. `metrics` are those of model.json, by default the means of the members. Raises
+    ModelError as `load` and `describe_ensemble` do.
+    """
+    loaded = [load(member) for member in members]
+    descriptions = {str(member): description for member, (_, description) in zip(members, loaded, strict=True)}
+    description = describe_ensemble(descriptions, metrics)
+    state = {
+        f"networks.{number}.{name}": tensor
+        for number, (model, _) in enumerate(loaded)
+        for name, tensor in model.state_dict().items()
+    }
+    publish(folder, state, description)
+    return description
 
 
 def load(location: Path, legacy: Description | None = None) -> tuple[nn.Module, Description]:
