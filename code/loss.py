@@ -7,7 +7,7 @@ of classes is that of the logits.
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from runtime.errors import ConfigError, unknown_name
+
+
+@runtime_checkable
+class ImageLoss(Protocol):
+    """A loss that is a mean over images, so that each may have a weight of its own."""
+
+    def per_image(self, logits: Tensor, labels: Tensor, /) -> Tensor:
+        """Return the loss of each image, (batch,), times the weight of its class if there are class weights."""
+        ...
 
 
 class CrossEntropyLoss(nn.CrossEntropyLoss):
@@ -27,6 +36,11 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return super().forward(logits.float(), labels)
+
+    def per_image(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits.float(), labels, self.weight, reduction="none", label_smoothing=self.label_smoothing
+        )
 
 
 class FocalLoss(nn.Module):
@@ -46,11 +60,17 @@ class FocalLoss(nn.Module):
         self.gamma, self.reduction = gamma, reduction
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self._reduced(logits, labels, self.reduction)
+
+    def per_image(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self._reduced(logits, labels, "none")
+
+    def _reduced(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
         log_probabilities = functional.log_softmax(logits.float(), dim=1)
         # 1 - p, without cancellation; at 0 the derivative of a power below 1 would be infinite, and the gradient NaN
         complement = (-torch.expm1(log_probabilities)).clamp(min=torch.finfo(torch.float32).tiny)
         focused = complement**self.gamma * log_probabilities
-        return functional.nll_loss(focused, labels, weight=self.weight, reduction=self.reduction)
+        return functional.nll_loss(focused, labels, weight=self.weight, reduction=reduction)
 
 
 class LabelSmoothingLoss(nn.Module):
@@ -73,13 +93,21 @@ class LabelSmoothingLoss(nn.Module):
         self.classes, self.smoothing, self.dim = classes, smoothing, dim
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weighted = self._weighted(logits, labels)
+        if self.weight is None:
+            return -weighted.sum(-1).mean()
+        return -weighted.sum() / self.weight[labels].sum()
+
+    def per_image(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return -self._weighted(logits, labels).sum(-1)
+
+    def _weighted(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return target times log probability, times the weight of the class if there are any, (..., classes)."""
         classes = _count_classes(logits, self.classes, self.dim)
         log_probabilities = functional.log_softmax(logits.float(), dim=self.dim).movedim(self.dim, -1)
         target = torch.full_like(log_probabilities, self.smoothing / (classes - 1))  # (..., classes)
         target.scatter_(-1, labels.unsqueeze(-1), 1 - self.smoothing)
-        if self.weight is None:
-            return -(target * log_probabilities).sum(-1).mean()
-        return -(self.weight * target * log_probabilities).sum() / self.weight[labels].sum()
+        return target * log_probabilities if self.weight is None else self.weight * target * log_probabilities
 
 
 class F1Loss(nn.Module):
@@ -145,6 +173,11 @@ def criterion_entrypoint(criterion_name: str) -> Callable[..., nn.Module]:
     return _criterion_entrypoints[criterion_name]
 
 
+def takes_image_weights(criterion_name: str) -> bool:
+    """Return True if a loss is a mean over images, so that each may have a weight of its own."""
+    return hasattr(criterion_entrypoint(criterion_name), "per_image")
+
+
 def is_criterion(criterion_name: str) -> bool:
     """Return True if a loss of this name exists."""
     return criterion_name in _criterion_entrypoints
@@ -173,15 +206,18 @@ def create_criterion(criterion_name: str, /, **kwargs: Any) -> nn.Module:
     return create(**given)
 
 
-def balanced_class_weights(labels: Tensor | NDArray[np.int64], num_classes: int) -> Tensor:
+def balanced_class_weights(
+    labels: Tensor | NDArray[np.int64], num_classes: int, sample_weight: NDArray[np.float64] | None = None
+) -> Tensor:
     """Return weights (num_classes,) with which all classes count the same; 0 for a class without samples.
 
     `labels` (samples,) are class numbers. The formula is that of scikit-learn's class_weight="balanced":
-    samples / (classes with samples * samples of the class).
+    samples / (classes with samples * samples of the class), where samples are counted by `sample_weight` (samples,).
     """
     numbers = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
-    counts = np.bincount(numbers, minlength=num_classes)
+    counts = np.bincount(numbers, sample_weight, minlength=num_classes)
     weights = np.zeros(num_classes)
     present = counts > 0
-    weights[present] = len(numbers) / (present.sum() * counts[present])
+    total = len(numbers) if sample_weight is None else sample_weight.sum()
+    weights[present] = total / (present.sum() * counts[present])
     return torch.from_numpy(weights).float()

@@ -97,6 +97,23 @@ def test_bad_images_are_the_same_for_all_workers(pool: WorkerPool, module_faces:
     assert "unusable" in (tmp_path / "2/output/exp/split.csv").read_text()
 
 
+def test_weighted_images_give_the_same_bits_on_any_number_of_workers(
+    pool: WorkerPool, module_faces: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(module_faces, tmp_path / "data"))
+    rows = [
+        f"{path.relative_to(data)},{path.stem},{index % 4}" for index, path in enumerate(sorted(data.rglob("*.jpg")))
+    ]
+    (data / "labels.csv").write_text("path,label,weight\n" + "\n".join(rows))
+    flags = f"{QUICK} --parts 3 --class-weights balanced --mixup 0.4"
+    for size in (1, 2):
+        assert pool.train(size, tmp_path / str(size), data, flags) == [Ending(0, "")] * size
+    assert model(tmp_path / "1") == model(tmp_path / "2")
+    (data / "labels.csv").write_text("path,label\n" + "\n".join(row.rpartition(",")[0] for row in rows))
+    assert pool.train(1, tmp_path / "plain", data, flags) == [Ending(0, "")]
+    assert model(tmp_path / "1")[0] != model(tmp_path / "plain")[0]
+
+
 def test_fewer_images_than_workers_are_validated_once_each(
     pool: WorkerPool, module_faces: Path, tmp_path: Path
 ) -> None:

@@ -1,7 +1,9 @@
 """From the rows of a label table or manifest to a data set: checked, sorted by path, with class numbers. No torch."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +15,7 @@ from data.samples import Samples
 from labels import LabelScheme
 from runtime.errors import DataError
 
+MAX_WEIGHT = 1e9  # sums over a batch stay exact enough in float32
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -50,10 +53,15 @@ def _tabulate(cells: Cells, names: Sequence[str], path: Path) -> tuple[pd.DataFr
     columns: dict[str, list[str]] = {name: clean(cells.columns[name]) for name in texts if name in cells.columns}
     _check_cells(columns, cells.numbers, path)
     groups = columns.get("group", names)
-    found = {"path": names, "person": [group or name for group, name in zip(groups, names, strict=True)]}
+    found: dict[str, Sequence[Any]] = {
+        "path": names,
+        "person": [group or name for group, name in zip(groups, names, strict=True)],
+    }
     found["label"] = columns["label"]
     if "split" in columns:
         found["part"] = [_PARTS[part.lower()] for part in columns["split"]]
+    if "weight" in cells.columns:
+        found["weight"] = _read_weights(cells.columns["weight"], cells.numbers, path)
     order = sorted(range(len(names)), key=names.__getitem__)  # faster than pandas for a million rows
     table = pd.DataFrame({name: [values[index] for index in order] for name, values in found.items()}, index=order)
     if len(set(names)) < len(names):
@@ -69,7 +77,7 @@ def _check_unambiguous(table: pd.DataFrame, numbers: Sequence[int], path: Path) 
         return
     rows = rows[rows["path"] == rows["path"].iloc[0]].head(2)
     first, second = sorted(numbers[index] for index in rows.index)
-    columns = {"label": "label", "part": "split", "person": "group"}
+    columns = {"label": "label", "part": "split", "person": "group", "weight": "weight"}
     column = next(name for name in columns if name in rows and rows[name].nunique() > 1)
     raise DataError(
         f"rows {first} and {second} of {path.name} contradict each other about {rows['path'].iloc[0]!r}: "
@@ -86,6 +94,25 @@ def _check_cells(columns: Mapping[str, Sequence[str]], numbers: Sequence[int], p
     for number, part in zip(numbers, columns.get("split", numbers), strict=True):
         if part in wrong:
             raise DataError(f"row {number} of {path.name} has the split {part!r}, expected train, val or test: {path}")
+
+
+def _read_weights(texts: Sequence[str], numbers: Sequence[int], path: Path) -> list[float]:
+    """Return the weights of all images; raise DataError for one that is no number from 0 to MAX_WEIGHT."""
+    known = {text: _to_weight(text) for text in set(texts)}
+    for number, text in zip(numbers, texts, strict=True):
+        if not 0 <= known[text] <= MAX_WEIGHT:  # nor is NaN
+            raise DataError(
+                f"row {number} of {path.name} has the weight {text!r}, expected a number from 0 to {MAX_WEIGHT:g}, "
+                f"such as 0.5: {path}"
+            )
+    return [known[text] for text in texts]
+
+
+def _to_weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _notes(path: Path, missing: Sequence[str], repeated: int, labels: Iterable[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """The reader of label tables: labels.csv, .jsonl, .parquet or a *.lst beside the images, a row for each. No torch.
 
-Columns: `path` and `label`, maybe `split` (train, val or test) and `group` (images that stay together in a split, such
-as those of a patient or a camera). Labels are text, exactly as they are: `0012`, `1.0` and `NA` are names of classes.
+Columns: `path` and `label`, maybe `split` (train, val or test), `group` (images that stay together in a split, such as
+those of a patient or a camera) and `weight` (what an image's loss is multiplied by). Labels are text, exactly as they
+are: `0012`, `1.0` and `NA` are names of classes.
 """
 
 import posixpath
@@ -47,7 +48,7 @@ def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sampl
     listing = list_folder(channel)
     check_image_names(listing)
     names, missing = _find_files(cells, listing, path)
-    ignored, known = ", ".join(map(repr, others)), ", ".join(_COLUMNS[:4])
+    ignored, known = ", ".join(map(repr, others)), ", ".join(_COLUMNS)
     notes = [f"columns of {path.name} ignored: {ignored}; known are {known}: {path}"] if others else []
     return samples_of_rows(listing, path, cells, (names, missing), notes)
 
@@ -74,8 +75,6 @@ def _check_columns(columns: Mapping[str, Sequence[str]], others: Sequence[str], 
             f"{path.name} has the columns {found or 'none'}, expected {' and '.join(absent)}, too; rename them, or "
             f"name another layout with --dataset: {path}"
         )
-    if "weight" in columns:
-        raise DataError(f"{path.name} has a column weight, and images cannot be weighted; remove the column: {path}")
     if not columns["path"]:
         raise DataError(f"{path.name} has no rows, expected one for each image: {path}")
 

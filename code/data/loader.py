@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -56,8 +56,8 @@ class Store(Protocol):
 class Batch:
     """One batch on the device: uint8 pixels (rows, 3, height, width), labels (batch,), indices in the store (batch,).
 
-    The indices stay on the CPU. Where other workers compute a part of the batch, the pixels are those of some rows,
-    from `first` on.
+    `weights` (batch,) multiply the losses of the images, if they have any. The indices stay on the CPU. Where other
+    workers compute a part of the batch, the pixels are those of some rows, from `first` on.
     """
 
     step: int
@@ -66,6 +66,7 @@ class Batch:
     indices: NDArray[np.int64]
     first: int = 0
     load: Callable[[range], Tensor] | None = None  # pixels of any rows, from the store
+    weights: Tensor | None = None
 
     def rows(self, wanted: range) -> Tensor:
         """Return a copy of the pixels of some rows, (rows, 3, height, width)."""
@@ -93,8 +94,9 @@ class Loader:
         device: torch.device,
         seed: int = 0,
         order: str = "sequential",
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
-        """Load the images of `store` at `indices`; `labels` are the class numbers of all its images.
+        """Load the images of `store` at `indices`; `labels`, and `weights` if any, are those of all its images.
 
         `order` is
         - sequential: every image once; the last batch may be smaller
@@ -104,6 +106,7 @@ class Loader:
         """
         self.store, self.labels, self.indices = store, labels, indices
         self.batch_size, self.device, self.seed, self.order = batch_size, device, seed, order
+        self.weights = None if weights is None else weights.astype(np.float32)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._has_ended = False  # an epoch, in this process
         self.own_rows: Callable[[int], range] = range  # those that are loaded, of a batch of so many images
@@ -126,6 +129,12 @@ class Loader:
     def labels_of(self, epoch: int) -> NDArray[np.int64]:
         """Return the labels of all batches of an epoch, in order, (images,)."""
         return self.labels[self._ordered_indices(epoch)[: self.samples_per_epoch]]
+
+    def weights_of(self, epoch: int) -> NDArray[np.float32] | None:
+        """Return the weights of all batches of an epoch, in order, (images,), or None if there are none."""
+        if self.weights is None:
+            return None
+        return self.weights[self._ordered_indices(epoch)[: self.samples_per_epoch]]
 
     def epoch(self, epoch: int, start_step: int = 0, turn: tuple[int, int] = (0, 1)) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch from a step on; skipping costs nothing.
@@ -172,27 +181,38 @@ class Loader:
             torch.multinomial(weights, len(self.indices), replacement=True, generator=draw).numpy()
         )
 
-    def _make_room(self, rows: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return memory on the device for a batch: pixels (rows, height, width, 3) and labels (size,).
+    def _make_room(self, rows: int, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return memory on the device for a batch: pixels (rows, height, width, 3), labels and weights (size,).
 
         It is taken between two steps, not by the thread that copies: whether a step has enough memory would depend on
         which of them is faster.
         """
         with torch.cuda.stream(self._copies), torch.inference_mode(False):  # the caller may be in inference mode
-            return self._room_for(rows), torch.empty(size, dtype=torch.int64, device=self.device)
+            labels = torch.empty(size, dtype=torch.int64, device=self.device)
+            weights = None if self.weights is None else torch.empty(size, device=self.device)
+            return self._room_for(rows), labels, weights
 
     def _room_for(self, rows: int) -> Tensor:
         return torch.empty((rows, *self.store.pixels.shape[1:]), dtype=torch.uint8, device=self.device)
 
-    def _load(self, step: int, indices: NDArray[np.int64], own: range, pixels: Tensor, labels: Tensor) -> _Copied:
+    def _load(
+        self,
+        step: int,
+        indices: NDArray[np.int64],
+        own: range,
+        pixels: Tensor,
+        labels: Tensor,
+        weights: Tensor | None,
+    ) -> _Copied:
         """Copy a batch to its memory; on a GPU, in a separate stream, so that it overlaps with the computation."""
         self.store.wait(indices[own.start : own.stop])
         with torch.cuda.stream(self._copies):  # does nothing without a GPU
             self._copy(indices[own.start : own.stop], pixels)
-            chosen = torch.from_numpy(self.labels[indices])
-            labels.copy_(chosen.pin_memory() if labels.is_cuda else chosen, non_blocking=True)
+            _copy_to(labels, self.labels[indices])
+            if weights is not None and self.weights is not None:
+                _copy_to(weights, self.weights[indices])
             load = partial(self._load_rows, indices)
-            batch = Batch(step, pixels.permute(0, 3, 1, 2), labels, indices, own.start, load)
+            batch = Batch(step, pixels.permute(0, 3, 1, 2), labels, indices, own.start, load, weights)
             return batch, self._copies.record_event() if self._copies else None  # type: ignore[no-untyped-call]
 
     def _load_rows(self, indices: NDArray[np.int64], rows: range) -> Tensor:
@@ -229,9 +249,16 @@ class Loader:
         if copied:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(copied)
-            for tensor in (batch.pixels, batch.labels):
-                tensor.record_stream(stream)
+            for tensor in (batch.pixels, batch.labels, batch.weights):
+                if tensor is not None:
+                    tensor.record_stream(stream)
         return batch
+
+
+def _copy_to(target: Tensor, values: NDArray[Any]) -> None:
+    """Copy values to a tensor on the device, of a GPU without waiting."""
+    chosen = torch.from_numpy(values)
+    target.copy_(chosen.pin_memory() if target.is_cuda else chosen, non_blocking=True)
 
 
 def _take(pixels: Pixels, indices: NDArray[np.int64], target: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """A data set as one table of images with person and label, whatever layout it was read from (readers.py). No torch.
 
 Columns: `path` (relative to the root, with forward slashes), `person` (an opaque id of the person or group: its images
-stay together in a split; an image of no group has its path), `label` (class number), one per task of the scheme, and
-`part` ("train" or "val") if the data set comes with a split. Rows are sorted by path, those of a folder for validation
-after all others, so the same files give the same table on every machine.
+stay together in a split; an image of no group has its path), `label` (class number), one per task of the scheme,
+`part` ("train" or "val") if the data set comes with a split, and `weight` (of the image's loss) if it has any. Rows are
+sorted by path, those of a folder for validation after all others, so the same files give the same table on every
+machine.
 """
 
 import hashlib
@@ -66,6 +67,11 @@ class Samples:
         return self.table["label"].to_numpy(np.int64)
 
     @cached_property
+    def weights(self) -> NDArray[np.float64] | None:
+        """Return what the loss of every image is multiplied by, (images,), or None if the data set has no weights."""
+        return self.table["weight"].to_numpy(np.float64) if "weight" in self.table else None
+
+    @cached_property
     def has_groups(self) -> bool:
         """Return True if images belong together: some have the same person or are of the same group."""
         return bool((self.table["person"] != self.table["path"]).any())
@@ -78,7 +84,7 @@ class Samples:
     def fingerprint(self) -> str:
         """Return a sha256 over path, label and size of every image, and its part if that is given.
 
-        The group of an image counts, too, unless its path contains it, as the path of a profile does.
+        Its weight counts, if it has one, and its group unless its path contains it, as the path of a profile does.
 
         Contents do not count, so nothing is read for it; they are compared as the images are decoded (digests.py).
         Modification times do not count either: SageMaker copies the data for each job.
@@ -86,9 +92,10 @@ class Samples:
         rows = zip(self.table["path"], self.table["label"], map(size_bytes, self.paths), strict=True)
         text = "\n".join(f"{path}\t{label}\t{size}" for path, label, size in rows)
         text += "\n" + "\n".join(self.scheme.classes)
-        for column, counts in (("part", self.has_split), ("person", self.has_groups and not self.scheme.tasks)):
+        by_group = self.has_groups and not self.scheme.tasks
+        for column, counts in (("part", self.has_split), ("person", by_group), ("weight", self.weights is not None)):
             if counts:
-                text += f"\n{column}\n" + "\n".join(self.table[column])
+                text += f"\n{column}\n" + "\n".join(map(str, self.table[column]))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -40,9 +40,12 @@ def add_validation(train: Samples, val: Samples) -> Samples:
         train.table.assign(part="train"),
         val.table.assign(part="val", label=[labels[label] for label in val.labels]),
     )
+    table = pd.concat(parts, ignore_index=True)
+    if "weight" in table:  # maybe of one folder only
+        table["weight"] = table["weight"].fillna(1.0)
     return Samples(
         train.root,
-        pd.concat(parts, ignore_index=True),
+        table,
         train.scheme,
         train.ignored,
         (*train.notes, *val.notes, *describe_ignored(val.ignored, val.root, ALL_REMEDIES)),

@@ -31,8 +31,8 @@ from data.store_cache import StoreCache
 from data.summary import describe_classes, describe_found, describe_untrained, find_warnings
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from labels import LabelScheme
-from loss import balanced_class_weights
-from runtime.errors import DataError, ImageError
+from loss import balanced_class_weights, takes_image_weights
+from runtime.errors import ConfigError, DataError, ImageError
 from runtime.files import replacing
 from training.fingerprint import TOO_EXPENSIVE
 from training.tracking import progress
@@ -100,6 +100,7 @@ def read_data(
     if args.statistics == "dataset":
         augmentation = _augmentation(args, pixel_statistics(store.pixels, train))
     samples = dataset.samples
+    _check_weights(samples, train, val, args.criterion)
     _print_summary(dataset, len(train), len(val), len(bad), classes=args.dataset != AUTO)
     for sentence in (*find_warnings(samples), *describe_untrained(samples, train)):
         print(f"warning: {sentence}", file=sys.stderr)
@@ -116,8 +117,11 @@ def read_data(
             device=device,
             seed=args.seed,
             order=args.sampler,
+            weights=samples.weights,
         ),
-        val_loader=Loader(store, samples.labels, val, batch_size=args.valid_batch_size, device=device),
+        val_loader=Loader(
+            store, samples.labels, val, batch_size=args.valid_batch_size, device=device, weights=samples.weights
+        ),
         val_names=[names[index] for index in val],
         class_weights=_balanced_weights(dataset, train, val) if args.class_weights == "balanced" else None,
         split=_split_rows(dataset, bad),
@@ -166,13 +170,34 @@ def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
         writer.writerows(rows)
 
 
+def _check_weights(samples: Samples, train: NDArray[np.int64], val: NDArray[np.int64], criterion: str) -> None:
+    """Raise an error for images whose weights cannot count.
+
+    ConfigError if the loss is no mean over images, and DataError if all training or validation images weigh nothing.
+    """
+    if samples.weights is None:
+        return
+    if not takes_image_weights(criterion):
+        raise ConfigError(
+            f"--criterion {criterion} is no mean over images, so the column weight of the images cannot count; choose "
+            f"another loss, or remove the column: {samples.root}"
+        )
+    for indices, what in ((train, "training"), (val, "validation")):
+        if not samples.weights[indices].any():
+            raise DataError(
+                f"the weights of all {what} images are 0, expected one above 0; correct the column weight: "
+                f"{samples.root}"
+            )
+
+
 def _balanced_weights(dataset: MaskBaseDataset, train: NDArray[np.int64], val: NDArray[np.int64]) -> Tensor:
     """Return the class weights (classes,) that balance the training images.
 
     Raises DataError if they leave nothing to validate with.
     """
-    labels = dataset.samples.labels
-    weights = balanced_class_weights(labels[train], dataset.num_classes)
+    labels, sample_weight = dataset.samples.labels, dataset.samples.weights
+    own = None if sample_weight is None else sample_weight[train]
+    weights = balanced_class_weights(labels[train], dataset.num_classes, own)
     if not weights[labels[val]].any():
         raise DataError(
             "--class-weights balanced: no validation image is of a class that is trained on, so all weigh nothing; "

@@ -13,7 +13,6 @@ The rules of a step, so that the host runs ahead of a GPU, and the step can be c
 6. What a step changes it changes once, even if memory runs out on the way (training/once.py).
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from training.checksum import checksum
 from training.once import RunningStatistics, step_once
 from training.optimizer_state import load_optimizer
 from training.ordered_sum import share
+from training.part_loss import part_loss, whole_loss
 from training.part_sum import PartSum
 from training.turns import predict_in_turns
 from training.workers import Workers
@@ -128,14 +128,14 @@ class Trainer:
         attempt makes the same draws.
         """
         if self.workers.size == 1 and count == 1:
-            whole = self._compute(batch.pixels, batch.labels, slice(None), (epoch, batch.step), ())
+            whole = self._compute(batch.pixels, batch, slice(None), (epoch, batch.step), ())
             return lambda: whole
         self.part_sum.begin(len(batch.labels), count)
         for part in self.workers.parts(count):
             own = share(len(batch.labels), count, part)
             rows, draw = slice(own.start, own.stop), (part,) if count > 1 else ()
             self.statistics.restore()
-            found = self._compute(batch.rows(own), batch.labels, rows, (epoch, batch.step), draw)
+            found = self._compute(batch.rows(own), batch, rows, (epoch, batch.step), draw)
             self.part_sum.add(part, *found, rows)
         return self._finish
 
@@ -145,9 +145,9 @@ class Trainer:
         return self.part_sum.finish()
 
     def _compute(
-        self, pixels: Tensor, labels: Tensor, rows: slice, step: tuple[int, int], part: tuple[int, ...]
+        self, pixels: Tensor, batch: Batch, rows: slice, step: tuple[int, int], part: tuple[int, ...]
     ) -> tuple[Tensor, Tensor]:
-        """Compute the gradients of a part: the `rows` of a batch with `labels` (batch,), and their pixels.
+        """Compute the gradients of a part: the `rows` of a batch, and their pixels.
 
         `part` is empty if the batch has one part. Returns what the part adds to the loss (), and its predicted classes.
         """
@@ -157,13 +157,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         images = self.mixer.mix(self.augmentation.augment(pixels, draws), draws.tensors)
         logits = self._forward(images)
-        losses = []
-        for wanted, lam in self.mixer.targets(labels[rows], draws.tensors):
-            found: Tensor = self.criterion(logits, wanted)
-            losses.append(found if lam is None else lam * found)
-        loss = functools.reduce(torch.add, losses)
-        if len(images) < len(labels):
-            loss = loss * self._share(labels, rows)
+        loss = part_loss(self.criterion, self.mixer, logits, batch, rows, draws.tensors)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), logits.detach().argmax(1)
 
@@ -172,18 +166,6 @@ class Trainer:
         augmentation = self.augmentation.draw(shape, draw)
         mixing = self.mixer.draw(shape, draw)
         return Draws({**augmentation.tensors, **mixing}, augmentation.noise_seeds).to(self.device)
-
-    def _share(self, labels: Tensor, rows: slice) -> Tensor | float:
-        """Return the share of a batch with `labels` (batch,) that a part has in its mean loss.
-
-        With class weights the mean divides by their sum, so a part counts as much as the weights in it; images are
-        mixed within a part. Only the F1 loss is no mean over images: there the result is the mean over parts.
-        """
-        weight = getattr(self.criterion, "weight", None)  # (classes,)
-        if weight is None:
-            return len(labels[rows]) / len(labels)
-        weights: Tensor = weight[labels]
-        return weights[rows].sum() / weights.sum()
 
     def _forward(self, images: Tensor) -> Tensor:
         """Return the logits (batch, classes), float32, of the network in training."""
@@ -222,7 +204,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)  # a run that was resumed here has no gradients
         logits = torch.cat(predict_in_turns(self.predictor, loader, epoch, self.workers)).to(self.device)
         truth = torch.from_numpy(loader.labels_of(epoch)).to(self.device)
-        loss = float(self.criterion(logits, truth))  # of all images at once: some losses are no mean of batches
+        weights = loader.weights_of(epoch)
+        found = None if weights is None else torch.from_numpy(weights).to(self.device)
+        loss = float(whole_loss(self.criterion, logits, truth, found))  # of all images: some losses are no mean
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
         return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())

@@ -106,7 +106,7 @@ def test_what_the_owner_may_not_know_is_a_warning(tmp_path: Path) -> None:
     warnings = find_warnings(read_label_table(folder(tmp_path, table.replace("Group", "photographer"))))
     for part in (
         "images without a row in the table ignored: 2 (cat/2.jpg, dog/2.jpg); add rows for them",
-        "columns of labels.csv ignored: 'photographer'; known are path, label, split, group",
+        "columns of labels.csv ignored: 'photographer'; known are path, label, split, group, weight",
         "images of labels.csv that do not exist: 1 (gone.jpg); --on-bad-image decides",
         "1 rows of labels.csv repeat another one and count once",
         "classes of labels.csv that a spreadsheet reads as the same number: '1' and '1.0'; if they are one class",
@@ -147,7 +147,6 @@ def test_rows_that_cannot_be_meant_are_rejected_by_number(tmp_path: Path, rows: 
             "has the columns image, class, expected path and label, too; rename",
         ),
         ("path,label,label\n1.jpg,cat,dog\n", "has the column 'label' more than once"),
-        ("path,label,weight\ncat/1.jpg,cat,2\n", "has a column weight, and images cannot be weighted; remove"),
         (
             "path,label,split\ncat/1.jpg,cat,dev\n",
             "row 2 of labels.csv has the split 'dev', expected train, val or test",
@@ -158,6 +157,30 @@ def test_rows_that_cannot_be_meant_are_rejected_by_number(tmp_path: Path, rows: 
 )
 def test_a_table_that_is_none_is_rejected_with_what_to_do(tmp_path: Path, table: str | bytes, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
+        read_label_table(folder(tmp_path, table))
+
+
+def test_a_weight_is_kept_with_its_image(tmp_path: Path) -> None:
+    table = PLAIN.replace("label\n", "label,weight\n").replace(",dog", ",dog,0").replace(",cat", ",cat, 2.5 ")
+    samples = read_label_table(folder(tmp_path, table))
+    assert samples.weights is not None
+    assert samples.weights.tolist() == [2.5, 2.5, 0, 0]
+    unweighted = read_label_table(folder(tmp_path, PLAIN))
+    assert unweighted.weights is None
+    other = read_label_table(folder(tmp_path, table.replace("2.5", "2")))
+    assert len({found.fingerprint() for found in (samples, unweighted, other)}) == 3
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf", "", "0,5", "1e10", "heavy"])
+def test_a_weight_that_is_no_number_from_zero_on_is_rejected(tmp_path: Path, weight: str) -> None:
+    table = f'path,label,weight\ncat/1.jpg,cat,1\ndog/1.jpg,dog,"{weight}"\n'
+    with pytest.raises(DataError, match=f"row 3 of labels.csv has the weight '{weight}', expected a number from 0 to "):
+        read_label_table(folder(tmp_path, table))
+
+
+def test_an_image_has_one_weight(tmp_path: Path) -> None:
+    table = "path,label,weight\ncat/1.jpg,cat,1\ndog/1.jpg,dog,2\ncat/1.jpg,cat,3\n"
+    with pytest.raises(DataError, match=r"rows 2 and 4 .* about 'cat/1.jpg': weight 1.0 and 3.0"):
         read_label_table(folder(tmp_path, table))
 
 

@@ -31,10 +31,10 @@ def no_memory_for_a_part(rank: int) -> Mend:
     """The last worker has no memory for more than three images of the third batch of an epoch."""
     compute = Trainer._compute
 
-    def spy(trainer: Trainer, pixels: torch.Tensor, labels: torch.Tensor, rows: slice, step: Any, *rest: Any) -> Any:
+    def spy(trainer: Trainer, pixels: torch.Tensor, batch: Batch, rows: slice, step: Any, *rest: Any) -> Any:
         if step[1] == 2 and len(pixels) > 3 and rank == trainer.workers.size - 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return compute(trainer, pixels, labels, rows, step, *rest)
+        return compute(trainer, pixels, batch, rows, step, *rest)
 
     return _replace(Trainer, "_compute", spy)
 
