@@ -99,7 +99,9 @@ class TrainConfig:
     cutmix_shape: str = option("box", "shape of the CutMix patch: a box, or a vertical strip", choices=("box", "strip"))
     # the model
     model: str = option(
-        "BaseModel", "architecture: BaseModel, MyModel, TinyModel or any classifier of torchvision, such as resnet18"
+        "BaseModel",
+        "architecture: BaseModel, MyModel, TinyModel, any classifier of torchvision, such as resnet18, or of timm, "
+        "such as timm/convnext_tiny.dinov3_lvd1689m",
     )
     head: str = option(
         "joint",

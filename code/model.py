@@ -1,4 +1,4 @@
-"""Networks by name: the original's BaseModel, a small one for CPUs and few images, and every classifier of torchvision.
+"""Networks by name: the original's BaseModel, a small one for CPUs and few images, all of torchvision and of timm.
 
 A network maps normalised images (batch, 3, height, width) to logits (batch, classes). With a factored head, it has one
 output per value of each task, and logit[class] = mask[...] + gender[...] + age[...]. The softmax then treats the tasks
@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from labels import LabelScheme
+from networks.timm_networks import TimmModel, is_timm, timm_names, usual_size
 from pretrained import DEFAULT_BACKBONE, download_pretrained, load_pretrained, load_state
 from runtime.errors import ConfigError, unknown_name
 
@@ -170,13 +171,13 @@ _models: dict[str, Callable[[int], nn.Module]] = {"BaseModel": BaseModel, "TinyM
 
 
 def model_names() -> list[str]:
-    """Return every name that `create_model` accepts."""
+    """Return every name that `create_model` accepts, but for those of timm (see `timm_names`)."""
     return [*_models, "MyModel", *_backbones()]
 
 
 def is_model(name: str) -> bool:
     """Return True if `create_model` accepts this name."""
-    return name in _models or name in model_names()
+    return name in _models or is_timm(name) or name in model_names()
 
 
 def create_model(
@@ -188,28 +189,38 @@ def create_model(
     size that the network does not take, or a factored head for a scheme without tasks.
     """
     if not is_model(name):
-        raise ConfigError(unknown_name("model", name, model_names()))
+        raise ConfigError(unknown_name("model", name, [*model_names(), *timm_names()]))
     if head == "factored" and not scheme.tasks:
         raise ConfigError(
             f"--head factored needs classes made of tasks, and {scheme.name!r} has none; use --head joint"
         )
     outputs = sum(len(task.classes) for task in scheme.tasks) if head == "factored" else scheme.num_classes
-    model = (
-        _models[name](outputs)
-        if name in _models
-        else MyModel(outputs, DEFAULT_BACKBONE if name == "MyModel" else name, size)
-    )
-    _check_size(model, name, size)
+    model = _create_network(name, outputs, size)
+    _check_size(model, name, size, outputs)
     return FactoredHead(model, scheme) if head == "factored" else model
 
 
-def _check_size(model: nn.Module, name: str, size: tuple[int, int]) -> None:
+def _create_network(name: str, outputs: int, size: tuple[int, int]) -> nn.Module:
+    if name in _models:
+        return _models[name](outputs)
+    if is_timm(name):
+        return TimmModel(outputs, name, size)
+    return MyModel(outputs, DEFAULT_BACKBONE if name == "MyModel" else name, size)
+
+
+def _check_size(model: nn.Module, name: str, size: tuple[int, int], outputs: int) -> None:
     """Raise ConfigError for a size the network does not take: run one image on the meta device, without computing."""
     shapes = {key: tensor.to("meta") for key, tensor in (*model.named_parameters(), *model.named_buffers())}
     try:
-        functional_call(model.eval(), shapes, torch.empty(1, 3, *size, device="meta"))
-    except RuntimeError as error:
-        raise ConfigError(f"model {name!r} cannot take images of {_shown(size)}; try a larger --resize") from error
+        logits = functional_call(model.eval(), shapes, torch.empty(1, 3, *size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        usual = usual_size(name) if isinstance(model, TimmModel) else None
+        larger = f", such as {usual[0]} {usual[1]}" if usual else ""
+        raise ConfigError(
+            f"model {name!r} cannot take images of {_shown(size)}; try a larger --resize{larger}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (1, outputs):
+        raise ConfigError(f"model {name!r} is no classifier: it does not give one number per class; choose another")
     model.train()
 
 
