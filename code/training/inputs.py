@@ -10,6 +10,7 @@ import csv
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ from data.store_cache import StoreCache
 from data.summary import describe_classes, describe_found, describe_untrained, find_warnings
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
 from labels import LabelScheme
-from loss import balanced_class_weights, takes_image_weights
-from runtime.errors import ConfigError, DataError, ImageError
+from runtime.errors import DataError, ImageError
 from runtime.files import replacing
 from training.fingerprint import TOO_EXPENSIVE
+from training.loss_weights import balanced_weights, check_image_weights
 from training.tracking import progress
 
 SplitRow = tuple[str, str, int, str]
@@ -100,30 +101,20 @@ def read_data(
     if args.statistics == "dataset":
         augmentation = _augmentation(args, pixel_statistics(store.pixels, train))
     samples = dataset.samples
-    _check_weights(samples, train, val, args.criterion)
+    check_image_weights(samples, train, val, args.criterion)
     _print_summary(dataset, len(train), len(val), len(bad), classes=args.dataset != AUTO)
     for sentence in (*find_warnings(samples), *describe_untrained(samples, train)):
         print(f"warning: {sentence}", file=sys.stderr)
     names = samples.table["path"].tolist()
+    load = partial(Loader, store, samples.labels, weights=samples.weights, device=device)
     return Data(
         dataset=name,
         scheme=dataset.scheme,
         augmentation=augmentation,
-        train_loader=Loader(
-            store,
-            samples.labels,
-            train,
-            batch_size=args.batch_size,
-            device=device,
-            seed=args.seed,
-            order=args.sampler,
-            weights=samples.weights,
-        ),
-        val_loader=Loader(
-            store, samples.labels, val, batch_size=args.valid_batch_size, device=device, weights=samples.weights
-        ),
+        train_loader=load(train, batch_size=args.batch_size, seed=args.seed, order=args.sampler),
+        val_loader=load(val, batch_size=args.valid_batch_size),
         val_names=[names[index] for index in val],
-        class_weights=_balanced_weights(dataset, train, val) if args.class_weights == "balanced" else None,
+        class_weights=balanced_weights(samples, train, val) if args.class_weights == "balanced" else None,
         split=_split_rows(dataset, bad),
         fingerprint={
             "classes": list(dataset.scheme.classes),
@@ -168,42 +159,6 @@ def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
         writer = csv.writer(file)
         writer.writerow(("path", "person", "label", "split"))
         writer.writerows(rows)
-
-
-def _check_weights(samples: Samples, train: NDArray[np.int64], val: NDArray[np.int64], criterion: str) -> None:
-    """Raise an error for images whose weights cannot count.
-
-    ConfigError if the loss is no mean over images, and DataError if all training or validation images weigh nothing.
-    """
-    if samples.weights is None:
-        return
-    if not takes_image_weights(criterion):
-        raise ConfigError(
-            f"--criterion {criterion} is no mean over images, so the column weight of the images cannot count; choose "
-            f"another loss, or remove the column: {samples.root}"
-        )
-    for indices, what in ((train, "training"), (val, "validation")):
-        if not samples.weights[indices].any():
-            raise DataError(
-                f"the weights of all {what} images are 0, expected one above 0; correct the column weight: "
-                f"{samples.root}"
-            )
-
-
-def _balanced_weights(dataset: MaskBaseDataset, train: NDArray[np.int64], val: NDArray[np.int64]) -> Tensor:
-    """Return the class weights (classes,) that balance the training images.
-
-    Raises DataError if they leave nothing to validate with.
-    """
-    labels, sample_weight = dataset.samples.labels, dataset.samples.weights
-    own = None if sample_weight is None else sample_weight[train]
-    weights = balanced_class_weights(labels[train], dataset.num_classes, own)
-    if not weights[labels[val]].any():
-        raise DataError(
-            "--class-weights balanced: no validation image is of a class that is trained on, so all weigh nothing; "
-            "pass --class-weights none, or give images of more people"
-        )
-    return weights
 
 
 def _split_rows(dataset: MaskBaseDataset, bad: Iterable[int]) -> list[SplitRow]:
