@@ -53,7 +53,8 @@ def write_config(base: Path, name: str, content: Mapping[str, object]) -> None:
 def stock_train(base: Path, mode: dict[str, str]) -> int:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SM_", "SAGEMAKER_"))}
     environ |= {"SAGEMAKER_BASE_DIR": str(base), "OMP_NUM_THREADS": "1", **mode}
-    return subprocess.run([STOCK_TRAIN], env=environ, stdout=subprocess.DEVNULL, timeout=300).returncode
+    with (base / "log").open("w") as log:
+        return subprocess.run([STOCK_TRAIN], env=environ, stdout=log, timeout=300).returncode
 
 
 @MODES
@@ -75,6 +76,9 @@ def test_several_workers_train_under_the_stock_command(
     write_config(opt_ml, "hyperparameters", QUICK | {"nproc_per_node": "2"})
     assert stock_train(opt_ml, mode) == 0
     assert {path.name for path in (opt_ml / "model").iterdir()} == {"model.safetensors", "model.json"}
+    log = (opt_ml / "log").read_text()
+    assert "2 workers on this host" in log
+    assert "Gloo" not in log, "a library that every worker uses prints a line, which is not for users"
 
 
 @MODES

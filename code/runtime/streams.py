@@ -1,9 +1,11 @@
 """Standard streams that a command does not depend on: closed ones, and pipes whose reader has left. No torch."""
 
+import contextlib
 import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 _NO_READER = (errno.EPIPE, errno.EIO)  # a pipe that was closed, a terminal that is gone
@@ -33,6 +35,23 @@ def outlive_readers(*names: str) -> None:
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, _outliving(stream))
+
+
+@contextlib.contextmanager
+def discarding_stdout() -> Iterator[None]:
+    """Discard what any code of this process writes to file descriptor 1 meanwhile, libraries in C++ included.
+
+    Other threads should print nothing meanwhile: their lines are lost, too. stderr is left alone.
+    """
+    sys.stdout.flush()
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
 
 
 def _outliving(stream: io.TextIOWrapper) -> io.TextIOWrapper:

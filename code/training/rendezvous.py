@@ -10,6 +10,7 @@ from pathlib import Path
 from torch.distributed import PrefixStore, ProcessGroupGloo, TCPStore  # type: ignore[attr-defined]
 
 from runtime.errors import ConfigError, TrainingError
+from runtime.streams import discarding_stdout
 from training.workers import Workers
 
 START_SECONDS = 600  # for all workers to come
@@ -53,7 +54,8 @@ def _meet(rank: int, size: int, local_size: int, address: str, port: int, host_n
         seconds = datetime.timedelta(seconds=START_SECONDS)
         store = TCPStore(address, port, size, keeps_store, timeout=seconds, wait_for_workers=False)
         limit = datetime.timedelta(seconds=GROUP_SECONDS)
-        group = ProcessGroupGloo(PrefixStore("gloo", store), rank, size, limit)
+        with discarding_stdout():  # "[Gloo] Rank 0 is connected to ...", which no log level leaves out
+            group = ProcessGroupGloo(PrefixStore("gloo", store), rank, size, limit)
     except RuntimeError as error:
         raise TrainingError(
             f"not all {size} workers came to {address}:{port} within {START_SECONDS // 60} minutes "
