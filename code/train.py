@@ -169,7 +169,7 @@ def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path
         checkpoints = Checkpoints(
             checkpoint_dir or run_dir / "checkpoints",
             args.fingerprint() | data.fingerprint,
-            versions_of(trainer.device, args.parts),
+            versions_of(trainer.device),
             every_seconds=args.checkpoint_seconds,
             every_steps=args.checkpoint_steps,
         )

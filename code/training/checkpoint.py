@@ -47,7 +47,7 @@ from runtime.errors import CheckpointError
 from runtime.files import read_regular, replacing
 from runtime.json_files import parse_json
 from runtime.version import version
-from training.fingerprint import explain_difference, upgrade_checkpoint, version_differences
+from training.fingerprint import adds_up_parts, explain_difference, upgrade_checkpoint, version_differences
 from training.tracking import say
 
 KEEP = 2
@@ -178,7 +178,8 @@ class Checkpoints:
             if problem:
                 print(f"warning: a checkpoint {problem}; trying the one before: {path}", file=sys.stderr)
                 continue
-            if differences := version_differences(manifest["runtime_versions"], self.runtime_versions):
+            theirs, adds_up = manifest["runtime_versions"], adds_up_parts(manifest, state)
+            if differences := version_differences(theirs, self.runtime_versions, adds_up_parts=adds_up):
                 print(f"warning: resumed, but the bits may differ ({differences}): {path}", file=sys.stderr)
             self._intact = [path.stem]
             return state

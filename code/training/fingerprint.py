@@ -12,6 +12,7 @@ from config import TrainConfig
 from runtime.arguments import upgrade
 
 _NEW_VERSIONS = ("SMs", "driver")  # entries of runtime_versions that 0.1.0 did not write
+FORMAT_OF_SUMS = "sum format"  # the entry of runtime_versions that changes when sums over parts get other bits
 TOO_EXPENSIVE = "too expensive images"  # the entry with the paths of images that exceeded the limits of decoding
 # What 0.1.0 called the entries of a manifest, of its fingerprint and of a state.
 _OLD_NAMES = {
@@ -73,10 +74,21 @@ def list_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: i
     return ", ".join(f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}" for key in different[:most])
 
 
-def version_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """Return the runtime versions that differ, as a part of a message; one that 0.1.0 did not write may be missing."""
-    comparable = {name: value for name, value in ours.items() if name in theirs or name not in _NEW_VERSIONS}
-    return list_differences(theirs, comparable)
+def adds_up_parts(manifest: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Return True if the run of a checkpoint cuts its batches: --parts says so, or a whole batch did not fit."""
+    chosen, grown = manifest["fingerprint"].get("parts", 1), (state.get("trainer") or {}).get("parts", {})
+    return bool(chosen > 1 or grown.get("training", 1) > 1)
+
+
+def version_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, adds_up_parts: bool = True) -> str:
+    """Return the runtime versions that differ, as a part of a message; one that 0.1.0 did not write may be missing.
+
+    The format of sums matters only to a run that adds up parts.
+    """
+    ignored = () if adds_up_parts else (FORMAT_OF_SUMS,)
+    theirs = {name: value for name, value in theirs.items() if name not in ignored}
+    new = {*_NEW_VERSIONS, *ignored} - theirs.keys()
+    return list_differences(theirs, {name: value for name, value in ours.items() if name not in new})
 
 
 def _class_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: int = 5) -> str:

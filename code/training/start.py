@@ -23,7 +23,7 @@ from runtime.json_files import parse_json
 from runtime.process import cpu_count
 from runtime.version import version
 from training.checkpoint import MAX_MANIFEST_BYTES, State, find_manifests
-from training.fingerprint import TOO_EXPENSIVE, upgrade_checkpoint
+from training.fingerprint import FORMAT_OF_SUMS, TOO_EXPENSIVE, upgrade_checkpoint
 from training.workers import Workers
 
 SUM_FORMAT = 1  # increase when sums over parts have other bits
@@ -78,9 +78,9 @@ def settle(
     return replace(args, parts=parts, nproc_per_node=0), too_expensive
 
 
-def versions_of(device: torch.device, parts: int) -> dict[str, Any]:
-    """Return what the bits of a run in `parts` parts depend on besides data and settings."""
-    return runtime_versions(device) | ({"sum format": SUM_FORMAT} if parts > 1 else {})
+def versions_of(device: torch.device) -> dict[str, Any]:
+    """Return what the bits of a run depend on besides data and settings; the sum format only if it adds up parts."""
+    return runtime_versions(device) | {FORMAT_OF_SUMS: SUM_FORMAT}
 
 
 def share_state(saved: State | None, workers: Workers) -> State:

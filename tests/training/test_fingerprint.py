@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from labels import MASKED_FACES
-from training.fingerprint import explain_difference, list_differences, upgrade_checkpoint, version_differences
+from training.fingerprint import (
+    adds_up_parts,
+    explain_difference,
+    list_differences,
+    upgrade_checkpoint,
+    version_differences,
+)
 
 FOLDERS = {"dataset": "ImageFolderDataset", "data": "0", "classes": ["cat", "dog"]}
 
@@ -79,3 +85,11 @@ def test_a_gpu_checkpoint_of_0_1_0_lacks_driver_and_size_of_the_gpu_without_a_wa
     assert version_differences(before, now | {"torch": "2.11.0"}) == "torch was '2.10.0', is '2.11.0'"
     assert version_differences(now, now | {"SMs": 72}) == "SMs was 80, is 72"
     assert version_differences(now, before) == "SMs was 80, is None, driver was '570.124.06', is None"
+
+
+@pytest.mark.parametrize(("parts", "count", "said"), [(1, 1, ""), (2, 2, "sum format was None, is 1"), (1, 2, "sum")])
+def test_the_format_of_sums_matters_to_a_run_whose_parts_were_chosen_or_grew(parts: int, count: int, said: str) -> None:
+    state = {"trainer": {"parts": {"training": count, "validation": 4}}}
+    adds_up = adds_up_parts({"fingerprint": {"parts": parts}}, state)
+    assert version_differences({}, {"sum format": 1}, adds_up_parts=adds_up).startswith(said)
+    assert bool(version_differences({"sum format": 1}, {"sum format": 2}, adds_up_parts=adds_up)) == bool(said)
