@@ -236,9 +236,13 @@ readme-image: $(ENV)/job  ## draw the image of README.md
 $(ENV)/job: container/requirements.lock
 	$(call install,$<,$(ENV),7 GB)
 
-$(ENV)/dev: container/requirements-dev.lock
+$(ENV)/export: container/requirements-export.lock
 	$(call install,$<,$(ENV),7 GB)
 	@touch $(ENV)/job
+
+$(ENV)/dev: container/requirements-dev.lock
+	$(call install,$<,$(ENV),7 GB)
+	@touch $(ENV)/job $(ENV)/export
 
 .venv-acceptance/sdk: container/requirements-acceptance.lock
 	$(call install,$<,.venv-acceptance,1 GB)
@@ -257,7 +261,7 @@ endef
 
 .PHONY: lock
 lock:  ## resolve container/*.in into lock files with hashes (needs uv)
-	for name in requirements requirements-dev requirements-acceptance; do \
+	for name in requirements requirements-export requirements-dev requirements-acceptance; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links container/$$name.in --output-file container/$$name.lock; done
 
