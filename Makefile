@@ -143,6 +143,12 @@ serve: export SAGEMAKER_BIND_TO_PORT = $(PORT)
 serve: $(VENV)  ## answer at http://127.0.0.1:8080/invocations with the model in OUT, until Ctrl-C
 	@$(serve) $(FLAGS)
 
+.PHONY: export
+export: export SM_MODEL_DIR = $(OUT)/model
+export: export SM_GOLDEN_DIR = $(OUT)/golden
+export: $(ENV)/export  ## write the model in OUT as model.onnx, and a golden pack to check other programs with
+	@$(BIN)/python code/export.py $(FLAGS)
+
 .PHONY: check-data data-given
 check-data: data-given
 	@test -d "$$DATA" || { echo "DATA is not a folder, expected train/, eval/ and gt/ in it: $$DATA" >&2; exit 1; }

@@ -17,6 +17,7 @@ import torch
 from hypothesis import settings
 
 from support.drawing import draw_eval, draw_faces
+from support.exported import Exported, export_tiny
 from support.processes import descendants
 
 # No test is timed, and a failure must come back on the next run.
@@ -98,6 +99,12 @@ def faces(tmp_path: Path) -> Callable[..., Path]:
 def module_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Draw twelve profile folders, shared by all tests of a module, which only read them."""
     return draw_faces(tmp_path_factory.mktemp("data") / "train/images", 12)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Export a tiny model, shared by all tests, which only read it."""
+    return export_tiny(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture

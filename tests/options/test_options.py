@@ -21,6 +21,7 @@ from faces.options import DemoConfig
 from optimization import create_optimizer, create_schedule
 from options.audit import AuditConfig, AuditPaths
 from options.evaluation import EvaluationConfig, EvaluationPaths
+from options.export import ExportPaths
 from options.inference import TTA, InferenceConfig, InferencePaths
 from predictor import VIEWS
 from runtime.arguments import parse
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[type[Any], ...]] = {
     "inference.py": (InferencePaths, InferenceConfig),
     "evaluation.py": (EvaluationPaths, EvaluationConfig),
     "audit.py": (AuditPaths, AuditConfig),
+    "export.py": (ExportPaths,),
     "demo.py": (DemoConfig,),
 }
 OPTIONS = [(command, cls, field) for command, classes in COMMANDS.items() for cls in classes for field in fields(cls)]

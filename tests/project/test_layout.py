@@ -20,7 +20,7 @@ AT_THE_TOP = {
 }
 README_IMAGE = Path(".github/faces.jpg")  # tests/project/test_readme.py shows that demo.py drew it
 LAST_RELEASE = Path("tests/support/last_release")  # files of the release before, which users have
-COMMANDS = {"train", "inference", "evaluation", "demo", "launch", "serve", "transform", "submit", "audit"}
+COMMANDS = {"train", "inference", "evaluation", "demo", "launch", "serve", "transform", "submit", "audit", "export"}
 WITHOUT_TORCH = ("config", "weights_cache", "evaluation", "demo", "launch", "contract", "submit", "report.write")
 
 
@@ -129,7 +129,7 @@ def test_commands_are_imported_by_nobody() -> None:
 
 def test_every_wing_is_a_regular_package_without_code_of_its_own() -> None:
     assert set(WINGS) == {
-        *("data", "training", "report", "runtime", "faces", "options", "networks"),
+        *("data", "training", "report", "runtime", "faces", "options", "networks", "engines", "exporting"),
         *("server", "batch", "jobs"),
     }
     assert [wing for wing, folder in WINGS.items() if (folder / "__init__.py").read_text()] == []
@@ -138,7 +138,11 @@ def test_every_wing_is_a_regular_package_without_code_of_its_own() -> None:
 
 def test_nothing_is_in_the_image_that_only_a_laptop_needs() -> None:
     left_out = {name for name, path in MODULES.items() if not in_the_image(path)}
-    laptop = {name for name in MODULES if wing_of(name) in ("jobs", "faces")} | {"submit", "demo"}
+    laptop = {name for name in MODULES if wing_of(name) in ("jobs", "faces", "exporting")} | {
+        "submit",
+        "demo",
+        "export",
+    }
     assert left_out == laptop
     for name in MODULES.keys() - left_out:
         assert not reachable(name) & left_out, f"{name} is in the image, and needs what is not"

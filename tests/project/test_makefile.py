@@ -30,7 +30,8 @@ class Make:
             (self.bin / name).chmod(0o755)
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        command = ["make", "--old-file=.venv/job", "--old-file=.venv/dev", *words, f"BIN={self.bin}"]
+        installed = [f"--old-file=.venv/{name}" for name in ("job", "export", "dev")]
+        command = ["make", *installed, *words, f"BIN={self.bin}"]
         known = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": "/someone"}
         return subprocess.run(command, cwd=ROOT, env=known | environ, capture_output=True, text=True)
 
@@ -74,6 +75,7 @@ def options_of(call: dict[str, Any], program: str) -> list[str]:
         (["infer", "BAD_INPUT=fail", "SERVE_PRECISION=bf16"], "transform.py", []),
         (["evaluate", "BOOTSTRAP=9"], "evaluation.py", ["--bootstrap", "9"]),
         (["audit", "MIN_SIDE=9"], "audit.py", ["--min-side", "9"]),
+        (["export", "GOLDEN_DIR=pack"], "export.py", ["--golden-dir", "pack"]),
         (["serve", "PRECISION=bf16"], "serve.py", ["--precision", "bf16"]),
         (["serve", "SERVE_PRECISION=bf16", "PORT=81"], "serve.py", []),
     ],
@@ -140,6 +142,12 @@ def test_the_audit_gets_every_folder_of_data_and_out(make: Make, tmp_path: Path,
     assert environ["SM_OUTPUT_DATA_DIR"] == f"{out}/output/data"
     assert environ["SM_AUDIT_DIR"] == f"{out}/audit"
     assert all((out / name).is_dir() for name in ("model", "output", "audit"))
+
+
+def test_the_export_works_on_the_model_of_out(make: Make, tmp_path: Path) -> None:
+    environ = make.call("export.py", "export", f"OUT={tmp_path}")["environ"]
+    assert environ["SM_MODEL_DIR"] == f"{tmp_path}/model"
+    assert environ["SM_GOLDEN_DIR"] == f"{tmp_path}/golden"
 
 
 def test_clean_removes_the_folder_that_was_named_and_no_part_of_its_name(make: Make, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ OTHER_COMMANDS = ("docker", "curl", "aws", "pip", "apt-get", "export", "alias")
 SCRIPTS = (
     *("code/train.py", "code/inference.py", "code/evaluation.py", "code/demo.py"),
     *("container/transform.py", "container/serve.py"),
-    "code/audit.py",
+    *("code/audit.py", "code/export.py"),
 )
-AUDIT = "code/audit.py"  # its folders are in code/README.md, those of the other commands in README.md
+DETAILED = ("code/audit.py", "code/export.py")  # their folders are in code/README.md, those of others in README.md
 ORIGINAL_FILES = {f"{name}.py" for name in ("dataset", "inference", "evaluation", "loss", "model", "train")}
 # `submit.py train ... -- OPTIONS`: whose options those are.
 OPTIONS_AFTER_DASHES = {"train": "code/train.py", "tune": "code/train.py", "evaluate": "code/evaluation.py"}

@@ -1,0 +1,34 @@
+"""What model.onnx says about itself: which model it was exported from. No torch, no onnx.
+
+A model.onnx has the normalisation and the temperature inside, so it belongs to one model.safetensors and to one
+model.json. It is rejected beside any other.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from runtime.errors import ModelError
+
+MODEL_ONNX = "model.onnx"
+IMAGES, PROBABILITIES = "images", "probabilities"  # names of its input and of its first output
+WEIGHTS_SHA256, DESCRIPTION_SHA256, CLASSES = "model.safetensors.sha256", "model.json.sha256", "classes"
+
+
+def metadata(weights: bytes, description: bytes, classes: Sequence[str]) -> dict[str, str]:
+    """Return the metadata of a model.onnx from the bytes of both files of its model, and the names of the classes."""
+    return {
+        WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest(),
+        DESCRIPTION_SHA256: hashlib.sha256(description).hexdigest(),
+        CLASSES: json.dumps(list(classes)),
+    }
+
+
+def check_metadata(found: Mapping[str, str], expected: Mapping[str, str], path: Path) -> None:
+    """Raise ModelError if a model.onnx with the metadata `found` was exported from another model than `expected`."""
+    for key, file in ((WEIGHTS_SHA256, "model.safetensors"), (DESCRIPTION_SHA256, "model.json")):
+        if key not in found:
+            raise ModelError(f"{path.name} was not written by export.py (it has no {key}); run make export: {path}")
+        if found[key] != expected[key]:
+            raise ModelError(f"{path.name} was exported from another {file} (sha256 differs); run make export: {path}")
