@@ -50,7 +50,10 @@ def run(tmp_path: Path) -> Callable[..., Ended]:
 @pytest.mark.parametrize(
     ("command", "init", "meaning"),
     [
-        ("train", 804, "forward compatibility was attempted on non supported HW"),
+        pytest.param(
+            *("train", 804, "forward compatibility was attempted on non supported HW"),
+            marks=pytest.mark.slow,  # the image starts train.py, too
+        ),
         ("infer", 803, "system has unsupported display driver / cuda driver combination"),
         ("serve", 999, "unknown error"),
         ("image", 46, "CUDA-capable device(s) is/are busy or unavailable"),
@@ -78,7 +81,12 @@ def test_a_driver_that_is_too_old_names_the_one_that_is_needed(run: Callable[...
 
 
 @pytest.mark.parametrize(
-    "way_out", [{"CUDA_VISIBLE_DEVICES": ""}, {"CUDA_VISIBLE_DEVICES": "-1"}, {"SERVE_DEVICE": "cpu"}]
+    "way_out",
+    [
+        pytest.param({"CUDA_VISIBLE_DEVICES": ""}, marks=pytest.mark.slow),
+        {"CUDA_VISIBLE_DEVICES": "-1"},
+        {"SERVE_DEVICE": "cpu"},
+    ],
 )
 def test_the_server_computes_on_the_cpu_where_that_is_asked_for(
     run: Callable[..., Ended], tmp_path: Path, way_out: dict[str, str]

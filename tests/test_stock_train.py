@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 STOCK_TRAIN = Path(sys.executable).with_name("train")
 SCRIPT_MODE = {"SAGEMAKER_PROGRAM": "train.py", "SM_STUDIO_LOCAL_MODE": "true"}  # the latter: no wait for DNS names
 MODULE_MODE = {"SAGEMAKER_TRAINING_MODULE": "launch:main", "PYTHONPATH": f"{ROOT / 'code'}:{ROOT / 'container'}"}
-MODES = pytest.mark.parametrize("mode", [SCRIPT_MODE, MODULE_MODE], ids=["script", "module"])
+MODE_NAMES = ["script", "module"]
+MODES = pytest.mark.parametrize("mode", [SCRIPT_MODE, MODULE_MODE], ids=MODE_NAMES)
 QUICK = {
     "epochs": "1",
     "batch_size": '"16"',
@@ -68,7 +69,7 @@ def test_the_stock_train_command_leaves_a_model(opt_ml: Path, faces: Callable[..
     assert (opt_ml / "output" / "data" / "exp" / "metrics.jsonl").is_file()
 
 
-@MODES
+@pytest.mark.parametrize("mode", [pytest.param(SCRIPT_MODE, marks=pytest.mark.slow), MODULE_MODE], ids=MODE_NAMES)
 def test_several_workers_train_under_the_stock_command(
     opt_ml: Path, faces: Callable[..., Path], mode: dict[str, str]
 ) -> None:
@@ -89,9 +90,8 @@ def test_the_reason_of_a_failure_reaches_sagemaker(opt_ml: Path, mode: dict[str,
     assert failure.startswith("ConfigError: unknown argument '--epoch' (did you mean '--epochs'?)")
 
 
-@MODES
-def test_an_empty_channel_is_named(opt_ml: Path, mode: dict[str, str]) -> None:
-    assert stock_train(opt_ml, mode) != 0
+def test_an_empty_channel_is_named(opt_ml: Path) -> None:
+    assert stock_train(opt_ml, MODULE_MODE) != 0
     assert (opt_ml / "output" / "failure").read_text().startswith("DataError: SM_CHANNEL_TRAIN is empty")
 
 

@@ -83,7 +83,7 @@ def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Pa
     assert list((tmp_path / "checkpoints").glob("step-*.json"))
 
 
-@pytest.mark.parametrize("redirection", [">&- 2>&-", "| head -1"])
+@pytest.mark.parametrize("redirection", [">&- 2>&-", pytest.param("| head -1", marks=pytest.mark.slow)])
 def test_the_model_is_published_if_nobody_reads_the_log(faces: Faces, tmp_path: Path, redirection: str) -> None:
     faces()
     environ = {"SM_CHANNEL_TRAIN": str(tmp_path / "train"), "SM_MODEL_DIR": str(tmp_path / "m")}

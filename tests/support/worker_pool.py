@@ -116,12 +116,15 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
 
 
 def run(job: dict[str, object]) -> int:
-    """Run `train.py`; returns its exit code."""
+    """Run `train.py`, whose report is not drawn, as that takes longer than to train; returns its exit code."""
+    import publication
     import train
     from runtime.failure import guard
     from support import worker_faults
 
     rank = int(os.environ.get("RANK", "0"))
+    publication.write_report = lambda folder, **parts: folder / "report.html"  # type: ignore[assignment]
+    train.show_grid = lambda *arguments: None
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     sys.argv = ["train.py", *map(str, job["flags"])]  # type: ignore[call-overload]
     with Path(str(job["log"])).open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from training.checkpoint import _sealed
 
 QUICK = TrainConfig(model="TinyModel", resize=(32, 24), epochs=1, batch_size=32, device="cpu", ema_decay=0.9)
 
-Faces = Callable[..., Path]
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -79,37 +79,51 @@ def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
+def places(folder: Path) -> dict[str, Any]:
+    return {"output_dir": folder / "output", "checkpoint_dir": folder / "checkpoints"}
+
+
+@pytest.fixture(scope="module")
+def finished(module_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that no test changes."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.report", lambda *_: None)
+        train(module_faces, folder / "model", QUICK, **places(folder))
+    return folder
+
+
 @pytest.mark.parametrize("kind", CHANGES)
 def test_the_run_resumes_from_the_checkpoint_before_and_ends_with_the_same_bits(
-    faces: Faces, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    module_faces: Path,
+    tmp_path: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("train.report", lambda *_: None)
-    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
-    data = faces()
-    train(data, tmp_path / "model", QUICK, **places)
-    first = weights(tmp_path / "model")
-    newest = sorted((tmp_path / "checkpoints").glob("*.pt"))[-1]
-    reseal(newest, CHANGES[kind])
-    before = sorted(tmp_path.iterdir())
-    train(data, tmp_path / "model", QUICK, **places)
+    run = shutil.copytree(finished, tmp_path / "run")
+    reseal(max((run / "checkpoints").glob("*.pt")), CHANGES[kind])
+    (run / "model" / "model.safetensors").unlink()
+    train(module_faces, run / "model", QUICK, **places(run))
     assert "a checkpoint is damaged (" in capsys.readouterr().err
-    assert weights(tmp_path / "model") == first
-    assert sorted(tmp_path.iterdir()) == before
+    assert weights(run / "model") == weights(finished / "model")
+    assert sorted(run.iterdir()) == sorted(run / path.name for path in finished.iterdir())
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_without_another_checkpoint_the_run_ends_with_a_sentence(
-    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, module_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("train.report", lambda *_: None)
-    places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
-    data = faces()
-    train(data, tmp_path / "model", QUICK, **places)
-    for path in (tmp_path / "checkpoints").glob("*.pt"):
+    run = shutil.copytree(finished, tmp_path / "run")
+    for path in (run / "checkpoints").glob("*.pt"):
         reseal(path, CHANGES["no trainer"])
     with pytest.raises(CheckpointError, match=r"^every checkpoint is damaged \(it has no part 'trainer'\); pass"):
-        train(data, tmp_path / "model", QUICK, **places)
-    for path in (tmp_path / "checkpoints").glob("*.pt"):
+        train(module_faces, run / "model", QUICK, **places(run))
+    for path in (run / "checkpoints").glob("*.pt"):
         reseal(path, lambda saved: None, version="7.0.0")
     with pytest.raises(CheckpointError, match=r"^version 7\.0\.0 made the checkpoint, and version \d"):
-        train(data, tmp_path / "model", QUICK, **places)
-    train(data, tmp_path / "model", replace(QUICK, resume="never"), **places)
+        train(module_faces, run / "model", QUICK, **places(run))
+    train(module_faces, run / "model", replace(QUICK, resume="never"), **places(run))
