@@ -18,6 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
+from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 MOST_SECONDS = 300  # for trainings of seconds, on a machine with much other work
@@ -117,20 +118,18 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
 
 def run(job: dict[str, object]) -> int:
     """Run `train.py`, whose report is not drawn, as that takes longer than to train; returns its exit code."""
-    import publication
     import train
     from runtime.failure import guard
     from support import worker_faults
 
     rank = int(os.environ.get("RANK", "0"))
-    publication.write_report = lambda folder, **parts: folder / "report.html"  # type: ignore[assignment]
-    train.show_grid = lambda *arguments: None
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     sys.argv = ["train.py", *map(str, job["flags"])]  # type: ignore[call-overload]
     with Path(str(job["log"])).open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         mend = getattr(worker_faults, str(job["fault"]))(rank) if job["fault"] else None
         try:
-            guard(train.main)
+            with mock.patch("publication.write_report"), mock.patch("train.show_grid"):
+                guard(train.main)
         except SystemExit as leaving:
             return int(leaving.code or 0)
         finally:
