@@ -83,7 +83,7 @@ COPY container/ container/
 RUN chmod -R a+rX . \
  && chmod 755 container/launch.py \
  && mkdir -p bin /opt/ml/code \
- && for command in train infer evaluate audit serve; do ln -s ../container/launch.py "bin/$command"; done \
+ && for command in train cv infer evaluate audit serve; do ln -s ../container/launch.py "bin/$command"; done \
  && python -m compileall -q code container
 # `make image` passes the version of pyproject.toml.
 ARG VERSION=unknown

@@ -3,7 +3,7 @@
 #   make train DATA=~/faces OUT=out EPOCHS=30 MODEL=resnet18     any option of a command works as NAME=value
 #   make train DATA=~/faces ARGS="--epochs 30 --resize 224 224"  or as on a command line, split at spaces
 #
-# train, infer, evaluate, audit and serve run in Docker if Docker and the image are there, else in .venv;
+# train, cv, infer, evaluate, audit and serve run in Docker if Docker and the image are there, else in .venv;
 # RUNTIME=docker|host decides. Values reach the commands as environment variables, never as text of the shell, so any
 # character is safe.
 
@@ -56,7 +56,7 @@ OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE
 lower   = $(patsubst workers,nproc-per-node,$(shell echo '$(1)' | tr A-Z_ a-z-))
 OPTIONS = $(foreach name,$(filter-out $(OURS),$(GIVEN)),--$(call lower,$(name)) "$$$(name)") $$ARGS
 # In `make train infer evaluate EPOCHS=3` they are those of train.
-FLAGS   = $(if $(filter-out train demo,$@),$(if $(filter train,$(MAKECMDGOALS)),,$(OPTIONS)),$(OPTIONS))
+FLAGS   = $(if $(filter-out train cv demo,$@),$(if $(filter train cv,$(MAKECMDGOALS)),,$(OPTIONS)),$(OPTIONS))
 
 .PHONY: help
 help:  ## list the commands
@@ -99,12 +99,14 @@ lint: $(ENV)/dev  ## check style, types and the Dockerfile
 
 ifeq ($(RUNTIME),docker)
 train    = docker compose run --rm train$(GPU)
+cv       = docker compose run --rm cv$(GPU)
 infer    = GPU=$(GPU) container/local/transform.sh
 evaluate = docker compose run --rm evaluate
 audit    = docker compose run --rm audit
 serve    = docker compose run --rm --service-ports serve
 else
 train    = $(BIN)/python code/train.py
+cv       = $(BIN)/python code/cv.py
 infer    = $(BIN)/python container/transform.py
 evaluate = $(BIN)/python code/evaluation.py
 audit    = $(BIN)/python code/audit.py
@@ -112,15 +114,15 @@ serve    = $(BIN)/python container/serve.py
 endif
 
 # The folders of the contract; docker-compose.yml mounts the same ones.
-demo train infer evaluate audit serve: export SM_CHANNEL_TRAIN   = $(DATA)/train
-demo train infer evaluate audit serve: export SM_CHANNEL_EVAL    = $(DATA)/eval
-demo train infer evaluate audit serve: export SM_GROUND_TRUTH_DIR = $(DATA)/gt
-demo train infer evaluate audit serve: export SM_MODEL_DIR       = $(OUT)/model
-demo train infer evaluate audit serve: export SM_CHANNEL_MODEL   = $(OUT)/model
-demo train infer evaluate audit serve: export SM_CHECKPOINT_DIR  = $(OUT)/checkpoints
-demo train infer evaluate audit serve: export SM_STORE_DIR       = $(OUT)/store
-demo train infer evaluate audit serve: export SM_OUTPUT_DIR      = $(OUT)/output
-demo train infer evaluate audit serve: export SM_OUTPUT_DATA_DIR = $(OUT)/output/data
+demo train cv infer evaluate audit serve: export SM_CHANNEL_TRAIN   = $(DATA)/train
+demo train cv infer evaluate audit serve: export SM_CHANNEL_EVAL    = $(DATA)/eval
+demo train cv infer evaluate audit serve: export SM_GROUND_TRUTH_DIR = $(DATA)/gt
+demo train cv infer evaluate audit serve: export SM_MODEL_DIR       = $(OUT)/model
+demo train cv infer evaluate audit serve: export SM_CHANNEL_MODEL   = $(OUT)/model
+demo train cv infer evaluate audit serve: export SM_CHECKPOINT_DIR  = $(OUT)/checkpoints
+demo train cv infer evaluate audit serve: export SM_STORE_DIR       = $(OUT)/store
+demo train cv infer evaluate audit serve: export SM_OUTPUT_DIR      = $(OUT)/output
+demo train cv infer evaluate audit serve: export SM_OUTPUT_DATA_DIR = $(OUT)/output/data
 audit: export SM_CHANNEL_VALIDATION = $(DATA)/validation
 audit: export SM_AUDIT_DIR = $(OUT)/audit
 # Only if it is there: a folder that is named has to exist.
@@ -130,12 +132,12 @@ with-validation = test ! -d "$$DATA/validation" || export SM_CHANNEL_VALIDATION=
 export USER_ID  := $(shell id -u)
 export GROUP_ID := $(shell id -g)
 
-.PHONY: train infer evaluate audit
-train infer evaluate audit: check-data $(VENV)  ## run the command on DATA; results are in OUT
+.PHONY: train cv infer evaluate audit
+train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; results are in OUT
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store" $(if $(filter audit,$@),"$$OUT/audit")
 	@rm -f "$$OUT/output/failure"
-	@$(if $(filter train,$@),$(with-validation)) $($@) $(FLAGS)
+	@$(if $(filter train cv,$@),$(with-validation)) $($@) $(FLAGS)
 
 .PHONY: serve
 serve: export SERVE_HOST ?= 127.0.0.1

@@ -4,6 +4,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
+from data.out_of_fold import PREDICTIONS_CSV, OutOfFold
 from description import Description
 from model import load_state
 from model_files import publish
@@ -34,12 +37,16 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> None:
 def report(run: Run, data: Data) -> None:
     """Write the report about the published network's predictions for the validation images.
 
-    All workers predict, and the first one writes. It warns of validation images that are in training, too, with the
-    scores without them.
+    All workers predict, and the first one writes; with `--fold` also predictions.csv, for cross-validation. It warns of
+    validation images that are in training, too, with the scores without them.
     """
     predictions = run.trainer.predict(data.val_loader)
     if not run.workers.is_first:
         return
+    if run.args.fold_numbers:
+        folds = np.full(len(predictions.labels), run.args.fold_numbers[0])
+        found = OutOfFold(data.val_names, predictions.labels, folds, predictions.probabilities)
+        found.write(run.tracker.folder / PREDICTIONS_CSV)
     straddling = find_straddling(data.store, data.train_loader.indices, data.val_indices)
     for sentence in describe_straddling(straddling, predictions.labels, predictions.classes, data.scheme):
         print(f"warning: {sentence}", file=sys.stderr)

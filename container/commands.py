@@ -10,6 +10,7 @@ from typing import Any
 
 from config import TrainConfig, TrainPaths
 from options.audit import AuditConfig, AuditPaths
+from options.cv import CvConfig
 from options.evaluation import EvaluationConfig, EvaluationPaths
 from options.inference import InferenceConfig, InferencePaths
 
@@ -31,18 +32,28 @@ class Command:
 
 
 # `training` and `model` are the names that SageMaker's SDK gives to channels without a name.
+_TRAIN_INPUTS: Inputs = {"SM_CHANNEL_TRAIN": ("input/data/train", "input/data/training")}
+_MORE_TRAIN_INPUTS: Inputs = {
+    "SM_CHANNEL_PRETRAINED": ("input/data/pretrained", "input/data/model"),
+    "SM_CHANNEL_VALIDATION": ("input/data/validation",),
+    "SM_CHANNEL_LABELS": ("input/data/labels",),
+}
 _ALL = (
     Command(
         name="train",
         script="code/train.py",
         options=(TrainPaths, TrainConfig),
         reads_hyperparameters=True,
-        inputs={"SM_CHANNEL_TRAIN": ("input/data/train", "input/data/training")},
-        optional_inputs={
-            "SM_CHANNEL_PRETRAINED": ("input/data/pretrained", "input/data/model"),
-            "SM_CHANNEL_VALIDATION": ("input/data/validation",),
-            "SM_CHANNEL_LABELS": ("input/data/labels",),
-        },
+        inputs=_TRAIN_INPUTS,
+        optional_inputs=_MORE_TRAIN_INPUTS,
+    ),
+    Command(
+        name="cv",
+        script="code/cv.py",
+        options=(TrainPaths, CvConfig, TrainConfig),
+        reads_hyperparameters=True,
+        inputs=_TRAIN_INPUTS,
+        optional_inputs=_MORE_TRAIN_INPUTS,
     ),
     Command(
         name="infer",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """PID 1 of the container: read what SageMaker left in /opt/ml, then become the command.
 
-    launch.py train | infer | evaluate | audit | serve [flags of the command]
+    launch.py train | cv | infer | evaluate | audit | serve [flags of the command]
     launch.py --version
 
 The command replaces this process (exec, no shell), so that the SIGTERM of `docker stop`, of StopTrainingJob and of a

@@ -20,6 +20,7 @@ from data import fitting
 from faces.options import DemoConfig
 from optimization import create_optimizer, create_schedule
 from options.audit import AuditConfig, AuditPaths
+from options.cv import CvConfig
 from options.evaluation import EvaluationConfig, EvaluationPaths
 from options.export import ExportPaths
 from options.inference import TTA, InferenceConfig, InferencePaths
@@ -31,6 +32,7 @@ from runtime.errors import ConfigError
 CODE = Path(__file__).parents[2] / "code"
 COMMANDS: dict[str, tuple[type[Any], ...]] = {
     "train.py": (TrainPaths, TrainConfig),
+    "cv.py": (TrainPaths, CvConfig, TrainConfig),
     "inference.py": (InferencePaths, InferenceConfig),
     "evaluation.py": (EvaluationPaths, EvaluationConfig),
     "audit.py": (AuditPaths, AuditConfig),

@@ -20,7 +20,10 @@ AT_THE_TOP = {
 }
 README_IMAGE = Path(".github/faces.jpg")  # tests/project/test_readme.py shows that demo.py drew it
 LAST_RELEASE = Path("tests/support/last_release")  # files of the release before, which users have
-COMMANDS = {"train", "inference", "evaluation", "demo", "launch", "serve", "transform", "submit", "audit", "export"}
+COMMANDS = {
+    *("train", "inference", "evaluation", "demo", "audit", "export", "cv"),
+    *("launch", "serve", "transform", "submit"),
+}
 WITHOUT_TORCH = ("config", "weights_cache", "evaluation", "demo", "launch", "contract", "submit", "report.write")
 
 

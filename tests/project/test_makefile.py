@@ -71,6 +71,8 @@ def options_of(call: dict[str, Any], program: str) -> list[str]:
         (["train", "ARGS=--name *"], "train.py", ["--name", "*"]),
         (["train", "WORKERS=2", "NUM_WORKERS=3"], "train.py", ["--nproc-per-node", "2", "--num-workers", "3"]),
         (["train", "infer", "EPOCHS=3"], "transform.py", []),
+        (["cv", "FOLDS=3", "EPOCHS=2"], "cv.py", ["--folds", "3", "--epochs", "2"]),
+        (["cv", "infer", "FOLDS=3"], "transform.py", []),
         (["infer", "MAX_PAYLOAD_MB=20"], "transform.py", ["--max-payload-mb", "20"]),
         (["infer", "BAD_INPUT=fail", "SERVE_PRECISION=bf16"], "transform.py", []),
         (["evaluate", "BOOTSTRAP=9"], "evaluation.py", ["--bootstrap", "9"]),
@@ -109,14 +111,17 @@ def test_no_character_of_a_value_means_anything_to_a_shell(make: Make, tmp_path:
 
 
 @pytest.mark.parametrize("runtime", ["host", "docker"])
-def test_a_folder_for_validation_is_used_where_it_is_there(make: Make, tmp_path: Path, runtime: str) -> None:
+@pytest.mark.parametrize("command", ["train", "cv"])
+def test_a_folder_for_validation_is_used_where_it_is_there(
+    make: Make, tmp_path: Path, command: str, runtime: str
+) -> None:
     data, out = tmp_path / HOSTILE, f"OUT={tmp_path / 'out'}"
     data.mkdir(parents=True)
     names = ("SM_CHANNEL_VALIDATION", "COMPOSE_FILE")
-    call = make.calls("train", f"DATA={data}", out, f"RUNTIME={runtime}")[-1]
+    call = make.calls(command, f"DATA={data}", out, f"RUNTIME={runtime}")[-1]
     assert not [name for name in names if name in call["environ"]]
     (data / "validation").mkdir()
-    call = make.calls("train", f"DATA={data}", out, f"RUNTIME={runtime}")[-1]
+    call = make.calls(command, f"DATA={data}", out, f"RUNTIME={runtime}")[-1]
     files = "docker-compose.yml:container/local/validation.yml"
     assert [call["environ"][name] for name in names] == [f"{data}/validation", files]
     assert all((ROOT / name).is_file() for name in files.split(":"))

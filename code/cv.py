@@ -1,0 +1,184 @@
+"""Cross-validate: train on each fold, predict every image by the model that has not seen it, publish the ensemble.
+
+    SM_CHANNEL_TRAIN=data/train SM_MODEL_DIR=model python code/cv.py --folds 5 --epochs 30 --model resnet18
+
+In: what train.py takes, with any of its options. Out: the ensemble of all folds in SM_MODEL_DIR; oof.csv, cv.json and a
+report about all images in SM_OUTPUT_DATA_DIR; the runs and models of the folds in its folder cv. The folds are trained
+one after the other, each in a process of its own. The same command resumes, and ends with the same files.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from config import TrainConfig, TrainPaths
+from options.cv import CvConfig
+from runtime.arguments import flag_of, parse
+from runtime.errors import ConfigError, DataError
+from runtime.failure import guard, write_message
+from runtime.files import check_writable, replacing
+from runtime.locks import locked
+from runtime.process import name_unknown_user
+from training.hosts import read_hosts
+
+if __name__ == "__main__":  # answer --help and a mistyped flag before pandas is imported
+    guard(lambda: parse("cv.py", sys.argv[1:], os.environ, TrainPaths, CvConfig, TrainConfig))
+    name_unknown_user()
+
+from data.images import Preparation, prepare
+from data.out_of_fold import OOF_CSV, PREDICTIONS_CSV, OutOfFold, join_folds
+from data.readers import find_dataset, read_apart, read_dataset
+from data.samples import Samples
+from labels import LabelScheme
+from report.folds import summarize, summary_lines
+from runtime.json_files import read_json_object
+from training.folds import Fold
+from training.worker_processes import StopSignals
+
+CV_JSON = "cv.json"
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Run the command: train every fold, join their predictions, publish the ensemble."""
+    paths, config, options = parse("cv.py", argv, environ, TrainPaths, CvConfig, TrainConfig)
+    check_options(paths, options, environ)
+    folder = paths.output_dir / "cv"
+    folds = [Fold(number + 1, config.folds, folder) for number in range(config.folds)]
+    with locked(folder):
+        check_writable(paths.model_dir)
+        samples = None if config.collect else read_samples(paths, options, config.folds)
+        if samples:
+            train_folds(folds, paths, words_for_training(argv))
+        summary = join(folds, paths.output_dir, paths.model_dir, samples, options)
+    print(summary, flush=True)
+    write_message(summary)
+
+
+def train_folds(folds: Sequence[Fold], paths: TrainPaths, words: Sequence[str]) -> None:
+    """Train the folds one after the other; they share the decoded images, which are kept where SM_STORE_DIR is set."""
+    stop, own_store = StopSignals(), folds[0].folder.parent / "store"
+    for fold in folds:
+        fold.train(paths, paths.store_dir or own_store, words, stop)
+    shutil.rmtree(own_store, ignore_errors=True)
+
+
+def check_options(paths: TrainPaths, options: TrainConfig, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError for what contradicts cross-validation."""
+    problems = []
+    if options.fold is not None:
+        problems.append("--fold: cross-validation trains every fold; leave it out, or train one with train.py")
+    if paths.validation_dir is not None:
+        problems.append(
+            "--validation-dir (SM_CHANNEL_VALIDATION): cross-validation validates with every image of the training "
+            f"folder once; leave it out, or use train.py: {paths.validation_dir}"
+        )
+    if (hosts := read_hosts(environ)).are_several:
+        problems.append(
+            f"cross-validation runs on one host, and this job has {len(hosts.names)}; submit.py cv starts a job for "
+            "each fold"
+        )
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def read_samples(paths: TrainPaths, options: TrainConfig, folds: int) -> Samples:
+    """Read the table of images, as train.py does; no image is opened.
+
+    Raises DataError for data that comes with a split, or has fewer people or images than folds.
+    """
+    if paths.labels_dir is not None:
+        samples = read_apart(options.dataset, paths.data_dir, paths.labels_dir)
+    else:
+        samples = read_dataset(options.dataset, paths.data_dir, "SM_CHANNEL_TRAIN")
+    if samples.has_split:
+        raise DataError(
+            "the data comes with a split, and cross-validation makes its own; use train.py, or pass the images of "
+            f"both parts without a split: {paths.data_dir}"
+        )
+    is_by_image = find_dataset(options.dataset, paths.data_dir, labels_dir=paths.labels_dir) == "MaskBaseDataset"
+    units = len(samples.table) if is_by_image else samples.table["person"].nunique()
+    if units < folds:
+        what = "people or groups" if samples.has_groups and not is_by_image else "images"
+        raise DataError(f"--folds {folds} is more than the {units} {what} there are; lower it: {paths.data_dir}")
+    return samples
+
+
+def words_for_training(argv: Sequence[str]) -> list[str]:
+    """Return the words of a command line that are options of training, without folders and those of CvConfig."""
+    names = [field.name for cls in (TrainPaths, CvConfig) for field in fields(cls)]
+    ours = {spelling for name in names for spelling in (flag_of(name), f"--{name}")}
+    words, is_ours = [], False
+    for word in argv:
+        is_ours = word.partition("=")[0] in ours if word.startswith("--") else is_ours
+        if not is_ours:
+            words.append(word)
+    return words
+
+
+def join(
+    folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samples | None, options: TrainConfig
+) -> str:
+    """Write oof.csv, the report if the images are there, the ensemble and, last, cv.json; return a line about them.
+
+    Raises DataError if a fold is missing, or an image is in two.
+    """
+    if missing := [fold.folder for fold in folds if not fold.predictions()]:
+        raise DataError(
+            f"{len(missing)} of {len(folds)} folds are not complete, expected output/*/{PREDICTIONS_CSV} of a training "
+            f"that is finished; train them with the same --folds: {missing[0]}"
+        )
+    found = join_folds([OutOfFold.read(fold.predictions()[-1]) for fold in folds])
+    scheme = LabelScheme.from_dict(read_json_object(folds[0].model_dir / "model.json")["scheme"])
+    summary = summarize(found, scheme)
+    found.write(output_dir / OOF_CSV)
+    if samples:
+        write_oof_report(output_dir / "cv" / "report", found, scheme, samples, folds, options)
+    publish(folds, model_dir, summary["oof"])
+    with replacing(output_dir / CV_JSON) as file:
+        file.write(json.dumps(summary, indent=2) + "\n")
+    *lines, last = summary_lines(summary)
+    print(*lines, sep="\n", flush=True)
+    return f"{last} predictions: {output_dir / OOF_CSV}; ensemble: {model_dir}"
+
+
+def publish(folds: Sequence[Fold], model_dir: Path, metrics: Mapping[str, float]) -> None:
+    """Publish the ensemble of the folds, with the out-of-fold scores as its metrics."""
+    from model_files import publish_ensemble  # torch takes seconds to import, and the memory of the trainings
+
+    publish_ensemble(model_dir, [fold.model_dir for fold in folds], metrics)
+
+
+def write_oof_report(
+    folder: Path,
+    found: OutOfFold,
+    scheme: LabelScheme,
+    samples: Samples,
+    folds: Sequence[Fold],
+    options: TrainConfig,
+) -> None:
+    """Write the report of training about all images, each predicted by the model of its fold."""
+    from report.write import write_report  # matplotlib takes a second
+
+    files = dict(zip(samples.table["path"], samples.paths, strict=True))
+    record = read_json_object(folds[0].model_dir / "model.json")
+    preparation = Preparation.from_dict(record["preparation"])
+    page = write_report(
+        folder,
+        title=f"{len(folds)} folds: {options.model}",
+        scheme=scheme,
+        history=[],
+        labels=found.labels,
+        probabilities=found.probabilities,
+        names=found.paths,
+        pixels=lambda index: prepare(files[found.paths[index]], preparation),
+        settings=asdict(options) | {"folds": len(folds)},
+    )
+    print(f"report: {page}", flush=True)
+
+
+if __name__ == "__main__":
+    guard(lambda: main(sys.argv[1:], os.environ))

@@ -1,0 +1,267 @@
+"""Cross-validation predicts every image once, by a model that has not seen it, and publishes one ensemble."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import cv
+from config import TrainConfig, TrainPaths
+from data.images import prepare
+from model_files import load
+from options.cv import CvConfig
+from predictor import Predictor
+from runtime.arguments import parse
+from runtime.errors import ConfigError, DataError
+from support.drawing import draw_image
+from support.processes import wait_until
+from training.folds import Fold
+
+CODE = Path(__file__).parents[1] / "code"
+MOST_SECONDS = 600.0  # for work of seconds, on a machine with much other work
+FLAGS = (
+    "--model TinyModel --resize 32 24 --batch-size 8 --lr 0.01 --device cpu --precision fp32 --threads 1 "
+    "--checkpoint-steps 1"
+)
+
+
+class Cv:
+    """Cross-validation of a folder of images, as a command of its own; its files are in `folder`."""
+
+    def __init__(self, folder: Path, data: Path, flags: str = "", folds: int = 2) -> None:
+        self.folder, self.flags, self.folds = folder, f"--folds {folds} {FLAGS} {flags}", folds
+        self.model, self.output = folder / "model", folder / "output"
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "error",
+            "SM_CHANNEL_TRAIN": str(data),
+            "SM_MODEL_DIR": str(self.model),
+            "SM_OUTPUT_DIR": str(folder / "job"),
+            "SM_OUTPUT_DATA_DIR": str(self.output),
+            "SM_CHECKPOINT_DIR": str(folder / "checkpoints"),
+            "SM_STORE_DIR": str(folder / "store"),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> subprocess.Popen[str]:
+        with (self.folder / "log").open("a") as log:
+            line = [sys.executable, str(CODE / "cv.py"), *self.flags.split()]
+            return subprocess.Popen(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
+
+    def run(self) -> int:
+        with self.start() as process:
+            return process.wait(MOST_SECONDS)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def fold(self, number: int) -> Fold:
+        return Fold(number, self.folds, self.output / "cv")
+
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(self.output / "oof.csv", dtype={"path": str})
+
+    def split(self, number: int) -> dict[str, str]:
+        with next(self.fold(number).output_dir.glob("*/split.csv")).open() as file:
+            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 of every file that must have the same bits, by its path."""
+        names = ("oof.csv", "cv.json", "predictions.csv", "metrics.jsonl", "metrics.json", "model.json")
+        paths = [path for path in self.folder.rglob("*") if path.name in (*names, "model.safetensors", "split.csv")]
+        found = {path.relative_to(self.folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+        return {str(name): digest for name, digest in found.items() if name.parts[0] != "checkpoints"}
+
+
+@pytest.fixture(scope="module")
+def whole(module_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Cv:
+    """Cross-validate twelve drawn people once, without an interruption; the tests only read its files."""
+    found = Cv(tmp_path_factory.mktemp("cv") / "whole", module_faces)
+    assert found.run() == 0, found.log
+    return found
+
+
+def test_every_image_is_predicted_once_by_a_model_that_has_not_seen_its_person(whole: Cv, module_faces: Path) -> None:
+    table = whole.table()
+    files = sorted(path.relative_to(module_faces).as_posix() for path in module_faces.rglob("*.jpg"))
+    assert list(table["path"]) == files
+    for number in (1, 2):
+        split, own = whole.split(number), set(table["path"][table["fold"] == number])
+        assert own == {path for path, part in split.items() if part == "val"}
+        people = {path.split("/")[0] for path in own}
+        assert not people & {path.split("/")[0] for path, part in split.items() if part == "train"}
+        model, description = load(whole.fold(number).model_dir)
+        predictor = Predictor(model, description.preparation, torch.device("cpu"), None)
+        rows = table[table["fold"] == number].head(9)
+        pixels = np.stack([prepare(module_faces / path, description.preparation) for path in rows["path"]])
+        expected = rows.filter(like="probability_").to_numpy(np.float32)
+        np.testing.assert_allclose(predictor.probabilities(pixels), expected, rtol=1e-4, atol=1e-6)
+        assert list(rows["predicted"]) == expected.argmax(1).tolist()
+
+
+def test_the_ensemble_of_the_folds_is_the_model(whole: Cv) -> None:
+    _, description = load(whole.model)
+    members = [load(whole.fold(number).model_dir)[1] for number in (1, 2)]
+    assert list(description.members) == members
+    summary = json.loads((whole.output / "cv.json").read_text())
+    assert description.metrics == summary["oof"]
+    assert summary["oof"]["accuracy"] == pytest.approx((whole.table()["label"] == whole.table()["predicted"]).mean())
+    assert [member.settings["fold"] for member in members] == ["1/2", "2/2"]
+
+
+def test_the_log_ends_with_the_scores_and_where_the_files_are(whole: Cv) -> None:
+    first, second, last = whole.log.splitlines()[-3:]
+    assert first.startswith("fold=1; images=42; accuracy=")
+    assert second.startswith("fold=2; images=42; accuracy=")
+    assert last.startswith("folds=2; images=84; mean_accuracy=")
+    assert last.endswith(f"predictions: {whole.output / 'oof.csv'}; ensemble: {whole.model}")
+    assert (whole.output / "cv/report/report.html").stat().st_size > 10_000
+
+
+def test_images_are_decoded_once_for_all_folds(whole: Cv) -> None:
+    (manifest,) = (whole.folder / "store").glob("*.json")
+    assert manifest.stat().st_mtime_ns > manifest.with_suffix(".pixels").stat().st_mtime_ns, "the second fold used it"
+    assert not (whole.output / "cv/store").exists()
+
+
+def test_folds_that_lie_there_are_joined_without_training_them(whole: Cv, tmp_path: Path) -> None:
+    paths = ["--output-dir", str(whole.output), "--model-dir", str(tmp_path / "model")]
+    before = (whole.output / "oof.csv").read_bytes()
+    cv.main(["--folds", "2", "--collect", *paths], {})
+    assert (whole.output / "oof.csv").read_bytes() == before
+    for name in ("model.json", "model.safetensors"):
+        assert (tmp_path / "model" / name).read_bytes() == (whole.model / name).read_bytes()
+    with pytest.raises(DataError, match=r"1 of 3 folds are not complete, expected output/\*/predictions\.csv"):
+        cv.main(["--folds", "3", "--collect", *paths], {})
+
+
+@pytest.mark.slow
+def test_what_is_killed_and_stopped_in_any_fold_resumes_and_ends_with_the_same_files(
+    whole: Cv, module_faces: Path, tmp_path: Path
+) -> None:
+    job = Cv(tmp_path / "killed", module_faces)
+    for fold, step, number in (
+        ("fold-1", 1, signal.SIGKILL),
+        ("fold-2", 1, signal.SIGTERM),
+        ("fold-2", 3, signal.SIGKILL),
+    ):
+        with job.start() as process:
+            wait_for_step(job.folder / "checkpoints" / fold, step, process)
+            process.send_signal(number)
+            code = process.wait(MOST_SECONDS)
+        assert code == (-number if number == signal.SIGKILL else 128 + number), job.log
+        assert not (job.output / "cv.json").exists()
+        assert not (job.model / "model.json").exists()
+    assert "stopped in fold 2 of 2; the same command resumes" in job.log
+    assert job.run() == 0, job.log
+    assert "resumed at epoch" in job.log
+    assert job.digests() == whole.digests()
+    assert job.run() == 0, job.log
+    assert job.digests() == whole.digests(), "a command that has nothing left to train"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["classes", "groups"])
+def test_classes_and_groups_are_cross_validated_also_with_several_workers(layout: str, tmp_path: Path) -> None:
+    data, rows = tmp_path / "data", ["path,label,group"]
+    for number in range(24):
+        name = ("cat", "dog")[number % 2]
+        (data / name).mkdir(parents=True, exist_ok=True)
+        draw_image(number % 2, number).save(data / name / f"{number}.jpg")
+        rows.append(f"{name}/{number}.jpg,{name},{number // 3}")
+    if layout == "groups":
+        (data / "labels.csv").write_text("\n".join(rows))
+    job = Cv(tmp_path / "job", data, "--nproc-per-node 2" if layout == "groups" else "", folds=3)
+    assert job.run() == 0, job.log
+    table = job.table()
+    assert sorted(table["path"]) == sorted(row.partition(",")[0] for row in rows[1:])
+    if layout == "groups":
+        table["group"] = table["path"].map(dict(row.split(",")[::2] for row in rows[1:]))
+        assert (table.groupby("group")["fold"].nunique() == 1).all()
+    assert len(load(job.model)[1].members) == 3
+
+
+@pytest.mark.slow
+def test_the_reason_of_a_fold_that_fails_is_the_reason_of_the_job(faces: Callable[..., Path], tmp_path: Path) -> None:
+    data = faces(4)
+    next(data.rglob("*.jpg")).write_bytes(b"junk")
+    job = Cv(tmp_path / "job", data)
+    assert job.run() == 1
+    assert (tmp_path / "job/job/failure").read_text().startswith("DataError: 1 of 28 images cannot be used")
+    job.flags += " --on-bad-image skip --max-bad-ratio 1"
+    assert job.run() == 0, job.log
+    assert len(job.table()) == 27
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a checkpoint of a step is in a folder, or the process has ended."""
+    pattern = re.compile(r"step-(\d+)-.*\.json")
+
+    def is_there() -> bool:
+        steps = [int(found[1]) for path in folder.glob("*") if (found := pattern.fullmatch(path.name))]
+        return max(steps, default=0) >= step or process.poll() is not None
+
+    wait_until(is_there, MOST_SECONDS)
+
+
+# what is rejected, before anything is trained
+
+
+def rejected(data: Path, *words: str, **environ: str) -> str:
+    """Return the message of the error that the command ends with."""
+    output = data.parent / "rejected"
+    given = ["--data-dir", str(data), "--output-dir", str(output), "--model-dir", str(output / "model")]
+    with pytest.raises((ConfigError, DataError)) as caught:
+        cv.main([*given, *words], environ)
+    assert not list(output.rglob("*.json"))
+    return str(caught.value)
+
+
+def test_data_that_comes_with_a_split_is_rejected(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for number, name in enumerate(("cat", "dog")):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            draw_image(number, 0).save(tmp_path / "data" / part / name / "1.jpg")
+    found = rejected(tmp_path / "data", "--folds", "2")
+    assert found.startswith("the data comes with a split, and cross-validation makes its own; use train.py")
+    assert "--validation-dir (SM_CHANNEL_VALIDATION)" in rejected(tmp_path / "data", SM_CHANNEL_VALIDATION="/data")
+
+
+def test_more_folds_than_people_or_images_are_rejected(faces: Callable[..., Path], tmp_path: Path) -> None:
+    data = faces(4)
+    assert rejected(data, "--folds", "5").startswith("--folds 5 is more than the 4 people or groups there are")
+    assert rejected(data, "--folds", "29", "--dataset", "MaskBaseDataset").startswith(
+        "--folds 29 is more than the 28 im"
+    )
+
+
+def test_options_that_contradict_it_are_rejected(faces: Callable[..., Path]) -> None:
+    data = faces(4)
+    assert "--fold: cross-validation trains every fold" in rejected(data, "--fold", "1/5")
+    hosts = {"SM_HOSTS": '["algo-1","algo-2"]', "SM_CURRENT_HOST": "algo-1"}
+    assert "submit.py cv starts a job for each fold" in rejected(data, **hosts)
+    assert "unknown argument '--epoch'" in rejected(data, "--epoch", "3")
+    assert "--folds: 1 is out of range" in rejected(data, "--folds", "1")
+
+
+def test_options_of_training_are_passed_on_as_they_were_given() -> None:
+    given = ["--folds", "3", "--resize", "96", "72", "--data_dir=/a b", "--lr=0.1", "--model-dir", "m", "--optimizer"]
+    words = cv.words_for_training([*given, "SGD", "--collect", "--deterministic"])
+    assert words == ["--resize", "96", "72", "--lr=0.1", "--optimizer", "SGD", "--deterministic"]
+    paths, config, options = parse("cv.py", [*given, "SGD"], {}, TrainPaths, CvConfig, TrainConfig)
+    assert parse("train.py", words[:-1], {}, TrainConfig) == (replace(options),)
+    assert (paths.data_dir, config.folds) == (Path("/a b"), 3)

@@ -1,0 +1,103 @@
+"""A fold is a process of its own: what it says, how it ends and the signals it gets are passed on."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config import TrainPaths
+from runtime.errors import TrainingError
+from training import folds
+from training.folds import Fold
+from training.worker_processes import StopSignals
+
+STUB = """
+import json, os, signal, sys, time
+from pathlib import Path
+flags = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+run = Path(flags["--output-dir"]) / "exp"
+run.mkdir(parents=True, exist_ok=True)
+(run / "argv").write_text(json.dumps([sys.argv[1:], os.getsid(0) == os.getpid()]))
+def finish():
+    (run / "predictions.csv").write_text("")
+"""
+ENDS_IN_ORDER = """
+def save(number, frame):
+    (run / "saved").touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+os.kill(os.getppid(), signal.{name})
+time.sleep(600)
+"""
+Train = Callable[[str], Fold]
+
+
+@pytest.fixture
+def stop() -> Iterator[StopSignals]:
+    """Listen for signals to stop, and restore what was there before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before[signal.SIGQUIT] = signal.getsignal(signal.SIGQUIT)
+    yield StopSignals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopSignals) -> Train:
+    """Return a function that trains fold 2 of 3 with a program that ends with some lines."""
+    script = tmp_path / "train.py"
+    monkeypatch.setattr(folds, "_TRAIN", script)
+
+    def run(lines: str) -> Fold:
+        script.write_text(STUB + lines)
+        fold = Fold(2, 3, tmp_path / "cv")
+        fold.train(TrainPaths(data_dir=tmp_path / "a b"), tmp_path / "store", ["--lr=1", "--resize", "96", "72"], stop)
+        return fold
+
+    return run
+
+
+def test_a_fold_gets_its_options_its_own_folders_and_the_store_of_all(train: Train, tmp_path: Path) -> None:
+    fold = train("finish()")
+    (path,) = fold.predictions()
+    words, has_session = json.loads((path.parent / "argv").read_text())
+    own = tmp_path / "cv/fold-2"
+    assert words == [
+        *("--lr=1", "--resize", "96", "72", "--fold", "2/3"),
+        *(f"--data-dir={tmp_path}/a b", f"--model-dir={own}/model", f"--output-dir={own}/output"),
+        *(f"--checkpoint-dir={tmp_path}/cv/checkpoints/fold-2", f"--store-dir={tmp_path}/store"),
+    ]
+    assert has_session, "Ctrl-C reaches it once"
+
+
+def test_predictions_of_an_earlier_run_do_not_count(train: Train) -> None:
+    train("finish()")
+    with pytest.raises(TrainingError, match="fold 2 of 3 was stopped before its end; the same command resumes"):
+        train("")
+
+
+def test_the_exit_code_of_a_training_that_fails_is_that_of_the_command(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train("sys.exit(3)")
+    assert ended.value.code == 3
+    assert "fold 2 of 3 failed, see its message above" in capsys.readouterr().err
+
+
+def test_a_training_that_the_kernel_ends_is_a_sentence(train: Train) -> None:
+    with pytest.raises(TrainingError, match="fold 2 of 3 was ended by signal 9, which the kernel sends when memory"):
+        train("os.kill(os.getpid(), signal.SIGKILL)")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_to_stop_is_a_sigterm_for_the_training(
+    train: Train, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train(ENDS_IN_ORDER.replace("{name}", name))
+    assert ended.value.code == 128 + signal.Signals[name]
+    assert (tmp_path / "cv/fold-2/output/exp/saved").exists()
+    assert "stopped in fold 2 of 3; the same command resumes" in capsys.readouterr().err
