@@ -3,7 +3,8 @@
     SM_CHANNEL_TRAIN=data/train SM_CHANNEL_EVAL=data/eval SM_AUDIT_DIR=audit python code/audit.py
 
 In: the folder to train on and, if they are there, those to validate with and to label; after a training also its model
-and its run folder. Out: audit.html, one self-contained page, and audit.csv, a row for each finding.
+and its run folder, after cross-validation its oof.csv. Out: audit.html, one self-contained page, and audit.csv, a row
+for each finding.
 """
 
 import os
@@ -41,6 +42,7 @@ from data.findings import (
     suspect_findings,
 )
 from data.looking import look, thumbnails
+from data.out_of_fold import OOF_CSV, OutOfFold, find_out_of_fold
 from data.suspects import find_suspects
 from labels import LabelScheme
 from report.audit_page import render_audit, shown
@@ -58,12 +60,18 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     labelled = [
         image
         for image, usable in zip(images, looked.usable.tolist(), strict=True)
-        if usable and image.part == VALIDATION and image.label in scheme.classes
+        if usable and image.label in scheme.classes
     ]
+    out_of_fold = find_out_of_fold(paths.output_dir, scheme)
+    suspected = (
+        suspected_out_of_fold(out_of_fold, labelled, scheme)
+        if out_of_fold
+        else suspected_labels(paths.model_dir, labelled, scheme, config, limits)
+    )
     findings = by_severity(
         [
             *duplicate_findings(images, pairs),
-            *suspected_labels(paths.model_dir, labelled, scheme, config, limits),
+            *suspected,
             *image_findings(images, looked, min_side=config.min_side, max_ratio=config.max_ratio),
             *class_findings(images, looked, scheme.classes, config.min_images),
         ]
@@ -84,6 +92,7 @@ def suspected_labels(
     limits: DecodeLimits,
 ) -> list[Finding]:
     """Return the labels of the validation images that the model contradicts; none before a training."""
+    labelled = [image for image in labelled if image.part == VALIDATION]
     if not labelled or not (model_dir.is_file() or (model_dir.is_dir() and any(model_dir.iterdir()))):
         print(
             "labels are suspected after a training only: there is no model, or no validation image of it",
@@ -96,8 +105,27 @@ def suspected_labels(
     probabilities = predict_images(
         model_dir, scheme, files, device=config.device, processes=config.threads, limits=limits
     )
-    labels = np.array([scheme.classes.index(image.label) for image in labelled])
-    return suspect_findings(labelled, find_suspects(labels, probabilities, scheme))
+    return _contradicted(labelled, probabilities, scheme)
+
+
+def suspected_out_of_fold(found: OutOfFold, labelled: Sequence[AuditedImage], scheme: LabelScheme) -> list[Finding]:
+    """Return the labels of all images that the models of cross-validation contradict, each of images it has not seen.
+
+    An image without a prediction, such as one that was added since, is not judged.
+    """
+    rows = {path: row for row, path in enumerate(found.paths)}
+    judged = [image for image in labelled if image.row in rows]
+    print(f"labels are compared with {OOF_CSV}: {len(judged)} of {len(labelled)} labelled images", file=sys.stderr)
+    probabilities = found.probabilities[[rows[image.row] for image in judged]]
+    return _contradicted(judged, probabilities, scheme) if judged else []
+
+
+def _contradicted(
+    images: Sequence[AuditedImage], probabilities: NDArray[np.float32], scheme: LabelScheme
+) -> list[Finding]:
+    """Return the suspected labels of images, whose predictions are `probabilities` (images, classes)."""
+    labels = np.array([scheme.classes.index(image.label) for image in images])
+    return suspect_findings(images, find_suspects(labels, probabilities, scheme))
 
 
 def write_audit(

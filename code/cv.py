@@ -30,7 +30,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before pandas is
     name_unknown_user()
 
 from data.images import Preparation, prepare
-from data.out_of_fold import OOF_CSV, PREDICTIONS_CSV, OutOfFold, join_folds
+from data.out_of_fold import CV_JSON, OOF_CSV, PREDICTIONS_CSV, OutOfFold, join_folds
 from data.readers import find_dataset, read_apart, read_dataset
 from data.samples import Samples
 from labels import LabelScheme
@@ -38,8 +38,6 @@ from report.folds import summarize, summary_lines
 from runtime.json_files import read_json_object
 from training.folds import Fold
 from training.worker_processes import StopSignals
-
-CV_JSON = "cv.json"
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:

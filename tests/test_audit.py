@@ -1,6 +1,7 @@
 """audit.py: what was planted in drawn faces is found, and nothing else; the command runs like the others."""
 
 import csv
+import json
 import os
 import random
 import shutil
@@ -9,12 +10,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import audit
 import demo
 from config import TrainConfig
+from data.out_of_fold import OutOfFold
+from data.readers import READERS
+from labels import LabelScheme
+from runtime.errors import DataError
 from support.smooth_images import as_jpeg, scaled
 from train import train
 
@@ -174,6 +180,30 @@ def test_flipped_labels_among_drawn_faces_are_suspected_with_recall_and_precisio
     assert len(planted) >= 5
     assert len(found & planted) >= 0.8 * len(planted)
     assert len(found & planted) >= 0.8 * len(found)
+
+
+def test_after_cross_validation_the_labels_of_all_images_are_compared_with_its_predictions(
+    faces: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(faces(24), tmp_path / "data/train/images")
+    output, samples = tmp_path / "out/output", READERS["MaskSplitByProfileDataset"](tmp_path / "data/train", "")
+    paths, labels = samples.table["path"].tolist(), samples.labels
+    wrong = [0, 40, 110]
+    sure_of = labels.copy()
+    sure_of[wrong] = (labels[wrong] + 6) % 18  # another mask
+    probabilities = np.full((len(paths), 18), 0.001, np.float32)
+    probabilities[np.arange(len(paths)), sure_of] = 0.983
+    OutOfFold(paths[:-7], labels[:-7], np.ones(len(paths) - 7, np.int64), probabilities[:-7]).write(output / "oof.csv")
+    (output / "cv.json").write_text(json.dumps({"scheme": samples.scheme.to_dict()}))
+    found = of_kind(findings(tmp_path / "data"), "suspected_label")
+    assert found == {(f"train/images/{paths[index]}",) for index in wrong}
+    assert "labels are compared with oof.csv: 161 of 168 labelled images" in capsys.readouterr().err
+    (output / "cv.json").write_text(json.dumps({"scheme": LabelScheme("pets", ("cat", "dog")).to_dict()}))
+    with pytest.raises(DataError, match=r"oof\.csv is of other classes than those of the images \(2 instead of 18"):
+        findings(tmp_path / "data")
+    (output / "cv.json").unlink()
+    with pytest.raises(DataError, match=r"cv\.json beside oof\.csv cannot be read"):
+        findings(tmp_path / "data")
 
 
 def test_the_command_prints_a_line_and_leaves_a_page(data: Path) -> None:

@@ -19,12 +19,16 @@ SPLIT_CSV = "split.csv"
 
 @dataclass(frozen=True)
 class AuditedImage:
-    """An image: its file, its path below the folder of all parts, its part, and its label (empty if unknown)."""
+    """An image: its file, its path below the folder of all parts, its part, and its label (empty if unknown).
+
+    `row` is its path in split.csv and oof.csv, empty for an image that is not in the folder to train on.
+    """
 
     file: Path
     path: str
     part: str
     label: str
+    row: str = ""
 
 
 def read_images(
@@ -68,7 +72,13 @@ def _labelled(
     """Return the images of a data set; classes are `spelled` as in train, by their canonical name."""
     names = [spelled.get(canonical_name(name), name) for name in samples.scheme.classes]
     return [
-        AuditedImage(file, _below(part, folder, file), VALIDATION if split.get(path) == "val" else part, names[label])
+        AuditedImage(
+            file,
+            _below(part, folder, file),
+            VALIDATION if split.get(path) == "val" else part,
+            names[label],
+            path if part == TRAIN else "",
+        )
         for path, file, label in zip(samples.table["path"], samples.paths, samples.labels.tolist(), strict=True)
     ]
 

@@ -109,7 +109,7 @@ def class_findings(
 
 
 def suspect_findings(images: Sequence[AuditedImage], suspects: Iterable[Suspect]) -> list[Finding]:
-    """Return a finding for each suspected label of `images`, the validation images in the order of the model's."""
+    """Return a finding for each suspected label of `images`, which are those that the model has predicted."""
     return [
         Finding(
             SUSPECTED,

@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.names import first_names
+from labels import LabelScheme
 from runtime.errors import DataError
 from runtime.files import replacing
+from runtime.json_files import read_json_object
 
-PREDICTIONS_CSV, OOF_CSV = "predictions.csv", "oof.csv"
+PREDICTIONS_CSV, OOF_CSV, CV_JSON = "predictions.csv", "oof.csv", "cv.json"
 _COLUMNS = ["path", "label", "predicted", "fold"]
 
 
@@ -91,3 +93,26 @@ def join_folds(parts: Sequence[OutOfFold]) -> OutOfFold:
         for columns in zip(*((part.labels, part.folds, part.probabilities) for part in parts), strict=True)
     )
     return OutOfFold([paths[index] for index in order], labels, folds, probabilities)
+
+
+def find_out_of_fold(output_dir: Path, scheme: LabelScheme) -> OutOfFold | None:
+    """Return the predictions in an output folder, oof.csv; None without one.
+
+    Raises DataError if it cannot be read, or was made with other classes than those of `scheme`, as cv.json says.
+    """
+    path = output_dir / OOF_CSV
+    if not path.exists():
+        return None
+    found = OutOfFold.read(path)
+    try:
+        theirs = LabelScheme.from_dict(read_json_object(output_dir / CV_JSON)["scheme"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{CV_JSON} beside {OOF_CSV} cannot be read ({error!r}); run cross-validation again: {path}"
+        ) from None
+    if theirs.classes != scheme.classes:
+        raise DataError(
+            f"{OOF_CSV} is of other classes than those of the images ({len(theirs.classes)} instead of "
+            f"{len(scheme.classes)}, or other names); run cross-validation again, or remove it: {path}"
+        )
+    return found

@@ -15,7 +15,9 @@ class AuditPaths:
     validation_dir: Path | None = folder("SM_CHANNEL_VALIDATION", None, "images to validate with")
     eval_dir: Path | None = folder("SM_CHANNEL_EVAL", None, "images to label")
     model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "trained model, for suspected labels")
-    output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder of the run folders, for split.csv")
+    output_dir: Path = folder(
+        "SM_OUTPUT_DATA_DIR", "./output", "folder of the run folders, for split.csv, and of oof.csv"
+    )
     audit_dir: Path | None = folder(
         "SM_AUDIT_DIR", None, "folder for audit.html and audit.csv; default: audit in the output folder"
     )
