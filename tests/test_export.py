@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import export as command
-from export import export
+from data.images import Preparation
+from export import main
+from exporting import onnx_export
 from exporting.network import ExportedNetwork
-from model_files import load
+from exporting.onnx_export import export
+from model_files import load, publish_ensemble
 from predictor import Predictor
-from runtime.errors import ModelError
+from runtime.errors import ConfigError, ModelError
 from support.exported import Exported
 from support.serving import publish_model
 
@@ -84,14 +86,14 @@ def test_a_network_that_onnxruntime_computes_differently_is_refused_with_the_num
 
     class Sharper(ExportedNetwork):
         def classify(self, normalised: Tensor) -> Tensor:
-            logits: Tensor = 1.01 * self.model(normalised)
+            logits: Tensor = 1.01 * self.logits(normalised)
             return logits.softmax(1)
 
     model = publish_model(tmp_path / "model")
     (model / "model.onnx").write_bytes(b"of an earlier model")
     description = load(model)[1]
-    monkeypatch.setattr(command, "load", lambda folder: (Colours(), description))
-    monkeypatch.setattr(command, "ExportedNetwork", Sharper)
+    monkeypatch.setattr(onnx_export, "load", lambda folder: (Colours(), description))
+    monkeypatch.setattr(onnx_export, "ExportedNetwork", Sharper)
     with pytest.raises(ModelError, match=r"\(\d\.\de-0\d at batch 1, .*e-0\d at batch 2, .*e-0\d at batch 33; at most"):
         export(model, tmp_path / "golden")
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"model.json", "model.safetensors"}
@@ -106,13 +108,41 @@ def test_a_network_that_torch_cannot_export_is_refused_in_one_sentence(
 
     model = publish_model(tmp_path / "model")
     description = load(model)[1]
-    monkeypatch.setattr(command, "load", lambda folder: (DependsOnValues(), description))
+    monkeypatch.setattr(onnx_export, "load", lambda folder: (DependsOnValues(), description))
     with pytest.raises(ModelError, match="torch cannot export this network to ONNX"):
         export(model, tmp_path / "golden")
     assert not (model / "model.onnx").exists()
+
+
+def test_an_ensemble_is_exported_with_the_mean_and_std_of_each_and_both_views(tmp_path: Path) -> None:
+    own = Preparation((32, 24), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    members = [
+        publish_model(tmp_path / "1", seed=1),
+        publish_model(tmp_path / "2", seed=2, preparation=own),
+    ]
+    publish_ensemble(tmp_path / "model", members)
+    export(tmp_path / "model", tmp_path / "golden", "flip")
+    model, description = load(tmp_path / "model")
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 24, 3), dtype=np.uint8)
+    found = Exported(tmp_path / "model", tmp_path / "golden").engine("flip").probabilities(pixels)
+    for tta, is_equal in (("flip", True), ("none", False)):
+        predictor = Predictor(model, description.preparation, torch.device("cpu"), None, tta=tta)
+        assert (found == pytest.approx(predictor.probabilities(pixels), abs=1e-5)) == is_equal
 
 
 def test_an_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.tar.gz").write_bytes(b"")
     with pytest.raises(ModelError, match=r"in a folder, found model\.tar\.gz"):
         export(tmp_path, tmp_path / "golden")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--predictions", "theirs.csv"], "--predictions needs --verify"),
+        (["--verify", "golden"], "--verify needs --predictions"),
+    ],
+)
+def test_verify_and_predictions_belong_together(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        main(words, {})

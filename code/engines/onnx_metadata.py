@@ -13,15 +13,20 @@ from runtime.errors import ModelError
 
 MODEL_ONNX = "model.onnx"
 IMAGES, PROBABILITIES = "images", "probabilities"  # names of its input and of its first output
-WEIGHTS_SHA256, DESCRIPTION_SHA256, CLASSES = "model.safetensors.sha256", "model.json.sha256", "classes"
+WEIGHTS_SHA256, DESCRIPTION_SHA256 = "model.safetensors.sha256", "model.json.sha256"
+CLASSES, TTA = "classes", "tta"
 
 
-def metadata(weights: bytes, description: bytes, classes: Sequence[str]) -> dict[str, str]:
-    """Return the metadata of a model.onnx from the bytes of both files of its model, and the names of the classes."""
+def metadata(weights: bytes, description: bytes, classes: Sequence[str], tta: str) -> dict[str, str]:
+    """Return the metadata of a model.onnx, from the bytes of both files of its model.
+
+    `classes` are their names, and `tta` is the test-time augmentation that is inside.
+    """
     return {
         WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest(),
         DESCRIPTION_SHA256: hashlib.sha256(description).hexdigest(),
         CLASSES: json.dumps(list(classes)),
+        TTA: tta,
     }
 
 
@@ -32,3 +37,8 @@ def check_metadata(found: Mapping[str, str], expected: Mapping[str, str], path: 
             raise ModelError(f"{path.name} was not written by export.py (it has no {key}); run make export: {path}")
         if found[key] != expected[key]:
             raise ModelError(f"{path.name} was exported from another {file} (sha256 differs); run make export: {path}")
+    if found.get(TTA) != expected[TTA]:
+        raise ModelError(
+            f"{path.name} was exported with --tta {found.get(TTA)}, expected {expected[TTA]}; run make export"
+            f" TTA={expected[TTA]}: {path}"
+        )

@@ -41,6 +41,11 @@ def test_a_file_of_another_description_is_rejected(copied: Exported) -> None:
         copied.engine()
 
 
+def test_a_file_with_other_test_time_augmentation_is_rejected_with_the_remedy(copied: Exported) -> None:
+    with pytest.raises(ModelError, match=r"exported with --tta none, expected flip; run make export TTA=flip"):
+        copied.engine("flip")
+
+
 def test_a_file_that_something_else_wrote_is_rejected(copied: Exported) -> None:
     model = onnx.load(copied.onnx)
     del model.metadata_props[:]

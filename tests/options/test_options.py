@@ -22,7 +22,7 @@ from optimization import create_optimizer, create_schedule
 from options.audit import AuditConfig, AuditPaths
 from options.cv import CvConfig
 from options.evaluation import EvaluationConfig, EvaluationPaths
-from options.export import ExportPaths
+from options.export import ExportConfig, ExportPaths
 from options.inference import TTA, InferenceConfig, InferencePaths
 from predictor import VIEWS
 from runtime.arguments import parse
@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[type[Any], ...]] = {
     "inference.py": (InferencePaths, InferenceConfig),
     "evaluation.py": (EvaluationPaths, EvaluationConfig),
     "audit.py": (AuditPaths, AuditConfig),
-    "export.py": (ExportPaths,),
+    "export.py": (ExportPaths, ExportConfig),
     "demo.py": (DemoConfig,),
 }
 OPTIONS = [(command, cls, field) for command, classes in COMMANDS.items() for cls in classes for field in fields(cls)]

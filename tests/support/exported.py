@@ -25,19 +25,22 @@ class Exported:
 
     @property
     def identity(self) -> dict[str, str]:
+        return self.identity_with("none")
+
+    def identity_with(self, tta: str) -> dict[str, str]:
         """Return the metadata that belongs to the two other files of the model."""
         weights, description = ((self.model / name).read_bytes() for name in ("model.safetensors", "model.json"))
-        return metadata(weights, description, MASKED_FACES.classes)
+        return metadata(weights, description, MASKED_FACES.classes, tta)
 
-    def engine(self) -> "OnnxRuntimeEngine":
+    def engine(self, tta: str = "none") -> "OnnxRuntimeEngine":
         from engines.onnxruntime_engine import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(self.onnx.read_bytes(), self.identity, 1, self.onnx)
+        return OnnxRuntimeEngine(self.onnx.read_bytes(), self.identity_with(tta), 1, self.onnx)
 
 
 def export_tiny(folder: Path) -> Exported:
     """Publish a tiny model and export it."""
-    from export import export  # here, as only some tests need it, and it takes a second
+    from exporting.onnx_export import export  # here, as only some tests need it, and it takes a second
 
     model = publish_model(folder / "model")
     export(model, folder / "golden")
