@@ -31,8 +31,9 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before pandas is
 
 from data.images import Preparation, prepare
 from data.out_of_fold import CV_JSON, OOF_CSV, PREDICTIONS_CSV, OutOfFold, join_folds
-from data.readers import find_dataset, read_apart, read_dataset
+from data.readers import read_apart, read_dataset
 from data.samples import Samples
+from data.split import check_folds
 from labels import LabelScheme
 from report.folds import summarize, summary_lines
 from runtime.json_files import read_json_object
@@ -86,22 +87,13 @@ def check_options(paths: TrainPaths, options: TrainConfig, environ: Mapping[str,
 def read_samples(paths: TrainPaths, options: TrainConfig, folds: int) -> Samples:
     """Read the table of images, as train.py does; no image is opened.
 
-    Raises DataError for data that comes with a split, or has fewer people or images than folds.
+    Raises DataError for data that cannot be divided into so many folds.
     """
     if paths.labels_dir is not None:
         samples = read_apart(options.dataset, paths.data_dir, paths.labels_dir)
     else:
         samples = read_dataset(options.dataset, paths.data_dir, "SM_CHANNEL_TRAIN")
-    if samples.has_split:
-        raise DataError(
-            "the data comes with a split, and cross-validation makes its own; use train.py, or pass the images of "
-            f"both parts without a split: {paths.data_dir}"
-        )
-    is_by_image = find_dataset(options.dataset, paths.data_dir, labels_dir=paths.labels_dir) == "MaskBaseDataset"
-    units = len(samples.table) if is_by_image else samples.table["person"].nunique()
-    if units < folds:
-        what = "people or groups" if samples.has_groups and not is_by_image else "images"
-        raise DataError(f"--folds {folds} is more than the {units} {what} there are; lower it: {paths.data_dir}")
+    check_folds(samples, folds, options.dataset)
     return samples
 
 

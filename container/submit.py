@@ -17,6 +17,7 @@ from jobs.download import DownloadOptions, download_command
 from jobs.ecr import PushOptions, push_command
 from jobs.endpoint import EndpointOptions, deploy, remove
 from jobs.evaluation import EvaluationOptions, evaluate
+from jobs.folds import FoldOptions, cross_validate
 from jobs.job import status_command, stop_command
 from jobs.logs import logs_command
 from jobs.placeholders import placeholders
@@ -68,6 +69,9 @@ COMMANDS = {
     "setup": _command(setup_command, "create a bucket and a role, once per account", Connection, SetupOptions),
     "push": _command(push_command, "push the image to ECR", Connection, PushOptions),
     "train": _passing(train, "start a training job", *SUBMIT, TrainingOptions, passes=_TRAIN),
+    "cv": _passing(
+        cross_validate, "start a training job for each fold", *SUBMIT, TrainingOptions, FoldOptions, passes=_TRAIN
+    ),
     "tune": _passing(tune, "search for hyperparameters", *SUBMIT, TrainingOptions, TuningOptions, passes=_TRAIN),
     "transform": _command(transform, "label images with a model (batch transform)", *SUBMIT, TransformOptions),
     "evaluate": _passing(

@@ -237,7 +237,7 @@ def test_data_that_comes_with_a_split_is_rejected(tmp_path: Path) -> None:
             (tmp_path / "data" / part / name).mkdir(parents=True)
             draw_image(number, 0).save(tmp_path / "data" / part / name / "1.jpg")
     found = rejected(tmp_path / "data", "--folds", "2")
-    assert found.startswith("the data comes with a split, and cross-validation makes its own; use train.py")
+    assert found.startswith("the data comes with a split, and cross-validation makes its own; use train, or pass")
     assert "--validation-dir (SM_CHANNEL_VALIDATION)" in rejected(tmp_path / "data", SM_CHANNEL_VALIDATION="/data")
 
 

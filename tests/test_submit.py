@@ -17,15 +17,18 @@ from typing import Any
 import boto3
 import botocore.session
 import httpx
+import numpy as np
 import pytest
 from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
 import submit
+from data.out_of_fold import OutOfFold
 from data.readers import read_apart
 from jobs.account import SetupOptions, policies
 from runtime.errors import ConfigError, DataError, JobError
 from runtime.version import version
+from support.serving import publish_model
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mask-classifier:abc"
@@ -215,6 +218,37 @@ def test_a_job_resumes_another_one(ready: Callable[..., list[str]], faces: Calla
     (second,) = ready(*words, "--resume-from", first, "--", "--epochs", "3")
     described = client("sagemaker").describe_training_job(TrainingJobName=second)
     assert described["CheckpointConfig"]["S3Uri"] == folder
+
+
+def test_the_folds_of_a_cross_validation_are_downloaded_and_joined(
+    ready: Callable[..., list[str]], faces: Callable[..., Path], tmp_path: Path, calls: set[str]
+) -> None:
+    data, quick = faces(people=4), ("--poll-seconds", "0", "--wait")
+    calls.clear()
+    (name,) = ready("cv", "--data", str(data), "--image", IMAGE, "--folds", "2", *quick, "--", "--epochs", "3")
+    with pytest.raises(JobError, match=f"there is no file in S3|{name}-fold-1' has no model.tar.gz"):
+        ready("download", name, "--to", str(tmp_path / "got"))
+    paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.jpg"))
+    for number in (1, 2):
+        described = client("sagemaker").describe_training_job(TrainingJobName=f"{name}-fold-{number}")
+        assert described["HyperParameters"] == {"epochs": "3", "fold": f"{number}/2"}
+        fold, own = tmp_path / f"{number}", paths[number - 1 :: 2]
+        publish_model(fold / "model", seed=number)
+        probabilities = np.random.default_rng(number).dirichlet(np.ones(18), len(own)).astype(np.float32)
+        labels, folds = np.zeros(len(own), np.int64), np.full(len(own), number)
+        OutOfFold(own, labels, folds, probabilities).write(fold / "output/exp/predictions.csv")
+        for part in ("model", "output"):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+                tar.add(fold / part, ".")
+            put(f"s3://my-bucket/mask-classifier/training/{name}-fold-{number}/output/{part}.tar.gz", buffer.getvalue())
+    found = ready("download", name, "--to", str(tmp_path / "got"))
+    assert found == [str(tmp_path / "got/model"), str(tmp_path / "got/output")]
+    assert OutOfFold.read(tmp_path / "got/output/oof.csv").paths == paths
+    record = json.loads((tmp_path / "got/model/model.json").read_text())
+    assert len(record["members"]) == 2
+    assert (tmp_path / "got/output/cv.json").exists()
+    assert calls <= allowed_to_submitters()
 
 
 def test_a_folder_is_sent_once(

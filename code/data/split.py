@@ -44,6 +44,20 @@ def split_samples(
     return _name_parts(samples.table[by], held_out)
 
 
+def check_folds(samples: Samples, folds: int, dataset: str) -> None:
+    """Raise DataError for data that comes with a split, or has fewer people, groups or images than folds."""
+    if samples.has_split:
+        raise DataError(
+            "the data comes with a split, and cross-validation makes its own; use train, or pass the images of both "
+            f"parts without a split: {samples.root}"
+        )
+    by_group = samples.has_groups and dataset != "MaskBaseDataset"
+    units = samples.table["person"].nunique() if by_group else len(samples.table)
+    if units < folds:
+        what = "people or groups" if by_group else "images"
+        raise DataError(f"--folds {folds} is more than the {units} {what} there are; lower it: {samples.root}")
+
+
 def untrained_classes(samples: Samples, train: NDArray[np.int64]) -> list[str]:
     """Return the names of the classes without an image among the indices `train`."""
     counts = np.bincount(samples.labels[train], minlength=samples.scheme.num_classes)

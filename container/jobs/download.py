@@ -1,5 +1,6 @@
 """`submit.py download`: the files of a job in S3, such as model and outputs, the predictions of a transform."""
 
+import subprocess
 import sys
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from batch.results import Response, join_downloaded, read_downloaded
 from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName
-from jobs.job import TRAINING, Job, describe, find
+from jobs.folds import count_folds, fold_name
+from jobs.job import TRAINING, Job, describe, find, look_up
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import MASKED_FACES, LabelScheme
 from options.inference import ANSWERS, ANSWERS_HELP
@@ -17,6 +19,8 @@ from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.arguments import option
 from runtime.errors import DataError, JobError
 from runtime.json_files import MAX_BYTES, parse_json
+
+_CV = Path(__file__).parents[2] / "code" / "cv.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +41,13 @@ def download_command(connection: Connection, name: JobName, options: DownloadOpt
 def download(aws: Aws, name: str, folder: Path, info: Path | None = None, answers: str = "index") -> list[Path]:
     """Write the files of a job into a folder; return where to look, most important first.
 
-    Training and tuning (its best job): model/ and output/. Transform: answers/ and output.csv, with the rows of `info`
+    Training and tuning (its best job): model/ and output/. Cross-validation: the ensemble in model/, and output/ with
+    oof.csv and the folds. Transform: answers/ and output.csv, with the rows of `info`
     and its classes as --answers, as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there
     are no files yet.
     """
-    job = find(aws, name)
+    if (job := look_up(aws, name)) is None:
+        return _join_folds(aws, name, folder)
     match job.kind.noun:
         case "TrainingJob":
             return _fetch_training(aws, job, folder)
@@ -82,6 +88,23 @@ def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
         archive.unlink()
         folders.append(folder / name)
     return folders
+
+
+def _join_folds(aws: Aws, name: str, folder: Path) -> list[Path]:
+    """Download the folds of a cross-validation and join them, as code/cv.py does; raises JobError without folds."""
+    folds = count_folds(aws, name)
+    if not folds:
+        find(aws, name)  # raises that nothing is called so
+    output, model = folder / "output", folder / "model"
+    for number in range(1, folds + 1):
+        job = describe(aws, TRAINING, fold_name(name, number))
+        _fetch_training(aws, job, output / "cv" / f"fold-{number}")
+    words = ["--collect", f"--folds={folds}", f"--output-dir={output}", f"--model-dir={model}"]
+    # A process of its own, because submit.py does without torch; what it prints goes to stderr.
+    done = subprocess.run([sys.executable, str(_CV), *words], stdout=2)  # noqa: S603
+    if done.returncode:
+        raise JobError(f"the {folds} folds of {name!r} cannot be joined, see the message above: {output / 'cv'}")
+    return [model, output]
 
 
 def _check_files(job: Job, paths: Sized) -> None:

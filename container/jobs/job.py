@@ -99,14 +99,21 @@ class Job:
 
 def find(aws: Aws, name: str) -> Job:
     """Return the job or endpoint of that name; raise JobError if there is none."""
+    if job := look_up(aws, name):
+        return job
+    raise JobError(
+        f"no job or endpoint is called {name!r} in {aws.region}; `aws sagemaker list-training-jobs` lists the jobs"
+    )
+
+
+def look_up(aws: Aws, name: str) -> Job | None:
+    """Return the job or endpoint of that name, or None if there is none."""
     for kind in KINDS:
         if len(name) <= kind.longest_name:
             facts = aws.find("sagemaker", f"Describe{kind.noun}", **{f"{kind.noun}Name": name})
             if facts is not None:
                 return Job(name, kind, facts)
-    raise JobError(
-        f"no job or endpoint is called {name!r} in {aws.region}; `aws sagemaker list-training-jobs` lists the jobs"
-    )
+    return None
 
 
 def describe(aws: Aws, kind: Kind, name: str) -> Job:

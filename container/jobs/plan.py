@@ -65,10 +65,18 @@ def submit_plan(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | 
         check_request("sagemaker", call.operation, call.request)
     print("\n".join(_summary(plan, price_per_hour)), file=sys.stderr)
     if dry_run:
-        print(json.dumps({call.operation: call.request for call in plan.calls}, indent=2))
+        print(json.dumps(_by_operation(plan.calls), indent=2))
         return []
     preflight(aws, plan)
     return _carry_out(aws, plan)
+
+
+def _by_operation(calls: Sequence[Call]) -> dict[str, Any]:
+    """Return the requests by operation; several of one operation as a list."""
+    found: dict[str, list[Any]] = {}
+    for call in calls:
+        found.setdefault(call.operation, []).append(call.request)
+    return {operation: requests if len(requests) > 1 else requests[0] for operation, requests in found.items()}
 
 
 def preflight(aws: Aws, plan: Plan) -> None:

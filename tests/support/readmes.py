@@ -32,7 +32,10 @@ SCRIPTS = (
 DETAILED = ("code/audit.py", "code/export.py")  # their folders are in code/README.md, those of others in README.md
 ORIGINAL_FILES = {f"{name}.py" for name in ("dataset", "inference", "evaluation", "loss", "model", "train")}
 # `submit.py train ... -- OPTIONS`: whose options those are.
-OPTIONS_AFTER_DASHES = {"train": "code/train.py", "tune": "code/train.py", "evaluate": "code/evaluation.py"}
+OPTIONS_AFTER_DASHES = {
+    **dict.fromkeys(("train", "cv", "tune"), "code/train.py"),
+    "evaluate": "code/evaluation.py",
+}
 
 
 # ---- reading a README ----

@@ -1,0 +1,132 @@
+"""`submit.py cv`: cross-validation, a training job for each fold; `submit.py download` joins them."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import TrainConfig
+from data.readers import LAYOUTS, find_dataset
+from data.split import check_folds
+from jobs.aws import Aws
+from jobs.checks import name_problems
+from jobs.common import Connection, SecureJobLocation, SubmitOptions, Words, unique_name
+from jobs.ecr import job_image
+from jobs.hyperparameters import read_hyperparameters
+from jobs.inputs import existing_inputs
+from jobs.instances import describe_instances, waste
+from jobs.job import JobFailed
+from jobs.plan import Plan, submit_plan
+from jobs.training import TrainingOptions, check_restarts, training_channels, training_job
+from jobs.watch import wait
+from options.cv import CvConfig
+from runtime.arguments import option
+from runtime.errors import ConfigError
+from sagemaker_limits import NAME_LENGTH
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldOptions:
+    """The folds."""
+
+    folds: int = option(CvConfig.folds, "number of folds, each of which is a training job", minimum=2, maximum=100)
+
+
+def cross_validate(
+    connection: Connection,
+    location: SecureJobLocation,
+    submit: SubmitOptions,
+    training: TrainingOptions,
+    options: FoldOptions,
+    hyperparameter_words: Words,
+) -> None:
+    """Submit a training job for each fold, all at once; print the name that they have in common.
+
+    With `--wait`, wait for all of them. Raises JobError if one could not start, and JobFailed if one failed.
+    """
+    hyperparameters = read_hyperparameters(hyperparameter_words)
+    check_cross_validation(training, options.folds, hyperparameters)
+    check_restarts(hyperparameters, spot=training.spot)
+    aws, name = Aws(connection), unique_name(training.name)
+    channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
+    image = job_image(aws, location)
+    numbers = range(1, options.folds + 1)
+    calls = tuple(
+        training_job(
+            fold_name(name, number),
+            location,
+            training,
+            image,
+            channels=channels,
+            hyperparameters={**hyperparameters, "fold": f"{number}/{options.folds}"},
+        )
+        for number in numbers
+    )
+    plan = Plan(
+        job=f"{fold_name(name, 1)} to {options.folds}",
+        location=location,
+        image=image,
+        calls=calls,
+        uploads=uploads,
+        kms_key=location.kms_key,
+        instances=describe_instances(
+            training.instance_type, options.folds * training.instance_count, spot=training.spot
+        ),
+        waste=waste(training.instance_type, uses_all_gpus=True),
+        needed_uris=existing_inputs(channels.values(), uploads),
+        instance_hours=options.folds * training.billed_hours,
+        longest=f"{options.folds} jobs at once, each {training.longest}",
+        results=location.uri("training") + "/",
+    )
+    submit_plan(aws, plan, dry_run=submit.dry_run, price_per_hour=submit.price_per_hour)
+    if submit.dry_run:
+        return
+    print(name, flush=True)
+    print(f"next: submit.py wait {fold_name(name, 1)}, and so on | download {name}", file=sys.stderr)
+    if submit.wait:
+        wait_for_all(aws, [fold_name(name, number) for number in numbers], submit.poll_seconds)
+
+
+def fold_name(name: str, number: int) -> str:
+    """Return the name of the training job of a fold, which is counted from 1."""
+    return f"{name}-fold-{number}"
+
+
+def check_cross_validation(training: TrainingOptions, folds: int, hyperparameters: Mapping[str, str]) -> None:
+    """Raise ConfigError that names every option that contradicts it, DataError for local data without so many folds."""
+    problems = name_problems(training.name, most=NAME_LENGTH - len(fold_name(unique_name(""), folds)))
+    if "fold" in hyperparameters:
+        problems.append("--fold: every job gets its own; leave it out, or use `submit.py train`")
+    if training.validation_data:
+        problems.append("--validation-data: cross-validation validates with the training images; leave it out")
+    if training.resume_from:
+        problems.append("--resume-from: a fold is resumed with `submit.py train ... -- --fold k/n`; leave it out")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    dataset, folder = hyperparameters.get("dataset", TrainConfig.dataset), Path(training.data)
+    if folder.is_dir():
+        found = find_dataset(dataset, folder, "--data")
+        check_folds(LAYOUTS[found].read(folder, "--data"), folds, found)
+
+
+def wait_for_all(aws: Aws, jobs: list[str], poll_seconds: float) -> None:
+    """Wait until all jobs have ended; raise JobFailed with the reasons of those that failed or were stopped."""
+    reasons = []
+    for job in jobs:
+        try:
+            wait(aws, job, poll_seconds)
+        except JobFailed as error:
+            reasons.append(str(error))
+    if reasons:
+        raise JobFailed("; ".join(reasons))
+
+
+def count_folds(aws: Aws, name: str) -> int:
+    """Return the number of folds of the cross-validation of that name, 0 if there is none."""
+    first = fold_name(name, 1)
+    described = (
+        aws.find("sagemaker", "DescribeTrainingJob", TrainingJobName=first) if len(first) <= NAME_LENGTH else None
+    )
+    fold = (described or {}).get("HyperParameters", {}).get("fold", "").strip('"')
+    count = fold.partition("/")[2]
+    return int(count) if count.isdecimal() else 0
