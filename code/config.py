@@ -29,6 +29,7 @@ SCHEDULES = ("step", "cosine", "onecycle", "constant")
 MAY_DIFFER = (
     *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
     *("allow_leaks", "on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb", "nproc_per_node"),
+    "pretrained",  # the weights themselves are compared
 )
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
@@ -48,7 +49,7 @@ class TrainPaths:
     )
     labels_dir: Path | None = folder("SM_CHANNEL_LABELS", None, "a *.manifest; default: beside the images to train on")
     pretrained_dir: Path | None = folder(
-        "SM_CHANNEL_PRETRAINED", None, "weights to start from, one .pth or .safetensors"
+        "SM_CHANNEL_PRETRAINED", None, "weights to start from: one .pth or .safetensors, or a model of this job"
     )
     store_dir: Path | None = folder(
         "SM_STORE_DIR",
@@ -89,9 +90,10 @@ class TrainConfig:
     augmentation: str = option("BaseAugmentation", "random changes to training images", choices=AUGMENTATIONS)
     augmentation_args: dict[str, Value] = option({}, "arguments of the augmentation, such as noise=0.05")
     statistics: str = option(
-        "original",
-        "mean and std of the normalisation; original: those of the original pipeline",
-        choices=("original", "imagenet", "dataset"),
+        "auto",
+        "mean and std of the normalisation; original: those of the original pipeline; auto: those of the weights to "
+        "start from, without weights those of the original",
+        choices=("auto", "original", "imagenet", "dataset"),
         old_values={"seed": "original"},
     )
     mixup: float = option(0.0, "alpha of the Beta distribution of mixup, 0 for no mixup", minimum=0, maximum=1000)

@@ -85,11 +85,19 @@ def load(location: Path, legacy: Description | None = None) -> tuple[nn.Module, 
         description = legacy or Description("BaseModel", "joint", MASKED_FACES, Preparation())
         state = _read_legacy(source)
     else:
-        parts = _read_folder(source) if source.is_dir() else _read_archive(source)
-        description, state = _check(*parts, where=str(source))
+        description, state, _ = read(source)
     model = build_described(description, source)
     load_state(model, state)
     return model.eval(), description
+
+
+def read(source: Path) -> tuple[Description, StateDict, str]:
+    """Return the description, the weights and their sha256 in a model folder or a model.tar.gz.
+
+    Raises ModelError if it is no complete model.
+    """
+    description, weights = _read_folder(source) if source.is_dir() else _read_archive(source)
+    return *_check(description, weights, where=str(source)), _sha256(weights)
 
 
 def find(location: Path) -> Path:

@@ -1,5 +1,6 @@
 """Load weights into a network: all of them, or pretrained ones to start from. Only tensors are unpickled."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from networks.efficientnet_lite import has_names_of_efficientnet_pytorch, rename_to_timm
+from networks.timm_networks import TimmModel, convert_published
 from runtime.errors import ModelError
-from runtime.files import open_regular, read_regular
+from runtime.files import open_regular
 
 StateDict = Mapping[str, Tensor]
 ENDINGS = (".pth", ".pt", ".safetensors")
@@ -30,7 +33,8 @@ def load_state(model: nn.Module, state: StateDict) -> None:
     wrong = [name for name, tensor in expected.items() if tensor.shape != given[name].shape]
     if wrong:
         found, wanted = given[wrong[0]].shape, expected[wrong[0]].shape
-        if all(_is_head(name, expected) for name in wrong) and found[1:] == wanted[1:]:
+        heads = _head_tensors(model)
+        if heads.issuperset(wrong) and found[1:] == wanted[1:]:
             raise ModelError(f"the weights are for another number of classes: {found[0]} outputs, expected {wanted[0]}")
         raise ModelError(
             f"the weights are of another width or image size: {wrong[0]} is {tuple(found)}, expected {tuple(wanted)}"
@@ -38,9 +42,15 @@ def load_state(model: nn.Module, state: StateDict) -> None:
     _copy(model, given)
 
 
-def _is_head(name: str, state: StateDict) -> bool:
-    """Return whether a tensor belongs to the last layer, which computes the logits in every network here."""
-    return name.rpartition(".")[0] == next(reversed([*state])).rpartition(".")[0]
+def _head_tensors(model: nn.Module) -> set[str]:
+    """Return the names of the tensors of the layers that compute the logits; but for timm's, the last layer."""
+    names = [*model.state_dict()]
+    timm_models = [(prefix, part) for prefix, part in model.named_modules() if isinstance(part, TimmModel)]
+    if not timm_models:
+        return {name for name in names if name.rpartition(".")[0] == names[-1].rpartition(".")[0]}
+    ((prefix, timm_model),) = timm_models
+    heads = {".".join(filter(None, (prefix, "backbone", head))) for head in timm_model.heads}
+    return {name for name in names if name.rpartition(".")[0] in heads}
 
 
 def _copy(model: nn.Module, tensors: StateDict) -> None:
@@ -55,39 +65,52 @@ def load_pretrained(model: nn.Module, source: Path, name: str) -> str:
 
     The last layer may differ and then stays random. Raises ModelError if the weights are not of the model `name`.
     """
-    return _copy_fitting(model, _read_weights(_find_weights(source, name)), name, str(source))
+    state, _ = read_weights(find_weights(source, name))
+    return copy_fitting(model, state, name, str(source))
 
 
 def download_pretrained(model: nn.Module, name: str) -> str:
     """Start from torchvision's weights, in its cache or downloaded; raises ModelError if that fails."""
+    state, _ = read_weights(download_weights(name))
+    return copy_fitting(model, state, name, f"torchvision's {backbone_of(name)}")
+
+
+def backbone_of(name: str) -> str:
+    """Return torchvision's name of the network that `--model name` is."""
+    return DEFAULT_BACKBONE if name == "MyModel" else name
+
+
+def download_weights(name: str) -> Path:
+    """Return the file with torchvision's weights, in its cache or downloaded; raises ModelError if that fails."""
     import torchvision
 
-    backbone = DEFAULT_BACKBONE if name == "MyModel" else name
+    backbone = backbone_of(name)
     if backbone not in torchvision.models.list_models(module=torchvision.models):
         raise ModelError(f"torchvision has no weights for {name!r}; give a file with --pretrained FILE")
     weights = torchvision.models.get_model_weights(backbone)["DEFAULT"]
     try:
-        state = weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
+        weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
     except Exception as error:  # urllib, the hash check and torch.load raise errors of many types
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelError(
             f"the weights of {name!r} cannot be downloaded ({reason}); give them as the `pretrained` channel instead"
         ) from None
-    return _copy_fitting(model, state, name, f"torchvision's {backbone}")
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(weights.url).rpartition("/")[2]
 
 
-def _copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> str:
+def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> str:
     """Copy every tensor whose name and shape fit, without the prefixes of wrappers; returns a summary.
 
     A tensor with the right name but another shape is accepted in the last layer only: otherwise half of ResNet-50 would
-    be accepted for ResNet-18.
+    be accepted for ResNet-18. Published weights may have other names or another image size, see `_converted`.
     """
     own = model.state_dict()
-    keys = {_bare(key): key for key in own}  # bare name -> name in this model
-    given = _stretch_positions(model, {_bare(key): tensor for key, tensor in state.items()})
+    keys = dict(zip(_unwrapped(own), own, strict=True))  # bare name -> name in this model
+    given = _converted(model, _unwrapped(state), name)
     fitting = {keys[key]: given[key] for key in keys if key in given and given[key].shape == own[keys[key]].shape}
     fresh = [key for key in own if key not in fitting]
-    clashes = [key for key in fresh if _bare(key) in given and not _is_head(key, own)]
+    heads, bare = _head_tensors(model), {key: bare for bare, key in keys.items()}
+    clashes = [key for key in fresh if bare[key] in given and key not in heads]
     if clashes or 2 * len(fitting) < len(own):
         raise ModelError(
             f"the weights are not of model {name!r}: {len(fitting)} of its {len(own)} tensors fit, the first is"
@@ -100,11 +123,29 @@ def _copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> 
     return report + (f"; not used: {unused} of the file" if unused else "")
 
 
-def _bare(name: str) -> str:
-    """Return a tensor's name without the prefixes of wrappers, and with the current names of DenseNet's layers."""
+def _unwrapped(state: StateDict) -> dict[str, Tensor]:
+    """Return tensors without the prefixes of wrappers, and with the current names of DenseNet's layers, in order.
+
+    A prefix that only some names have is a part of the network: VOLO has layers called `network`.
+    """
     for wrapper in ("module.", "network.", "backbone."):
-        name = name.removeprefix(wrapper)
-    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)
+        if state and all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
+    old_name = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+    return {old_name.sub(r"\1\2", name): tensor for name, tensor in state.items()}
+
+
+def _converted(model: nn.Module, state: dict[str, Tensor], name: str) -> StateDict:
+    """Return published weights with the names and the image size of this network."""
+    networks = [part for part in model.modules() if isinstance(part, TimmModel)]
+    if not networks:
+        return _stretch_positions(model, state)
+    if has_names_of_efficientnet_pytorch(state):
+        return rename_to_timm(state, networks[0].backbone)
+    try:
+        return convert_published(networks[0], state, name)
+    except (LookupError, RuntimeError, ValueError, AttributeError, TypeError, AssertionError):
+        return state  # of another network, so it does not fit, and the message names the tensors
 
 
 def _stretch_positions(model: nn.Module, state: dict[str, Tensor]) -> StateDict:
@@ -119,7 +160,7 @@ def _stretch_positions(model: nn.Module, state: dict[str, Tensor]) -> StateDict:
     return state
 
 
-def _find_weights(source: Path, name: str) -> Path:
+def find_weights(source: Path, name: str) -> Path:
     """Return the file of weights: `source`, or the only one in it, or the one called `name`."""
     if source.is_file():
         return source
@@ -133,14 +174,19 @@ def _find_weights(source: Path, name: str) -> Path:
     return (named or found)[0]
 
 
-def _read_weights(path: Path) -> StateDict:
-    """Read tensors by name, from safetensors or torch.save: a state dict, or one under `state_dict` or `model`."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load
+def read_weights(path: Path) -> tuple[StateDict, str]:
+    """Read tensors by name, from safetensors or torch.save: a state dict, or one under `state_dict` or `model`.
 
-            return load(read_regular(path, MAX_BYTES))
+    Returns them with the sha256 of the file. Raises ModelError for anything else.
+    """
+    try:
         with open_regular(path, MAX_BYTES) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            if path.suffix == ".safetensors":
+                from safetensors.torch import load
+
+                return load(file.read()), digest
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load and safetensors raise errors of many types
         reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
@@ -149,7 +195,7 @@ def _read_weights(path: Path) -> StateDict:
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"not weights, expected {_EXPECTED}: {path}")
-    return state
+    return state, digest
 
 
 _EXPECTED = "tensors by name and nothing else, as torch.save(model.state_dict(), path) writes them"

@@ -43,11 +43,12 @@ from data.digests import check_digests
 from optimization import get_lr
 from publication import publish_best, report
 from report.write import grid_image
-from runtime.determinism import use_deterministic_attention, use_deterministic_kernels
+from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, select_device
 from runtime.errors import CheckpointError
 from training.build import build_trainer
 from training.checkpoint import Checkpoints, State
+from training.initial import Start, choose_start
 from training.inputs import Data, read_data
 from training.rendezvous import join, quiet
 from training.run import Run
@@ -112,10 +113,11 @@ def train(
     if workers.is_first:
         check_writable(Path(model_dir))
     args, too_expensive = settle(args, workers, device, checkpoint_dir)
+    args, start = choose_start(args, workers, pretrained_dir, checkpoint_dir)
 
     # the images: split by person, decoded once
-    peers = workers.host_peers()
-    data = read_data(Path(data_dir), args, device, store_dir, too_expensive, validation_dir, peers, labels_dir)
+    places = (store_dir, too_expensive, validation_dir, workers.host_peers(), labels_dir)
+    data = read_data(Path(data_dir), args, device, *places, start=start)
     args = replace(args, dataset=data.dataset)  # what was found; a checkpoint is compared with it
 
     # the network, with everything that changes it
@@ -126,17 +128,15 @@ def train(
         device,
         steps_per_epoch=len(data.train_loader),
         class_weights=data.class_weights,
-        pretrained_dir=Path(pretrained_dir) if pretrained_dir else None,
+        initial=start.weights,
         release=data.store.resident.release,
         workers=workers,
     )
-    if args.deterministic:
-        use_deterministic_attention(trainer.model, device)
 
     # the epochs; from here on a signal saves first
     if stop:
         stop.listen()
-    run = create_run(args, data, trainer, Path(output_dir), Path(checkpoint_dir) if checkpoint_dir else None)
+    run = create_run(args, data, trainer, Path(output_dir), Path(checkpoint_dir) if checkpoint_dir else None, start)
     train_epochs(run, data, stop or StopRequest())
 
     # the best of them; a run that is stopped has seconds left, so its report is written when it is resumed
@@ -154,7 +154,14 @@ def seed_everything(seed: int, deterministic: bool = True) -> None:
     use_deterministic_kernels(deterministic)
 
 
-def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path, checkpoint_dir: Path | None) -> Run:
+def create_run(
+    args: TrainConfig,
+    data: Data,
+    trainer: Trainer,
+    output_dir: Path,
+    checkpoint_dir: Path | None,
+    start: Start | None = None,
+) -> Run:
     """Start from scratch, or resume from the newest checkpoint; either way a checkpoint is committed afterwards.
 
     Raises CheckpointError for a checkpoint that was made with different data or settings, or lacks a part.
@@ -176,6 +183,8 @@ def create_run(args: TrainConfig, data: Data, trainer: Trainer, output_dir: Path
         saved = checkpoints.load(
             args.resume, lambda saved: restore(saved, state, trainer, data, args.resume == "force")
         )
+        if start:
+            start.require_weights(is_resumed=saved is not None)
     if workers.size > 1:
         own = saved or {"state": state.state_dict(), "trainer": trainer.state_dict()}
         shared = share_state(own if workers.is_first else None, workers)

@@ -1,6 +1,4 @@
-"""The trainer that the options of a run name, and the weights that it starts from."""
-
-from pathlib import Path
+"""The trainer that the options of a run name, with the weights that it starts from."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +6,12 @@ from torch import Tensor, nn
 from augmentation import BaseAugmentation
 from config import TrainConfig
 from data.mixing import Mixer
+from initial_weights import InitialWeights
 from labels import LabelScheme
 from loss import create_criterion
-from model import create_model, download_pretrained, load_pretrained
+from model import create_model
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule
+from runtime.determinism import use_deterministic_attention
 from runtime.devices import select_dtype, to_device
 from runtime.memory import Release, nothing_to_release
 from training.trainer import Trainer
@@ -26,7 +26,7 @@ def build_trainer(
     *,
     steps_per_epoch: int,
     class_weights: Tensor | None = None,
-    pretrained_dir: Path | None = None,
+    initial: InitialWeights | None = None,
     release: Release = nothing_to_release,
     workers: Workers | None = None,
 ) -> Trainer:
@@ -36,9 +36,11 @@ def build_trainer(
     Raises ConfigError for options that do not fit together, ModelError for weights to start from that do not fit.
     """
     model = create_model(args.model, scheme, head=args.head, size=args.resize)
-    if workers is None or workers.is_first:  # the others get its weights
-        start_from_pretrained(model, args.model, args.pretrained, pretrained_dir)
+    if initial:  # only the first worker has them, and the others get its weights
+        print(f"pretrained: {initial.copy_into(model)}", flush=True)
     model = to_device(model, device)
+    if args.deterministic:
+        use_deterministic_attention(model, device)
     return Trainer(
         model=model,
         criterion=_create_criterion(args, class_weights).to(device),
@@ -72,18 +74,3 @@ def _create_criterion(args: TrainConfig, class_weights: Tensor | None) -> nn.Mod
     if class_weights is None:
         return plain
     return create_criterion(args.criterion, weight=class_weights, **args.criterion_args)
-
-
-def start_from_pretrained(model: nn.Module, name: str, pretrained: str, pretrained_dir: Path | None) -> None:
-    """Apply `--pretrained` to the network of `--model name`: the channel, a file, a download, or nothing.
-
-    Raises ModelError for weights that do not fit.
-    """
-    if pretrained == "none" or (pretrained == "auto" and pretrained_dir is None):
-        return
-    if pretrained == "download":
-        loaded = download_pretrained(model, name)
-    else:
-        source = pretrained_dir if pretrained == "auto" and pretrained_dir else Path(pretrained)
-        loaded = load_pretrained(model, source, name)
-    print(f"pretrained: {loaded}", flush=True)

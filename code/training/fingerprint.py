@@ -1,18 +1,20 @@
 """The fingerprint of a run: what its result depends on, and how it differs from that of a checkpoint.
 
-It holds the options (config.py), and of the data (inputs.py) the names of the classes, a digest of path, label and size
-of every image, the images that cannot be used, and which of them cost too much to decode. The contents of the images
-are compared later, as they are decoded.
+It holds the options (config.py), the sha256 of the initial weights (initial.py), and of the data (inputs.py) the names
+of the classes, a digest of path, label and size of every image, the images that cannot be used, and which of them cost
+too much to decode. The contents of the images are compared later, as they are decoded.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from config import TrainConfig
+from config import MAY_DIFFER, TrainConfig
 from runtime.arguments import upgrade
 
 _NEW_VERSIONS = ("SMs", "driver")  # entries of runtime_versions that 0.1.0 did not write
 FORMAT_OF_SUMS = "sum format"  # the entry of runtime_versions that changes when sums over parts get other bits
+INITIAL_WEIGHTS = "initial weights"  # the entry with the sha256 of the weights that the run started from, or None
+STATISTICS = "mean and std"  # the entry with those of the initial weights, if `--statistics` has no name for them
 TOO_EXPENSIVE = "too expensive images"  # the entry with the paths of images that exceeded the limits of decoding
 # What 0.1.0 called the entries of a manifest, of its fingerprint and of a state.
 _OLD_NAMES = {
@@ -26,8 +28,9 @@ def upgrade_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the manifest and the state of a checkpoint of any version under the current names.
 
-    An option of `fingerprint`, that of this run, which is missing in the manifest is added with its default. Raises
-    KeyError for a manifest that lacks an entry.
+    An option of `fingerprint`, that of this run, which is missing in the manifest is added with its default. 0.1.0
+    wrote the name of the initial weights and not their sha256, so they count as those of this run. Raises KeyError for
+    a manifest that lacks an entry.
     """
     manifest, state, theirs = (
         {_OLD_NAMES.get(name, name): value for name, value in part.items()}
@@ -35,6 +38,9 @@ def upgrade_checkpoint(
     )
     options = upgrade(theirs, TrainConfig)
     known = {name: value for name, value in options.items() if name in theirs or name in fingerprint}
+    known = {name: value for name, value in known.items() if name not in MAY_DIFFER}
+    if INITIAL_WEIGHTS in fingerprint:
+        known.setdefault(INITIAL_WEIGHTS, fingerprint[INITIAL_WEIGHTS])
     if "classes" not in known and _have_same_classes(known, fingerprint):
         known["classes"] = fingerprint["classes"]
     needed = {name: manifest[name] for name in ("step", "runtime_versions")}

@@ -35,6 +35,7 @@ from labels import LabelScheme
 from runtime.errors import DataError, ImageError
 from runtime.files import replacing
 from training.fingerprint import TOO_EXPENSIVE
+from training.initial import Start
 from training.loss_weights import balanced_weights, check_image_weights
 from training.tracking import progress
 
@@ -81,18 +82,22 @@ def read_data(
     validation_dir: str | Path | None = None,
     peers: Peers | None = None,
     labels_dir: str | Path | None = None,
+    start: Start | None = None,
 ) -> Data:
     """Read the table, split it, and start to decode every image, or load them from the cache in `store_dir`.
 
     With `validation_dir`, its images are for validation instead of a part of those in `data_dir`. With
-    `labels_dir`, the labels of those in `data_dir` are there.
+    `labels_dir`, the labels of those in `data_dir` are there. What the run starts from has its mean and std, by default
+    those of the original.
 
     With `--on-bad-image skip`, the images with a name in `too_expensive` are left out without being decoded: what a
     decoder costs may differ from run to run. Raises DataError for a folder that cannot be trained on.
     """
     name, dataset = _read_dataset(data_dir, args, validation_dir, labels_dir)
-    statistics = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD))
-    augmentation = _augmentation(args, statistics)
+    known = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD)}
+    if start:
+        known["auto"] = (start.statistics.mean, start.statistics.std)
+    augmentation = _augmentation(args, known.get(args.statistics, (ORIGINAL_MEAN, ORIGINAL_STD)))
     store = _create_store(dataset.samples, augmentation, args, store_dir, too_expensive, peers)
     bad = sorted(store.bad) if args.on_bad_image == "skip" else []
     train, val = (np.setdiff1d(dataset.indices(part), bad) for part in ("train", "val"))
@@ -121,6 +126,7 @@ def read_data(
             "data": samples.fingerprint(),
             "unusable images": bad,
             **_name_too_expensive(samples.names, store, bad),
+            **(start.fingerprint if start else {}),
         },
         store=store,
         val_indices=val,

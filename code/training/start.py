@@ -36,6 +36,7 @@ class Kept:
     parts: int = 0  # 0 if there is no checkpoint
     threads: int = 0  # of torch, on a CPU; 0 if it is not known
     too_expensive: list[str] = field(default_factory=list)  # paths of images left out because of what decoding costs
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)  # empty before the first step
 
 
 def read_kept(folder: str | Path | None) -> Kept:
@@ -46,7 +47,8 @@ def read_kept(folder: str | Path | None) -> Kept:
             manifest, _ = upgrade_checkpoint(found, {}, {"parts": 0})
             fingerprint, versions = manifest["fingerprint"], manifest["runtime_versions"]
             too_expensive = list(map(str, fingerprint.get(TOO_EXPENSIVE, ())))
-            return Kept(int(fingerprint["parts"]), int(versions.get("threads", 0)), too_expensive)
+            started = fingerprint if manifest["step"] else {}
+            return Kept(int(fingerprint["parts"]), int(versions.get("threads", 0)), too_expensive, started)
     return Kept()
 
 

@@ -242,7 +242,7 @@ def _check_same_run(job: str, theirs: Mapping[str, str], ours: Mapping[str, str]
     defaults = default_hyperparameters()
     names = sorted(({*theirs, *ours} & set(defaults)) - set(MAY_DIFFER))
     values = {name: [given.get(name, defaults[name]) for given in (theirs, ours)] for name in names}
-    for name, open_value in (("dataset", AUTO), ("parts", "0")):
+    for name, open_value in (("dataset", AUTO), ("parts", "0"), ("statistics", AUTO)):
         if open_value in values.get(name, ()):  # the job compares what was found, or keeps what it has
             del values[name]
     if different := [f"{name} was {old}, is {new}" for name, (old, new) in values.items() if old != new]:

@@ -12,6 +12,7 @@ from augmentation import create_augmentation
 from config import TrainConfig
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Batch
+from initial_weights import InitialWeights
 from training.build import build_trainer
 from training.inputs import Data
 from training.trainer import Trainer
@@ -42,7 +43,7 @@ def trainer_of(data: Data, *, pretrained_dir: Path | None = None, **changes: Any
         CPU,
         steps_per_epoch=2,
         class_weights=weights,
-        pretrained_dir=pretrained_dir,
+        initial=InitialWeights.read(config.model, config.pretrained, pretrained_dir),
     )
 
 
