@@ -15,21 +15,27 @@ augmentation is an ordinary transform and returns the normalised tensor (3, heig
 
 import inspect
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from data.base_augmentation import BaseAugmentation, Triple
 from data.batch_draws import Draws, affine_matrix, color_change, erased_patches, noise_seeds
-from data.batch_transforms import add_noise, erase, in_blocks, mean_gray, normalize, recolor, warp
-from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, Preparation, fit, prepare
+from data.batch_transforms import add_noise, erase, in_blocks, mean_gray, recolor, warp
+from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from data.padding import find_shown, shown_gray, stack
 from runtime.devices import constant
 from runtime.errors import ConfigError, unknown_name
 
-Triple = tuple[float, float, float]  # red, green, blue
+__all__ = [
+    "AddGaussianNoise",
+    "BaseAugmentation",
+    "CustomAugmentation",
+    "StrongAugmentation",
+    "Triple",
+    "create_augmentation",
+]
 
 
 class AddGaussianNoise:
@@ -43,60 +49,6 @@ class AddGaussianNoise:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mean={self.mean}, std={self.std})"
-
-
-class BaseAugmentation:
-    """Resize and normalise, without randomness (the original's Resize, ToTensor, Normalize)."""
-
-    default_crop: tuple[int, int] | None = None
-
-    def __init__(
-        self,
-        resize: tuple[int, int] = (128, 96),
-        mean: Triple = ORIGINAL_MEAN,
-        std: Triple = ORIGINAL_STD,
-        crop: tuple[int, int] | None = None,
-        fit: str = "stretch",
-    ) -> None:
-        """`resize` and `crop` are (height, width) in pixels, `fit` is a name; mean and std are of pixels 0..1."""
-        self.preparation = Preparation(resize, crop or self.default_crop, mean, std, fit)
-
-    @property
-    def is_padded(self) -> bool:
-        """Return True if images may have padding."""
-        return self.preparation.fit == "pad"
-
-    @classmethod
-    def of(cls, preparation: Preparation) -> "BaseAugmentation":
-        """Create the augmentation without randomness for a preparation."""
-        return BaseAugmentation(preparation.size, preparation.mean, preparation.std, preparation.crop, preparation.fit)
-
-    def prepare(self, source: Path | bytes) -> Pixels:
-        """Decode, crop and fit one image to (height, width, 3), uint8; raises ImageError."""
-        return prepare(source, self.preparation)
-
-    def normalize(self, pixels: Tensor) -> Tensor:
-        """Return (pixels / 255 - mean) / std as float32, for uint8 (batch, 3, height, width)."""
-        mean, std = self.preparation.mean, self.preparation.std
-        return in_blocks(lambda block: normalize(block, mean, std), pixels)
-
-    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Draws:
-        """Draw on the CPU what `augment` needs for pixels of `shape` (batch, 3, height, width); here nothing."""
-        return Draws()
-
-    def augment(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Augment and normalise uint8 (batch, 3, height, width), to float32; this class only normalises.
-
-        `draws` are those of `draw` on the device of the pixels. The result is a function of the two.
-        """
-        return self.normalize(pixels)
-
-    def __call__(self, source: Image.Image | Path | bytes) -> Tensor:
-        """Return one image prepared, augmented with torch's global random state as in the original, and normalised."""
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
-        pixels = fit(source, self.preparation) if isinstance(source, Image.Image) else self.prepare(source)
-        batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)
-        return self.augment(batch, self.draw(batch.shape, generator)).squeeze(0)  # (3, height, width)
 
 
 class CustomAugmentation(BaseAugmentation):

@@ -62,7 +62,7 @@ def test_the_comparison_notices_an_augmentation_that_is_off_by_a_thousandth(
         calls.append(0)
         return normalize(*arguments) * (1 + 1e-3 * (len(calls) % 2))
 
-    monkeypatch.setattr("augmentation.normalize", off)
+    monkeypatch.setattr("data.base_augmentation.normalize", off)
     compare.compare_augmentations(check, torch.device("cpu"))
     assert found(check)["augment, BaseAugmentation"] == MISSED
 
