@@ -6,8 +6,9 @@ by `draw`, per image, by a generator on the CPU. So a batch is a function of the
 alike (except for Gaussian noise, which each device draws itself).
 
 With `--fit pad`, an augmented image has the mean colour, 0, where nothing is shown: in the padding, and where a motion
-moves in what lies beyond the edges (mirrored with another fit). Colour, contrast and noise change what is shown alone.
-Mixup and CutMix (data/mixing.py) mix whole images, with their padding.
+moves in what lies beyond the edges. With another fit that is mirrored, or black with TrivialAugment and RandAugment
+(data/operation_augmentations.py). Colour, contrast and noise change what is shown alone. Mixup and CutMix
+(data/mixing.py) mix whole images, with their padding.
 
 The original's names are BaseAugmentation, CustomAugmentation and AddGaussianNoise. Called with one image, an
 augmentation is an ordinary transform and returns the normalised tensor (3, height, width).
@@ -24,6 +25,7 @@ from data.base_augmentation import BaseAugmentation, Triple
 from data.batch_draws import Draws, affine_matrix, color_change, erased_patches, noise_seeds
 from data.batch_transforms import add_noise, erase, in_blocks, mean_gray, recolor, warp
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
+from data.operation_augmentations import RandAugment, TrivialAugment
 from data.padding import find_shown, shown_gray, stack
 from runtime.devices import constant
 from runtime.errors import ConfigError, unknown_name
@@ -32,8 +34,10 @@ __all__ = [
     "AddGaussianNoise",
     "BaseAugmentation",
     "CustomAugmentation",
+    "RandAugment",
     "StrongAugmentation",
     "Triple",
+    "TrivialAugment",
     "create_augmentation",
 ]
 
@@ -193,6 +197,8 @@ _augmentations: dict[str, Callable[..., BaseAugmentation]] = {
     "BaseAugmentation": BaseAugmentation,
     "CustomAugmentation": CustomAugmentation,
     "StrongAugmentation": StrongAugmentation,
+    "TrivialAugment": TrivialAugment,
+    "RandAugment": RandAugment,
 }
 
 

@@ -21,7 +21,7 @@ DATASETS = (
     "LabelTableDataset",
     "ManifestDataset",
 )
-AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation")
+AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation", "TrivialAugment", "RandAugment")
 FITS = ("stretch", "crop", "pad")
 CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
 SCHEDULES = ("step", "cosine", "onecycle", "constant")

@@ -18,11 +18,13 @@ from augmentation import (
     StrongAugmentation,
     create_augmentation,
 )
+from config import AUGMENTATIONS
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Preparation, prepare
 from runtime.errors import ConfigError
 
-ALL = ["BaseAugmentation", "CustomAugmentation", "StrongAugmentation"]
+ALL = list(AUGMENTATIONS)
 RANDOM = ALL[1:]
+NOISY = ["CustomAugmentation", "StrongAugmentation"]
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8))
 
 
@@ -91,7 +93,7 @@ def test_augmentation_is_a_function_of_the_seed(name: str) -> None:
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("name", NOISY)
 def test_each_image_of_a_batch_is_augmented_differently(name: str) -> None:
     same = batch(1).expand(8, -1, -1, -1)
     images = augmented(create(name, noise=0), same, generator())

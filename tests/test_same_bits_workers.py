@@ -24,6 +24,7 @@ MORE = {
     "torchvision": "--parts 4 --model resnet18 --resize 64 64 --ema-decay 0.5 --optimizer Adam --precision bf16",
     "dropout and grouped convolutions": "--parts 4 --model mobilenet_v3_small --resize 64 64 --sampler balanced",
     "three parts": "--parts 3 --model TinyModel --clip-norm 0.1 --augmentation CustomAugmentation",
+    "operations": "--parts 3 --model BaseModel --augmentation TrivialAugment --fit pad",
     "one part": "--parts 1 --model TinyModel --augmentation StrongAugmentation --mixup 0.5",
 }
 

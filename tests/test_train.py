@@ -106,10 +106,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(faces: Faces, tm
 
 
 @pytest.mark.usefixtures("without_report")
-@pytest.mark.parametrize("looks", [0, 1, 2, 3, 5, 8, 9])
-def test_a_stopped_run_resumes_to_the_same_bits(faces: Faces, tmp_path: Path, looks: int) -> None:
+@pytest.mark.parametrize(
+    ("looks", "augmentation"), [*((looks, "CustomAugmentation") for looks in (0, 1, 2, 3, 5, 8, 9)), (3, "RandAugment")]
+)
+def test_a_stopped_run_resumes_to_the_same_bits(faces: Faces, tmp_path: Path, looks: int, augmentation: str) -> None:
     data = faces()
-    config = replace(QUICK, epochs=3, augmentation="CustomAugmentation", ema_decay=0.9, model="BaseModel", momentum=0.9)
+    config = replace(QUICK, epochs=3, augmentation=augmentation, ema_decay=0.9, model="BaseModel", momentum=0.9)
     config = replace(config, valid_batch_size=30, schedule="onecycle")  # a stop may come between batches of validation
     train(data, tmp_path / "whole", config, output_dir=tmp_path / "output-whole")
     places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
@@ -349,6 +351,7 @@ def test_other_folders_of_images_train_too(faces: Faces, tmp_path: Path) -> None
         {"mixup": 0.2, "cutmix": 1.0, "cutmix_shape": "strip", "optimizer": "RMSprop", "deterministic": False},
         {"fit": "pad", "resize": (24, 32), "augmentation": "StrongAugmentation", "augmentation_args": {"noise": 0.1}},
         {"fit": "crop", "resize": (24, 32), "crop": (60, 30), "statistics": "dataset"},
+        {"fit": "pad", "augmentation": "RandAugment", "augmentation_args": {"num_ops": 3, "magnitude": 20}},
     ],
 )
 def test_every_option_reaches_the_end_of_a_run(
