@@ -48,8 +48,7 @@ def _head_tensors(model: nn.Module) -> set[str]:
     timm_models = [(prefix, part) for prefix, part in model.named_modules() if isinstance(part, TimmModel)]
     if not timm_models:
         return {name for name in names if name.rpartition(".")[0] == names[-1].rpartition(".")[0]}
-    ((prefix, timm_model),) = timm_models
-    heads = {".".join(filter(None, (prefix, "backbone", head))) for head in timm_model.heads}
+    heads = {".".join(filter(None, (prefix, "backbone", head))) for prefix, part in timm_models for head in part.heads}
     return {name for name in names if name.rpartition(".")[0] in heads}
 
 
