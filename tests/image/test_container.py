@@ -69,6 +69,16 @@ def test_train_infer_and_evaluate_leave_the_files_that_sagemaker_collects(
     assert not (job.base / "output" / "failure").exists()
 
 
+def test_cross_validation_leaves_the_ensemble_of_its_folds_for_any_user(train_job: Job) -> None:
+    done = train_job.run("cv", "--folds", "2", user="12345:54321")
+    assert done.returncode == 0, done.stderr
+    assert files_of(train_job.base / "model") == {"model.json": "-rw-r--r--", "model.safetensors": "-rw-r--r--"}
+    assert len(json.loads((train_job.base / "model/model.json").read_text())["members"]) == 2
+    assert {"oof.csv", "cv.json", "cv"} == {path.name for path in (train_job.base / "output/data").iterdir()}
+    assert {path.name for path in (train_job.base / "checkpoints").iterdir()} == {"fold-1", "fold-2"}
+    assert not (train_job.base / "output" / "failure").exists()
+
+
 def test_the_same_image_is_a_processing_job(train_job: Job, faces: Path) -> None:
     job = train_job
     assert job.run("train").returncode == 0
