@@ -269,7 +269,7 @@ endef
 
 .PHONY: lock
 lock:  ## resolve container/*.in into lock files with hashes (needs uv)
-	for name in requirements requirements-export requirements-dev requirements-acceptance; do \
+	for name in requirements requirements-lite requirements-export requirements-dev requirements-acceptance; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links container/$$name.in --output-file container/$$name.lock; done
 
