@@ -1,22 +1,21 @@
-"""The content of `model.json`: what a network is, which images it takes, and what its outputs mean."""
+"""The content of `model.json`: what a network is, which images it takes, and what its outputs mean. No torch."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Self
 
 from config import TrainConfig
 from data.fitting import FITS
 from data.images import Preparation
-from ensemble import Ensemble
 from labels import LabelScheme
-from model import create_model
 from runtime.arguments import upgrade
 from runtime.errors import JobError, ModelError
 from runtime.version import version
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DESCRIPTION = "model.json"
 FORMAT = 2  # count up when the keys of model.json change; every earlier format stays readable
@@ -40,8 +39,11 @@ class Description:
     settings: Mapping[str, Any] = field(default_factory=dict)
     members: tuple["Description", ...] = ()
 
-    def build(self) -> nn.Module:
+    def build(self) -> "nn.Module":
         """Create the network, with random weights."""
+        from ensemble import Ensemble  # these import torch, and a server may do without it
+        from model import create_model
+
         if self.members:
             networks = [member.build() for member in self.members]
             return Ensemble(networks, [member.preparation for member in self.members])
@@ -142,7 +144,7 @@ def _means(members: Sequence[Description]) -> dict[str, float]:
     return {name: sum(member.metrics[name] for member in members) / len(members) for name in names}
 
 
-def build_described(description: Description, source: Path) -> nn.Module:
+def build_described(description: Description, source: Path) -> "nn.Module":
     """Create the network of a description; raises ModelError whatever a description made by hand makes Python raise."""
     try:
         _check_description(description, source)
@@ -152,6 +154,19 @@ def build_described(description: Description, source: Path) -> nn.Module:
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else 'no reason given'}"
         raise ModelError(f"the model cannot be built from its {DESCRIPTION} ({reason}): {source}") from error
+
+
+def read_described(record: dict[str, Any], folder: Path) -> Description:
+    """Return the description in the content of a model.json, without the network; raises ModelError if it is none."""
+    try:
+        description = Description.from_dict(record, str(folder))
+        _check_description(description, folder)
+    except JobError:
+        raise
+    except Exception as error:  # whatever a description made by hand makes Python raise
+        reason = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{DESCRIPTION} cannot be used ({reason}): {folder}") from error
+    return description
 
 
 def _check_description(description: Description, folder: Path) -> None:

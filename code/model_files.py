@@ -5,7 +5,6 @@ sha256 of the weights. The weights are written first, the description last, each
 whose two files do not belong together is rejected. `best.pth` state dicts of the original load, too, as tensors only.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,16 +18,12 @@ from data.images import Preparation
 from description import DESCRIPTION, FORMAT, Description, build_described, describe_ensemble
 from labels import MASKED_FACES
 from model import load_state
-from runtime.archives import ArchiveError, members, open_archive, read_member
+from model_folder import ARCHIVE, LEGACY, MAX_BYTES, WEIGHTS, find, parse_record, read_parts, sha256
 from runtime.errors import JobError, ModelError
-from runtime.files import UnusableFile, open_regular, read_regular, replacing
-from runtime.json_files import parse_json
-from runtime.process import free_memory_bytes
+from runtime.files import open_regular, replacing
 from runtime.version import version
 
-WEIGHTS, LEGACY, ARCHIVE = "model.safetensors", "best.pth", "model.tar.gz"
-MAX_BYTES = 4 << 30  # of the weights, in a file or in an archive; anything larger is no model of this job
-MAX_DESCRIPTION_BYTES = 10 << 20
+__all__ = ["ARCHIVE", "LEGACY", "WEIGHTS", "find", "load", "publish", "publish_ensemble", "read"]
 
 StateDict = dict[str, Tensor]
 
@@ -48,13 +43,13 @@ def publish(folder: Path, state: StateDict, description: Description) -> None:
         "version": version(),
         **description.to_dict(),
         "versions": {"torch": torch.__version__},
-        "sha256": _sha256(weights),
+        "sha256": sha256(weights),
     }
     with replacing(folder / WEIGHTS, "wb") as file:
         file.write(weights)
     with replacing(folder / DESCRIPTION) as file:
         file.write(json.dumps(record, indent=2) + "\n")
-    _check(*_read_folder(folder), where=str(folder))
+    _check(*read_parts(folder), where=str(folder))
 
 
 def publish_ensemble(folder: Path, members: Sequence[Path], metrics: Mapping[str, float] | None = None) -> Description:
@@ -96,83 +91,13 @@ def read(source: Path) -> tuple[Description, StateDict, str]:
 
     Raises ModelError if it is no complete model.
     """
-    description, weights = _read_folder(source) if source.is_dir() else _read_archive(source)
-    return *_check(description, weights, where=str(source)), _sha256(weights)
-
-
-def find(location: Path) -> Path:
-    """Return the model folder, archive or best.pth at a location: itself, in it, or in its only run folder.
-
-    Raises ModelError if there is none, or more than one.
-    """
-    if location.is_file():
-        return location
-    if not location.is_dir():
-        raise ModelError(f"no model, expected a folder with {WEIGHTS} and {DESCRIPTION}, or a {ARCHIVE}: {location}")
-    if (found := _model_in(location)) is not None:
-        return found
-    runs = [(run, found) for run in sorted(location.iterdir()) if run.is_dir() and (found := _model_in(run))]
-    if len(runs) > 1:
-        names = ", ".join(run.name for run, _ in runs)
-        raise ModelError(f"several models ({names}), expected one; give the folder of one of them: {location}")
-    if not runs:
-        raise ModelError(f"no model, expected {WEIGHTS} and {DESCRIPTION}, {ARCHIVE} or {LEGACY}: {location}")
-    return runs[0][1]
-
-
-def _model_in(folder: Path) -> Path | None:
-    """Return the folder if it holds a model, the archive or best.pth in it, or None."""
-    if (folder / DESCRIPTION).is_file() or (folder / WEIGHTS).is_file():
-        return folder
-    return next((folder / name for name in (ARCHIVE, LEGACY) if (folder / name).is_file()), None)
-
-
-def _read_folder(folder: Path) -> tuple[bytes, bytes]:
-    """Return the description and the weights in a folder."""
-    for name in (DESCRIPTION, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ModelError(f"{name} is missing, the model is incomplete; train again or give another: {folder}")
-    try:
-        return read_regular(folder / DESCRIPTION, MAX_DESCRIPTION_BYTES), read_regular(folder / WEIGHTS, _most_bytes())
-    except UnusableFile as error:
-        raise ModelError(f"{error.strerror}: {error.filename}") from None
-
-
-def _most_bytes() -> int:
-    """Return how many bytes of weights are read: those that fit into memory twice, as bytes and as a network."""
-    return min(MAX_BYTES, free_memory_bytes() // 2)
-
-
-def _read_archive(path: Path) -> tuple[bytes, bytes]:
-    """Return the description and the weights in a model.tar.gz; nothing is unpacked onto the disk."""
-    found: dict[str, bytes] = {}
-    limits = {DESCRIPTION: MAX_DESCRIPTION_BYTES, WEIGHTS: _most_bytes()}
-    try:
-        with open_archive(path) as archive:
-            for member in members(archive, MAX_BYTES):
-                name = member.name.removeprefix("./")
-                if name not in limits or not member.isreg():
-                    continue
-                if name in found:
-                    raise ModelError(f"{name} is in the archive twice: {path}")
-                found[name] = read_member(archive, member, limits[name])
-    except ArchiveError as error:
-        raise ModelError(f"cannot be read as an archive ({error.reason}), expected a {ARCHIVE}: {path}") from None
-    except OSError as error:
-        raise ModelError(f"cannot be read as an archive ({error.strerror}), expected a {ARCHIVE}: {path}") from None
-    if len(found) < 2:
-        raise ModelError(f"the archive lacks {DESCRIPTION} or {WEIGHTS} at its top level: {path}")
-    return found[DESCRIPTION], found[WEIGHTS]
+    description, weights = read_parts(source)
+    return *_check(description, weights, where=str(source)), sha256(weights)
 
 
 def _check(description: bytes, weights: bytes, *, where: str) -> tuple[Description, StateDict]:
     """Parse both files; their checksum proves that they belong together and that no bit has changed."""
-    try:
-        record = parse_json(description)
-    except ValueError as error:
-        raise ModelError(f"{DESCRIPTION} is not JSON ({error}); train again or give another: {where}") from None
-    if not isinstance(record, dict) or record.get("sha256") != _sha256(weights):
-        raise ModelError(f"{WEIGHTS} is damaged or belongs to another {DESCRIPTION} (sha256 differs): {where}")
+    record = parse_record(description, sha256(weights), where)
     try:
         state = safetensors.torch.load(weights)
     except SafetensorError as error:
@@ -195,7 +120,3 @@ def _read_legacy(path: Path) -> StateDict:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"not a plain state dict of tensors, expected what BaseModel.state_dict() gives: {path}")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import model_files
+import model_folder
 from config import TrainConfig
 from data.images import Preparation
 from description import DESCRIPTION, FORMAT, Description
@@ -132,7 +132,7 @@ def test_an_archive_of_the_folder_itself_is_read_and_a_huge_member_is_not(
     with tarfile.open(tmp_path / "dot.tar.gz", "w:gz") as archive:
         archive.add(published, ".")
     assert load(tmp_path / "dot.tar.gz")[1] == DESCRIBED
-    monkeypatch.setattr(model_files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(model_folder, "MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="at most 1000"):
         load(tmp_path / "dot.tar.gz")
 
@@ -301,7 +301,7 @@ def test_an_archive_of_zeros_is_not_unpacked(published: Path, tmp_path: Path) ->
 
 def test_weights_that_do_not_fit_into_memory_are_not_read(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = archive_of(published, published.parent / ARCHIVE)
-    monkeypatch.setattr(model_files, "free_memory_bytes", lambda: 2000)
+    monkeypatch.setattr(model_folder, "free_memory_bytes", lambda: 2000)
     for source in (published, archive):
         with pytest.raises(ModelError, match="more than the 1000 allowed"):
             load(source)
