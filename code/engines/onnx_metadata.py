@@ -17,13 +17,13 @@ WEIGHTS_SHA256, DESCRIPTION_SHA256 = "model.safetensors.sha256", "model.json.sha
 CLASSES, TTA = "classes", "tta"
 
 
-def metadata(weights: bytes, description: bytes, classes: Sequence[str], tta: str) -> dict[str, str]:
-    """Return the metadata of a model.onnx, from the bytes of both files of its model.
+def metadata(weights_sha256: str, description: bytes, classes: Sequence[str], tta: str) -> dict[str, str]:
+    """Return the metadata of a model.onnx, from the checksum of the weights and the bytes of model.json.
 
     `classes` are their names, and `tta` is the test-time augmentation that is inside.
     """
     return {
-        WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest(),
+        WEIGHTS_SHA256: weights_sha256,
         DESCRIPTION_SHA256: hashlib.sha256(description).hexdigest(),
         CLASSES: json.dumps(list(classes)),
         TTA: tta,

@@ -11,7 +11,8 @@ from exporting.golden import GoldenPack
 from exporting.network import ExportedNetwork
 from exporting.onnx_file import to_onnx
 from exporting.parity import check_parity, largest_differences
-from model_files import MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, find, load
+from model_files import load
+from model_folder import MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, find, sha256
 from predictor import Predictor
 from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process
@@ -32,9 +33,8 @@ def export(model_dir: Path, golden_dir: Path, tta: str = "none") -> str:
     if not folder.is_dir():
         raise ModelError(f"export needs {WEIGHTS} and {DESCRIPTION} in a folder, found {folder.name}: {folder}")
     model, description = load(folder)
-    weights, text = read_regular(folder / WEIGHTS, MAX_BYTES), read_regular(folder / DESCRIPTION, MAX_DESCRIPTION_BYTES)
-    identity = metadata(weights, text, description.scheme.classes, tta)
-    del weights
+    text = read_regular(folder / DESCRIPTION, MAX_DESCRIPTION_BYTES)
+    identity = metadata(sha256(read_regular(folder / WEIGHTS, MAX_BYTES)), text, description.scheme.classes, tta)
 
     path = folder / MODEL_ONNX
     path.unlink(missing_ok=True)  # that of an earlier model

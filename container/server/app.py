@@ -85,7 +85,7 @@ class Service:
 
     async def execution_parameters(self, request: Request) -> Response:
         classifier = self._require_ready().classifier
-        parameters = self.config.execution_parameters(classifier.device.type, classifier.cpus)
+        parameters = self.config.execution_parameters(classifier.device, classifier.cpus)
         digest = f"{classifier.digest} {self.config.precision} {self.config.tta}"
         return JSONResponse(parameters, headers={"x-model-digest": digest})
 
@@ -170,6 +170,7 @@ class Service:
         self.ready = Ready(classifier, slots, batcher, writer)
         batcher.failed.add_done_callback(self._fail)
         how = f"device={classifier.device}; precision={self.config.precision}; threads={classifier.cpus}"
+        how += f"; engine={self.config.engine}" if self.config.engine != "torch" else ""
         print(f"ready: {classifier.name}; {how}; seconds={time.monotonic() - started:.1f}", flush=True)
 
     def _fail(self, failed: "asyncio.Future[DecodingError]") -> None:
@@ -205,7 +206,7 @@ def _load_model(config: ServeConfig) -> "tuple[Classifier, Writer]":
 
 
 def _load_classifier(config: ServeConfig) -> "Classifier":
-    """Return the loaded model; torch is imported here, which takes seconds, in which /ping already responds."""
+    """Return the loaded model; its engine is imported here, and torch takes seconds, in which /ping responds."""
     from server.classifier import Classifier
 
     return Classifier(config)

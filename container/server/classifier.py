@@ -1,24 +1,20 @@
 """The model behind the server: loaded from a folder that may be hostile, called with batches of prepared images.
 
-Only `model.safetensors` and `model.json` are read: no pickle, no archive, no link. Anything else is a ModelError before
-the server reports that it is ready.
+Only `model.json`, `model.safetensors` and, for engines other than torch, `model.onnx` are read: no pickle, no archive,
+no link. Anything else is a ModelError before the server reports that it is ready. Only its own engine imports torch.
 """
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from data.images import Pixels
-from description import DESCRIPTION, Description
-from model_files import MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, find, load
-from predictor import Predictor
-from runtime.determinism import use_deterministic_kernels
-from runtime.devices import configure_process, select_device, select_dtype
-from runtime.errors import JobError, ModelError
-from runtime.files import existing_folder
+from description import DESCRIPTION
+from engines.engine import Loaded
+from engines.exported_model import ExportedModel
+from model_folder import find_folder
+from runtime.errors import ConfigError, ModelError
 from runtime.process import cpu_count
 from server.settings import ServeConfig
 
@@ -29,19 +25,20 @@ class Classifier:
     def __init__(self, config: ServeConfig) -> None:
         """Load the model; raise ModelError if it cannot be used."""
         self.cpus = config.threads or cpu_count()
-        configure_process(self.cpus)
-        use_deterministic_kernels(True, gradients=False)
-        self.device = select_device(config.device)
-        model, description, self.digest = read_model(config.model_dir)
-        self.scheme, self.preparation = description.scheme, description.preparation
-        self.name = f"{description.architecture}, {self.scheme.num_classes} classes"
-        dtype = select_dtype(config.precision, self.device)
-        self._predictor = Predictor(model, self.preparation, self.device, dtype, tta=config.tta)
+        loaded = (_load_torch if config.engine == "torch" else _load_exported)(config, self.cpus)
+        self._engine, self.digest = loaded.engine, loaded.digest
+        self.scheme, self.preparation = loaded.description.scheme, loaded.description.preparation
+        self.name = f"{loaded.description.architecture}, {self.scheme.num_classes} classes"
         self._config = config
+
+    @property
+    def device(self) -> str:
+        """Return the kind of device: cpu or cuda."""
+        return self._engine.device
 
     def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return the probabilities (batch, classes) of prepared images (batch, height, width, 3)."""
-        return self._predictor.probabilities(pixels)
+        return self._engine.probabilities(pixels)
 
     def warm_up(self) -> None:
         """Run one batch of each size that the device meets, so that no client waits for memory and kernels.
@@ -49,26 +46,31 @@ class Classifier:
         Call this in the thread that calls the model: libraries keep what they prepare for each thread. Raises
         ModelError if the model returns NaN or infinity.
         """
-        for size in self._predictor.batch_sizes(self._config.batch_size):
+        for size in self._engine.batch_sizes(self._config.batch_size):
             probabilities = self(np.zeros((size, *self.preparation.size, 3), np.uint8))
             if probabilities.shape != (size, self.scheme.num_classes) or not np.isfinite(probabilities).all():
                 folder = self._config.model_dir
                 raise ModelError(f"the model returns NaN or infinity for a test image; train again: {folder}")
 
 
-def read_model(folder: Path) -> tuple[nn.Module, Description, str]:
-    """Return the network, its description and a digest of both; raise ModelError for any other folder."""
-    existing_folder(folder, "SM_MODEL_DIR", f"{WEIGHTS} and {DESCRIPTION}")
-    found = find(folder)
-    if not found.is_dir():
-        raise ModelError(f"serving reads {WEIGHTS} and {DESCRIPTION} only, found {found.name}; train again: {found}")
-    for name, most in ((WEIGHTS, MAX_BYTES), (DESCRIPTION, MAX_DESCRIPTION_BYTES)):
-        if (found / name).is_symlink():
-            raise ModelError(f"{name} is a link, expected a regular file; copy what it points to: {found}")
-        if (found / name).is_file() and (found / name).stat().st_size > most:
-            raise ModelError(f"{name} is larger than the {most} bytes allowed: {found}")
-    try:
-        model, description = load(found)
-    except JobError as error:
-        raise ModelError(str(error)) from None
-    return model, description, hashlib.sha256((found / DESCRIPTION).read_bytes()).hexdigest()
+def _load_torch(config: ServeConfig, cpus: int) -> Loaded:
+    from engines.torch_engine import TorchEngine, prepare_device
+
+    device = prepare_device(config.device, cpus)
+    folder = find_folder(config.model_dir, "SM_MODEL_DIR")
+    engine = TorchEngine(folder, cpus, device, config.precision, config.tta)
+    return Loaded(engine, engine.description, hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest())
+
+
+def _load_exported(config: ServeConfig, cpus: int) -> Loaded:
+    if config.device == "cuda":
+        raise ConfigError(f"SERVE_ENGINE={config.engine} computes on the CPU only; leave SERVE_DEVICE=cuda out")
+    model = ExportedModel.read(find_folder(config.model_dir, "SM_MODEL_DIR"), config.tta)
+    arguments = model.data, model.expected, cpus, model.path, config.precision
+    if config.engine == "onnxruntime":
+        from engines.onnxruntime_engine import OnnxRuntimeEngine
+
+        return Loaded(OnnxRuntimeEngine(*arguments), model.description, model.digest)
+    from engines.openvino_engine import OpenVinoEngine
+
+    return Loaded(OpenVinoEngine(*arguments), model.description, model.digest)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engines.engine import ENGINES
 from options.inference import TTA, TTA_HELP
 from runtime.arguments import folder, option
 from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
@@ -46,6 +47,12 @@ class ServeConfig:
             "BAD_INPUT",
             "result of a bad image in batch transform: a row with the error, or a failed job",
             choices=("row", "fail"),
+        ),
+    )
+    engine: str = field(
+        default="torch",
+        metadata=setting(
+            "SERVE_ENGINE", "library that computes; all but torch need model.onnx of make export", choices=ENGINES
         ),
     )
     precision: str = field(

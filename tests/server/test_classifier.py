@@ -16,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from engines.torch_engine import TorchEngine
 from model import BaseModel
 from predictor import Predictor
 from runtime.errors import DataError, ModelError
@@ -207,7 +208,8 @@ def test_one_batch_of_each_size_has_run_before_the_first_request(
 
     monkeypatch.setattr(Predictor, "logits", spy)
     ready = Classifier(replace(config(folder), batch_size=9))
-    ready._predictor.fills_up = fills_up
+    assert isinstance(ready._engine, TorchEngine)
+    ready._engine._predictor.fills_up = fills_up
     ready.warm_up()
     assert sizes == expected
 

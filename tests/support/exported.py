@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from engines.onnx_metadata import metadata
 from labels import MASKED_FACES
+from model_folder import sha256
 from support.serving import publish_model
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Exported:
     def identity_with(self, tta: str) -> dict[str, str]:
         """Return the metadata that belongs to the two other files of the model."""
         weights, description = ((self.model / name).read_bytes() for name in ("model.safetensors", "model.json"))
-        return metadata(weights, description, MASKED_FACES.classes, tta)
+        return metadata(sha256(weights), description, MASKED_FACES.classes, tta)
 
     def engine(self, tta: str = "none") -> "OnnxRuntimeEngine":
         from engines.onnxruntime_engine import OnnxRuntimeEngine
