@@ -52,7 +52,7 @@ VENV    = $(if $(filter host,$(RUNTIME)),$(ENV)/job)
 # NAME=value becomes --name "$NAME", unless NAME is a variable of this file or one that the server and compose read.
 # WORKERS=2 is --nproc-per-node 2, torchrun's name for the processes that train together.
 OURS   := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON ENV BIN SUBMIT JOB SEARCH PORT KILLS
-OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE
+OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE WEIGHTS_CACHE
 lower   = $(patsubst workers,nproc-per-node,$(shell echo '$(1)' | tr A-Z_ a-z-))
 OPTIONS = $(foreach name,$(filter-out $(OURS),$(GIVEN)),--$(call lower,$(name)) "$$$(name)") $$ARGS
 # In `make train infer evaluate EPOCHS=3` they are those of train.
@@ -138,6 +138,10 @@ train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; r
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store" $(if $(filter audit,$@),"$$OUT/audit")
 	@rm -f "$$OUT/output/failure"
 	@$(if $(filter train cv,$@),$(with-validation)) $($@) $(FLAGS)
+
+.PHONY: weights
+weights: $(ENV)/job  ## fetch the published weights of MODEL, such as resnet18 or timm/convnext_tiny, into a cache, once
+	@$(BIN)/python code/weights.py $(if $(filter train cv,$(MAKECMDGOALS)),--model "$$MODEL",$(OPTIONS))
 
 .PHONY: serve
 serve: export SERVE_HOST ?= 127.0.0.1

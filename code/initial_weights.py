@@ -16,10 +16,11 @@ from data.images import IMAGENET_MEAN, IMAGENET_STD
 from description import DESCRIPTION
 from model_files import ARCHIVE, WEIGHTS, read
 from networks import efficientnet_lite
+from networks.fetch import fetch, find_publication
 from networks.timm_networks import is_timm, statistics_of
 from pretrained import backbone_of, copy_fitting, download_weights, find_weights, read_weights
 from runtime.errors import ModelError
-from weights_cache import Statistics, read_notes
+from weights_cache import Statistics, cache_dir, read_notes
 
 IMAGENET = Statistics(IMAGENET_MEAN, IMAGENET_STD)
 # torchvision creates these for ImageNet's mean and std and has them convert to these, but not without weights.
@@ -55,6 +56,9 @@ class InitialWeights:
         """
         if pretrained == "none" or (pretrained == "auto" and channel is None):
             return None
+        if pretrained == "download" and is_timm(model):
+            folder, _ = fetch_weights(model, cache_dir())
+            return cls._from_file(model, find_weights(folder, model), str(folder))
         if pretrained == "download":
             return cls._from_file(model, download_weights(model), f"torchvision's {backbone_of(model)}")
         source = channel if pretrained == "auto" and channel else Path(pretrained)
@@ -71,7 +75,7 @@ class InitialWeights:
                 f"the weights are damaged, or others than the notes beside them say (sha256 differs); fetch them again "
                 f"with `make weights`, or remove the notes: {path}"
             )
-        return cls(model, where, sha256, notes.statistics if notes else _published_statistics(model, state), state)
+        return cls(model, where, sha256, notes.statistics if notes else _statistics_of(model, state), state)
 
     @classmethod
     def _from_model(cls, model: str, source: Path) -> Self:
@@ -94,12 +98,23 @@ def _find_model(source: Path) -> Path | None:
     return source / ARCHIVE if (source / ARCHIVE).is_file() else None
 
 
-def _published_statistics(model: str, state: Mapping[str, Tensor]) -> Statistics | None:
+def _statistics_of(model: str, state: Mapping[str, Tensor]) -> Statistics | None:
     """Return the mean and std of weights that somebody published for a model, None for a network of this job."""
     if efficientnet_lite.has_names_of_efficientnet_pytorch(state):
         return efficientnet_lite.STATISTICS
+    return published_statistics(model)
+
+
+def published_statistics(model: str) -> Statistics | None:
+    """Return the mean and std of the weights that a model's library publishes, None for a network of this job."""
     if is_timm(model):
         return statistics_of(model)
     if model in ("BaseModel", "TinyModel"):
         return None
     return _HALF if model in _CONVERTING else IMAGENET
+
+
+def fetch_weights(model: str, cache: Path, mirror: str = "") -> tuple[Path, bool]:
+    """Fetch a model's weights into the cache, see networks/fetch.py; raises ModelError if none are published."""
+    publication = find_publication(backbone_of(model), mirror)
+    return fetch(model, publication, published_statistics(model) or IMAGENET, cache)

@@ -175,6 +175,11 @@ def model_names() -> list[str]:
     return [*_models, "MyModel", *_backbones()]
 
 
+def known_models() -> list[str]:
+    """Return every name that `create_model` accepts."""
+    return [*model_names(), *timm_names()]
+
+
 def is_model(name: str) -> bool:
     """Return True if `create_model` accepts this name."""
     return name in _models or is_timm(name) or name in model_names()
@@ -189,7 +194,7 @@ def create_model(
     size that the network does not take, or a factored head for a scheme without tasks.
     """
     if not is_model(name):
-        raise ConfigError(unknown_name("model", name, [*model_names(), *timm_names()]))
+        raise ConfigError(unknown_name("model", name, known_models()))
     if head == "factored" and not scheme.tasks:
         raise ConfigError(
             f"--head factored needs classes made of tasks, and {scheme.name!r} has none; use --head joint"

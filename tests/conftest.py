@@ -67,6 +67,12 @@ def restore_kernel_choice() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture(autouse=True)
+def no_cached_weights(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Find no weights that whoever runs the tests has fetched."""
+    monkeypatch.setenv("WEIGHTS_CACHE", str(tmp_path_factory.getbasetemp() / "no-weights"))
+
+
 @pytest.fixture
 def waiting_is_an_error() -> Callable[[], AbstractContextManager[None]]:
     """Return a context manager in which every operation that waits for the GPU raises RuntimeError."""

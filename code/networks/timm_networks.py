@@ -70,14 +70,23 @@ def timm_names() -> list[str]:
 
 def usual_size(name: str) -> tuple[int, int]:
     """Return the size (height, width) in pixels of the images that a network of timm was made for."""
-    _, height, width = _published(name)["input_size"]
+    _, height, width = published_config(name)["input_size"]
     return height, width
 
 
 def statistics_of(name: str) -> Statistics:
     """Return the mean and std of the images that the published weights of a network of timm were trained on."""
-    published = _published(name)
+    published = published_config(name)
     return Statistics(tuple(published["mean"]), tuple(published["std"]))
+
+
+def published_config(name: str) -> dict[str, Any]:
+    """Return what timm knows about the published weights of a name; of one without a tag, its default weights."""
+    import timm
+
+    found = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
+    assert found, "is_timm has checked the name"
+    return asdict(found)
 
 
 def convert_published(model: TimmModel, state: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
@@ -100,7 +109,7 @@ def _create(name: str, num_classes: int, size: tuple[int, int]) -> Any:
     """Create a network without weights; one whose weights depend on the size of the image is told the size."""
     import timm
 
-    network, published = name.removeprefix(PREFIX), _published(name)
+    network, published = name.removeprefix(PREFIX), published_config(name)
     options: dict[str, Any] = {"pretrained": False, "num_classes": num_classes}
     if published["fixed_input_size"]:
         try:
@@ -111,15 +120,6 @@ def _create(name: str, num_classes: int, size: tuple[int, int]) -> Any:
         return timm.create_model(network, **options)
     except (ImportError, RuntimeError) as error:
         raise ConfigError(f"model {name!r} cannot be created ({error}); choose another") from None
-
-
-def _published(name: str) -> dict[str, Any]:
-    """Return what timm knows about the published weights of a name; of one without a tag, its default weights."""
-    import timm
-
-    found = timm.get_pretrained_cfg(name.removeprefix(PREFIX))
-    assert found, "is_timm has checked the name"
-    return asdict(found)
 
 
 def _architecture(name: str) -> str:

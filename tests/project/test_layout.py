@@ -21,7 +21,7 @@ AT_THE_TOP = {
 README_IMAGE = Path(".github/faces.jpg")  # tests/project/test_readme.py shows that demo.py drew it
 LAST_RELEASE = Path("tests/support/last_release")  # files of the release before, which users have
 COMMANDS = {
-    *("train", "inference", "evaluation", "demo", "audit", "export", "cv"),
+    *("train", "inference", "evaluation", "demo", "audit", "export", "cv", "weights"),
     *("launch", "serve", "transform", "submit"),
 }
 WITHOUT_TORCH = ("config", "weights_cache", "evaluation", "demo", "launch", "contract", "submit", "report.write")
@@ -145,6 +145,8 @@ def test_nothing_is_in_the_image_that_only_a_laptop_needs() -> None:
         "submit",
         "demo",
         "export",
+        "weights",
+        "options.weights",
     }
     assert left_out == laptop
     for name in MODULES.keys() - left_out:

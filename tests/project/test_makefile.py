@@ -88,6 +88,15 @@ def test_a_name_and_value_is_an_option_unless_it_is_a_setting(
     assert options_of(make.call(program, *words, "DATA=/", out, "RUNTIME=host"), program) == options
 
 
+def test_weights_are_fetched_for_a_model_also_before_a_training(make: Make, out: str, tmp_path: Path) -> None:
+    call = make.call("weights.py", "weights", "MODEL=resnet18", f"WEIGHTS_CACHE={tmp_path}", "MIRROR=http://x")
+    assert options_of(call, "weights.py") == ["--model", "resnet18", "--mirror", "http://x"]
+    assert call["environ"]["WEIGHTS_CACHE"] == str(tmp_path)
+    make.record.unlink()
+    call = make.call("weights.py", "weights", "train", "MODEL=resnet18", "EPOCHS=3", "DATA=/", out, "RUNTIME=host")
+    assert options_of(call, "weights.py") == ["--model", "resnet18"]
+
+
 def test_a_name_that_is_no_option_reaches_the_command_which_rejects_it(make: Make, out: str) -> None:
     call = make.call("train.py", "train", "SM_MODEL_DIR=elsewhere", "DATA=/", out, "RUNTIME=host")
     assert options_of(call, "train.py")[0] == "--sm-model-dir"

@@ -27,9 +27,13 @@ OTHER_COMMANDS = ("docker", "curl", "aws", "pip", "apt-get", "export", "alias")
 SCRIPTS = (
     *("code/train.py", "code/inference.py", "code/evaluation.py", "code/demo.py"),
     *("container/transform.py", "container/serve.py"),
-    *("code/cv.py", "code/audit.py", "code/export.py"),
+    *("code/cv.py", "code/audit.py", "code/export.py", "code/weights.py"),
 )
-DETAILED = ("code/audit.py", "code/export.py")  # their folders are in code/README.md, those of others in README.md
+DETAILED = (
+    "code/audit.py",
+    "code/export.py",
+    "code/weights.py",
+)  # their folders are in code/README.md, those of others in README.md
 ORIGINAL_FILES = {f"{name}.py" for name in ("dataset", "inference", "evaluation", "loss", "model", "train")}
 # `submit.py train ... -- OPTIONS`: whose options those are.
 OPTIONS_AFTER_DASHES = {

@@ -1,0 +1,156 @@
+"""Published weights, fetched into the cache of this machine: once, checked against the digest that was published.
+
+torchvision and timm know where their weights are. torchvision's are files whose names end with the first digits of
+their sha256; those of timm are on Hugging Face, which tells the sha256 of a file, and a few are files as torchvision's.
+"""
+
+import hashlib
+import re
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from networks.timm_networks import is_timm, published_config
+from runtime.errors import ModelError
+from runtime.files import make_folder, replacing
+from runtime.locks import locked
+from weights_cache import Notes, Statistics, find, folder_of, notes_path, read_notes
+
+TIMEOUT_SECONDS = 30.0  # without a byte
+TIMM_FILE = "model.safetensors"  # in a repository of timm on Hugging Face
+_BSD = "BSD-3-Clause, as torchvision"
+_DIGITS = re.compile(r"-([0-9a-f]{8,64})\.[a-z.]+$")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Where the weights of a model are published: a file at a URL, or in a repository of Hugging Face."""
+
+    url: str
+    licence: str
+    repository: str = ""
+    endpoint: str | None = None  # of Hugging Face; None for its own address
+
+    @property
+    def file_name(self) -> str:
+        name = self.url.rpartition("/")[2]
+        return f"{self.repository.rpartition('/')[2]}.safetensors" if self.repository else name
+
+
+def find_publication(model: str, mirror: str = "") -> Publication:
+    """Return where the weights of a model are published; a `mirror` is an address to fetch from instead.
+
+    Raises ModelError if there are none.
+    """
+    if is_timm(model):
+        return _of_timm(model, mirror)
+    import torchvision
+
+    if model not in torchvision.models.list_models(module=torchvision.models):
+        raise ModelError(
+            f"no weights are published for {model!r}; give a model of torchvision, or of timm as timm/NAME"
+        )
+    weights = torchvision.models.get_model_weights(model)["DEFAULT"]
+    return Publication(_at(str(weights.url), mirror), weights.meta.get("license", _BSD))
+
+
+def _of_timm(model: str, mirror: str) -> Publication:
+    from huggingface_hub import hf_hub_url
+
+    found = published_config(model)
+    licence = found["license"] or "not stated"
+    if repository := found["hf_hub_id"]:
+        name = found["hf_hub_filename"] or TIMM_FILE
+        endpoint = mirror or None
+        return Publication(hf_hub_url(repository, name, endpoint=endpoint), licence, repository, endpoint)
+    if not found["url"]:
+        raise ModelError(f"no weights are published for {model!r}; give the tag of some, such as timm/resnet18.a1_in1k")
+    return Publication(_at(found["url"], mirror), licence)
+
+
+def _at(url: str, mirror: str) -> str:
+    return f"{mirror.rstrip('/')}/{url.rpartition('/')[2]}" if mirror else url
+
+
+def fetch(model: str, publication: Publication, statistics: Statistics, cache: Path) -> tuple[Path, bool]:
+    """Return the folder of a model's weights in the cache, and True if they were fetched now.
+
+    `statistics` are the mean and std for their notes. Cached weights whose sha256 differs from their notes are fetched
+    again. The folder is there when it is complete, however this ends. Raises ModelError for weights that cannot be
+    fetched, or are not those that were published.
+    """
+    folder = folder_of(model, cache)
+    assert folder, "the name of a published model is that of a folder"
+    if find(model, cache) and _is_intact(folder):
+        return folder, False
+    partial = cache / ".partial" / model.replace("/", "--")
+    with locked(partial):
+        shutil.rmtree(folder, ignore_errors=True)
+        for left in partial.iterdir():  # by a fetch that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        path = _download(model, publication, partial)
+        notes = Notes(model, publication.url, publication.licence, _sha256(path), statistics)
+        with replacing(notes_path(path)) as file:
+            file.write(notes.to_json())
+        make_folder(folder.parent)
+        partial.rename(folder)
+    return folder, True
+
+
+def _is_intact(folder: Path) -> bool:
+    """Return whether a folder holds the weights that the notes in it describe."""
+    for path in folder.iterdir():
+        if notes_path(path).is_file():
+            notes = read_notes(path)
+            return notes is not None and notes.sha256 == _sha256(path)
+    return False
+
+
+def _download(model: str, publication: Publication, folder: Path) -> Path:
+    """Download the file into a folder, and compare its sha256 with the one that was published."""
+    path, before = folder / publication.file_name, socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
+    try:
+        expected = _from_hub(publication, path) if publication.repository else _from_url(publication, path)
+    except Exception as error:  # urllib, httpx and huggingface_hub raise errors of many types
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(
+            f"the weights of {model!r} cannot be fetched ({reason}); try again, or give a file with --pretrained FILE: "
+            f"{publication.url}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    if not (found := _sha256(path)).startswith(expected):
+        path.unlink()
+        raise ModelError(
+            f"the weights of {model!r} are not those that were published (their sha256 begins with "
+            f"{found[: len(expected)]}, expected {expected}); try again, or fetch from elsewhere: {publication.url}"
+        )
+    return path
+
+
+def _from_url(publication: Publication, path: Path) -> str:
+    """Download a file, and return the digits of the sha256 in its name; none if it has none."""
+    from torch.hub import download_url_to_file
+
+    download_url_to_file(publication.url, str(path), progress=False)
+    digits = _DIGITS.search(publication.url)
+    return digits[1] if digits else ""
+
+
+def _from_hub(publication: Publication, path: Path) -> str:
+    """Download a file from Hugging Face, and return its sha256 as it tells it."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download
+
+    name = publication.url.rpartition("/")[2]
+    told = get_hf_file_metadata(publication.url, endpoint=publication.endpoint).etag or ""
+    local = hf_hub_download(publication.repository, name, local_dir=path.parent, endpoint=publication.endpoint)
+    Path(local).rename(path)
+    shutil.rmtree(path.parent / ".cache", ignore_errors=True)
+    return told if re.fullmatch("[0-9a-f]{64}", told) else ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

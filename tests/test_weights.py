@@ -1,0 +1,47 @@
+"""`make weights` says in plain lines what it fetched, from where, under which licence, and where it is kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import safetensors.torch
+import timm
+
+from support.weights_server import serving_weights
+
+COMMAND = Path(__file__).parents[1] / "code" / "weights.py"
+NAME = "timm/test_vit.r160_in1k"
+PATH = f"/{NAME}/resolve/main/model.safetensors"
+
+
+def run(*flags: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {"WEIGHTS_CACHE": str(cache), "no_proxy": "127.0.0.1"}
+    return subprocess.run([sys.executable, str(COMMAND), *flags], env=environ, capture_output=True, text=True)
+
+
+def test_the_command_fetches_once_and_prints_what_it_is(tmp_path: Path) -> None:
+    with serving_weights() as server:
+        server.files[PATH] = safetensors.torch.save(timm.create_model("test_vit").state_dict())
+        first, second = (run("--model", NAME, "--mirror", server.address, cache=tmp_path) for _ in range(2))
+        assert len([request for request in server.requests if request.startswith("GET")]) == 1
+    assert (first.returncode, first.stderr, second.returncode) == (0, "", 0), first.stderr
+    lines = first.stdout.splitlines()
+    assert lines[0] == f"weights of {NAME}: fetched, {len(server.files[PATH]) / 1e6:.1f} MB"
+    assert lines[1:3] == [f"source: {server.address}{PATH}", "licence: apache-2.0"]
+    assert lines[3].startswith("sha256: ")
+    assert lines[4:] == [f"folder: {tmp_path / NAME}"]
+    assert second.stdout.splitlines() == [lines[0].replace("fetched", "in the cache already"), *lines[1:]]
+
+
+def test_a_name_that_is_no_network_is_a_sentence(tmp_path: Path) -> None:
+    for flags, sentence in (
+        (("--model", "resnet19"), "unknown model 'resnet19' (did you mean 'resnet1"),
+        ((), "--model: required, such as --model resnet18 (make weights MODEL=resnet18)"),
+        (("--model", "TinyModel"), "no weights are published for 'TinyModel'"),
+        (("--model", "resnet18", "--mirror", "x"), "--mirror: 'x' is not an address"),
+    ):
+        done = run(*flags, cache=tmp_path)
+        assert done.returncode in (1, 2)
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
