@@ -62,7 +62,7 @@ def test_a_second_signal_ends_the_server_at_once(model_dir: Path) -> None:
 
 
 def test_sigterm_while_the_model_is_loading_exits_with_zero_too(model_dir: Path) -> None:
-    with running(model_dir, ready=False) as server:
+    with running(model_dir, ready=False, is_new=True) as server:
         assert server.get("/ping").status == 503
         assert server.stop()[0] == 0
 
@@ -102,9 +102,13 @@ serve.run(serve.main)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 60])
-def test_on_sigterm_what_takes_too_long_gets_a_503_and_the_exit_code_is_zero(model_dir: Path, seconds: float) -> None:
+def test_on_sigterm_what_takes_too_long_gets_a_503_and_the_exit_code_is_zero(
+    model_dir: Path, tmp_path: Path, seconds: float
+) -> None:
     command = server_command(model_dir, SERVE_THREADS=1, SLEEP=seconds)
-    command["args"][-1:] = ["-c", SLOW]
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    command["args"][-1] = str(script)
     command["env"]["PYTHONPATH"] += f":{Path(__file__).parent}"
     with running(model_dir, command=command) as server, contextlib.ExitStack() as stack:
         half = stack.enter_context(Client(server, request(GOOD[:-10], length=len(GOOD))))
@@ -174,7 +178,7 @@ def test_without_a_usable_model_the_server_exits_with_the_reason(tmp_path: Path)
     assert (tmp_path / "output" / "failure").read_text() == output
 
 
-@pytest.mark.parametrize("name", [["mask"], {}])
+@pytest.mark.parametrize("name", [["mask"], pytest.param({}, marks=pytest.mark.slow)])
 def test_a_model_whose_classes_cannot_be_written_is_an_error_and_does_not_hang(tmp_path: Path, name: object) -> None:
     path = publish_model(tmp_path / "model") / "model.json"
     record = json.loads(path.read_text())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from model_files import load
+from support.preloaded import Preloaded
 
 CODE = Path(__file__).parents[1] / "code"
 Faces = Callable[..., Path]
@@ -68,10 +69,7 @@ def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Pa
         "SM_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
     }
     line = [sys.executable, str(CODE / "train.py"), *SMALL, "--epochs", "100000", "--model", "TinyModel"]
-    with subprocess.Popen(
-        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
+    with Preloaded(line, environment) as process:
         for output in process.stdout:
             if output.startswith("epoch=2;"):
                 process.send_signal(signal.SIGTERM)

@@ -80,7 +80,7 @@ def test_the_server_responds(trained: Trained, tmp_path: Path) -> None:
     command["env"] |= standin_environ(counters, **trained.gpu)
     image = io.BytesIO()
     Image.new("RGB", (48, 64)).save(image, "JPEG")
-    with running(trained.folder / "model", command=command) as server:
+    with running(trained.folder / "model", command=command, is_new=True) as server:
         before = read_counters(counters)
         assert before["cuDNN plans"] > 0, "the model was warmed up"
         response = server.post(image.getvalue(), **{"Content-Type": "image/jpeg"})

@@ -65,6 +65,7 @@ def test_cold_warm_and_resumed_runs_have_the_same_micro_batches(
     assert found == [{"training": count, "validation": 1}] * 3
 
 
+@pytest.mark.slow
 def test_a_failure_of_cudnn_for_want_of_memory_halves_the_batch_down_to_one_image(images: Path, tmp_path: Path) -> None:
     gpu = Settings(memory_mb=1000, workspace_mb=2000)
     done = run_on_standin(TRAIN, folders(images, tmp_path, tmp_path / "store"), **gpu)

@@ -45,6 +45,7 @@ def test_all_of_them_run_without_an_error_or_a_warning() -> None:
     assert done.counters["kernels"] > 100
 
 
+@pytest.mark.slow
 def test_only_values_are_left_out_and_one_test_does_not_harm_the_next(tmp_path: Path) -> None:
     (tmp_path / "test_marked.py").write_text(WARNS)
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())

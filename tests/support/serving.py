@@ -28,6 +28,7 @@ from labels import MASKED_FACES, LabelScheme
 from model_files import publish
 from server.app import Ready, Service
 from server.settings import ServeConfig
+from support.preloaded import Preloaded
 
 ROOT = Path(__file__).parents[2]
 SIZE = (32, 24)
@@ -200,7 +201,7 @@ class Held:
 class Running:
     """A server in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str] | Preloaded, port: int) -> None:
         self.process, self.port = process, port
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
@@ -234,7 +235,7 @@ class Running:
         """Send SIGTERM; return the exit code and what was printed since the start."""
         self.process.send_signal(signal.SIGTERM)
         output, _ = self.process.communicate(timeout=30)
-        return self.process.returncode, output
+        return self.process.wait(), output
 
 
 def server_command(model_dir: Path, **settings: object) -> dict[str, Any]:
@@ -252,13 +253,26 @@ def server_command(model_dir: Path, **settings: object) -> dict[str, Any]:
     return {"args": [sys.executable, "-W", "error", str(ROOT / "container" / "serve.py")], "env": environ}
 
 
+def _started(command: dict[str, Any], *, is_new: bool) -> subprocess.Popen[str] | Preloaded:
+    if not is_new:
+        return Preloaded(**command)
+    return subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 @contextlib.contextmanager
 def running(
-    model_dir: Path, *, ready: bool = True, command: dict[str, Any] | None = None, **settings: object
+    model_dir: Path,
+    *,
+    ready: bool = True,
+    command: dict[str, Any] | None = None,
+    is_new: bool = False,
+    **settings: object,
 ) -> Iterator[Running]:
-    """Start the server and yield it once it is ready (or once it listens); stop it after the block."""
-    command = command or server_command(model_dir, **settings)
-    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    """Start the server and yield it once it is ready (or once it listens); stop it after the block.
+
+    It is a fork that has imported torch already, which saves time, unless `is_new`: then it is a new process of Python.
+    """
+    with _started(command or server_command(model_dir, **settings), is_new=is_new) as process:
         try:
             assert process.stdout
             line = process.stdout.readline()

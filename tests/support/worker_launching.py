@@ -9,6 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from runtime.failure import guard
+from support.preloaded import LIBRARIES
 from support.processes import wait_until
 from training import worker_processes
 from training.hosts import read_hosts
@@ -33,7 +34,7 @@ class Launcher:
         self.output.mkdir(parents=True)
         environ = {"SM_OUTPUT_DIR": str(self.output), "PYTHONPATH": PYTHONPATH} | environ
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch.distributed.elastic.multiprocessing"])
+        context.set_forkserver_preload(LIBRARIES)
         self.process: BaseProcess = context.Process(target=run, args=(environ, self.log, folder, what, workers))
         self.process.start()
 
