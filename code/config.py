@@ -113,6 +113,12 @@ class TrainConfig:
     pretrained: str = option(
         "auto", "weights to start from: a file, none, download (needs a network), or auto (the `pretrained` channel)"
     )
+    drop_path: float | None = option(
+        None,
+        "probability of leaving out the last residual block, falling to 0 for the first; default: the network's own",
+        minimum=0,
+        below=1,
+    )
     ema_decay: float = option(
         0.0, "decay of the moving average of the weights, such as 0.99; 0 for no average", minimum=0, below=1
     )
@@ -146,6 +152,19 @@ class TrainConfig:
     )
     warmup_epochs: float = option(
         0.0, "epochs over which the learning rate rises from zero", minimum=0, maximum=1_000_000
+    )
+    head_lr: float | None = option(
+        None, "peak learning rate of the head; default: that of the rest", above=0, maximum=1e6
+    )
+    layer_decay: float = option(
+        1.0, "factor of the learning rate from each block to the one before it, such as 0.75", above=0, maximum=1
+    )
+    freeze: str = option(
+        "none",
+        "blocks that are not trained: the first N, such as 5, all before the head, or none",
+    )
+    freeze_epochs: int = option(
+        0, "epochs after which frozen blocks are trained, too; 0 for none", minimum=0, maximum=999_999
     )
     precision: str = option("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
     # the choice of the best, and when to stop
@@ -199,6 +218,10 @@ class TrainConfig:
             problems.append(f"--parts: {self.parts} is more than the {self.batch_size} images of a batch")
         if self.warmup_epochs > self.epochs:
             problems.append(f"--warmup-epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs of the run")
+        if self.freeze not in ("none", "all") and not self.freeze.isdecimal():
+            problems.append(f"--freeze: {self.freeze!r} is not a number of blocks, all or none")
+        if self.freeze_epochs and self.freeze == "none":
+            problems.append(f"--freeze-epochs: {self.freeze_epochs} has no effect without --freeze; add --freeze all")
         if self.fit == "pad" and self.statistics == "dataset":
             problems.append(
                 "--statistics: dataset is computed from images that --fit pad has padded with the mean colour already; "

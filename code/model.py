@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from labels import LabelScheme
+from networks.drop_path import set_drop_path
 from networks.timm_networks import TimmModel, is_timm, timm_names, usual_size
 from pretrained import DEFAULT_BACKBONE, download_pretrained, load_pretrained, load_state
 from runtime.errors import ConfigError, unknown_name
@@ -186,12 +187,18 @@ def is_model(name: str) -> bool:
 
 
 def create_model(
-    name: str, scheme: LabelScheme, *, head: str = "joint", size: tuple[int, int] = (128, 96)
+    name: str,
+    scheme: LabelScheme,
+    *,
+    head: str = "joint",
+    size: tuple[int, int] = (128, 96),
+    drop_path: float | None = None,
 ) -> nn.Module:
     """Create a network with random weights for images of `size` (height, width) in pixels.
 
-    `head` is joint (one output per class) or factored (see FactoredHead). Raises ConfigError for an unknown name, a
-    size that the network does not take, or a factored head for a scheme without tasks.
+    `head` is joint (one output per class) or factored (see FactoredHead). `drop_path` (see networks/drop_path.py)
+    matters in training only. Raises ConfigError for an unknown name, a size that the network does not take, a factored
+    head for a scheme without tasks, or a drop path that the network does not have.
     """
     if not is_model(name):
         raise ConfigError(unknown_name("model", name, known_models()))
@@ -200,16 +207,18 @@ def create_model(
             f"--head factored needs classes made of tasks, and {scheme.name!r} has none; use --head joint"
         )
     outputs = sum(len(task.classes) for task in scheme.tasks) if head == "factored" else scheme.num_classes
-    model = _create_network(name, outputs, size)
+    model = _create_network(name, outputs, size, drop_path)
+    if drop_path is not None:
+        set_drop_path(model, drop_path, name)
     _check_size(model, name, size, outputs)
     return FactoredHead(model, scheme) if head == "factored" else model
 
 
-def _create_network(name: str, outputs: int, size: tuple[int, int]) -> nn.Module:
+def _create_network(name: str, outputs: int, size: tuple[int, int], drop_path: float | None) -> nn.Module:
     if name in _models:
         return _models[name](outputs)
     if is_timm(name):
-        return TimmModel(outputs, name, size)
+        return TimmModel(outputs, name, size, drop_path)
     return MyModel(outputs, DEFAULT_BACKBONE if name == "MyModel" else name, size)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,19 @@ _FUSED_ON_GPU = (*_FUSED, optim.SGD)  # in fp16 a step of any other waits for th
 
 
 def create_optimizer(
-    name: str, model: nn.Module, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+    name: str,
+    model: nn.Module,
+    *,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    scales: Mapping[str, float] | None = None,
 ) -> optim.Optimizer:
     """Create an optimizer of torch.optim by name; raises ConfigError for an unknown one.
 
     Weight decay applies to matrices and kernels, not to biases and the scales of norms, as in timm. `momentum` is used
     by SGD and RMSprop only, and Rprop has no weight decay. Adam and AdamW use their fused form, one kernel for all
-    weights, and so does SGD on a GPU.
+    weights, and so does SGD on a GPU. `scales` are factors of the learning rate by the names of parameters, 1 without.
     """
     if name not in _OPTIMIZERS:
         raise ConfigError(unknown_name("optimizer", name, _OPTIMIZERS))
@@ -49,7 +55,9 @@ def create_optimizer(
         options["momentum"] = momentum
     if create in (_FUSED_ON_GPU if next(model.parameters()).is_cuda else _FUSED):
         options["fused"] = True
-    optimizer = create(list(_groups(model, weight_decay if "weight_decay" in accepted else None)), **options)
+    decay = weight_decay if "weight_decay" in accepted else None
+    groups = list(_groups(model, decay) if scales is None else _scaled_groups(model, decay, lr, scales))
+    optimizer = create(groups, **options)
     if isinstance(optimizer, optim.SGD) and optimizer.defaults["fused"]:
         preset_momentum(optimizer)
         optimizer.register_load_state_dict_post_hook(preset_momentum)
@@ -70,7 +78,21 @@ def preset_momentum(optimizer: optim.Optimizer) -> None:
 
 def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, Any]]:
     """Yield parameter groups with and without weight decay, or a single group if `weight_decay` is None."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    yield from _split_by_decay([found for found in model.parameters() if found.requires_grad], weight_decay)
+
+
+def _scaled_groups(
+    model: nn.Module, weight_decay: float | None, lr: float, scales: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """Yield the groups of `_groups` for each factor in `scales`, the largest first, with timm's entry `lr_scale`."""
+    for scale in sorted(set(scales.values()), reverse=True):
+        parameters = [found for name, found in model.named_parameters() if scales[name] == scale]
+        for group in _split_by_decay(parameters, weight_decay):
+            if group["params"]:
+                yield group | {"lr": lr * scale, "lr_scale": scale}
+
+
+def _split_by_decay(parameters: list[nn.Parameter], weight_decay: float | None) -> Iterator[dict[str, Any]]:
     if weight_decay is None:
         yield {"params": parameters}
         return
@@ -79,17 +101,37 @@ def _groups(model: nn.Module, weight_decay: float | None) -> Iterator[dict[str, 
 
 
 def get_lr(optimizer: optim.Optimizer) -> float:
-    """Return the current learning rate, that of the first group (the original's function)."""
-    return float(optimizer.param_groups[0]["lr"])
+    """Return the current learning rate (the original's function): before it is scaled, if groups have several."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
 
 def set_lr(optimizer: optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all groups; one that is a tensor is set in place, where a captured step reads it."""
+    """Set the learning rate of all groups, times the `lr_scale` of each.
+
+    One that is a tensor is set in place, where a captured step reads it.
+    """
     for group in optimizer.param_groups:
+        scaled = lr * group.get("lr_scale", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(scaled)
         else:
-            group["lr"] = lr
+            group["lr"] = scaled
+
+
+def learning_rate_scales(
+    depths: Mapping[str, int], layer_decay: float = 1.0, head: float | None = None
+) -> dict[str, float]:
+    """Return a factor of the learning rate for each tensor of a network by name, from the depth of each.
+
+    It is `layer_decay` to the power of the number of blocks up to the head (Bao et al., BEiT, 2021; as in timm). `head`
+    is that of the head, 1 if it is None.
+    """
+    top = max(depths.values())
+    return {
+        name: head if depth == top and head is not None else layer_decay ** (top - depth)
+        for name, depth in depths.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -186,10 +228,13 @@ class ExponentialMovingAverage:
         module: nn.Module = self._averaged.module
         return module
 
-    def update(self, model: nn.Module) -> None:
-        """Update the average after an optimizer step of the network; nothing waits for the device."""
+    def update(self, model: nn.Module, frozen: Collection[str] = ()) -> None:
+        """Update the average after an optimizer step of the network; nothing waits for the device.
+
+        Tensors whose names are in `frozen` have not changed, and neither does their average.
+        """
         steps = int(self._averaged.n_averaged)  # it is on the CPU
-        (averages, counts), (weights, their_counts) = _tensors(self.module), _tensors(model)
+        (averages, counts), (weights, their_counts) = _tensors(self.module, frozen), _tensors(model, frozen)
         with torch.no_grad():
             if counts:
                 torch._foreach_copy_(counts, their_counts)
@@ -211,8 +256,9 @@ class ExponentialMovingAverage:
         self._averaged.load_state_dict(state)
 
 
-def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+def _tensors(model: nn.Module, without: Collection[str] = ()) -> tuple[list[Tensor], list[Tensor]]:
     """Return the parameters and buffers of a network: the fractions, and the whole numbers."""
-    tensors = [*model.parameters(), *model.buffers()]
+    named = (*model.named_parameters(), *model.named_buffers())
+    tensors = [tensor for name, tensor in named if name not in without]
     fractions = [tensor for tensor in tensors if tensor.is_floating_point()]
     return fractions, [tensor for tensor in tensors if not tensor.is_floating_point()]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from networks.drop_path import without_drop_path
 from runtime.errors import ConfigError
 from weights_cache import Statistics
 
@@ -20,13 +21,21 @@ PREFIX = "timm/"
 class TimmModel(nn.Module):
     """A classifier of timm by name, with random weights and `num_classes` outputs."""
 
-    def __init__(self, num_classes: int, name: str, size: tuple[int, int] = (224, 224)) -> None:
+    def __init__(
+        self, num_classes: int, name: str, size: tuple[int, int] = (224, 224), drop_path: float | None = None
+    ) -> None:
         """Create the network `name`, such as `timm/resnet18`, for images of `size` (height, width) in pixels.
 
-        Raises ConfigError if it cannot be created for this size.
+        `drop_path` is the probability that the last residual block is left out in training; None is the network's own.
+        Raises ConfigError if it cannot be created for this size, or with a drop path.
         """
         super().__init__()
-        self.backbone = _create(name, num_classes, size)
+        try:
+            self.backbone = _create(name, num_classes, size, {} if drop_path is None else {"drop_path_rate": drop_path})
+        except TypeError:
+            if drop_path is None:
+                raise
+            raise ConfigError(without_drop_path(name)) from None
         self._has_caches = any(hasattr(module, "attention_bias_cache") for module in self.backbone.modules())
 
     @property
@@ -105,12 +114,12 @@ def convert_published(model: TimmModel, state: Mapping[str, Tensor], name: str) 
         return dict(convert(dict(state), model.backbone)) if convert else state
 
 
-def _create(name: str, num_classes: int, size: tuple[int, int]) -> Any:
+def _create(name: str, num_classes: int, size: tuple[int, int], more: Mapping[str, Any]) -> Any:
     """Create a network without weights; one whose weights depend on the size of the image is told the size."""
     import timm
 
     network, published = name.removeprefix(PREFIX), published_config(name)
-    options: dict[str, Any] = {"pretrained": False, "num_classes": num_classes}
+    options: dict[str, Any] = {"pretrained": False, "num_classes": num_classes, **more}
     if published["fixed_input_size"]:
         try:
             return timm.create_model(network, **options, img_size=size)

@@ -10,10 +10,12 @@ from initial_weights import InitialWeights
 from labels import LabelScheme
 from loss import create_criterion
 from model import create_model
-from optimization import ExponentialMovingAverage, create_optimizer, create_schedule
+from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, learning_rate_scales
 from runtime.determinism import use_deterministic_attention
 from runtime.devices import select_dtype, to_device
 from runtime.memory import Release, nothing_to_release
+from training.depth import depths
+from training.freezing import Freezing
 from training.trainer import Trainer
 from training.workers import Workers
 
@@ -35,7 +37,7 @@ def build_trainer(
     `release` gives back memory of the device that the trainer needs more, before batches are split.
     Raises ConfigError for options that do not fit together, ModelError for weights to start from that do not fit.
     """
-    model = create_model(args.model, scheme, head=args.head, size=args.resize)
+    model = create_model(args.model, scheme, head=args.head, size=args.resize, drop_path=args.drop_path)
     if initial:  # only the first worker has them, and the others get its weights
         print(f"pretrained: {initial.copy_into(model)}", flush=True)
     model = to_device(model, device)
@@ -45,7 +47,12 @@ def build_trainer(
         model=model,
         criterion=_create_criterion(args, class_weights).to(device),
         optimizer=create_optimizer(
-            args.optimizer, model, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
+            args.optimizer,
+            model,
+            lr=args.lr,
+            momentum=args.momentum,
+            weight_decay=args.weight_decay,
+            scales=_scales(args, model),
         ),
         schedule=create_schedule(
             args.schedule,
@@ -56,6 +63,7 @@ def build_trainer(
         ),
         augmentation=augmentation,
         mixer=Mixer(args.mixup, args.cutmix, args.cutmix_shape),
+        freezing=_freeze(args, model),
         average=ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None,
         device=device,
         dtype=select_dtype(args.precision, device),
@@ -66,6 +74,22 @@ def build_trainer(
         release=release,
         workers=workers or Workers(),
     )
+
+
+def _scales(args: TrainConfig, model: nn.Module) -> dict[str, float] | None:
+    """Return the factors of the learning rate by the names of parameters, or None if there is one rate for all."""
+    if args.layer_decay == 1 and args.head_lr is None:
+        return None
+    head = None if args.head_lr is None else args.head_lr / args.lr
+    return learning_rate_scales(depths(model), args.layer_decay, head)
+
+
+def _freeze(args: TrainConfig, model: nn.Module) -> Freezing:
+    """Create what `--freeze` and `--freeze-epochs` ask for, and print what it is."""
+    freezing = Freezing(model, args.freeze, args.freeze_epochs, args.model)
+    if text := str(freezing):
+        print(f"frozen: {text}", flush=True)
+    return freezing
 
 
 def _create_criterion(args: TrainConfig, class_weights: Tensor | None) -> nn.Module:

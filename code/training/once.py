@@ -1,6 +1,6 @@
 """What a step changes, changed exactly once: also when the device runs out of memory and the step starts over."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,11 @@ from runtime.micro_batches import retry
 class RunningStatistics:
     """The running statistics of batch norm, which every forward pass in training changes."""
 
-    def __init__(self, model: nn.Module) -> None:
-        """Find the buffers of batch norm in a network that is already on its device."""
-        norms = [module for module in model.modules() if isinstance(module, _NormBase)]
-        self.live = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    def __init__(self, model: nn.Module, frozen: Collection[str] = ()) -> None:
+        """Find the buffers of batch norm in a network that is already on its device, without those named `frozen`."""
+        norms = {name: module for name, module in model.named_modules() if isinstance(module, _NormBase)}
+        buffers = {f"{name}.{key}": found for name, norm in norms.items() for key, found in norm.named_buffers()}
+        self.live = [buffer for name, buffer in buffers.items() if name.removeprefix(".") not in frozen]
         self.saved = [torch.empty_like(buffer) for buffer in self.live]
 
     def save(self) -> None:
@@ -65,8 +66,8 @@ class _Progress:
 
     An optimizer changes one group of parameters after the other, and in a group the parameters in their order or all at
     once (foreach, fused). So the first parameter of each group and its state tell whether any has changed: a change in
-    place counts up the version of a tensor, except in fused kernels. These are told by a second group that got a state:
-    the first is done then. Once there is a state, fused kernels need no memory.
+    place counts up the version of a tensor, except in fused kernels. These are told by a group that got a state: those
+    before it are done then. Once there is a state, fused kernels need no memory; blocks that thaw get theirs late.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -77,8 +78,10 @@ class _Progress:
     def is_over(self) -> bool:
         """Return True if a parameter or its state has changed since."""
         new = set(map(id, self._new_states()))
-        begun = [group for group in self.optimizer.param_groups if new & set(map(id, group["params"]))]
-        return len(begun) > 1 or any(tensor._version != version for tensor, version in self._watched)
+        groups = [group["params"] for group in self.optimizer.param_groups]
+        groups = [params for params in groups if any(parameter.grad is not None for parameter in params)]
+        begun = any(new & set(map(id, params)) for params in groups[1:])
+        return begun or any(tensor._version != version for tensor, version in self._watched)
 
     def _new_states(self) -> list[Tensor]:
         """Return the parameters that have got a state since."""

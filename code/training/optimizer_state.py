@@ -9,13 +9,15 @@ from torch import Tensor, optim
 def load_optimizer(optimizer: optim.Optimizer, state: Mapping[str, Any], name: str) -> None:
     """Load the state of an optimizer of the same kind, but keep the options of this run, except the learning rate.
 
-    `name` is the class of the optimizer that the state is of; that of another class is ignored. The learning rate of
-    the last step is no option: it belongs into the history if the epoch is not complete yet. Raises ValueError for
-    buffers that do not fit the parameters.
+    `name` is the class of the optimizer that the state is of; that of another class is ignored, and so is one whose
+    parameters are in other groups, because only one of both has a layer decay. The learning rate of the last step is no
+    option: it belongs into the history if the epoch is not complete yet. Raises ValueError for buffers that do not fit
+    the parameters.
     """
     ours, theirs = optimizer.state_dict()["param_groups"], state["param_groups"]
     has_buffers = [bool(groups[0].get("momentum")) for groups in (ours, theirs)]  # no momentum, no buffer for it
-    if name == type(optimizer).__name__ and has_buffers[0] == has_buffers[1]:
+    sizes = [[len(group["params"]) for group in groups] for groups in (ours, theirs)]
+    if name == type(optimizer).__name__ and has_buffers[0] == has_buffers[1] and sizes[0] == sizes[1]:
         taken = [{key: group[key] for key in ("params", "lr")} for group in theirs]
         groups = [group | other for group, other in zip(ours, taken, strict=True)]
         _check_buffers(optimizer, state["state"])

@@ -34,6 +34,7 @@ from runtime.errors import CheckpointError, ConfigError, DeviceError, TrainingEr
 from runtime.memory import Release, nothing_to_release
 from runtime.micro_batches import MicroBatches
 from training.checksum import checksum
+from training.freezing import Freezing
 from training.once import RunningStatistics, step_once
 from training.optimizer_state import load_optimizer
 from training.ordered_sum import share
@@ -71,6 +72,7 @@ class Trainer:
     schedule: Callable[[int], float]  # optimizer steps done -> factor of the peak learning rate
     augmentation: BaseAugmentation
     mixer: Mixer
+    freezing: Freezing
     average: ExponentialMovingAverage | None
     device: torch.device
     dtype: torch.dtype | None  # of autocast; None means float32 throughout
@@ -84,9 +86,14 @@ class Trainer:
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.micro_batches = MicroBatches(self.parts, self.release)
-        self.statistics = RunningStatistics(self.model)
-        self.part_sum = PartSum(self.model, self.statistics, self.workers)
+        self.freezing.enter(0)
+        self._find_what_changes()
         self.predictor = Predictor(self.evaluated, self.augmentation.preparation, self.device, self.dtype, self.release)
+
+    def _find_what_changes(self) -> None:
+        """Find what is not frozen: the running statistics and gradients that a step changes, on all workers alike."""
+        self.statistics = RunningStatistics(self.model, self.freezing.names)
+        self.part_sum = PartSum(self.model, self.statistics, self.workers)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -104,6 +111,8 @@ class Trainer:
 
         They are those of the whole batch, whichever parts of it this worker computes.
         """
+        if self.freezing.enter(epoch):
+            self._find_what_changes()
         set_lr(self.optimizer, self.peak_lr * self.schedule(steps_done))
         self.statistics.save()
         finish = self.micro_batches.run(
@@ -154,6 +163,7 @@ class Trainer:
         draws = self._draw(pixels.shape, generator(self.seed, *step, "augmentation", *part))
         torch.manual_seed(derive_seed(self.seed, *step, "dropout", *part))
         self.model.train()
+        self.freezing.keep_norms()
         self.optimizer.zero_grad(set_to_none=True)
         images = self.mixer.mix(self.augmentation.augment(pixels, draws), draws.tensors)
         logits = self._forward(images)
@@ -193,7 +203,7 @@ class Trainer:
         step_once(self.scaler, self.optimizer, self.release)
         self.scaler.update()
         if self.average:
-            self.average.update(self.model)
+            self.average.update(self.model, self.freezing.names)
 
     @torch.inference_mode()
     def predict(self, loader: Loader, epoch: int = 0) -> Predictions:

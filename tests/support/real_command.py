@@ -29,9 +29,9 @@ STEPS_PER_EPOCH, EPOCHS = 5, 5
 # Everything that has a state or is random, in two runs.
 FLAGS = (
     "--model TinyModel --optimizer AdamW --ema-decay 0.9 --schedule onecycle --augmentation StrongAugmentation "
-    "--mixup 0.2 --patience 5",
+    "--mixup 0.2 --patience 5 --freeze 3 --freeze-epochs 2 --layer-decay 0.8 --head-lr 0.006",
     "--model BaseModel --optimizer SGD --momentum 0.9 --augmentation CustomAugmentation --sampler balanced "
-    "--head factored --cutmix 1 --clip-norm 1",
+    "--head factored --cutmix 1 --clip-norm 1 --freeze all --freeze-epochs 1 --head-lr 0.01",
 )
 PARTS = " --parts 4"  # what a run needs to have the same bits on any number of workers
 ALWAYS = (

@@ -44,6 +44,14 @@ def steps(
     return [*parameters, *(value for state in optimizer.state.values() for value in state.values())]
 
 
+def thaw(optimizer: optim.Optimizer) -> None:
+    """Take a step in which only the first group has gradients, as the second one is frozen."""
+    for group, gradient in zip(optimizer.param_groups, (0.5, None), strict=True):
+        for parameter in group["params"]:
+            parameter.grad = None if gradient is None else torch.full_like(parameter, gradient)
+    optimizer.step()
+
+
 def scalers() -> list[GradScaler]:
     return [GradScaler("cpu", enabled=False), GradScaler("cpu", init_scale=1024.0)]
 
@@ -90,6 +98,27 @@ def test_a_first_step_that_had_no_memory_for_its_state_is_taken_again(
     found = steps(create, scalers()[scaled], lambda step: step or fail(step), lambda: True)
     assert len(found) == len(expected)
     assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("create", OPTIMIZERS)
+@pytest.mark.parametrize("at", range(1, 5))
+def test_the_first_step_after_a_thaw_is_taken_once_or_ends_in_a_sentence(
+    create: Callable[..., optim.Optimizer], at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for failing in (False, True):
+        parameters, optimizer = parts(create)
+        thaw(optimizer)
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        if failing:
+            failing_allocations(monkeypatch, at)(0)
+        try:
+            step_once(scalers()[0], optimizer, lambda: True)
+        except DeviceError:
+            return
+        found.append(parameters)
+    assert all(map(torch.equal, *found))
 
 
 @pytest.mark.parametrize("create", OPTIMIZERS)

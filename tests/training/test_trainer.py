@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from data.loader import Batch, generator
 from data.mixing import Mixer
@@ -294,3 +295,9 @@ def test_arguments_that_are_not_for_the_command_line_are_a_sentence(
     data = read_data(faces(18), replace(PLAIN, class_weights=class_weights), CPU)
     with pytest.raises(ConfigError, match="--criterion-args"):
         trainer_of(data, criterion_args={argument: 3})
+
+
+def test_drop_path_reaches_the_network(data: Data) -> None:
+    trainer = trainer_of(data, model="efficientnet_b0", resize=(32, 32), drop_path=0.5)
+    rates = [module.p for module in trainer.model.modules() if isinstance(module, StochasticDepth)]
+    assert max(rates) == pytest.approx(0.5)

@@ -42,6 +42,9 @@ def test_a_resumed_run_knows_the_learning_rate_of_the_last_step(data: Data) -> N
         {"weight_decay": 0.5, "momentum": 0.1},
         {"optimizer": "RMSprop", "momentum": 0.5},
         {"criterion": "focal", "clip_norm": 1.0},
+        {"layer_decay": 0.5},
+        {"head_lr": 0.5},
+        {"freeze": "all"},
     ],
 )
 def test_a_run_resumed_by_force_has_its_own_settings(data: Data, changes: dict[str, Any]) -> None:
