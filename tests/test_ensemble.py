@@ -15,6 +15,7 @@ import torch
 from augmentation import BaseAugmentation
 from data.images import Pixels, Preparation
 from description import DESCRIPTION, Description
+from exporting.onnx_export import export
 from inference import inference, load_model
 from labels import MASKED_FACES, LabelScheme
 from model_files import WEIGHTS, load, publish, publish_ensemble
@@ -117,6 +118,11 @@ def test_inference_server_and_batch_transform_take_it_like_any_other_model(
     classifier.warm_up()
     assert classifier.name == "Ensemble, 18 classes"
     assert load_model(ensemble, 18)(torch.zeros(1, 3, *SIZE)).shape == (1, 18)
+
+
+def test_it_is_exported_like_any_other_model(ensemble: Path, tmp_path: Path) -> None:
+    export(ensemble, tmp_path / "golden", "flip")  # raises an error unless onnxruntime and torch agree
+    assert (ensemble / "model.onnx").stat().st_size > (ensemble / WEIGHTS).stat().st_size // 2
 
 
 def test_its_folder_holds_every_member_with_one_digest(members: list[Path], ensemble: Path) -> None:
