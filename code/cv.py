@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 from config import TrainConfig, TrainPaths
@@ -52,7 +52,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         samples = None if config.collect else read_samples(paths, options, config.folds)
         if samples:
             train_folds(folds, paths, words_for_training(argv))
-        summary = join(folds, paths.output_dir, paths.model_dir, samples, options)
+        summary = join(folds, paths.output_dir, paths.model_dir, samples)
     print(summary, flush=True)
     write_message(summary)
 
@@ -109,9 +109,7 @@ def words_for_training(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def join(
-    folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samples | None, options: TrainConfig
-) -> str:
+def join(folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samples | None) -> str:
     """Write oof.csv, the report if the images are there, the ensemble and, last, cv.json; return a line about them.
 
     Raises DataError if a fold is missing, or an image is in two.
@@ -126,7 +124,7 @@ def join(
     summary = summarize(found, scheme)
     found.write(output_dir / OOF_CSV)
     if samples:
-        write_oof_report(output_dir / "cv" / "report", found, scheme, samples, folds, options)
+        write_oof_report(output_dir / "cv" / "report", found, samples, folds)
     publish(folds, model_dir, summary["oof"])
     with replacing(output_dir / CV_JSON) as file:
         file.write(json.dumps(summary, indent=2) + "\n")
@@ -142,14 +140,7 @@ def publish(folds: Sequence[Fold], model_dir: Path, metrics: Mapping[str, float]
     publish_ensemble(model_dir, [fold.model_dir for fold in folds], metrics)
 
 
-def write_oof_report(
-    folder: Path,
-    found: OutOfFold,
-    scheme: LabelScheme,
-    samples: Samples,
-    folds: Sequence[Fold],
-    options: TrainConfig,
-) -> None:
+def write_oof_report(folder: Path, found: OutOfFold, samples: Samples, folds: Sequence[Fold]) -> None:
     """Write the report of training about all images, each predicted by the model of its fold."""
     from report.write import write_report  # matplotlib takes a second
 
@@ -158,14 +149,14 @@ def write_oof_report(
     preparation = Preparation.from_dict(record["preparation"])
     page = write_report(
         folder,
-        title=f"{len(folds)} folds: {options.model}",
-        scheme=scheme,
+        title=f"{len(folds)} folds: {record['architecture']}",
+        scheme=LabelScheme.from_dict(record["scheme"]),
         history=[],
         labels=found.labels,
         probabilities=found.probabilities,
         names=found.paths,
         pixels=lambda index: prepare(files[found.paths[index]], preparation),
-        settings=asdict(options) | {"folds": len(folds)},
+        settings={**record["settings"], "fold": f"1/{len(folds)} to {len(folds)}/{len(folds)}"},
     )
     print(f"report: {page}", flush=True)
 
