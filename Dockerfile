@@ -8,11 +8,20 @@
 #                        |
 #                       test  + pytest, ruff, mypy: `docker compose run --rm test`, never shipped
 #
+#   LITE_BASE_IMAGE           Debian 12 or Ubuntu 24.04, slim, for x86-64 or ARM
+#       |
+#     lite-base               + python3
+#       |         \
+#     lite-builder \          + /opt/venv from requirements-lite.lock: OpenVINO, no torch, no compiler
+#       |           \
+#       +--/opt/venv--> lite   + what serves a model.onnx: `docker build --target lite .`
+#
 # `docker build .` gives the job. Nothing in here names a package index: pip and apt use those of the base image.
 
 # `base` carries the driver API of CUDA 12.8 for older hosts and no CUDA library twice: torch's wheels bring their own. For a release, pin it: --build-arg BASE_IMAGE=nvidia/cuda@sha256:... of
 # `docker buildx imagetools inspect nvidia/cuda:12.8.1-base-ubuntu24.04`.
 ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
+ARG LITE_BASE_IMAGE=debian:12-slim
 
 
 FROM ${BASE_IMAGE} AS base
@@ -96,6 +105,65 @@ LABEL org.opencontainers.image.title="mask-classifier" \
 # user as well, which docker-compose.yml does and tests/image/test_container.py checks.
 ENTRYPOINT ["/opt/venv/bin/python", "/opt/job/container/launch.py"]
 CMD ["train"]
+
+
+FROM ${LITE_BASE_IMAGE} AS lite-base
+ENV LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3 \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+
+
+FROM lite-base AS lite-builder
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3-venv \
+ && rm -rf /var/lib/apt/lists/*
+ENV PATH=/opt/venv/bin:$PATH \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_COMPILE=1
+COPY container/requirements-lite.lock /tmp/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv /opt/venv \
+ && pip install --require-hashes --no-deps --only-binary :all: --requirement /tmp/requirements-lite.lock \
+ && pip uninstall --yes setuptools pip
+# What a server on a CPU never reads: plugins for Intel's GPUs and NPUs, and readers of other formats than ONNX.
+WORKDIR /opt/venv/lib
+RUN find . -name 'libopenvino_*' ! -name '*cpu_plugin*' ! -name '*onnx_frontend*' ! -name '*ir_frontend*' -delete \
+ && find . -path '*/openvino/libs/cache.json' -delete \
+ && find . -type d \( -name include -o -name tests \) -prune -exec rm -rf {} + \
+ && python -m compileall -q -j 0 .
+
+
+FROM lite-base AS lite
+ENV PATH=/opt/job/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/opt/job/code:/opt/job/container \
+    SERVE_ENGINE=openvino \
+    HOME=/tmp
+COPY --from=lite-builder /opt/venv /opt/venv
+WORKDIR /opt/job
+COPY pyproject.toml ./
+COPY code/ code/
+COPY container/ container/
+# It has one command; the others need packages that are not here.
+RUN chmod -R a+rX . \
+ && chmod 755 container/launch.py \
+ && rm code/audit.py code/cv.py code/evaluation.py code/inference.py code/train.py \
+ && mkdir -p bin /opt/ml \
+ && ln -s ../container/launch.py bin/serve \
+ && python -m compileall -q code container
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="mask-classifier-lite" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.description="Serves image classifiers exported to ONNX on CPUs, without torch" \
+      org.opencontainers.image.licenses="MIT" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
+# No USER, as in the job: SageMaker runs containers as root, and any other user works, too.
+ENTRYPOINT ["/opt/venv/bin/python", "/opt/job/container/launch.py"]
+CMD ["serve"]
 
 
 FROM job AS test

@@ -172,6 +172,12 @@ image:  ## build the image
 		--build-arg VERSION=$(VERSION) $(BUILD_ARGS) --tag $(IMAGE) .
 	@docker image inspect --format '$(IMAGE): {{.Size}} bytes' $(IMAGE)
 
+.PHONY: image-lite
+image-lite:  ## build the image that serves model.onnx on CPUs, without torch
+	docker build --provenance=false --output type=docker --target lite $(if $(BASE_IMAGE),--build-arg \
+		LITE_BASE_IMAGE=$(BASE_IMAGE)) --build-arg VERSION=$(VERSION) $(BUILD_ARGS) --tag $(IMAGE)-lite .
+	@docker image inspect --format '$(IMAGE)-lite: {{.Size}} bytes' $(IMAGE)-lite
+
 # pyproject.toml alone holds the version.
 export VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 

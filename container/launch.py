@@ -54,6 +54,8 @@ def launch(argv: Sequence[str]) -> NoReturn:
         os.environ.setdefault(variable, path)
     remove_old_failures()
     command, flags = _read_command(argv)
+    if not (HOME / command.script).is_file():
+        raise ConfigError(f"this image has no command {command.name!r}; use the image that `make image` builds")
     variables, channels = folder_variables(command, base), []
     if command.reads_hyperparameters:
         job_variables, hyperparameters = training_job(base)

@@ -40,6 +40,7 @@ def job(opt_ml: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
     def start(*words: str, script: str = "", command: str = "container/launch.py") -> subprocess.Popen[str]:
         (tmp_path / "job" / "code" / "train.py").write_text(script)
+        (tmp_path / "job" / "code" / "evaluation.py").touch()
         program = tmp_path / "job" / command
         environ = os.environ | {"PYTHONPATH": f"{ROOT / 'code'}:{tmp_path}/job/container"}
         return subprocess.Popen([sys.executable, program, *words], env=environ, stdout=subprocess.PIPE, text=True)
