@@ -70,6 +70,7 @@ class Driver:
         with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch, log.open("w") as output:
             paths = os.pathsep.join(str(ROOT / name) for name in ("code", "container", "tests"))
             environ = os.environ | {"PYTHONPATH": paths, "TMPDIR": scratch}  # of a part that is cut, nothing is left
+            environ["PYTHONSAFEPATH"] = "1"  # the files beside a script do not hide modules of the same name in code/
             code = _run_for(limit, line, environ, output.fileno()) if limit > 0 else None
         found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"no_gpu": "", "rows": []}
         result, reason = ("no GPU", "") if found["no_gpu"] else self._result(code, found["rows"], log, limit)
