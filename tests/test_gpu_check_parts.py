@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.gpu_parts import bits, compare, gpu_tests, networks, optimizer
+from benchmarks.gpu_parts import bits, compare, gpu_tests, networks, optimizer, workers
 from benchmarks.gpu_parts.check import MET, MISSED, NOTED, SKIPPED, UNJUDGED, Check
+from benchmarks.gpu_parts.speed import CASES
 from data.batch_transforms import normalize
 from optimization import create_optimizer
 
@@ -124,6 +125,19 @@ def test_bits_are_equal_only_if_both_digests_are_and_what_does_not_fit_is_skippe
     assert (results["same"], results["other"], results["large"]) == (MET, MISSED, SKIPPED)
     assert results["still: the loss is finite and the weights change"] == MISSED
     assert results["broken: runs"] == MISSED
+
+
+def test_two_workers_have_to_leave_the_files_of_one(check: Check) -> None:
+    workers.judge(check, "same", ("a", "b"), ("a", "b"))
+    workers.judge(check, "other metrics", ("a", "b"), ("a", "c"))
+    assert found(check) == {"same: two workers": MET, "other metrics: two workers": MISSED}
+
+
+def test_parts_are_measured_against_the_whole_batch(check: Check) -> None:
+    workers.measure_parts(check, torch.device("cpu"), CASES["tiny"][0])
+    ratios = {row.name.split(": ")[1]: row.value for row in check.rows if " / " in row.name}
+    assert ratios.keys() == {"2 parts / 1 part", "4 parts / 1 part"}
+    assert all(isinstance(ratio, float) and ratio > 0 for ratio in ratios.values())
 
 
 def test_the_hash_of_a_network_changes_with_any_bit_of_it() -> None:
