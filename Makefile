@@ -14,7 +14,7 @@ SHELL         := /bin/bash
 
 # Take what was given as it is: make would expand a `$` in it.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
-FOUND := $(foreach name,DATA OUT DEMO ARGS SUBMIT JOB SEARCH,$(if $(findstring environment,$(origin $(name))),$(name)))
+FOUND := $(foreach name,DATA OUT DEMO ARGS SUBMIT JOB SEARCH PRETRAINED,$(if $(findstring environment,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN) $(FOUND),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -23,6 +23,7 @@ DEMO       ?= demo
 OUT        ?= $(if $(filter demo,$(MAKECMDGOALS)),$(DEMO)-out,out)
 ARGS       ?=
 SUBMIT     ?=
+PRETRAINED ?=
 JOB        ?=
 SEARCH     ?=
 IMAGE      ?= mask-classifier
@@ -39,7 +40,8 @@ absolute = $(if $(filter /% s3://%,$(firstword $(1))),$(1),$(if $(1),$(CURDIR)/$
 folder   = $(if $(filter docker,$(RUNTIME)),$(call absolute,$(call home,$(1))),$(call home,$(1)))
 override DATA := $(call folder,$(DATA))
 override OUT  := $(call folder,$(OUT))
-export DATA DEMO OUT ARGS SUBMIT JOB SEARCH IMAGE PORT
+override PRETRAINED := $(if $(filter auto none download,$(PRETRAINED)),$(PRETRAINED),$(call folder,$(PRETRAINED)))
+export DATA DEMO OUT ARGS SUBMIT JOB SEARCH IMAGE PORT PRETRAINED RUNTIME
 
 # Python 3.11 and 3.12 are what the lock files hold hashes for.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
@@ -52,7 +54,7 @@ VENV    = $(if $(filter host,$(RUNTIME)),$(ENV)/job)
 # NAME=value becomes --name "$NAME", unless NAME is a variable of this file or one that the server and compose read.
 # WORKERS=2 is --nproc-per-node 2, torchrun's name for the processes that train together.
 OURS   := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON ENV BIN SUBMIT JOB SEARCH PORT KILLS
-OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE WEIGHTS_CACHE
+OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE WEIGHTS_CACHE PRETRAINED
 lower   = $(patsubst workers,nproc-per-node,$(shell echo '$(1)' | tr A-Z_ a-z-))
 OPTIONS = $(foreach name,$(filter-out $(OURS),$(GIVEN)),--$(call lower,$(name)) "$$$(name)") $$ARGS
 # In `make train infer evaluate EPOCHS=3` they are those of train.
@@ -125,9 +127,8 @@ demo train cv infer evaluate audit serve: export SM_OUTPUT_DIR      = $(OUT)/out
 demo train cv infer evaluate audit serve: export SM_OUTPUT_DATA_DIR = $(OUT)/output/data
 audit: export SM_CHANNEL_VALIDATION = $(DATA)/validation
 audit: export SM_AUDIT_DIR = $(OUT)/audit
-# Only if it is there: a folder that is named has to exist.
-with-validation = test ! -d "$$DATA/validation" || export SM_CHANNEL_VALIDATION="$$DATA/validation" \
-	COMPOSE_FILE=docker-compose.yml:container/local/validation.yml;
+# The optional channels that are there; "$$@" is then --pretrained, if that is given.
+with-channels = . container/local/channels.sh;
 # Inside a container the files belong to whoever runs make.
 export USER_ID  := $(shell id -u)
 export GROUP_ID := $(shell id -g)
@@ -137,7 +138,7 @@ train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; r
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store" $(if $(filter audit,$@),"$$OUT/audit")
 	@rm -f "$$OUT/output/failure"
-	@$(if $(filter train cv,$@),$(with-validation)) $($@) $(FLAGS)
+	@$(if $(filter train cv,$@),$(with-channels)) $($@) "$$@" $(FLAGS)
 
 .PHONY: weights
 weights: $(ENV)/job  ## fetch the published weights of MODEL, such as resnet18 or timm/convnext_tiny, into a cache, once
@@ -196,6 +197,9 @@ shell:  ## a shell inside the image
 # ---- the same job on SageMaker: DATA may be s3://bucket/prefix too, SUBMIT="..." holds options of submit.py ----
 
 submit = $(BIN)/python container/submit.py
+# A word is a hyperparameter, anything else is uploaded.
+pretrained-channel = $(if $(filter-out auto none download,$(PRETRAINED)),set -- "$$@" --pretrained-data "$$PRETRAINED";)
+pretrained-option  = $(if $(filter auto none download,$(PRETRAINED)),--pretrained "$$PRETRAINED")
 
 .PHONY: push submit submit-infer submit-evaluate tune
 push: $(ENV)/job  ## push the image to ECR
@@ -203,7 +207,7 @@ push: $(ENV)/job  ## push the image to ECR
 
 submit: $(ENV)/job data-given  ## train on SageMaker with DATA/train; prints the name of the job
 	@test ! -d "$$DATA/validation" || set -- --validation-data "$$DATA/validation"; \
-		$(submit) train --data "$$DATA/train" "$$@" $$SUBMIT -- $(FLAGS)
+		$(pretrained-channel) $(submit) train --data "$$DATA/train" "$$@" $$SUBMIT -- $(pretrained-option) $(FLAGS)
 
 submit-infer: $(ENV)/job data-given  ## label DATA/eval on SageMaker with the model of the training job JOB
 	@$(submit) transform --data "$$DATA/eval" --model "$$JOB" $$SUBMIT $(FLAGS)
@@ -215,7 +219,8 @@ submit-evaluate: $(ENV)/job data-given  ## compare the predictions of the transf
 
 tune: $(ENV)/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0.001:0.1:log,optimizer=SGD:AdamW"
 	@test ! -d "$$DATA/validation" || set -- --validation-data "$$DATA/validation"; \
-		$(submit) tune --data "$$DATA/train" "$$@" --search "$$SEARCH" $$SUBMIT -- $(FLAGS)
+		$(pretrained-channel) $(submit) tune --data "$$DATA/train" "$$@" --search "$$SEARCH" $$SUBMIT -- \
+		$(pretrained-option) $(FLAGS)
 
 # ---- the project itself ----
 

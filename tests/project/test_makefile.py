@@ -1,51 +1,12 @@
 """`make` passes on what it is given: options to the command, settings to the server and compose, folders to both."""
 
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-STUB = """#!{python}
-import json, os, sys
-with open({record!r}, "a") as file:
-    file.write(json.dumps([sys.argv, dict(os.environ)]) + chr(10))
-"""
-# Everything that a shell would take for its own, and the `$` of make.
-HOSTILE = "a b;c&d(e)'f\"g`h`$HOME$(HOME)*"
-
-
-class Make:
-    """Run the Makefile with programs that only note how they were called."""
-
-    def __init__(self, folder: Path) -> None:
-        self.record, self.bin = folder / "calls", folder / "bin"
-        self.bin.mkdir()
-        for name in ("python", "docker", "pytest"):
-            (self.bin / name).write_text(STUB.format(python=sys.executable, record=str(self.record)))
-            (self.bin / name).chmod(0o755)
-
-    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        installed = [f"--old-file=.venv/{name}" for name in ("job", "export", "dev")]
-        command = ["make", *installed, *words, f"BIN={self.bin}"]
-        known = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": "/someone"}
-        return subprocess.run(command, cwd=ROOT, env=known | environ, capture_output=True, text=True)
-
-    def calls(self, *words: str, **environ: str) -> list[dict[str, Any]]:
-        """Return the words and the environment of each program that make started."""
-        done = self.run(*words, **environ)
-        assert done.returncode == 0, done.stderr
-        lines = self.record.read_text().splitlines()
-        return [dict(zip(("words", "environ"), json.loads(line), strict=True)) for line in lines]
-
-    def call(self, program: str, *words: str, **environ: str) -> dict[str, Any]:
-        """Return the one call whose words name a program."""
-        (found,) = [call for call in self.calls(*words, **environ) if program in " ".join(call["words"])]
-        return found
+from support.making import HOSTILE, ROOT, Make, options_of
 
 
 @pytest.fixture
@@ -56,11 +17,6 @@ def make(tmp_path: Path) -> Make:
 @pytest.fixture
 def out(tmp_path: Path) -> str:
     return f"OUT={tmp_path / 'out'}"
-
-
-def options_of(call: dict[str, Any], program: str) -> list[str]:
-    words: list[str] = call["words"]
-    return words[next(place for place, word in enumerate(words) if word.endswith(program)) + 1 :]
 
 
 @pytest.mark.parametrize(

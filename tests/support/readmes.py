@@ -153,8 +153,9 @@ def check_make(words: list[str]) -> None:
     known = {name: os.environ[name] for name in ("PATH", "HOME")}
     done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # The recipes read what was given from the environment.
-    printed = re.sub(r"\$(\w+)", lambda found: given.get(found[1], ""), done.stdout.replace("\\\n", " "))
+    # The recipes read what was given from the environment, and what a script has found from "$@".
+    joined = done.stdout.replace("\\\n", " ").replace('"$@"', "")
+    printed = re.sub(r"\$(\w+)", lambda found: given.get(found[1], ""), joined)
     for script, rest in re.findall(r"python ((?:code|container|tests/benchmarks)/\w+\.py)([^\n;|&>)]*)", printed):
         check_script(script, shlex.split(rest))
 
