@@ -220,6 +220,24 @@ def test_a_job_resumes_another_one(ready: Callable[..., list[str]], faces: Calla
     assert described["CheckpointConfig"]["S3Uri"] == folder
 
 
+def test_a_job_starts_from_the_model_of_another_one(
+    ready: Callable[..., list[str]], faces: Callable[..., Path]
+) -> None:
+    words = ("train", "--data", str(faces(people=2)), "--image", IMAGE)
+    (first,) = ready(*words, "--", "--model", "resnet18")
+    uri = f"s3://my-bucket/mask-classifier/training/{first}/output/model.tar.gz"
+    with pytest.raises(JobError, match=f"a file that the job needs does not exist; .*: {uri}"):
+        ready(*words, "--from", first, "--", "--model", "resnet18")
+    put(uri, b"a model")
+    with pytest.raises(JobError, match=f"--from {first}: it trained a resnet18, and this job would train a BaseModel"):
+        ready(*words, "--from", first)
+    (second,) = ready(*words, "--from", first, "--", "--model", "resnet18")
+    described = client("sagemaker").describe_training_job(TrainingJobName=second)
+    sources = {channel["ChannelName"]: channel["DataSource"] for channel in described["InputDataConfig"]}
+    assert sources["pretrained"]["S3DataSource"]["S3Uri"] == uri
+    assert sources["pretrained"]["S3DataSource"]["S3DataType"] == "S3Prefix"
+
+
 def test_the_folds_of_a_cross_validation_are_downloaded_and_joined(
     ready: Callable[..., list[str]], faces: Callable[..., Path], tmp_path: Path, calls: set[str]
 ) -> None:

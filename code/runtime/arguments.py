@@ -173,8 +173,8 @@ def upgrade(stored: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of a field: `--batch-size` for `batch_size`."""
-    return f"--{name.replace('_', '-')}"
+    """Return the flag of a field: `--batch-size` for `batch_size`, and `--from` for `from_`, as `from` is Python's."""
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def _build(
@@ -265,7 +265,7 @@ def _add_flags(parser: argparse.ArgumentParser, classes: Schema, *, for_help: bo
 def _spellings(field: dataclasses.Field[Any]) -> Iterator[str]:
     """Yield `--batch-size`, SageMaker's `--batch_size`, and both for each old name."""
     for name in (field.name, *field.metadata.get("old_names", ())):
-        yield from dict.fromkeys((flag_of(name), f"--{name}"))
+        yield from dict.fromkeys((flag_of(name), f"--{name.rstrip('_')}"))
 
 
 def _current(field: dataclasses.Field[Any], value: Any) -> Any:

@@ -46,13 +46,13 @@ def data_problems(flag: str, data: str) -> list[str]:
     )
 
 
-def model_problems(model: str) -> list[str]:
+def model_problems(model: str, *, flag: str = "model") -> list[str]:
     """Return a sentence unless it is the name of a job or s3://bucket/key.tar.gz."""
     if not model:
-        return ["--model: required, a training job or s3://bucket/key/model.tar.gz"]
+        return [f"--{flag}: required, a training job or s3://bucket/key/model.tar.gz"]
     if re.fullmatch(r"s3://[^/]+/.+\.tar\.gz|[a-zA-Z0-9-]+", model):
         return []
-    return [f"--model: {model!r} is neither the name of a training job nor s3://bucket/key/model.tar.gz"]
+    return [f"--{flag}: {model!r} is neither the name of a training job nor s3://bucket/key/model.tar.gz"]
 
 
 def pair_problems(flag: str, text: str) -> list[str]:

@@ -15,6 +15,7 @@ from jobs.instances import describe_instances, volume_key, waste
 from jobs.local_data import check_local_data
 from jobs.manifest import is_manifest, manifest_channels, manifest_problems, read_label_manifest
 from jobs.plan import Plan, submit_job
+from jobs.pretrained import ARCHIVE_ENDING, pretrained_channel, pretrained_problems
 from jobs.request_parts import Call, Request, given, seconds, tags, vpc
 from jobs.s3 import Upload
 from metrics import metric_definitions
@@ -34,7 +35,11 @@ class TrainingOptions:
         "", "training images: a folder, which is uploaded, s3://bucket/prefix, or a *.manifest of Ground Truth"
     )
     validation_data: str = option("", "validation images (the `validation` channel): a folder or s3://bucket/prefix")
-    pretrained_data: str = option("", "initial weights (the `pretrained` channel): a folder or s3://bucket/prefix")
+    pretrained_data: str = option(
+        "",
+        "initial weights (the `pretrained` channel): a file, a folder or s3://bucket/prefix; default: cached weights",
+    )
+    from_: str = option("", "training job, or its s3://bucket/key/model.tar.gz, to start from; classes may differ")
     resume_from: str = option("", "training job to resume from its checkpoints, with its data and hyperparameters")
     instance_type: str = option("ml.g5.xlarge", "instance type; all of its GPUs train")
     instance_count: int = option(
@@ -60,8 +65,7 @@ class TrainingOptions:
         problems += manifest_problems(self.data, self.input_mode)
         if self.validation_data:
             problems += data_problems("validation-data", self.validation_data)
-        if self.pretrained_data:
-            problems += data_problems("pretrained-data", self.pretrained_data)
+        problems += pretrained_problems(self.pretrained_data, self.from_)
         if self.resume_from:
             problems += name_problems(self.resume_from, flag="resume-from", most=NAME_LENGTH)
         if self.spot and self.warm_pool_minutes:
@@ -180,7 +184,7 @@ def algorithm(image: str, options: TrainingOptions) -> Request:
 
 
 def _channel(name: str, uri: str) -> Request:
-    kind = "S3Prefix" if uri.endswith("/") else "ManifestFile"
+    kind = "S3Prefix" if uri.endswith(("/", ARCHIVE_ENDING)) else "ManifestFile"
     source = {"S3DataType": kind, "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
@@ -203,8 +207,16 @@ def training_channels(
     if options.validation_data:
         channels["validation"], more = resolve_input(location, "validation-data", options.validation_data)
         uploads += more
-    if options.pretrained_data:
-        channels["pretrained"], more = resolve_input(location, "pretrained-data", options.pretrained_data)
+    initial = pretrained_channel(
+        location,
+        hyperparameters,
+        pretrained_data=options.pretrained_data,
+        from_job=options.from_,
+        resume_from=options.resume_from,
+        aws=aws,
+    )
+    if initial:
+        channels["pretrained"], more = initial
         uploads += more
     size_bytes = sum(upload.size_bytes for upload in uploads)
     if options.input_mode == "File" and size_bytes > options.volume_gb * 10**9:

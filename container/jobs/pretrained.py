@@ -1,0 +1,87 @@
+"""The `pretrained` channel of a training job: weights that are given, an earlier job's model, or cached weights."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jobs.aws import Aws
+from jobs.checks import data_problems, model_problems
+from jobs.common import JobLocation
+from jobs.hyperparameters import current_hyperparameters, default_hyperparameters
+from jobs.inputs import Input, resolve_input
+from jobs.s3 import upload_of
+from runtime.errors import ConfigError
+from weights_cache import cache_dir, find, notes_path
+
+ARCHIVE_ENDING = ".tar.gz"
+
+
+def pretrained_problems(pretrained_data: str, from_job: str) -> list[str]:
+    """Return a sentence for each option of the channel that is malformed, and if both are given."""
+    problems = data_problems("pretrained-data", pretrained_data) if pretrained_data else []
+    problems += model_problems(from_job, flag="from") if from_job else []
+    both = pretrained_data and from_job
+    return problems + (["--from and --pretrained-data: both are weights to start from; give one"] if both else [])
+
+
+def pretrained_channel(
+    location: JobLocation,
+    hyperparameters: Mapping[str, str],
+    *,
+    pretrained_data: str,
+    from_job: str,
+    resume_from: str,
+    aws: Aws | None,
+) -> Input | None:
+    """Return the channel's URI and its upload, None if training starts from random weights.
+
+    Cached weights of the model are taken for a job that is new and asks for no others. Raises ConfigError if the
+    hyperparameters contradict what is given, or if the earlier job has another model; without `aws`, as in a dry run,
+    that is not known.
+    """
+    asked = hyperparameters.get("pretrained", "auto")
+    if pretrained_data or from_job:
+        if asked in ("none", "download"):
+            flag = "--from" if from_job else "--pretrained-data"
+            raise ConfigError(
+                f"{flag}: the job would ignore it because of -- --pretrained {asked}; leave one of them out"
+            )
+        return _from_job(location, from_job, hyperparameters, aws) if from_job else _given(location, pretrained_data)
+    if asked != "auto" or resume_from:
+        return None
+    model = _model_of(hyperparameters)
+    if (cached := find(model, cache_dir(os.environ))) is None:
+        return None
+    print(
+        f"weights of {model}: those in the cache, {cached}; -- --pretrained none trains from scratch", file=sys.stderr
+    )
+    return resolve_input(location, "pretrained-data", str(cached))
+
+
+def _given(location: JobLocation, text: str) -> Input:
+    """Return a folder, a file with its notes, or what is in S3."""
+    if text.startswith("s3://") and text.endswith(ARCHIVE_ENDING):
+        return text, ()
+    path = Path(text)
+    if not path.is_file():
+        return resolve_input(location, "pretrained-data", text)
+    files: Sequence[Path] = [found for found in (path, notes_path(path)) if found.is_file()]
+    upload = upload_of(path.parent, [found.name for found in files], location.uri("data"))
+    return upload.uri, (upload,)
+
+
+def _from_job(location: JobLocation, job: str, hyperparameters: Mapping[str, str], aws: Aws | None) -> Input:
+    """Return the model.tar.gz of an earlier job, whose architecture is compared if SageMaker still knows the job."""
+    uri = location.model(job)
+    if aws and uri != job and (described := aws.find("sagemaker", "DescribeTrainingJob", TrainingJobName=job)):
+        theirs = _model_of(current_hyperparameters(described.get("HyperParameters", {})))
+        if theirs != (ours := _model_of(hyperparameters)):
+            raise ConfigError(
+                f"--from {job}: it trained a {theirs}, and this job would train a {ours}; pass -- --model {theirs}"
+            )
+    return uri, ()
+
+
+def _model_of(hyperparameters: Mapping[str, str]) -> str:
+    return hyperparameters.get("model", default_hyperparameters()["model"])
