@@ -10,6 +10,7 @@ from data.out_of_fold import PREDICTIONS_CSV, OutOfFold
 from description import Description
 from model import load_state
 from model_files import publish
+from report.layer_cam import LayerCam
 from report.write import write_report
 from training.inputs import Data
 from training.run import Run
@@ -60,5 +61,8 @@ def report(run: Run, data: Data) -> None:
         names=data.val_names,
         pixels=data.val_image,
         settings=asdict(run.args),
+        explain=LayerCam(
+            run.trainer.evaluated, run.trainer.augmentation.normalize, run.trainer.device, run.trainer.release
+        ),
     )
     print(f"report: {page}", flush=True)

@@ -12,28 +12,47 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from report.heat import Heat
 from report.results import Results
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One wrong prediction as the page shows it: the image as JPEG, the lines of `figures.compare`, the file name."""
+class ShownImage:
+    """One prediction as the page shows it: the image as JPEG, the lines of `figures.compare`, the file name.
+
+    `overlay` is its heat map as PNG, empty if there is none, and `place` where in the image there is most heat.
+    """
 
     jpeg: bytes
     lines: Sequence[str]
     confidence: float
     name: str
+    overlay: bytes = b""
+    place: str = ""
 
 
 def render(
     title: str,
     results: Results,
     charts: Mapping[str, bytes],
-    mistakes: Sequence[Mistake],
+    mistakes: Sequence[ShownImage],
     settings: Mapping[str, object],
+    heat: Heat | None = None,
+    examples: Sequence[ShownImage] = (),
 ) -> str:
-    """Return the page as HTML; `charts` are PNG files by name, as `write_report` makes them."""
-    return _TEMPLATE.render(title=title, results=results, charts=charts, mistakes=mistakes, settings=settings)
+    """Return the page as HTML; `charts` are PNG files by name, as `write_report` makes them.
+
+    With `heat`, there is a section about heat maps, with `examples` of right predictions.
+    """
+    return _TEMPLATE.render(
+        title=title,
+        results=results,
+        charts=charts,
+        mistakes=mistakes,
+        settings=settings,
+        heat=heat,
+        examples=examples,
+    )
 
 
 def data_uri(data: bytes, media_type: str) -> str:

@@ -4,7 +4,7 @@ Files in the report folder; the page holds copies of the images and needs none o
 
     report.html    everything on one self-contained page
     metrics.json   the same numbers for scripts
-    curves.png  confusion.png  confusion_<task>.png  calibration.png  mistakes.png
+    curves.png  confusion.png  confusion_<task>.png  calibration.png  mistakes.png  heat.png
 """
 
 import io
@@ -21,7 +21,8 @@ from labels import LabelScheme
 from metrics import task_matrix
 from report import figures
 from report.figures import grid_image
-from report.html import Mistake, render
+from report.heat import Explain, Heat, blend, examples, find_heat, overlay, place_of
+from report.html import ShownImage, render
 from report.results import Results
 from runtime.files import replacing
 
@@ -41,23 +42,28 @@ def write_report(
     names: Sequence[str],
     pixels: Callable[[int], NDArray[np.uint8]],
     settings: Mapping[str, object],
+    explain: Explain | None = None,
 ) -> Path:
     """Write the report about the predictions for the validation images into `folder`; return the path of its page.
 
     `history` has one row per epoch as in metrics.jsonl; `labels` (n,), `probabilities` (n, classes) and the file
     `names` (n) are those of the validation images; `pixels(index)` is one of them, (height, width, 3).
     `settings` are listed on the page; `settings["metric"]` is the metric that selects the best epoch, "f1" by default.
+    With `explain`, there are heat maps of the worst mistakes and of two images of each class.
     """
     results = Results(scheme, history, labels, probabilities, str(settings.get("metric", "f1")))
-    images = [pixels(int(index)) for index in results.mistakes]
-    mistakes = _mistakes(results, images, names)
+    wrong, right = results.mistakes.tolist(), examples(results) if explain else []
+    images = {index: pixels(index) for index in [*wrong, *right]}
+    heat = find_heat(explain, images, results.predictions) if explain else None
+    mistakes, shown = ([_shown(results, index, images, names, heat) for index in part] for part in (wrong, right))
     charts = _charts(results)
     files = {f"{name}.png": data for name, data in charts.items()}
     if mistakes:
-        captions = ["\n".join([*mistake.lines, f"confidence {mistake.confidence:.1%}"]) for mistake in mistakes]
-        files["mistakes.png"] = figures.png(figures.image_grid(images, captions, columns=6), dots_per_inch=100)
+        files["mistakes.png"] = _grid([images[index] for index in wrong], mistakes)
+    if heat and heat.maps:
+        files["heat.png"] = _grid([blend(images[index], heat.maps[index]) for index in images], [*mistakes, *shown])
     files["metrics.json"] = (json.dumps(results.to_dict(), indent=2, allow_nan=False) + "\n").encode()
-    files["report.html"] = render(title, results, charts, mistakes, settings).encode()
+    files["report.html"] = render(title, results, charts, mistakes, settings, heat, shown).encode()
     for name, data in files.items():
         with replacing(folder / name, "wb") as file:
             file.write(data)
@@ -88,20 +94,36 @@ def _confusion_of_classes(results: Results) -> Figure:
     return figures.confusion(results.drawn_matrix, names, f"All {scheme.num_classes} classes", block)
 
 
-def _mistakes(results: Results, images: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> list[Mistake]:
-    """Return the worst mistakes as the page shows them."""
-    mistakes = []
-    for index, image in zip(results.mistakes, images, strict=True):
-        label, prediction = int(results.labels[index]), int(results.predictions[index])
-        lines = figures.compare(results.scheme, label, prediction, only_wrong=True)
-        mistakes.append(Mistake(_jpeg(image), lines, float(results.confidence[index]), names[index]))
-    return mistakes
+def _shown(
+    results: Results,
+    index: int,
+    images: Mapping[int, NDArray[np.uint8]],
+    names: Sequence[str],
+    heat: Heat | None,
+) -> ShownImage:
+    """Return a prediction as the page shows it."""
+    label, prediction = int(results.labels[index]), int(results.predictions[index])
+    lines = figures.compare(results.scheme, label, prediction, only_wrong=label != prediction)
+    image, warmth = _small(images[index]), heat.maps.get(index) if heat else None
+    drawn = (b"", "") if warmth is None else (overlay(warmth, image.size), place_of(warmth))
+    return ShownImage(_jpeg(image), lines, float(results.confidence[index]), names[index], *drawn)
 
 
-def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Return an image (height, width, 3) as a JPEG file, scaled down for the page."""
+def _grid(images: Sequence[NDArray[np.uint8]], shown: Sequence[ShownImage]) -> bytes:
+    """Return images with captions as a PNG file."""
+    captions = ["\n".join([*image.lines, f"confidence {image.confidence:.1%}"]) for image in shown]
+    return figures.png(figures.image_grid(images, captions, columns=6), dots_per_inch=100)
+
+
+def _small(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Return an image (height, width, 3) scaled down for the page."""
     image = Image.fromarray(pixels)
     image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
+    return image
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    """Return an image as a JPEG file."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()

@@ -9,7 +9,7 @@ import pytest
 from labels import MASKED_FACES, LabelScheme
 from report import html
 from report.figures import image_grid, png
-from report.html import Mistake, render
+from report.html import ShownImage, render
 from report.results import Results
 
 HOSTILE = "\"><script>alert(1)</script>&amp;'"
@@ -26,7 +26,7 @@ def page(
     *,
     title: str = "Title",
     charts: Mapping[str, bytes] | None = None,
-    mistakes: Sequence[Mistake] = (),
+    mistakes: Sequence[ShownImage] = (),
     settings: Mapping[str, object] | None = None,
     images: int = 1,
 ) -> str:
@@ -44,8 +44,8 @@ def test_every_text_is_escaped() -> None:
         "class": page(LabelScheme("hostile", (HOSTILE, "dog"))),
         "setting": page(settings={HOSTILE: ""}),
         "value": page(settings={"": HOSTILE}),
-        "image": page(mistakes=[Mistake(b"", ("cat",), 0.5, HOSTILE)]),
-        "caption": page(mistakes=[Mistake(b"", (HOSTILE,), 0.5, "a.jpg")]),
+        "image": page(mistakes=[ShownImage(b"", ("cat",), 0.5, HOSTILE)]),
+        "caption": page(mistakes=[ShownImage(b"", (HOSTILE,), 0.5, "a.jpg")]),
     }
     for name, text in pages.items():
         assert "<script" not in text, name
@@ -53,7 +53,7 @@ def test_every_text_is_escaped() -> None:
 
 
 def test_the_alternative_text_of_an_image_is_escaped() -> None:
-    assert f'alt="{ESCAPED}, b"' in page(mistakes=[Mistake(b"", (HOSTILE, "b"), 0.5, "a.jpg")])
+    assert f'alt="{ESCAPED}, b"' in page(mistakes=[ShownImage(b"", (HOSTILE, "b"), 0.5, "a.jpg")])
 
 
 def test_a_page_may_load_nothing_and_follows_dark_mode_and_phones() -> None:
