@@ -126,7 +126,7 @@ def test_the_server_answers_as_with_torch_and_never_imports_it(exported: Exporte
             command["env"]["PYTHONPATH"] += os.pathsep + str(tmp_path)
             command["args"].insert(1, "-c")
             command["args"][2:] = _with_path_first(tmp_path, command["args"][-1])
-        with running(exported.model, command=command) as server:
+        with running(exported.model, command=command, is_new=engine != "torch") as server:
             answers.append(server.post(body, **headers).json())
             code, printed = server.stop()
         assert code == 0
