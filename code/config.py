@@ -167,13 +167,19 @@ class TrainConfig:
         0, "epochs after which frozen blocks are trained, too; 0 for none", minimum=0, maximum=999_999
     )
     precision: str = option("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
-    # the choice of the best, and when to stop
+    # the choice of the best, when to stop, and which predictions are sure
     metric: str = option("f1", "metric that selects the best epoch", choices=("f1", "accuracy"))
     patience: int = option(
         0,
         "epochs without a better score after which training stops, 0 for no early stopping",
         minimum=0,
         maximum=1_000_000,
+    )
+    min_precision: float = option(
+        0.0,
+        "precision on validation that predictions of each class need to be sure, others are unsure; 0: all are sure",
+        minimum=0,
+        maximum=1,
     )
     # the run
     name: str = option("exp", "name of the run folder; exp2, exp3, ... if it exists")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from calibration import TemperatureScaling, UnsureThresholds
 from config import TrainConfig
 from data.fitting import FITS
 from data.images import Preparation
@@ -28,7 +29,9 @@ ENSEMBLE = "Ensemble"  # the architecture of a model with members
 class Description:
     """The content of `model.json`, except versions and checksum.
 
-    An ensemble has `members`, which have its scheme, and its preparation except for mean and std.
+    An ensemble has `members`, which have its scheme, and its preparation except for mean and std; each has its own
+    temperature. `calibration` and `unsure_thresholds` are None for a model that was not calibrated, such as one of a
+    stopped run.
     """
 
     architecture: str
@@ -38,6 +41,13 @@ class Description:
     metrics: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     members: tuple["Description", ...] = ()
+    calibration: TemperatureScaling | None = None
+    unsure_thresholds: UnsureThresholds | None = None
+
+    @property
+    def temperature(self) -> float:
+        """Return what the logits are divided by before the softmax."""
+        return self.calibration.temperature if self.calibration else 1.0
 
     def build(self) -> "nn.Module":
         """Create the network, with random weights."""
@@ -46,14 +56,19 @@ class Description:
 
         if self.members:
             networks = [member.build() for member in self.members]
-            return Ensemble(networks, [member.preparation for member in self.members])
+            preparations = [member.preparation for member in self.members]
+            return Ensemble(networks, preparations, [member.temperature for member in self.members])
         return create_model(self.architecture, self.scheme, head=self.head, size=self.preparation.size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the description as JSON; only an ensemble has members, without the scheme, which is its own."""
+        """Return the description as JSON; only an ensemble has members, without the scheme, which is its own.
+
+        What is None has no entry.
+        """
         members = [member.to_dict() for member in self.members]
         for member in members:
             del member["scheme"]
+        optional = {"calibration": self.calibration, "unsure_thresholds": self.unsure_thresholds}
         return {
             "architecture": self.architecture,
             "head": self.head,
@@ -62,6 +77,7 @@ class Description:
             "metrics": dict(self.metrics),
             "settings": dict(self.settings),
             **({"members": members} if members else {}),
+            **{name: part.to_dict() for name, part in optional.items() if part is not None},
         }
 
     @classmethod
@@ -81,8 +97,11 @@ class Description:
             if any("members" in member for member in listed):
                 raise ValueError("a member is an ensemble")
             members = tuple(cls.from_dict({**member, **shared}, where) for member in listed)
+            scaling, thresholds = record.get("calibration"), record.get("unsure_thresholds")
             return cls(
-                record["architecture"], record["head"], scheme, preparation, record["metrics"], settings, members
+                *(record["architecture"], record["head"], scheme, preparation, record["metrics"], settings, members),
+                calibration=TemperatureScaling.from_dict(scaling) if scaling else None,
+                unsure_thresholds=UnsureThresholds.from_dict(thresholds, scheme.num_classes) if thresholds else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(

@@ -7,6 +7,10 @@ SageMaker's model quality report for several classes, macro F1, and accuracy and
 
 An empty `ans` in output.csv (inference could not read the image) is no prediction: wrong in accuracy and recall, but
 of no class, so it lowers no class's precision. The confusion matrix then has one more column, `unanswered`.
+
+With the columns that `--save-probabilities` and `--status` of inference add to output.csv, evaluation.json also has the
+expected calibration error, and the share of images with a sure prediction (`coverage`) and how many of those are right
+(`sure_precision`).
 """
 
 import importlib.metadata
@@ -29,6 +33,7 @@ from metrics import (
     Counts,
     Floats,
     accuracy,
+    calibration_of,
     counts_of,
     f_score,
     log_line,
@@ -90,7 +95,27 @@ def summary(labelled: LabelledPredictions) -> str:
     values = statistics(labelled.count(), labelled.scheme)
     names = ["macro_f1", "accuracy", *(name for name in values if name.endswith(("_accuracy", "_macro_f1")))]
     unanswered = {"unanswered": labelled.without_prediction} if labelled.without_prediction else {}
-    return log_line({name: float(values[name]) for name in names} | unanswered)
+    return log_line({name: float(values[name]) for name in names} | confidence_scores(labelled) | unanswered)
+
+
+def confidence_scores(labelled: LabelledPredictions) -> dict[str, float]:
+    """Return the scores of confidence that the columns of output.csv allow; images without a prediction are not sure.
+
+    `sure_precision` is missing if no prediction is sure.
+    """
+    found: dict[str, float] = {}
+    is_predicted = labelled.predictions < labelled.scheme.num_classes
+    hits = labelled.predictions == labelled.ground_truth
+    if labelled.probabilities is not None and is_predicted.any():
+        rows = np.flatnonzero(is_predicted)
+        confidence = labelled.probabilities[rows, labelled.predictions[rows]]
+        found["expected_calibration_error"] = calibration_of(confidence, hits[rows]).expected_error
+    if labelled.unsure is not None:
+        is_sure = is_predicted & ~labelled.unsure
+        found["coverage"] = float(is_sure.mean())
+        if is_sure.any():
+            found["sure_precision"] = float(hits[is_sure].mean())
+    return found
 
 
 def quality_report(labelled: LabelledPredictions, resamples: int, seed: int) -> dict[str, Any]:
@@ -114,6 +139,7 @@ def quality_report(labelled: LabelledPredictions, resamples: int, seed: int) -> 
         "seed": seed,
         "scheme": labelled.scheme.name,
         "classes": _class_table(counted, labelled.scheme),
+        **confidence_scores(labelled),
         "versions": {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")},
     }
     confusion = nested_matrix(labelled.ground_truth, labelled.predictions, labelled.scheme.num_classes)

@@ -35,14 +35,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from calibration import UnsureThresholds
 from data.decode_board import DecodeLimits
 from data.decoding import Outcome, stream
 from data.digests import file_digests
 from data.image_store import apply_bad_image_policy
 from data.images import Pixels, Preparation
-from data.tables import find_images, write_predictions
+from data.tables import OK, PROBABILITY, STATUS, UNSURE, find_images, write_predictions
 from description import Description
 from labels import MASKED_FACES
+from metrics import log_line
 from model_files import load
 from predictor import Predictor
 from runtime.determinism import use_deterministic_kernels
@@ -71,7 +73,7 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
     device = select_device(args.device)
     table, files = find_images(Path(data_dir))
     model, description = load_described(Path(model_dir), args.model, args.resize)
-    predictor = Predictor(model, description.preparation, device, select_dtype(args.precision, device), tta=args.tta)
+    predictor = create_predictor(model, description, device, args)
 
     started = time.monotonic()
     steps = -(-len(files) // args.batch_size)
@@ -100,13 +102,17 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
         probabilities = np.concatenate([batch.probabilities for batch in done])  # (images, classes)
         names = description.scheme.classes if args.answers == "name" else None
         columns = {table.answer: prediction_column(probabilities, bad, names)}
-        columns |= further_columns(probabilities, bad, args.status, args.save_probabilities)
+        unsure = find_unsure(probabilities, bad, description.unsure_thresholds)
+        columns |= further_columns(probabilities, bad, unsure, args)
         output = write_predictions(Path(output_dir), table.with_columns(columns), description.scheme, args.answers)
         journal.remove()
     for index in sorted(bad):
         print(f"no prediction: {bad[index]}", file=sys.stderr)
     speed = len(rest) / (time.monotonic() - started)
-    summary = f"pictures={len(files)}; unreadable={len(bad)}; images_per_second={speed:.1f}; output: {output}"
+    counts = {"pictures": len(files), "unreadable": len(bad)}
+    if description.unsure_thresholds:
+        counts["unsure"] = len(unsure)
+    summary = f"{log_line(counts)} images_per_second={speed:.1f}; output: {output}"
     print(summary, flush=True)
     write_message(summary)
     return output
@@ -125,6 +131,14 @@ def load_model(
             f"the model has {description.scheme.num_classes} classes, expected {num_classes}: {saved_model}"
         )
     return model.to(device)
+
+
+def create_predictor(
+    model: nn.Module, description: Description, device: torch.device, args: InferenceConfig
+) -> Predictor:
+    """Return the network at work, with its own temperature."""
+    dtype, temperature = select_dtype(args.precision, device), description.temperature
+    return Predictor(model, description.preparation, device, dtype, tta=args.tta, temperature=temperature)
 
 
 def load_described(
@@ -230,15 +244,25 @@ def prediction_column(
     return _readable(labels if names is None else [names[label] for label in labels], bad)
 
 
+def find_unsure(
+    probabilities: NDArray[np.float32], bad: Container[int], thresholds: UnsureThresholds | None
+) -> set[int]:
+    """Return the rows whose prediction is unsure, from probabilities (images, classes)."""
+    found = np.flatnonzero(thresholds.is_unsure(probabilities)).tolist() if thresholds else []
+    return {row for row in found if row not in bad}
+
+
 def further_columns(
-    probabilities: NDArray[np.float32], bad: Mapping[int, ImageError], status: bool, save_probabilities: bool
+    probabilities: NDArray[np.float32], bad: Mapping[int, ImageError], unsure: Container[int], args: InferenceConfig
 ) -> dict[str, list[object]]:
     """Return the columns of output.csv that were asked for, from probabilities (images, classes)."""
     columns: dict[str, list[object]] = {}
-    if status:
-        columns["status"] = [bad[index].code if index in bad else "ok" for index in range(len(probabilities))]
-    if save_probabilities:
-        columns |= {f"probability_{label}": _readable(column, bad) for label, column in enumerate(probabilities.T)}
+    if args.status:
+        rows = range(len(probabilities))
+        columns[STATUS] = [bad[row].code if row in bad else UNSURE if row in unsure else OK for row in rows]
+    if args.save_probabilities:
+        named = enumerate(probabilities.T)
+        columns |= {f"{PROBABILITY}{label}": _readable(column, bad) for label, column in named}
     return columns
 
 

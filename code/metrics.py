@@ -193,26 +193,29 @@ class Calibration(NamedTuple):
 
 
 def calibration(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = 15) -> Calibration:
-    """Compare confidence with accuracy: labels (samples,), probabilities (samples, classes).
+    """Compare confidence with accuracy: labels (samples,), probabilities (samples, classes)."""
+    return calibration_of(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins)
+
+
+def calibration_of(confidence: NDArray[Any], hits: NDArray[np.bool_], bins: int = 15) -> Calibration:
+    """Compare the probability of each predicted class (samples,) with whether the prediction is right (samples,).
 
     Bins have equal width and include their upper edge. The expected calibration error is the mean gap between
     confidence and accuracy, weighted by samples (Guo et al., On Calibration of Modern Neural Networks, 2017,
     equation 3).
     """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
     bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
     samples = np.bincount(bin_of, minlength=bins)
     confidences = np.bincount(bin_of, weights=confidence, minlength=bins)
-    hits = np.bincount(bin_of, weights=right, minlength=bins)
-    error = float(np.abs(confidences - hits).sum() / len(labels))
+    right = np.bincount(bin_of, weights=hits, minlength=bins)
+    error = float(np.abs(confidences - right).sum() / len(hits))
     empty = np.where(samples == 0, np.nan, 0.0)
-    return Calibration(_ratio(confidences, samples) + empty, _ratio(hits, samples) + empty, samples, error)
+    return Calibration(_ratio(confidences, samples) + empty, _ratio(right, samples) + empty, samples, error)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One value of the line that training prints per epoch: its name, format and meaning."""
+    """One value of the lines that training prints: its name, format and meaning."""
 
     name: str
     format: str
@@ -247,6 +250,7 @@ METRICS = (
     ),
     Metric("learning_rate", ".4g", "learning rate at the end of the epoch"),
     Metric("images_per_second", ".1f", "training images per second"),
+    Metric("val_expected_calibration_error", ".4f", "gap between confidence and accuracy, once at the end"),
 )
 
 _FORMATS = {metric.name: metric.format for metric in METRICS}

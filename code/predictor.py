@@ -28,6 +28,8 @@ class Predictor:
         predictor = Predictor(model, description.preparation, device, dtype)
         predictor.probabilities(pixels)  # (batch, height, width, 3) uint8 -> (batch, classes) float32
 
+    The probabilities are the softmax of the logits divided by `temperature`; the predicted class never depends on it.
+
     A batch that does not fit into the memory of the device is split into micro-batches. On a GPU, each is filled up
     with black images to one of a few sizes, as cuDNN plans for every new size, in the thread that meets it first. On a
     CPU a new size costs less than the images that would fill it up (of CPU time with resnet18: 6 ms once, against 80 ms
@@ -42,13 +44,14 @@ class Predictor:
         dtype: torch.dtype | None,
         release: Release = nothing_to_release,
         tta: str = "none",
+        temperature: float = 1.0,
     ) -> None:
         """Move `model` to `device`; `dtype` is the autocast type, None means float32 throughout.
 
         `release` gives back memory of the device, before batches are split. `tta` is a name in VIEWS.
         """
         self.model = to_device(model, device)
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.temperature = device, dtype, temperature
         self.fills_up = device.type == "cuda"
         self.micro_batches = MicroBatches(release=release)
         self._views = VIEWS[tta]
@@ -79,8 +82,9 @@ class Predictor:
         DeviceError if the device has no memory for a single image.
         """
         images = torch.from_numpy(pixels)
-        views = [self.logits(view(images).permute(0, 3, 1, 2)).softmax(1) for view in self._views]
-        found: NDArray[np.float32] = torch.stack(views).mean(0).cpu().numpy()
+        views = [self.logits(view(images).permute(0, 3, 1, 2)) for view in self._views]
+        means = torch.stack([to_probabilities(logits, self.temperature) for logits in views]).mean(0)
+        found: NDArray[np.float32] = means.cpu().numpy()
         return found
 
     def _forward(self, micro_batches: tuple[Tensor, ...]) -> Tensor:
@@ -94,6 +98,20 @@ class Predictor:
         filled = fill_up(pixels, _padded(len(pixels))) if self.fills_up else pixels
         logits: Tensor = self.model(self._normalize(filled.to(self.device)))
         return logits[: len(pixels)]
+
+
+def to_probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """Return the softmax (batch, classes) of logits (batch, classes) divided by a temperature.
+
+    The class with the highest probability is that of temperature 1, even where rounding makes probabilities equal.
+    """
+    plain = logits.softmax(1)
+    if temperature == 1:
+        return plain
+    found, predicted = (logits / temperature).softmax(1), plain.argmax(1, keepdim=True)
+    highest = found.amax(1, keepdim=True)
+    is_kept = found.argmax(1, keepdim=True) == predicted
+    return found.scatter(1, predicted, torch.where(is_kept, highest, highest.nextafter(2 * torch.ones_like(highest))))
 
 
 def fill_up(pixels: Tensor, count: int) -> Tensor:

@@ -1,52 +1,113 @@
-"""The end of a training: the published model, and the report about it."""
+"""The end of a training: the published model with its temperature and thresholds, and the report about it."""
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from calibration import Fitted, UnsureThresholds, calibrate, fit_thresholds
+from data.names import first_names
 from data.out_of_fold import PREDICTIONS_CSV, OutOfFold
 from description import Description
+from labels import LabelScheme
+from metrics import log_line
 from model import load_state
 from model_files import publish
+from predictor import to_probabilities
 from report.layer_cam import LayerCam
 from report.write import write_report
 from training.inputs import Data
 from training.run import Run
 from training.straddling import describe_straddling, find_straddling
+from training.trainer import Predictions
 
 
-def publish_best(run: Run, data: Data, model_dir: Path) -> None:
+@dataclass(frozen=True)
+class Published:
+    """The predictions of a published network for the validation images, and what was fitted on them."""
+
+    predictions: Predictions
+    probabilities: NDArray[np.float32]  # (images, classes), calibrated
+    fitted: Fitted
+    thresholds: UnsureThresholds | None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return what the calibration adds to the metrics in model.json."""
+        return {"expected_calibration_error": self.fitted.scaling.error_after}
+
+
+def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
     """Publish the best network so far; before the first epoch is complete, the network as it is.
 
-    Every worker loads it, and the first one publishes it.
+    Every worker loads it and takes part in its predictions, and the first one publishes it. A network of a run that was
+    stopped is published as it is. Returns None then, and on the other workers.
     """
     state, args, model = run.state, run.args, run.trainer.evaluated
     if state.best_weights is not None:
         load_state(model, state.best_weights)
+    predictions = run.trainer.predict(data.val_loader) if run.is_finished else None
     if not run.workers.is_first:
-        return
+        return None
+    published = None if predictions is None else _calibrate(predictions, data, args.min_precision)
     description = Description(
-        args.model, args.head, data.scheme, data.augmentation.preparation, run.best_scores, asdict(args)
+        *(args.model, args.head, data.scheme, data.augmentation.preparation),
+        metrics=run.best_scores | (published.metrics if published else {}),
+        settings=asdict(args),
+        calibration=published.fitted.scaling if published else None,
+        unsure_thresholds=published.thresholds if published else None,
     )
     publish(model_dir, model.state_dict(), description)
+    if published:
+        _announce(published, data.scheme)
+    elif args.min_precision:
+        print("warning: the model of a stopped run has no thresholds; resume the run to get them", file=sys.stderr)
     done = "finished" if run.is_finished else "stopped, and can be resumed"
     print(f"{done}: best epoch {state.best_epoch} of {state.epoch}; model: {model_dir}", flush=True)
+    return published
 
 
-def report(run: Run, data: Data) -> None:
+def _calibrate(predictions: Predictions, data: Data, min_precision: float) -> Published:
+    """Fit a temperature on the predictions for the validation images and, with `min_precision`, thresholds."""
+    people = [data.split[index][1] for index in data.val_indices.tolist()]
+    fitted = calibrate(predictions.logits, predictions.labels, people)
+    probabilities = to_probabilities(torch.from_numpy(predictions.logits), fitted.scaling.temperature).numpy()
+    thresholds = fit_thresholds(predictions.labels, probabilities, min_precision) if min_precision else None
+    return Published(predictions, probabilities, fitted, thresholds)
+
+
+def _announce(published: Published, scheme: LabelScheme) -> None:
+    """Print what was fitted; warn of classes whose predictions are always unsure."""
+    scaling, thresholds = published.fitted.scaling, published.thresholds
+    if published.fitted.reason:
+        print(f"the temperature stays 1, because {published.fitted.reason}", flush=True)
+    line = {"temperature": scaling.temperature, "val_expected_calibration_error": scaling.error_after}
+    print(log_line({**line, "uncalibrated": scaling.error_before}), flush=True)
+    if thresholds is None:
+        return
+    precision = f"a precision of {thresholds.min_precision:g}"
+    print(f"{sum(thresholds.images)} of {scaling.images} validation images are sure, with {precision}", flush=True)
+    if never := [repr(scheme.classes[label]) for label in thresholds.never_sure]:
+        print(
+            f"warning: predictions of {len(never)} of {scheme.num_classes} classes are always unsure, because no "
+            f"threshold has {precision} on the validation images: {first_names(never, 8)}",
+            file=sys.stderr,
+        )
+
+
+def report(run: Run, data: Data, published: Published) -> None:
     """Write the report about the published network's predictions for the validation images.
 
-    All workers predict, and the first one writes; with `--fold` also predictions.csv, for cross-validation. It warns of
-    validation images that are in training, too, with the scores without them.
+    With `--fold` also write predictions.csv, for cross-validation. Warn of validation images that are in training, too,
+    with the scores without them.
     """
-    predictions = run.trainer.predict(data.val_loader)
-    if not run.workers.is_first:
-        return
+    predictions = published.predictions
     if run.args.fold_numbers:
         folds = np.full(len(predictions.labels), run.args.fold_numbers[0])
-        found = OutOfFold(data.val_names, predictions.labels, folds, predictions.probabilities)
+        found = OutOfFold(data.val_names, predictions.labels, folds, published.probabilities)
         found.write(run.tracker.folder / PREDICTIONS_CSV)
     straddling = find_straddling(data.store, data.train_loader.indices, data.val_indices)
     for sentence in describe_straddling(straddling, predictions.labels, predictions.classes, data.scheme):
@@ -57,12 +118,14 @@ def report(run: Run, data: Data) -> None:
         scheme=data.scheme,
         history=run.state.history,
         labels=predictions.labels,
-        probabilities=predictions.probabilities,
+        probabilities=published.probabilities,
         names=data.val_names,
         pixels=data.val_image,
         settings=asdict(run.args),
         explain=LayerCam(
             run.trainer.evaluated, run.trainer.augmentation.normalize, run.trainer.device, run.trainer.release
         ),
+        calibration=published.fitted,
+        thresholds=published.thresholds,
     )
     print(f"report: {page}", flush=True)

@@ -139,10 +139,10 @@ def train(
     run = create_run(args, data, trainer, Path(output_dir), Path(checkpoint_dir) if checkpoint_dir else None, start)
     train_epochs(run, data, stop or StopRequest())
 
-    # the best of them; a run that is stopped has seconds left, so its report is written when it is resumed
-    publish_best(run, data, Path(model_dir))
-    if run.is_finished:
-        report(run, data)
+    # the best of them; a run that is stopped has seconds left: it is calibrated and reported when it is resumed
+    published = publish_best(run, data, Path(model_dir))
+    if published:
+        report(run, data, published)
     return run.best_scores
 
 

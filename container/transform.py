@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
-from batch.results import OutputFolder, join
+from batch.results import OutputFolder, Response, join
 from data.images import MAX_BYTES, read_file
 from data.listing import is_file, size_bytes
 from data.tables import find_images, find_root, write_predictions
 from labels import LabelScheme
-from options.inference import ANSWERS, ANSWERS_HELP
+from options.inference import ANSWERS, ANSWERS_HELP, STATUS_HELP
 from runtime.arguments import folder, option, parse
 from runtime.errors import DataError, ImageError
 from runtime.failure import run
@@ -46,6 +46,7 @@ class TransformConfig:
     model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder to serve")
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for output.csv and transform/NAME.out")
     answers: str = option("index", ANSWERS_HELP, choices=ANSWERS)
+    status: bool = option(False, STATUS_HELP)
     url: str = option("", "running server to use, such as http://127.0.0.1:8080, instead of one with --model-dir")
     max_concurrent_transforms: int = option(
         0, "concurrent requests, 0 for what the server proposes", minimum=0, maximum=BATCH_TRANSFORM_MB
@@ -78,13 +79,25 @@ def transform(config: TransformConfig) -> Path:
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)
         outputs = OutputFolder(config.output_dir / "transform")
         send_all(endpoint, prefix, existing, outputs, parameters)
-    responses = {name: outputs.read(found) for name, found in zip(table.names, objects, strict=True)}
-    table, reasons = join(table, responses, config.answers)
+    responses = {
+        name: outputs.read(found) or without_response(path)
+        for name, found, path in zip(table.names, objects, files, strict=True)
+    }
+    table, reasons = join(table, responses, config.answers, config.status)
     for name, reason in reasons.items():
         print(f"no prediction: {reason}: {prefix / name}", file=sys.stderr)
     output = write_predictions(config.output_dir, table, read_scheme(config), config.answers)
     print(f"pictures={len(table.rows)}; unreadable={len(reasons)}; output: {output}", flush=True)
     return output
+
+
+def without_response(path: Path) -> Response:
+    """Return the code of the error of an image that could not be sent, as in a response; nothing if it can be read."""
+    try:
+        read_file(path)
+    except ImageError as error:
+        return {"prediction": None, "error": {"code": error.code}}
+    return {}
 
 
 def payload_mb(prefix: Path, names: Sequence[str]) -> int:

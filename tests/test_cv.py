@@ -105,7 +105,8 @@ def test_every_image_is_predicted_once_by_a_model_that_has_not_seen_its_person(w
         people = {path.split("/")[0] for path in own}
         assert not people & {path.split("/")[0] for path, part in split.items() if part == "train"}
         model, description = load(whole.fold(number).model_dir)
-        predictor = Predictor(model, description.preparation, torch.device("cpu"), None)
+        temperature = description.temperature
+        predictor = Predictor(model, description.preparation, torch.device("cpu"), None, temperature=temperature)
         rows = table[table["fold"] == number].head(9)
         pixels = np.stack([prepare(module_faces / path, description.preparation) for path in rows["path"]])
         expected = rows.filter(like="probability_").to_numpy(np.float32)

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from augmentation import BaseAugmentation
+from calibration import TemperatureScaling
 from data.images import Pixels, Preparation
 from description import DESCRIPTION, Description
 from exporting.onnx_export import export
@@ -78,6 +79,22 @@ def test_its_probabilities_are_the_mean_of_those_of_plain_torch(
     network, description = load(ensemble)
     predictor = Predictor(network, description.preparation, CPU, None, tta=tta)
     np.testing.assert_allclose(predictor.probabilities(pixels), torch.stack(found).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_each_member_has_its_own_temperature(members: list[Path], tmp_path: Path, pixels: Pixels) -> None:
+    found = []
+    for member, temperature in zip(members, (0.5, 1.0, 4.0), strict=True):
+        network, description = load(member)
+        scaling = TemperatureScaling(temperature, 0.2, 0.1, 84)
+        publish(member, network.state_dict(), replace(description, calibration=scaling))
+        network, description = load(member)
+        predictor = Predictor(network, description.preparation, CPU, None, temperature=description.temperature)
+        found.append(predictor.probabilities(pixels))
+    publish_ensemble(tmp_path / "ensemble", members)
+    network, description = load(tmp_path / "ensemble")
+    assert description.temperature == 1
+    predictor = Predictor(network, description.preparation, CPU, None, temperature=description.temperature)
+    np.testing.assert_allclose(predictor.probabilities(pixels), np.mean(found, 0), rtol=1e-4, atol=1e-6)
 
 
 def test_members_that_are_sure_of_different_classes_leave_both_as_likely(tmp_path: Path, pixels: Pixels) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 import evaluation
+import metrics
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import ConfigError, DataError
 from support.prediction_tables import PredictionTables, image_name, write_table
@@ -357,3 +358,57 @@ def test_the_last_report_survives_a_mistake(case: Case) -> None:
     with pytest.raises(DataError):
         case.run()
     assert json.loads((case.pred_dir / "evaluation.json").read_text()) == before
+
+
+# Confidence
+
+
+def write_columns(case: Case, rows: list[str], header: str) -> None:
+    """Write gt.csv with the classes 0, 1, 2, ... and output.csv with these cells after the ImageID."""
+    case.write(list(range(len(rows))), list(range(len(rows))))
+    write_table(case.output_csv, {image_name(index): row for index, row in enumerate(rows)}, header)
+
+
+def test_the_calibration_error_comes_from_the_probabilities_of_inference(case: Case) -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(CLASSES) * 0.1, 200)
+    predictions = probabilities.argmax(1)
+    labels = np.where(random.random(200) < 0.6, predictions, random.integers(CLASSES, size=200))
+    case.write(labels, predictions)
+    header = ",".join(["ImageID", "ans", *(f"probability_{label}" for label in range(CLASSES))])
+    rows = {
+        image_name(index): ",".join(map(str, [predictions[index], *probabilities[index].tolist()]))
+        for index in range(1, 200)
+    }
+    write_table(case.output_csv, rows | {image_name(0): "," * CLASSES}, header)
+    report = case.run("--bootstrap", "0")
+    expected = metrics.calibration(labels[1:], probabilities[1:]).expected_error
+    assert report["details"]["expected_calibration_error"] == pytest.approx(expected)
+    assert "coverage" not in report["details"]
+
+
+def test_coverage_and_precision_are_those_of_the_sure_predictions(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_columns(case, ["0,ok", "1,unsure", "0,ok", "3,ok", ",missing"], "ImageID,ans,status")
+    details = case.run("--bootstrap", "0")["details"]
+    assert (details["coverage"], details["sure_precision"]) == (3 / 5, pytest.approx(2 / 3))
+    assert "coverage=0.6000; sure_precision=0.6667; unanswered=1;" in capsys.readouterr().out
+    write_columns(case, ["0,unsure", "1,unsure"], "ImageID,ans,status")
+    details = case.run("--bootstrap", "0")["details"]
+    assert details["coverage"] == 0
+    assert "sure_precision" not in details
+
+
+@pytest.mark.parametrize("rows", [["0,new", "1,old"], ["0,ok", "1,"], [",ok", "1,ok"]])
+def test_a_column_of_the_users_own_is_no_status(case: Case, rows: list[str]) -> None:
+    write_columns(case, rows, "ImageID,ans,status")
+    assert "coverage" not in case.run("--bootstrap", "0")["details"]
+
+
+@pytest.mark.parametrize("cell", ["x", "nan", "1.5", ""])
+def test_a_probability_that_is_none_is_a_sentence(case: Case, cell: str) -> None:
+    header = ",".join(["ImageID", "ans", *(f"probability_{label}" for label in range(CLASSES))])
+    write_columns(case, [f"0,{cell}" + ",0" * (CLASSES - 1)], header)
+    with pytest.raises(DataError, match=r"probability .* not a number|not between 0 and 1"):
+        case.run()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from calibration import TemperatureScaling
 from data.images import Preparation
 from export import main
 from exporting import onnx_export
@@ -56,7 +57,9 @@ def test_the_file_names_its_model_and_its_classes(exported: Exported) -> None:
 
 def test_the_command_exports_and_says_what_it_wrote(tmp_path: Path) -> None:
     environ = os.environ | {
-        "SM_MODEL_DIR": str(publish_model(tmp_path / "model")),
+        "SM_MODEL_DIR": str(
+            publish_model(tmp_path / "model", calibration=TemperatureScaling(3.0, 0.2, 0.1, 84)),
+        ),
         "SM_GOLDEN_DIR": str(tmp_path / "golden"),
     }
     done = subprocess.run([sys.executable, ROOT / "code/export.py"], env=environ, capture_output=True, text=True)
@@ -118,7 +121,7 @@ def test_an_ensemble_is_exported_with_the_mean_and_std_of_each_and_both_views(tm
     own = Preparation((32, 24), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     members = [
         publish_model(tmp_path / "1", seed=1),
-        publish_model(tmp_path / "2", seed=2, preparation=own),
+        publish_model(tmp_path / "2", seed=2, preparation=own, calibration=TemperatureScaling(3.0, 0.2, 0.1, 84)),
     ]
     publish_ensemble(tmp_path / "model", members)
     export(tmp_path / "model", tmp_path / "golden", "flip")

@@ -96,6 +96,7 @@ def test_the_model_is_loaded_with_its_settings_under_the_current_names() -> None
     assert description.metrics["f1"] == 0.0
     assert (description.settings["parts"], description.settings["statistics"]) == (2, "original")
     assert not {"accumulate"} & description.settings.keys()
+    assert (description.calibration, description.temperature, description.unsure_thresholds) == (None, 1.0, None)
 
 
 def test_inference_finds_the_same_classes_and_probabilities(eval_dir: Path, tmp_path: Path) -> None:

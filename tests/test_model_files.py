@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 import model_folder
+from calibration import NEVER, TemperatureScaling, UnsureThresholds
 from config import TrainConfig
 from data.images import Preparation
 from description import DESCRIPTION, FORMAT, Description
@@ -53,6 +54,34 @@ def test_a_published_model_comes_back_with_its_weights_and_description(published
     assert not model.training
     expected = safetensors.torch.load_file(published / WEIGHTS)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_temperature_and_thresholds_come_back(tmp_path: Path) -> None:
+    fitted = replace(
+        DESCRIBED,
+        calibration=TemperatureScaling(1.75, 0.2, 0.04, 84),
+        unsure_thresholds=UnsureThresholds(0.95, (0.5, NEVER) * 9, (7, 0) * 9),
+    )
+    publish(tmp_path, fitted.build().state_dict(), fitted)
+    assert load(tmp_path)[1] == fitted
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"calibration": {"temperature": 0.0, "error_before": 0.2, "error_after": 0.1, "images": 84}},
+        {"calibration": {"temperature": 1.5}},
+        {"calibration": "hot"},
+        {"unsure_thresholds": {"min_precision": 0.9, "thresholds": [0.5], "images": [3]}},
+        {"unsure_thresholds": [0.9] * 18},
+    ],
+    ids=str,
+)
+def test_a_calibration_that_training_never_writes_is_rejected(published: Path, record: dict[str, object]) -> None:
+    path = published / DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | record))
+    with pytest.raises(ModelError, match=r"model\.json is not one of this job"):
+        load(published)
 
 
 def test_the_files_are_regular_and_readable_by_all(published: Path) -> None:

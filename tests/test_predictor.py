@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from augmentation import BaseAugmentation
+from calibration import TemperatureScaling
 from data.batch_draws import Draws
 from data.images import Pixels, Preparation, prepare
 from inference import inference
@@ -17,11 +21,11 @@ from labels import MASKED_FACES
 from model import create_model
 from model_files import load
 from options.inference import InferenceConfig
-from predictor import Predictor, fill_up
+from predictor import Predictor, fill_up, to_probabilities
 from runtime.errors import DeviceError
 from server.classifier import Classifier
 from server.settings import ServeConfig
-from support.serving import InProcess, publish_model
+from support.serving import InProcess, encoded_image, publish_model
 
 CPU = torch.device("cpu")
 PREPARATION = Preparation((32, 24), None, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -59,6 +63,36 @@ def test_logits_are_float32_without_gradients_whatever_the_number_format(
     assert (logits.shape, logits.dtype, logits.requires_grad) == ((7, 18), torch.float32, False)
     full = predictor_of().logits(as_batch(pixels))
     assert torch.equal(logits, full) == (dtype is None)
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 20))
+def test_a_temperature_divides_the_logits_and_never_changes_the_predicted_class(seed: int, temperature: float) -> None:
+    draw = np.random.default_rng(seed)
+    logits = torch.from_numpy(draw.normal(0, 10, (50, 4)).astype(np.float32))
+    logits[10:, 1] = logits[10:, 0] + torch.from_numpy(draw.normal(0, 1e-6, 40).astype(np.float32))  # nearly equal
+    found = to_probabilities(logits, temperature)
+    expected = softmax(logits.double().numpy() / temperature, 1)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(found.argmax(1), logits.softmax(1).argmax(1))
+
+
+def test_probabilities_of_a_calibrated_model_are_the_same_in_inference_and_over_http(tmp_path: Path) -> None:
+    model_dir = publish_model(tmp_path / "model", calibration=TemperatureScaling(2.5, 0.2, 0.1, 84))
+    (tmp_path / "eval").mkdir()
+    bodies = [encoded_image(seed) for seed in range(9)]
+    for number, body in enumerate(bodies):
+        (tmp_path / "eval" / f"{number}.jpg").write_bytes(body)
+    config = InferenceConfig(device="cpu", threads=1, save_probabilities=True)
+    table = pd.read_csv(inference(tmp_path / "eval", model_dir, tmp_path / "output", config))
+    found = table.filter(like="probability_").to_numpy()
+    model, description = load(model_dir)
+    images = np.stack([prepare(body, description.preparation) for body in bodies])
+    logits = Predictor(model, description.preparation, CPU, None).logits(as_batch(images))
+    np.testing.assert_allclose(found, (logits / 2.5).softmax(1).numpy(), atol=1e-6)
+    with InProcess(ServeConfig(model_dir=model_dir, device="cpu")) as server:
+        replies = [server.until_ready().post(body, accept="application/json;verbose").json() for body in bodies]
+    np.testing.assert_allclose(found, [reply["probabilities"] for reply in replies], atol=1e-5)
+    assert table["ans"].tolist() == logits.argmax(1).tolist() == [reply["prediction"] for reply in replies]
 
 
 def test_dropout_and_batch_statistics_are_those_of_evaluation_even_after_training(pixels: Pixels) -> None:

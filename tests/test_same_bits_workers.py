@@ -15,7 +15,7 @@ QUICK = (
 MANY = {
     "everything": "--parts 4 --model TinyModel --optimizer AdamW --ema-decay 0.9 --augmentation StrongAugmentation "
     "--mixup 0.2 --cutmix 0.3 --clip-norm 1 --class-weights balanced --precision fp32 --freeze 3 --freeze-epochs 1 "
-    "--layer-decay 0.8 --head-lr 0.01",
+    "--layer-decay 0.8 --head-lr 0.01 --min-precision 0.5",
     "without batch norm": "--parts 4 --model BaseModel --optimizer SGD --sampler balanced --criterion f1 "
     "--augmentation CustomAugmentation --head factored --precision bf16",
 }

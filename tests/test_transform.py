@@ -19,7 +19,8 @@ from PIL import Image
 
 from batch.client import Endpoint, ServerError
 from batch.local_server import local_server
-from data.images import FORMATS
+from calibration import TemperatureScaling, UnsureThresholds
+from data.images import FORMATS, MAX_BYTES
 from inference import inference
 from labels import LabelScheme
 from options.inference import InferenceConfig
@@ -31,8 +32,10 @@ from transform import TransformConfig, payload_mb, transform
 EvalFolder = Callable[..., tuple[Path, list[int]]]
 
 
-def inferred(data: Path, model: Path, output: Path, answers: str = "index") -> dict[str, bytes]:
-    inference(data, model, output, InferenceConfig(device="cpu", answers=answers))
+def inferred(
+    data: Path, model: Path, output: Path, answers: str = "index", *, status: bool = False
+) -> dict[str, bytes]:
+    inference(data, model, output, InferenceConfig(device="cpu", answers=answers, status=status))
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
@@ -92,6 +95,26 @@ def test_another_view_of_an_image_is_asked_for_anew_and_labelled_as_by_inference
     found = {name: json.loads(text)["probability"] for name, text in outs(config).items()}
     assert found == pytest.approx({f"{name}.out": value for name, value in expected.items()}, abs=1e-5)
     assert all(text != plain[name] for name, text in outs(config).items())
+
+
+def test_the_status_of_each_image_is_that_of_inference(eval_folder: EvalFolder, tmp_path: Path) -> None:
+    data, _ = eval_folder(24)
+    names = list(pd.read_csv(data / "info.csv", dtype=str)["ImageID"])
+    (data / "images" / names[3]).write_bytes(b"no image")
+    (data / "images" / names[5]).unlink()
+    (data / "images" / names[7]).write_bytes(b"")
+    os.truncate(data / "images" / names[9], MAX_BYTES + 1)
+    thresholds = UnsureThresholds(0.9, (0.0, 0.9, 1.01) * 6, (1, 1, 0) * 6)
+    scaling = TemperatureScaling(2.0, 0.2, 0.1, 84)
+    model = publish_model(tmp_path / "model", calibration=scaling, unsure_thresholds=thresholds)
+    config = TransformConfig(data_dir=data, model_dir=model, output_dir=tmp_path / "transformed", status=True)
+    transform(config)
+    expected = inferred(data, model, tmp_path / "inferred", status=True)
+    assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
+    found = pd.read_csv(config.output_dir / "output.csv", keep_default_na=False)
+    assert [found["status"][row] for row in (3, 5, 7, 9)] == ["undecodable_image", "missing", "empty", "too_large"]
+    assert {"ok", "unsure"} < set(found["status"])
+    assert found["ans"][found["status"] == "unsure"].astype(int).between(0, 17).all()
 
 
 def test_an_image_larger_than_a_request_by_default_is_labelled_as_by_inference(

@@ -7,10 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.classes import Numbers, read_classes
 from data.names import canonical_name, first_names
-from data.tables import GT_CSV, OUTPUT_CSV, PERSONS_CSV, SCHEME_JSON, Table, read_table
+from data.tables import (
+    GT_CSV,
+    OK,
+    OUTPUT_CSV,
+    PERSONS_CSV,
+    PROBABILITY,
+    SCHEME_JSON,
+    STATUS,
+    UNSURE,
+    Table,
+    read_table,
+)
 from labels import MASKED_FACES, LabelScheme
 from metrics import Counted, Matrix, confusion_matrix, count
 from runtime.errors import DataError
@@ -30,6 +42,10 @@ class LabelledPredictions:
     ground_truth: Numbers  # (images,)
     predictions: Numbers  # (images,), num_classes for an image without a prediction
     persons: Numbers | None = None  # (images,), numbered from 0; None if persons are not known
+    probabilities: NDArray[np.float64] | None = (
+        None  # (images, classes), nan without a prediction; None without columns
+    )
+    unsure: NDArray[np.bool_] | None = None  # (images,); None without a column of the status
 
     @property
     def without_prediction(self) -> int:
@@ -55,8 +71,9 @@ def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -
 
     Classes are those of masked faces, or of a scheme.json (LabelScheme.to_dict) beside output.csv, where inference
     writes it. Persons come from the csv file `persons`, else from {gt_dir}/persons.csv, else from a column `person` or
-    `id` of gt.csv; a column of gt.csv with another value for each image is ignored with a warning. Raises DataError if
-    a table is damaged, the two name different images, or a class number may be a class name.
+    `id` of gt.csv; a column of gt.csv with another value for each image is ignored with a warning. Probabilities and
+    which predictions are unsure come from the columns that inference adds to output.csv. Raises DataError if a table is
+    damaged, the two name different images, or a class number may be a class name.
     """
     existing_folder(gt_dir, "SM_GROUND_TRUTH_DIR", GT_CSV)
     existing_folder(pred_dir, "SM_OUTPUT_DATA_DIR", f"{OUTPUT_CSV} of inference.py")
@@ -70,7 +87,37 @@ def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -
     predictions = read_classes(
         texts, scheme, pred_dir / OUTPUT_CSV, column=predicted_column, predicted=True, named=named
     )
-    return LabelledPredictions(scheme, ground_truth, predictions, _read_persons(truth_rows, gt_dir, persons))
+    rows = [predicted_rows[key] for key in truth_rows]
+    return LabelledPredictions(
+        *(scheme, ground_truth, predictions, _read_persons(truth_rows, gt_dir, persons)),
+        probabilities=_read_probabilities(rows, scheme.num_classes, pred_dir / OUTPUT_CSV),
+        unsure=_read_unsure(rows),
+    )
+
+
+def _read_probabilities(rows: Sequence[dict[str, str]], num_classes: int, path: Path) -> NDArray[np.float64] | None:
+    """Return the columns of probabilities (images, classes), nan where there are none, or None without the columns."""
+    names = [f"{PROBABILITY}{label}" for label in range(num_classes)]
+    if not set(names) <= rows[0].keys():
+        return None
+    try:
+        found = np.array([[float(row[name] or "nan") for name in names] for row in rows])
+    except ValueError as error:
+        raise DataError(f"a probability in {path.name} is not a number ({error}): {path}") from None
+    is_predicted = np.array([bool(row["ans"]) for row in rows])
+    if not ((found >= 0) & (found <= 1))[is_predicted].all():
+        raise DataError(f"{path.name} has a prediction with a probability that is not between 0 and 1: {path}")
+    return found
+
+
+def _read_unsure(rows: Sequence[dict[str, str]]) -> NDArray[np.bool_] | None:
+    """Return which predictions have the status unsure, (images,); None if no column has the status of all images.
+
+    A column of that name may be the user's own: in ours, images with a prediction are ok or unsure, and no others.
+    """
+    if STATUS not in rows[0] or not all(bool(row["ans"]) == (row.get(STATUS) in (OK, UNSURE)) for row in rows):
+        return None
+    return np.array([row[STATUS] == UNSURE for row in rows])
 
 
 def _read_answers(path: Path) -> tuple[Rows, str]:

@@ -25,6 +25,8 @@ OUTPUT_CSV = "output.csv"  # predictions
 SCHEME_JSON = "scheme.json"  # meaning of the class numbers in output.csv
 GT_CSV = "gt.csv"  # ground truth
 PERSONS_CSV = "persons.csv"  # person in each image
+STATUS, OK, UNSURE = "status", "ok", "unsure"  # a column of output.csv, and its values where there is a prediction
+PROBABILITY = "probability_"  # start of the names of the columns with probabilities, which end with class numbers
 MAX_TABLE_BYTES = 1 << 30
 
 

@@ -28,7 +28,8 @@ class TorchEngine:
             raise ModelError(str(error)) from None
         dtype = select_dtype(precision, device)
         self.device = device.type
-        self._predictor = Predictor(model, self.description.preparation, device, dtype, tta=tta)
+        preparation, temperature = self.description.preparation, self.description.temperature
+        self._predictor = Predictor(model, preparation, device, dtype, tta=tta, temperature=temperature)
 
     def batch_sizes(self, most: int) -> tuple[int, ...]:
         """Return the sizes that batches have on the device."""

@@ -25,7 +25,7 @@ class ExportedNetwork(nn.Module):
         The probabilities are the mean over the views of test-time augmentation; `tta` is a name in predictor.VIEWS.
         """
         super().__init__()
-        self.model = model
+        self.model, self.temperature = model, description.temperature
         self._views = VIEWS[tta]
         self.register_buffer("mean", torch.tensor(description.preparation.mean))
         self.register_buffer("std", torch.tensor(description.preparation.std))
@@ -43,9 +43,9 @@ class ExportedNetwork(nn.Module):
         return torch.stack([self.logits(view(normalised)).softmax(1) for view in self._views]).mean(0)
 
     def logits(self, normalised: Tensor) -> Tensor:
-        """Return the logits (batch, classes) of normalised images (batch, height, width, 3)."""
+        """Return the logits (batch, classes), divided by the temperature, of normalised (batch, height, width, 3)."""
         logits: Tensor = self.model(normalised.permute(0, 3, 1, 2))
-        return logits.float()
+        return logits.float() / self.temperature
 
     @torch.inference_mode()
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:

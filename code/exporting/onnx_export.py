@@ -41,7 +41,9 @@ def export(model_dir: Path, golden_dir: Path, tta: str = "none") -> str:
     network = ExportedNetwork(model, description, tta)
     pack = GoldenPack.of(network, description.preparation)
     exported = to_onnx(network, description.preparation.size, identity)
-    predictor = Predictor(model, description.preparation, torch.device("cpu"), None, tta=tta)
+    predictor = Predictor(
+        model, description.preparation, torch.device("cpu"), None, tta=tta, temperature=description.temperature
+    )
     engine = OnnxRuntimeEngine(exported, identity, cpu_count(), path)
     differences = largest_differences(predictor.probabilities, engine.probabilities, pack.prepared)
     check_parity(differences)

@@ -7,6 +7,7 @@ from runtime.arguments import folder, option
 
 TTA, TTA_HELP = ("none", "flip"), "test-time augmentation; flip: mean of the image and its mirror image, twice the work"
 ANSWERS, ANSWERS_HELP = ("index", "name"), "what the column of predictions holds: numbers or names of classes"
+STATUS_HELP = "extra column with the status of each image: ok, unsure (see --min-precision of train), or an error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class InferenceConfig:
     model: str | None = option(None, "architecture, only for an old best.pth (BaseModel)")
     answers: str = option("index", ANSWERS_HELP, choices=ANSWERS)
     save_probabilities: bool = option(False, "extra columns with the probability of each class")
-    status: bool = option(False, "extra column with the status of each image")
+    status: bool = option(False, STATUS_HELP)
     on_bad_image: str = option(
         "skip",
         "policy for an image that cannot be read: stop, or leave its row without a prediction",

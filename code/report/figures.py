@@ -168,10 +168,26 @@ def _write_cells(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float
 
 
 @rc_context(_STYLE)
-def reliability(result: Calibration) -> Figure:
-    """Draw accuracy by confidence, with the ideal as diagonal, and the number of images by confidence."""
-    figure = _figure(5.6, 5.2)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+def reliability(result: Calibration, before: Calibration | None = None) -> Figure:
+    """Draw accuracy by confidence, with the ideal as diagonal, and the number of images by confidence.
+
+    With `before`, draw it without the temperature, too, on the left.
+    """
+    drawn = (
+        {"Error before the temperature": before, "Error after it": result}
+        if before
+        else {"Expected calibration error": result}
+    )
+    figure = _figure(5.6 * len(drawn), 5.2)
+    columns = figure.subplots(2, len(drawn), sharex=True, squeeze=False, height_ratios=(3, 1)).T
+    for (upper, lower), (title, shown) in zip(columns, drawn.items(), strict=True):
+        _draw_reliability(upper, lower, shown)
+        upper.set_title(f"{title} {shown.expected_error:.3f}")
+    return figure
+
+
+def _draw_reliability(upper: Axes, lower: Axes, result: Calibration) -> None:
+    """Draw accuracy by confidence into the upper axes, and the number of images into the lower ones."""
     width = 1 / len(result.samples)
     centers = (np.arange(len(result.samples)) + 0.5) * width
     upper.bar(centers, result.accuracy, width * 0.92, color=BLUE, label="accuracy")
@@ -179,7 +195,6 @@ def reliability(result: Calibration) -> Figure:
     style: dict[str, Any] = {"facecolor": "none", "edgecolor": VERMILION, "hatch": "////"}
     upper.bar(centers, gap, width * 0.92, bottom=result.accuracy, label="gap to confidence", **style)
     upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label="ideal")
-    upper.set_title(f"Expected calibration error {result.expected_error:.3f}")
     upper.set_ylabel("accuracy")
     upper.set_ylim(0, 1)
     upper.legend(loc="upper left")
@@ -190,7 +205,6 @@ def reliability(result: Calibration) -> Figure:
     lower.set_xlim(0, 1)
     lower.xaxis.set_major_formatter(PercentFormatter(1))
     upper.yaxis.set_major_formatter(PercentFormatter(1))
-    return figure
 
 
 @rc_context(_STYLE)

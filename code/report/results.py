@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration import Fitted, UnsureThresholds
 from labels import LabelScheme
 from metrics import (
     WHOLE_MATRIX,
@@ -37,6 +38,13 @@ class Confusion(NamedTuple):
     predicted: str
     images: int
     share: float
+
+
+class Sure(NamedTuple):
+    """Number of images whose prediction is sure, and of those among them whose prediction is right."""
+
+    images: int
+    right: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ class Group:
 class Results:
     """Predictions for labelled images: labels (n,), probabilities (n, classes), and the scores they give.
 
-    `history` has one row per epoch as in metrics.jsonl; `metric` is the score in it that selects the best epoch.
+    `history` has one row per epoch as in metrics.jsonl; `metric` is the score in it that selects the best epoch. With
+    `fitted`, the probabilities are calibrated; with `thresholds`, some predictions are unsure.
     """
 
     scheme: LabelScheme
@@ -79,6 +88,8 @@ class Results:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     metric: str
+    fitted: Fitted | None = None
+    thresholds: UnsureThresholds | None = None
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:
@@ -138,8 +149,24 @@ class Results:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Return accuracy by confidence, and the expected calibration error."""
-        return calibration(self.labels, self.probabilities)
+        """Return accuracy by confidence, and the expected calibration error; with a temperature the cross-fitted one.
+
+        On the images that the temperature was fitted on, the error would be too small.
+        """
+        return self.fitted.after if self.fitted else calibration(self.labels, self.probabilities)
+
+    @cached_property
+    def uncalibrated(self) -> Calibration | None:
+        """Return accuracy by confidence of the network's own probabilities, if they are not the calibrated ones."""
+        return self.fitted.before if self.fitted and self.fitted.scaling.temperature != 1 else None
+
+    @cached_property
+    def sure(self) -> Sure | None:
+        """Return how many predictions are sure, and how many of those are right; None without thresholds."""
+        if self.thresholds is None:
+            return None
+        is_sure = ~self.thresholds.is_unsure(self.probabilities)
+        return Sure(int(is_sure.sum()), int((is_sure & (self.predictions == self.labels)).sum()))
 
     @cached_property
     def best_epoch(self) -> int:
@@ -214,6 +241,8 @@ class Results:
             "best_by": self.metric,
             "scores": {log_name(name): value for name, value in self.scores.items()},
             "expected_calibration_error": self.calibration.expected_error,
+            **({"calibration": self.fitted.scaling.to_dict()} if self.fitted else {}),
+            **({"sure": self.sure._asdict()} if self.sure else {}),
             "classes": self.classes,
             "groups": [group.to_dict() for group in self.groups],
             "confusion_matrix": self.matrix.tolist() if sparse is None else sparse,

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from calibration import Fitted, UnsureThresholds
 from labels import LabelScheme
 from metrics import task_matrix
 from report import figures
@@ -43,15 +44,19 @@ def write_report(
     pixels: Callable[[int], NDArray[np.uint8]],
     settings: Mapping[str, object],
     explain: Explain | None = None,
+    calibration: Fitted | None = None,
+    thresholds: UnsureThresholds | None = None,
 ) -> Path:
     """Write the report about the predictions for the validation images into `folder`; return the path of its page.
 
     `history` has one row per epoch as in metrics.jsonl; `labels` (n,), `probabilities` (n, classes) and the file
     `names` (n) are those of the validation images; `pixels(index)` is one of them, (height, width, 3).
     `settings` are listed on the page; `settings["metric"]` is the metric that selects the best epoch, "f1" by default.
-    With `explain`, there are heat maps of the worst mistakes and of two images of each class.
+    With `explain`, there are heat maps of the worst mistakes and of two images of each class. With `calibration`, the
+    probabilities are calibrated with its temperature.
     """
-    results = Results(scheme, history, labels, probabilities, str(settings.get("metric", "f1")))
+    metric = str(settings.get("metric", "f1"))
+    results = Results(scheme, history, labels, probabilities, metric, calibration, thresholds)
     wrong, right = results.mistakes.tolist(), examples(results) if explain else []
     images = {index: pixels(index) for index in [*wrong, *right]}
     heat = find_heat(explain, images, results.predictions) if explain else None
@@ -78,7 +83,7 @@ def _charts(results: Results) -> dict[str, bytes]:
     for task in scheme.tasks:
         part = task_matrix(results.matrix, scheme, task.name)
         made[f"confusion_{task.name}"] = figures.confusion(part, task.classes, task.name.capitalize())
-    made["calibration"] = figures.reliability(results.calibration)
+    made["calibration"] = figures.reliability(results.calibration, results.uncalibrated)
     return {name: figures.png(figure) for name, figure in made.items()}
 
 

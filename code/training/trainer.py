@@ -46,11 +46,12 @@ from training.workers import Workers
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for labelled images: mean loss, true labels (images,), probabilities (images, classes)."""
+    """Predictions for labelled images: mean loss, true labels (images,), probabilities and logits (images, classes)."""
 
     loss: float
     labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32]  # not calibrated
+    logits: NDArray[np.float32]
 
     @property
     def classes(self) -> NDArray[np.int64]:
@@ -219,7 +220,7 @@ class Trainer:
         loss = float(whole_loss(self.criterion, logits, truth, found))  # of all images: some losses are no mean
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
-        return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy())
+        return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy(), logits.cpu().numpy())
 
     def checksum(self) -> int:
         """Return a number that changes with any bit of what is trained: weights, statistics, optimizer, average."""

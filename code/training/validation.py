@@ -37,6 +37,7 @@ def predict_images(
             f"the model was trained with other classes than those of the images ({len(description.scheme.classes)} "
             f"instead of {len(scheme.classes)}, or other names); pass the model of these images: {model_dir}"
         )
-    predictor = Predictor(model, description.preparation, select_device(device), None)
+    temperature = description.temperature
+    predictor = Predictor(model, description.preparation, select_device(device), None, temperature=temperature)
     batches = stream(paths, description.preparation, batch_size=_BATCH, processes=processes, limits=limits)
     return np.concatenate([predictor.probabilities(pixels) for pixels, _ in batches])

@@ -25,7 +25,7 @@ from typing import Any
 from data.digests import content_digest, file_digest, file_digests
 from data.images import is_image_file
 from data.names import canonical_name, check_names, first_names
-from data.tables import INFO_CSV, Table, read_table
+from data.tables import INFO_CSV, OK, STATUS, UNSURE, Table, read_table
 from runtime.errors import DataError
 from runtime.files import NAME_BYTES
 from runtime.journal import Journal
@@ -91,11 +91,13 @@ def _warn_of_ignored(names: list[str], info: Path | None) -> None:
         print(f"warning: {len(names)} responses ignored ({first_names(sorted(names))}), {reason}", file=sys.stderr)
 
 
-def join(table: Table, responses: Mapping[str, Response], answers: str = "index") -> tuple[Table, dict[str, str]]:
+def join(
+    table: Table, responses: Mapping[str, Response], answers: str = "index", status: bool = False
+) -> tuple[Table, dict[str, str]]:
     """Return the table with a column of predictions, and by ImageID the reason why an image has none.
 
-    `responses` are by ImageID, `answers` is `index` or `name`, as in --answers. Raises DataError if no image has a
-    prediction, and if a response has no name.
+    `responses` are by ImageID, `answers` is `index` or `name`, as in --answers; with `status` there is a column of the
+    status, too, as with --status. Raises DataError if no image has a prediction, and if a response has no name.
     """
     predictions = [_prediction(name, responses.get(name, {}), answers) for name in table.names]
     missing = [name for name, prediction in zip(table.names, predictions, strict=True) if prediction is None]
@@ -103,7 +105,18 @@ def join(table: Table, responses: Mapping[str, Response], answers: str = "index"
     if len(missing) == len(table.rows):
         found = f"{reasons[missing[0]]}: {missing[0]}" if missing else "there are no responses to images"
         raise DataError(f"none of the {len(table.rows)} images can be used: {found}")
-    return table.with_columns({table.answer: predictions}), reasons
+    columns = {table.answer: predictions}
+    if status:
+        columns[STATUS] = [_status(responses.get(name, {})) for name in table.names]
+    return table.with_columns(columns), reasons
+
+
+def _status(response: Response) -> str:
+    """Return the status of an image as code/inference.py writes it; without a response, the image is missing."""
+    if response.get("prediction") is not None:
+        return UNSURE if response.get("unsure") is True else OK
+    error = response.get("error")
+    return str(error["code"]) if isinstance(error, dict) and "code" in error else "missing"
 
 
 def _prediction(name: str, response: Response, answers: str) -> object:
@@ -116,13 +129,15 @@ def _prediction(name: str, response: Response, answers: str) -> object:
     return label
 
 
-def join_downloaded(table: Table, responses: Mapping[str, Response], answers: str = "index") -> Table:
-    """Return the output.csv of a SageMaker transform: the table with a column of predictions, as `join` does.
+def join_downloaded(
+    table: Table, responses: Mapping[str, Response], answers: str = "index", status: bool = False
+) -> Table:
+    """Return the output.csv of a SageMaker transform: the table with the columns of `join`.
 
     An image without a prediction has an empty cell, as code/inference.py writes it, and is named on stderr. Raises
     DataError if no image has a prediction.
     """
-    table, reasons = join(table, responses, answers)
+    table, reasons = join(table, responses, answers, status)
     if reasons:
         names = first_names(list(reasons))
         print(f"{len(reasons)} of {len(table.rows)} images have no prediction: {names}", file=sys.stderr)

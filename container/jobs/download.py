@@ -14,7 +14,7 @@ from jobs.folds import count_folds, fold_name
 from jobs.job import TRAINING, Job, describe, find, look_up
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import MASKED_FACES, LabelScheme
-from options.inference import ANSWERS, ANSWERS_HELP
+from options.inference import ANSWERS, ANSWERS_HELP, STATUS_HELP
 from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.arguments import option
 from runtime.errors import DataError, JobError
@@ -30,21 +30,24 @@ class DownloadOptions:
     to: Path = option(Path("./download"), "folder to write to")
     info: Path | None = option(None, "for a transform: info.csv with the rows of output.csv, in their order")
     answers: str = option("index", f"for a transform: {ANSWERS_HELP}", choices=ANSWERS)
+    status: bool = option(False, f"for a transform: {STATUS_HELP}")
 
 
 def download_command(connection: Connection, name: JobName, options: DownloadOptions) -> None:
     """Download the files of a job and print where they are."""
-    for path in download(Aws(connection), name.job, options.to, options.info, options.answers):
+    for path in download(Aws(connection), name.job, options.to, options.info, options.answers, options.status):
         print(path)
 
 
-def download(aws: Aws, name: str, folder: Path, info: Path | None = None, answers: str = "index") -> list[Path]:
+def download(
+    aws: Aws, name: str, folder: Path, info: Path | None = None, answers: str = "index", status: bool = False
+) -> list[Path]:
     """Write the files of a job into a folder; return where to look, most important first.
 
     Training and tuning (its best job): model/ and output/. Cross-validation: the ensemble in model/, and output/ with
-    oof.csv and the folds. Transform: answers/ and output.csv, with the rows of `info`
-    and its classes as --answers, as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there
-    are no files yet.
+    oof.csv and the folds. Transform: answers/ and output.csv, with the rows of `info` and its classes as --answers and
+    with --status, as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there are no files
+    yet.
     """
     if (job := look_up(aws, name)) is None:
         return _join_folds(aws, name, folder)
@@ -59,7 +62,7 @@ def download(aws: Aws, name: str, folder: Path, info: Path | None = None, answer
             outputs = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
             _check_files(job, outputs)
             table, responses = read_downloaded(outputs, info)
-            table = join_downloaded(table, responses, answers)
+            table = join_downloaded(table, responses, answers, status)
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
             return [write_predictions(folder, table, scheme, answers), folder / "answers"]
         case "ProcessingJob":

@@ -28,6 +28,7 @@ class Classifier:
         loaded = (_load_torch if config.engine == "torch" else _load_exported)(config, self.cpus)
         self._engine, self.digest = loaded.engine, loaded.digest
         self.scheme, self.preparation = loaded.description.scheme, loaded.description.preparation
+        self.thresholds = loaded.description.unsure_thresholds
         self.name = f"{loaded.description.architecture}, {self.scheme.num_classes} classes"
         self._config = config
 

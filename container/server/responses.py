@@ -5,6 +5,9 @@
 
 `verbose` (`Accept: application/json;verbose`) adds `probabilities`, in the order of the classes, and `labels`. A row of
 csv has prediction, label, the attributes, probability, error, and with `verbose` all probabilities.
+
+Of a model with thresholds (`--min-precision` of train), a prediction also has `"unsure": true` or `false`, in csv after
+the probability.
 """
 
 import csv
@@ -17,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from calibration import UnsureThresholds
 from labels import LabelScheme
 
 JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
@@ -103,8 +107,8 @@ def quoted(text: str | None, most: int = 80) -> str:
 class Writer:
     """Write predictions and image errors; what each class means is looked up once."""
 
-    def __init__(self, scheme: LabelScheme) -> None:
-        self.scheme = scheme
+    def __init__(self, scheme: LabelScheme, thresholds: UnsureThresholds | None = None) -> None:
+        self.scheme, self.thresholds = scheme, thresholds
         self._classes = [
             {"prediction": label, "label": name, **scheme.describe(label)} for label, name in enumerate(scheme.classes)
         ]
@@ -113,8 +117,11 @@ class Writer:
         """Return the response for one image, from its probabilities (classes,)."""
         label = int(probabilities.argmax())
         record: dict[str, Any] = {**self._classes[label], "probability": round(float(probabilities[label]), DIGITS)}
+        if self.thresholds:
+            record["unsure"] = bool(self.thresholds.is_unsure(probabilities[None])[0])
         if wanted.media_type == CSV:
-            return self._row([*record.values(), ""], probabilities if wanted.verbose else None)
+            cells = [json.dumps(value) if isinstance(value, bool) else value for value in record.values()]
+            return self._row([*cells, ""], probabilities if wanted.verbose else None)
         if wanted.verbose:
             record["probabilities"] = [round(value, DIGITS) for value in probabilities.tolist()]
             record["labels"] = list(self.scheme.classes)
@@ -124,7 +131,7 @@ class Writer:
         """Return the response for an image without a prediction, with status 200, so that the job does not fail."""
         if wanted.media_type != CSV:
             return _text(_error(code, message), wanted)
-        blanks = [""] * (len(self._classes[0]) + 1)
+        blanks = [""] * (len(self._classes[0]) + 1 + (self.thresholds is not None))
         missing = np.full(self.scheme.num_classes, np.nan, np.float32)
         return self._row([*blanks, ascii(f"{code}: {message}")[1:-1]], missing if wanted.verbose else None)
 

@@ -47,6 +47,23 @@ def test_names_are_those_of_the_responses_and_must_be_there(tmp_path: Path) -> N
     assert rows == [{"ImageID": "a.jpg", "ans": "a dog"}, {"ImageID": "b.jpg", "ans": ""}]
 
 
+def test_the_status_is_that_of_the_response_and_missing_without_one(tmp_path: Path) -> None:
+    folder = write_outputs(tmp_path / "out", a=1, b=2, c=3, d=None)
+    (folder / "b.jpg.out").write_text('{"prediction": 2, "unsure": true}')
+    (folder / "c.jpg.out").write_text('{"prediction": 3, "unsure": false}')
+    (folder / "d.jpg.out").write_text('{"error": {"code": "empty", "message": "none"}, "prediction": null}')
+    info = write_info(tmp_path / "info.csv", "ImageID\n" + "".join(f"{name}.jpg\n" for name in "abcde"))
+    table = join_downloaded(*read(folder, info), status=True)
+    assert table.columns == ("ImageID", "ans", "status")
+    assert [tuple(row.values())[1:] for row in table.rows] == [
+        ("1", "ok"),
+        ("2", "unsure"),
+        ("3", "ok"),
+        ("", "empty"),
+        ("", "missing"),
+    ]
+
+
 def test_without_info_csv_every_response_is_a_row_sorted_by_name(tmp_path: Path) -> None:
     folder = write_outputs(tmp_path / "out", b=1, sub__a=2)
     assert joined(folder) == ["ImageID,ans", "b.jpg,1", "sub/a.jpg,2"]

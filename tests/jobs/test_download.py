@@ -85,6 +85,8 @@ def test_a_transform_is_joined_with_the_users_header_and_names(tmp_path: Path, m
     info.write_text("file,kind\na.jpg,\n")
     output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path / "to", info, "name")
     assert output.read_text() == f'file,kind\na.jpg,"{MASKED_FACES.classes[2]}"\n'
+    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path / "to", info, status=True)
+    assert output.read_text() == "file,kind,status\na.jpg,2,ok\n"
 
 
 # scheme.json

@@ -118,6 +118,15 @@ def test_reliability_shows_accuracy_and_number_of_images_of_every_bin() -> None:
     np.testing.assert_array_equal(heights(upper)[:15], result.accuracy)
     assert heights(lower) == list(result.samples)
     assert f"{result.expected_error:.3f}" in upper.get_title("left")
+    before = calibration(labels, np.eye(4)[probabilities.argmax(1)])
+    axes = reliability(result, before).axes
+    shown = {axis.get_title("left"): heights(axis)[:15] for axis in axes if axis.get_title("left")}
+    assert list(shown) == [
+        f"Error before the temperature {before.expected_error:.3f}",
+        f"Error after it {result.expected_error:.3f}",
+    ]
+    for heights_shown, expected in zip(shown.values(), (before, result), strict=True):
+        np.testing.assert_array_equal(heights_shown, expected.accuracy)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 16, 20])

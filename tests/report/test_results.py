@@ -1,12 +1,16 @@
 """results.py: the numbers of a report equal scikit-learn's."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 
+from calibration import calibrate, fit_thresholds
 from labels import MASKED_FACES, LabelScheme
+from metrics import calibration
 from report.results import Results
 
 ANIMALS = LabelScheme("animals", ("cat", "dog", "horse"))
@@ -120,3 +124,31 @@ def test_metrics_json_of_many_classes_holds_no_zero_of_the_confusion_matrix() ->
     assert sum(cells) == 300
     assert min(cells) == 1
     assert isinstance(predict(ANIMALS).to_dict()["confusion_matrix"], list)
+
+
+def test_the_error_is_the_cross_fitted_one_and_unsure_predictions_are_counted() -> None:
+    plain = predict(ANIMALS)
+    logits = 3 * np.log(plain.probabilities)
+    fitted = calibrate(logits, plain.labels, [str(image // 7) for image in range(600)])
+    assert fitted.scaling.temperature > 1.4
+    probabilities = softmax(logits / fitted.scaling.temperature, 1)
+    thresholds = fit_thresholds(plain.labels, probabilities, 0.9)
+    results = replace(plain, probabilities=probabilities, fitted=fitted, thresholds=thresholds)
+    assert (results.calibration, results.uncalibrated) == (fitted.after, fitted.before)
+    record = json.loads(json.dumps(results.to_dict(), allow_nan=False))
+    assert record["expected_calibration_error"] == fitted.scaling.error_after < fitted.scaling.error_before
+    assert record["calibration"] == fitted.scaling.to_dict()
+    is_sure = ~thresholds.is_unsure(probabilities)
+    assert record["sure"] == {
+        "images": is_sure.sum(),
+        "right": (is_sure & (results.predictions == results.labels)).sum(),
+    }
+    assert 0 < record["sure"]["images"] < 600
+    assert record["sure"]["right"] / record["sure"]["images"] >= 0.9
+
+
+def test_without_a_temperature_the_error_is_that_of_the_probabilities() -> None:
+    results = predict(ANIMALS)
+    assert results.calibration.expected_error == calibration(results.labels, results.probabilities).expected_error
+    assert (results.uncalibrated, results.sure) == (None, None)
+    assert not {"calibration", "sure"} & results.to_dict().keys()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from calibration import UnsureThresholds
 from labels import MASKED_FACES, LabelScheme
-from server.responses import MAX_ACCEPT
+from server.responses import CSV, MAX_ACCEPT, Format, Writer
 from server.settings import ServeConfig
 from support.serving import InProcess, csv_row, encoded_image, publish_model
 
@@ -78,3 +79,23 @@ def test_classes_of_another_scheme_have_names_and_no_attributes(tmp_path: Path) 
         cells = csv_row(server.post(GOOD, accept="text/csv;verbose"))
     assert cells[1] == record["label"]
     assert len(cells) == 4 + 2
+
+
+def test_predictions_below_the_threshold_of_their_class_are_unsure_in_all_formats(tmp_path: Path) -> None:
+    scheme = LabelScheme("folders", ("cat", "dog"))
+    thresholds = UnsureThresholds(0.9, (0.0, 1.01), (3, 0))
+    model_dir = publish_model(tmp_path / "pets", scheme, unsure_thresholds=thresholds)
+    with InProcess(ServeConfig(model_dir=model_dir, device="cpu")) as server:
+        server.until_ready()
+        bodies = [encoded_image(seed) for seed in range(8)]
+        for body in bodies:
+            record = server.post(body).json()
+            assert list(record) == ["prediction", "label", "probability", "unsure"]
+            assert record["unsure"] is (record["prediction"] == 1)
+            assert json.loads(server.post(body, accept="application/jsonlines").text) == record
+            cells = csv_row(server.post(body, accept="text/csv;verbose"))
+            assert cells[3:5] == ["true" if record["unsure"] else "false", ""]
+            assert len(cells) == 5 + 2
+        assert {server.post(body).json()["unsure"] for body in bodies} == {True, False}
+    for limits, row in ((None, b",,,empty: no bytes\n"), (thresholds, b",,,,empty: no bytes\n")):
+        assert Writer(scheme, limits).error("empty", "no bytes", Format(CSV)).body == row

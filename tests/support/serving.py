@@ -35,11 +35,18 @@ SIZE = (32, 24)
 
 
 def publish_model(
-    folder: Path, scheme: LabelScheme = MASKED_FACES, seed: int = 3, preparation: Preparation | None = None
+    folder: Path,
+    scheme: LabelScheme = MASKED_FACES,
+    seed: int = 3,
+    preparation: Preparation | None = None,
+    **fitted: Any,
 ) -> Path:
-    """Publish a tiny untrained model that predicts different classes for different images; return the folder."""
+    """Publish a tiny untrained model that predicts different classes for different images; return the folder.
+
+    `fitted` are fields of its description, such as `calibration`.
+    """
     torch.manual_seed(seed)
-    description = Description("TinyModel", "joint", scheme, preparation or Preparation(SIZE))
+    description = Description("TinyModel", "joint", scheme, preparation or Preparation(SIZE), **fitted)
     model = description.build().eval()
     augmentation = BaseAugmentation.of(description.preparation)
     pixels = np.stack([augmentation.prepare(encoded_image(seed)) for seed in range(20)])

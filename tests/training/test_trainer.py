@@ -243,7 +243,7 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
 
 def test_the_predicted_class_is_the_most_probable_one() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], np.float32)
-    assert Predictions(0.0, np.array([0, 1, 1]), probabilities).classes.tolist() == [0, 0, 1]
+    assert Predictions(0.0, np.array([0, 1, 1]), probabilities, probabilities).classes.tolist() == [0, 0, 1]
 
 
 def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Data, tmp_path: Path) -> None:
