@@ -23,7 +23,6 @@ the command line.
 import argparse
 import dataclasses
 import json
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from typing import Any, NoReturn, TypeVar
 
 from runtime.conversion import check, convert, explain_mistaken, is_null, show
 from runtime.errors import ConfigError, unknown_name
+from runtime.help_text import default_of, help_of, metavar_of
 from runtime.version import NAME, version
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ def upgrade(stored: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
         for name in field.metadata.get("old_names", ()):
             if name in settings:
                 settings[field.name] = settings.pop(name)
-        settings.setdefault(field.name, json.loads(json.dumps(_default(field), default=str)))
+        settings.setdefault(field.name, json.loads(json.dumps(default_of(field), default=str)))
         settings[field.name] = _current(field, settings[field.name])
     return settings
 
@@ -256,7 +256,7 @@ def _add_flags(parser: argparse.ArgumentParser, classes: Schema, *, for_help: bo
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
             if for_help:
-                metavar, text = _metavar(field, hints[field.name]), _help(field).replace("%", "%%")
+                metavar, text = metavar_of(field, hints[field.name]), help_of(field).replace("%", "%%")
                 group.add_argument(flag_of(field.name), metavar=metavar, help=text)
             else:
                 group.add_argument(*_spellings(field), dest=field.name, nargs="*", action=_Spelling)
@@ -271,28 +271,3 @@ def _spellings(field: dataclasses.Field[Any]) -> Iterator[str]:
 def _current(field: dataclasses.Field[Any], value: Any) -> Any:
     """Return the current name of a value."""
     return field.metadata.get("old_values", {}).get(value, value) if isinstance(value, str) else value
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-
-
-def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
-    if field.metadata["choices"]:
-        return "{" + ",".join(field.metadata["choices"]) + "}"
-    (kind, *_) = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if typing.get_origin(kind) is tuple:
-        return " ".join("N" for _ in typing.get_args(kind))
-    if typing.get_origin(kind) is dict:
-        return "NAME=VALUE,..."
-    if kind is Path and "variable" in field.metadata:
-        return "DIR"
-    return {bool: "[BOOL]", int: "N", float: "NUMBER", Path: "PATH"}.get(kind, "TEXT")
-
-
-def _help(field: dataclasses.Field[Any]) -> str:
-    default = _default(field)
-    parts = [f"default {show(default)}"] if default not in (None, {}, "") else []
-    if "variable" in field.metadata:
-        parts.insert(0, " or ".join(filter(None, (field.metadata["variable"], field.metadata["also"]))))
-    return str(field.metadata["help"]) + (f" ({', '.join(parts)})" if parts else "")
