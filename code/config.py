@@ -5,10 +5,12 @@ here as literals, so that `--help` and typos are answered before torch is import
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes import AUTO, RECIPES, describe, options_of
 from runtime.arguments import folder, option
 from runtime.conversion import Value
 
@@ -27,7 +29,7 @@ CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
 SCHEDULES = ("step", "cosine", "onecycle", "constant")
 # Options that may differ when a run is resumed: no bit depends on them.
 MAY_DIFFER = (
-    *("name", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
+    *("name", "recipe", "log_interval", "resume", "checkpoint_seconds", "checkpoint_steps", "threads", "store_memory"),
     *("allow_leaks", "on_bad_image", "max_bad_ratio", "decode_seconds", "decode_memory_mb", "nproc_per_node"),
     "pretrained",  # the weights themselves are compared
 )
@@ -63,6 +65,12 @@ class TrainPaths:
 class TrainConfig:
     """Options of training."""
 
+    recipe: str = option(
+        "original",
+        "set of options, listed below; auto: that of the run to resume, else finetune with weights to start from, else "
+        "scratch",
+        choices=(*RECIPES, AUTO),
+    )
     # the data
     dataset: str = option(
         "auto", "layout of the folder, and how it is split; auto: what it looks like", choices=DATASETS
@@ -216,6 +224,16 @@ class TrainConfig:
         0.5, "share of the free memory that decoded images may take; more goes to a file", minimum=0, maximum=1
     )
     deterministic: bool = option(True, "same bits in every run, slower on a GPU")
+
+    @staticmethod
+    def presets(given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that the recipe sets beside those that are given."""
+        return options_of(given.get("recipe", "original"), given)
+
+    @staticmethod
+    def notes() -> str:
+        """Return the end of `--help`."""
+        return describe()
 
     def problems(self) -> list[str]:
         """Return one sentence for each contradiction between options."""

@@ -42,6 +42,7 @@ import torch
 from data.digests import check_digests
 from optimization import get_lr
 from publication import publish_best, report
+from recipes import AUTO
 from report.write import grid_image
 from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, select_device
@@ -52,7 +53,7 @@ from training.initial import Start, choose_start
 from training.inputs import Data, read_data
 from training.rendezvous import join, quiet
 from training.run import Run
-from training.start import require_same_data, settle, share_state, versions_of
+from training.start import choose_recipe, require_same_data, settle, share_state, versions_of
 from training.state import TrainState
 from training.tracking import Silent, Tracker, increment_path
 from training.trainer import Predictions, Trainer
@@ -65,6 +66,9 @@ def main() -> None:
     """Run the command: read options and SM_* variables, train in folders of its own, publish a model."""
     paths, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
     with join(os.environ) as workers, quiet(not workers.is_first), locked(*_own_folders(paths, workers)):
+        if config.recipe == AUTO:
+            words = [*sys.argv[1:], "--recipe", choose_recipe(paths, config, workers)]
+            paths, config = parse("train.py", words, os.environ, TrainPaths, TrainConfig)
         train(
             paths.data_dir,
             paths.model_dir,
@@ -177,6 +181,7 @@ def create_run(
             checkpoint_dir or run_dir / "checkpoints",
             args.fingerprint() | data.fingerprint,
             versions_of(trainer.device),
+            recipe=args.recipe,
             every_seconds=args.checkpoint_seconds,
             every_steps=args.checkpoint_steps,
         )

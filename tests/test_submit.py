@@ -152,7 +152,7 @@ def test_from_an_empty_account_to_a_registered_model_with_the_submitters_permiss
     data = faces(people=2)
     (job,) = ready("train", "--data", str(data), *image, *quick, "--tags", "team=a", "--wait", "--", "--epochs", "3")
     described = client("sagemaker").describe_training_job(TrainingJobName=job)
-    assert described["HyperParameters"] == {"epochs": "3"}
+    assert described["HyperParameters"] == {"epochs": "3", "recipe": "scratch"}
     assert described["EnableManagedSpotTraining"] is True
     (channel,) = described["InputDataConfig"]
     prefix = channel["DataSource"]["S3DataSource"]["S3Uri"].removeprefix("s3://my-bucket/")
@@ -249,7 +249,7 @@ def test_the_folds_of_a_cross_validation_are_downloaded_and_joined(
     paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.jpg"))
     for number in (1, 2):
         described = client("sagemaker").describe_training_job(TrainingJobName=f"{name}-fold-{number}")
-        assert described["HyperParameters"] == {"epochs": "3", "fold": f"{number}/2"}
+        assert described["HyperParameters"] == {"epochs": "3", "fold": f"{number}/2", "recipe": "scratch"}
         fold, own = tmp_path / f"{number}", paths[number - 1 :: 2]
         publish_model(fold / "model", seed=number)
         probabilities = np.random.default_rng(number).dirichlet(np.ones(18), len(own)).astype(np.float32)

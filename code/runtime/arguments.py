@@ -15,6 +15,9 @@ The type of a field decides how its text is read:
     dict[str, Value]           gamma=1.5,reduction=sum or {"gamma": 1.5}
     X | None                   as X; none means None
 
+A class may have `presets`, a function of the values that are given, which returns those that replace defaults, and
+`notes`, which returns text for the end of `--help`.
+
 An empty string, `null` and `None`, which is how SageMaker and its users send null, leave the default. `--batch-size`
 and `--batch_size` are the same flag: both with different values are a mistake. One ConfigError reports every mistake on
 the command line.
@@ -96,7 +99,14 @@ def parse(prog: str, argv: Sequence[str], environ: Mapping[str, str], *classes: 
     `--help` prints all flags with their defaults, `--version` the version; both end the process with exit code 0.
     """
     question = _question(argv)
-    parser = _Parser(prog=prog, usage="%(prog)s [flags]", allow_abbrev=False, add_help=bool(question))
+    parser = _Parser(
+        prog=prog,
+        usage="%(prog)s [flags]",
+        epilog="\n\n".join(cls.notes() for cls in classes if hasattr(cls, "notes")),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=bool(question),
+    )
     _add_flags(parser, classes, for_help=bool(question))
     given, unknown = parser.parse_known_args([question] if question else list(argv))
     return _build(given, unknown, environ, classes)
@@ -189,7 +199,7 @@ def _build(
         values, unreadable = _read_fields(cls, vars(given), environ)
         problems += unreadable
         if not unreadable:
-            built.append(cls(**values))
+            built.append(cls(**({**cls.presets(values), **values} if hasattr(cls, "presets") else values)))
             problems += built[-1].problems() if hasattr(cls, "problems") else []
     if problems:
         raise ConfigError("; ".join(problems))

@@ -64,18 +64,20 @@ class Checkpoints:
         fingerprint: Mapping[str, Any],
         runtime_versions: Mapping[str, Any] | None = None,
         *,
+        recipe: str = "original",
         every_seconds: float = float("inf"),
         every_steps: int = 0,
     ) -> None:
         """Use a folder, which need not exist yet.
 
         `fingerprint` holds what the state depends on: settings, data, classes. `runtime_versions` holds what else its
-        bits depend on. Both must be JSON. A checkpoint is due after `every_seconds` or `every_steps`, 0 for never.
+        bits depend on. Both must be JSON. `recipe` is where the settings are from.
+        A checkpoint is due after `every_seconds` or `every_steps`, 0 for never.
         """
         self.folder = folder
         self.fingerprint: dict[str, Any] = json.loads(json.dumps(dict(fingerprint)))
         self.runtime_versions: dict[str, Any] = json.loads(json.dumps(dict(runtime_versions or {})))
-        self.every_seconds, self.every_steps = every_seconds, every_steps
+        self.recipe, self.every_seconds, self.every_steps = recipe, every_seconds, every_steps
         self._intact: list[str] = []  # names of those that were loaded or committed here, oldest first
         self._saved_at = time.monotonic()
         self._buffer = io.BytesIO()  # reused: allocating the memory takes longer than copying into it
@@ -109,6 +111,7 @@ class Checkpoints:
             "version": version(),
             "step": step,
             "epoch": epoch,
+            "recipe": self.recipe,
             "fingerprint": self.fingerprint,
             "runtime_versions": self.runtime_versions,
         }

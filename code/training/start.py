@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from config import TrainConfig
+from config import TrainConfig, TrainPaths
+from recipes import choose, explain, has_initial_weights
 from runtime.devices import runtime_versions, select_dtype
 from runtime.errors import DataError
 from runtime.files import read_regular
@@ -37,6 +38,7 @@ class Kept:
     threads: int = 0  # of torch, on a CPU; 0 if it is not known
     too_expensive: list[str] = field(default_factory=list)  # paths of images left out because of what decoding costs
     fingerprint: Mapping[str, Any] = field(default_factory=dict)  # empty before the first step
+    recipe: str = ""  # empty before the first step
 
 
 def read_kept(folder: str | Path | None) -> Kept:
@@ -48,8 +50,18 @@ def read_kept(folder: str | Path | None) -> Kept:
             fingerprint, versions = manifest["fingerprint"], manifest["runtime_versions"]
             too_expensive = list(map(str, fingerprint.get(TOO_EXPENSIVE, ())))
             started = fingerprint if manifest["step"] else {}
-            return Kept(int(fingerprint["parts"]), int(versions.get("threads", 0)), too_expensive, started)
+            recipe = str(manifest.get("recipe", "original")) if manifest["step"] else ""  # 0.1.0 had no other
+            return Kept(int(fingerprint["parts"]), int(versions.get("threads", 0)), too_expensive, started, recipe)
     return Kept()
+
+
+def choose_recipe(paths: TrainPaths, args: TrainConfig, workers: Workers) -> str:
+    """Return the recipe that `--recipe auto` stands for, and print why; all workers get that of the first one."""
+    kept = read_kept(paths.checkpoint_dir if args.resume != "never" and workers.is_first else None).recipe
+    has_weights = has_initial_weights(args.pretrained, paths.pretrained_dir)
+    recipe = str(workers.tell(choose(has_weights=has_weights, kept=kept)))
+    print(explain(recipe, has_weights=has_weights, kept=kept), flush=True)
+    return recipe
 
 
 def settle(

@@ -12,7 +12,7 @@ from jobs.aws import Aws
 from jobs.checks import name_problems
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, Words, unique_name
 from jobs.ecr import job_image
-from jobs.hyperparameters import read_hyperparameters
+from jobs.hyperparameters import read_hyperparameters, with_recipe
 from jobs.inputs import existing_inputs
 from jobs.instances import describe_instances, waste
 from jobs.job import JobFailed
@@ -50,6 +50,7 @@ def cross_validate(
     aws, name = Aws(connection), unique_name(training.name)
     channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
     image = job_image(aws, location)
+    hyperparameters = with_recipe(hyperparameters, channels)
     numbers = range(1, options.folds + 1)
     calls = tuple(
         training_job(

@@ -1,6 +1,7 @@
 """Hyperparameters of a SageMaker job, read by the same rules as code/train.py, so that a typo costs nothing."""
 
 import json
+import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,6 +9,7 @@ from typing import Any
 
 from config import TrainConfig
 from jobs.common import Words
+from recipes import AUTO, choose, explain
 from runtime.arguments import parse, upgrade
 from runtime.conversion import show
 
@@ -26,14 +28,33 @@ def read_hyperparameters(words: Words) -> dict[str, str]:
     return {name: as_text(getattr(config, name)) for name in TYPES if name in given}
 
 
+def with_recipe(
+    hyperparameters: Mapping[str, str], channels: Mapping[str, str], resumes: bool = False
+) -> dict[str, str]:
+    """Return the hyperparameters of a job with its recipe, and print it to stderr.
+
+    Unless they name one, it is finetune with weights to start from, else scratch. A job that `resumes` another one
+    keeps the recipe that it finds in the checkpoint.
+    """
+    if hyperparameters.get("recipe", AUTO) != AUTO:
+        return dict(hyperparameters)
+    pretrained = hyperparameters.get("pretrained", "auto")
+    has_weights = "pretrained" in channels if pretrained == "auto" else pretrained != "none"
+    recipe = AUTO if resumes else choose(has_weights=has_weights)
+    said = "recipe: that of the job to resume" if resumes else explain(recipe, has_weights=has_weights)
+    print(said, file=sys.stderr)
+    return {**hyperparameters, "recipe": recipe}
+
+
 def current_hyperparameters(stored: Mapping[str, str]) -> dict[str, str]:
-    """Return the hyperparameters of an earlier job under the current names and values, and some more as defaults."""
-    return {name: value for name, value in upgrade(stored, TrainConfig).items() if isinstance(value, str)}
+    """Return all hyperparameters of an earlier job under the current names and values, with those of its recipe."""
+    everything = {**default_hyperparameters(stored.get("recipe", "original")), **stored}
+    return {name: value for name, value in upgrade(everything, TrainConfig).items() if isinstance(value, str)}
 
 
-def default_hyperparameters() -> dict[str, str]:
-    """Return all hyperparameters of code/train.py with their defaults."""
-    (config,) = parse("train.py", [], {}, TrainConfig)
+def default_hyperparameters(recipe: str = "original") -> dict[str, str]:
+    """Return all hyperparameters of code/train.py with their defaults, or what a recipe sets instead."""
+    (config,) = parse("train.py", ["--recipe", recipe], {}, TrainConfig)
     return {name: as_text(getattr(config, name)) for name in TYPES}
 
 

@@ -9,7 +9,7 @@ from jobs.aws import Aws
 from jobs.checks import data_problems, name_problems, pair_problems, pairs
 from jobs.common import Connection, JobLocation, SecureJobLocation, SubmitOptions, Words, unique_name
 from jobs.ecr import job_image
-from jobs.hyperparameters import current_hyperparameters, default_hyperparameters, read_hyperparameters
+from jobs.hyperparameters import current_hyperparameters, default_hyperparameters, read_hyperparameters, with_recipe
 from jobs.inputs import existing_inputs, resolve_input
 from jobs.instances import describe_instances, volume_key, waste
 from jobs.local_data import check_local_data
@@ -19,6 +19,7 @@ from jobs.pretrained import ARCHIVE_ENDING, pretrained_channel, pretrained_probl
 from jobs.request_parts import Call, Request, given, seconds, tags, vpc
 from jobs.s3 import Upload
 from metrics import metric_definitions
+from recipes import AUTO as AUTO_RECIPE
 from runtime.arguments import option
 from runtime.errors import ConfigError, DataError, JobError
 from sagemaker_limits import INSTANCES, NAME_LENGTH, TRAINING_HOURS, VOLUME_GB, WARM_POOL_MINUTES
@@ -108,6 +109,7 @@ def train(
     resumed = (location.checkpoints(options.resume_from),) if options.resume_from else ()
     if resumed and not submit.dry_run:
         check_resumable(aws, location, options.resume_from, hyperparameters)
+    hyperparameters = with_recipe(hyperparameters, channels, resumes=bool(resumed))
     call = training_job(job, location, options, image, channels=channels, hyperparameters=hyperparameters)
     plan = Plan(
         job=job,
@@ -251,8 +253,9 @@ def check_resumable(aws: Aws, location: JobLocation, job: str, hyperparameters: 
 
 def _check_same_run(job: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
     """Raise ConfigError that lists the hyperparameters that differ and change the result."""
-    defaults = default_hyperparameters()
-    names = sorted(({*theirs, *ours} & set(defaults)) - set(MAY_DIFFER))
+    recipe = ours.get("recipe", AUTO_RECIPE)
+    defaults = default_hyperparameters(theirs.get("recipe", "original") if recipe == AUTO_RECIPE else recipe)
+    names = sorted(set(defaults) - set(MAY_DIFFER))
     values = {name: [given.get(name, defaults[name]) for given in (theirs, ours)] for name in names}
     for name, open_value in (("dataset", AUTO), ("parts", "0"), ("statistics", AUTO)):
         if open_value in values.get(name, ()):  # the job compares what was found, or keeps what it has

@@ -9,13 +9,14 @@ from jobs.aws import Aws
 from jobs.checks import name_problems, pair_problems, pairs
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, Words, unique_name
 from jobs.ecr import job_image
-from jobs.hyperparameters import TYPES, read_hyperparameters
+from jobs.hyperparameters import TYPES, read_hyperparameters, with_recipe
 from jobs.inputs import existing_inputs
 from jobs.instances import describe_instances, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, given, tags
 from jobs.training import TrainingOptions, algorithm, training_channels, training_definition
 from metrics import metric_definitions
+from recipes import RECIPES
 from runtime.arguments import option, parse
 from runtime.errors import ConfigError, unknown_name
 from sagemaker_limits import PARALLEL_TUNING_JOBS, TUNING_JOBS, TUNING_NAME_LENGTH
@@ -59,6 +60,8 @@ def tune(
     check_tuning(training, tuning, hyperparameters)
     aws, job = Aws(connection), unique_name(training.name)
     channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
+    if "recipe" not in pairs(tuning.search):
+        hyperparameters = with_recipe(hyperparameters, channels)
     image = job_image(aws, location)
     options = (training, tuning)
     call = tuning_job(job, location, options, image, channels=channels, hyperparameters=hyperparameters, ranges=ranges)
@@ -126,7 +129,8 @@ def tuning_job(
 
 def most_epochs(hyperparameters: Mapping[str, str]) -> int:
     """Return the maximum epochs of one trial."""
-    return int(hyperparameters.get("epochs", TrainConfig.epochs))
+    recipe = RECIPES.get(hyperparameters.get("recipe", "original"), {})
+    return int(hyperparameters.get("epochs", recipe.get("epochs", TrainConfig.epochs)))
 
 
 def check_tuning(training: TrainingOptions, tuning: TuningOptions, hyperparameters: Mapping[str, str]) -> None:

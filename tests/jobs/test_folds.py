@@ -20,7 +20,8 @@ def test_each_fold_is_a_training_job_that_differs_in_nothing_but_the_fold(dry_ru
     words = ("--folds", "3", "--price-per-hour", "1", "--max-hours", "2", "--", "--epochs", "5")
     requests, printed = dry_run("cv", *DATA, *words)
     jobs = requests["CreateTrainingJob"]
-    assert [job["HyperParameters"] for job in jobs] == [{"epochs": "5", "fold": f"{number}/3"} for number in (1, 2, 3)]
+    same = {"epochs": "5", "recipe": "scratch"}
+    assert [job["HyperParameters"] for job in jobs] == [{**same, "fold": f"{number}/3"} for number in (1, 2, 3)]
     prefix = jobs[0]["TrainingJobName"].removesuffix("-fold-1")
     assert [job["TrainingJobName"] for job in jobs] == [f"{prefix}-fold-{number}" for number in (1, 2, 3)]
     checkpoints = [job["CheckpointConfig"]["S3Uri"] for job in jobs]

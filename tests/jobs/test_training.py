@@ -168,7 +168,7 @@ def test_a_folder_that_training_cannot_read_is_not_uploaded(dry_run: DryRunComma
     with pytest.raises(DataError, match="no profile folders under --data"):
         dry_run("train", "--data", str(tmp_path), "--", "--dataset", "MaskSplitByProfileDataset")
     requests, _ = dry_run("train", "--data", str(tmp_path), "--", "--dataset", "ImageFolderDataset")
-    assert requests["CreateTrainingJob"]["HyperParameters"] == {"dataset": "ImageFolderDataset"}
+    assert requests["CreateTrainingJob"]["HyperParameters"] == {"dataset": "ImageFolderDataset", "recipe": "scratch"}
 
 
 def test_validation_images_are_a_channel_of_their_own_and_checked_with_the_training_images(
@@ -200,7 +200,7 @@ def test_people_in_both_folders_are_rejected_before_the_upload(dry_run: DryRunCo
     with pytest.raises(DataError, match="2 people are in training and in validation"):
         dry_run(*data)
     requests, _ = dry_run(*data, "--", "--allow-leaks", "true")
-    assert requests["CreateTrainingJob"]["HyperParameters"] == {"allow_leaks": "true"}
+    assert requests["CreateTrainingJob"]["HyperParameters"] == {"allow_leaks": "true", "recipe": "scratch"}
 
 
 def test_what_auto_finds_is_printed_before_the_upload_as_in_training(dry_run: DryRunCommand, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_what_auto_finds_is_printed_before_the_upload_as_in_training(dry_run: Dr
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("")
     requests, printed = dry_run("train", "--data", str(tmp_path))
-    assert "HyperParameters" not in requests["CreateTrainingJob"]
+    assert requests["CreateTrainingJob"]["HyperParameters"] == {"recipe": "scratch"}
     assert (
         "found split folders: 3 images of 2 classes; images per class: cat (2), dog (1); no groups; split given: 2 "
         "train, 1 val\n"
@@ -231,7 +231,7 @@ def test_a_training_job_from_a_local_folder(dry_run: DryRunCommand, faces: Faces
     words = ("--data", str(faces(people=2)), "--price-per-hour", "1.5", "--", "--epochs", "3", "--model", "resnet18")
     requests, printed = dry_run("train", *words)
     found = requests["CreateTrainingJob"]
-    assert found["HyperParameters"] == {"epochs": "3", "model": "resnet18"}
+    assert found["HyperParameters"] == {"epochs": "3", "model": "resnet18", "recipe": "scratch"}
     assert found["AlgorithmSpecification"]["TrainingImage"].endswith("/mask-classifier:abc")
     (channel,) = found["InputDataConfig"]
     uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
@@ -343,7 +343,7 @@ def test_checkpoints_of_a_job_that_sagemaker_has_deleted_can_be_resumed() -> Non
 @pytest.mark.parametrize("name", MAY_DIFFER)
 def test_what_no_bit_depends_on_may_differ(name: str) -> None:
     is_text = isinstance(getattr(TrainConfig, name), str)
-    other = {"resume": "force", "on_bad_image": "skip"}.get(name, "other" if is_text else "1")
+    other = {"resume": "force", "on_bad_image": "skip", "recipe": "auto"}.get(name, "other" if is_text else "1")
     assert other != default_hyperparameters()[name]
     check_resumable(aws(described()), LOCATION, "faces-1", GIVEN | {name: other})
 
@@ -364,3 +364,44 @@ def test_a_folder_is_checked_and_described_before_the_upload_as_in_training(
     assert "warning: broken links ignored: 1 (cat/gone.jpg); repair or remove them" in printed
     assert "ignored  litter of file systems and tools: 1 (#recycle)\n" in printed
     assert "uploads  3 files" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        ((), "scratch"),
+        (("--pretrained-data", "s3://my-bucket/weights"), "finetune"),
+        (("--", "--pretrained", "none"), "scratch"),
+        (("--", "--pretrained", "download"), "finetune"),
+        (("--", "--recipe", "original"), "original"),
+        (("--", "--recipe", "auto"), "scratch"),
+        (("--resume-from", "faces-1"), "auto"),
+    ],
+)
+def test_a_job_has_the_recipe_for_its_initial_weights_or_that_of_the_job_it_resumes(
+    words: tuple[str, ...], recipe: str, dry_run: DryRunCommand
+) -> None:
+    requests, printed = dry_run("train", "--data", "s3://my-bucket/faces", *words)
+    assert requests["CreateTrainingJob"]["HyperParameters"]["recipe"] == recipe
+    assert ("recipe: " in printed) == ("original" not in words)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "different"),
+    [
+        ({"recipe": "scratch"}, {}, ""),
+        ({"recipe": "scratch"}, {"recipe": "auto", "epochs": "80"}, ""),
+        ({"recipe": "scratch"}, {"recipe": "finetune"}, "lr was 0.003, is 0.001"),
+        ({"recipe": "scratch"}, {"epochs": "9"}, "epochs was 80, is 9"),
+        ({"epochs": "3"}, {"recipe": "scratch", "epochs": "3"}, "optimizer was SGD, is AdamW"),
+    ],
+)
+def test_a_job_resumes_one_of_the_same_options_whatever_recipe_they_are_from(
+    theirs: dict[str, str], ours: dict[str, str], different: str
+) -> None:
+    earlier = aws({"HyperParameters": theirs})
+    if not different:
+        check_resumable(earlier, LOCATION, "faces-1", ours)
+    else:
+        with pytest.raises(ConfigError, match=f"it is another run .*{different}"):
+            check_resumable(earlier, LOCATION, "faces-1", ours)

@@ -121,7 +121,7 @@ def test_a_search_says_what_it_can_cost_in_all(dry_run: DryRunCommand) -> None:
     search = ("--search", "lr=0.001:0.1:log,optimizer=SGD:AdamW", "--max-jobs", "10", "--max-hours", "2")
     requests, printed = dry_run("tune", *DATA, *search, "--price-per-hour", "1", "--", "--epochs", "5")
     definition = requests["CreateHyperParameterTuningJob"]["TrainingJobDefinition"]
-    assert definition["StaticHyperParameters"] == {"epochs": "5"}
+    assert definition["StaticHyperParameters"] == {"epochs": "5", "recipe": "scratch"}
     assert "runs on  2 x ml.g5.xlarge, spot" in printed
     assert "longest  10 jobs, each 2 h of training" in printed
     assert "costs    at most 20.00 (20 instance hours at 1); spot costs less" in printed

@@ -8,6 +8,8 @@ import pytest
 
 from support.making import HOSTILE, ROOT, Make, options_of
 
+AUTO = ("--recipe", "auto")  # of `make train`
+
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
@@ -22,10 +24,11 @@ def out(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("words", "program", "options"),
     [
-        (["train", "EPOCHS=3"], "train.py", ["--epochs", "3"]),
-        (["train", "ARGS=--resize 96 72"], "train.py", ["--resize", "96", "72"]),
-        (["train", "ARGS=--name *"], "train.py", ["--name", "*"]),
-        (["train", "WORKERS=2", "NUM_WORKERS=3"], "train.py", ["--nproc-per-node", "2", "--num-workers", "3"]),
+        (["train", "EPOCHS=3"], "train.py", [*AUTO, "--epochs", "3"]),
+        (["train", "ARGS=--resize 96 72"], "train.py", [*AUTO, "--resize", "96", "72"]),
+        (["train", "ARGS=--name *"], "train.py", [*AUTO, "--name", "*"]),
+        (["train", "WORKERS=2", "NUM_WORKERS=3"], "train.py", [*AUTO, "--nproc-per-node", "2", "--num-workers", "3"]),
+        (["train", "RECIPE=finetune"], "train.py", [*AUTO, "--recipe", "finetune"]),  # the last one counts
         (["train", "infer", "EPOCHS=3"], "transform.py", []),
         (["cv", "FOLDS=3", "EPOCHS=2"], "cv.py", ["--folds", "3", "--epochs", "2"]),
         (["cv", "infer", "FOLDS=3"], "transform.py", []),
@@ -55,7 +58,7 @@ def test_weights_are_fetched_for_a_model_also_before_a_training(make: Make, out:
 
 def test_a_name_that_is_no_option_reaches_the_command_which_rejects_it(make: Make, out: str) -> None:
     call = make.call("train.py", "train", "SM_MODEL_DIR=elsewhere", "DATA=/", out, "RUNTIME=host")
-    assert options_of(call, "train.py")[0] == "--sm-model-dir"
+    assert options_of(call, "train.py")[2] == "--sm-model-dir"
 
 
 @pytest.mark.parametrize("runtime", ["host", "docker"])
