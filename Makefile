@@ -138,7 +138,7 @@ train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; r
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store" $(if $(filter audit,$@),"$$OUT/audit")
 	@rm -f "$$OUT/output/failure"
-	@$(if $(filter train cv,$@),$(with-channels)) $($@) "$$@" $(if $(filter train,$@),--recipe auto) $(FLAGS)
+	@$(if $(filter train cv,$@),$(with-channels)) $($@) "$$@" $(if $(filter train cv,$@),--recipe auto) $(FLAGS)
 
 .PHONY: weights
 weights: $(ENV)/job  ## fetch the published weights of MODEL, such as resnet18 or timm/convnext_tiny, into a cache, once

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from config import TrainConfig, TrainPaths
 from options.cv import CvConfig
-from recipes import AUTO, choose, has_initial_weights
+from recipes import AUTO, choose, explain, has_initial_weights
 from runtime.arguments import flag_of, parse
 from runtime.errors import ConfigError, DataError
 from runtime.failure import guard, write_message
@@ -48,7 +48,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     check_options(paths, options, environ)
     if options.recipe == AUTO:
         has_weights = has_initial_weights(options.pretrained, paths.pretrained_dir)
-        argv = [*argv, "--recipe", choose(has_weights=has_weights)]
+        argv = [*argv, "--recipe", recipe := choose(has_weights=has_weights)]
+        print(explain(recipe, has_weights=has_weights), flush=True)
         paths, config, options = parse("cv.py", argv, environ, TrainPaths, CvConfig, TrainConfig)
     folder = paths.output_dir / "cv"
     folds = [Fold(number + 1, config.folds, folder) for number in range(config.folds)]

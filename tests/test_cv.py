@@ -140,10 +140,13 @@ def test_images_are_decoded_once_for_all_folds(whole: Cv) -> None:
     assert manifest.with_suffix(".pixels").stat().st_mtime_ns < first_model.stat().st_mtime_ns, "and not written it"
 
 
-def test_folds_that_lie_there_are_joined_without_training_them(whole: Cv, tmp_path: Path) -> None:
+def test_folds_that_lie_there_are_joined_without_training_them(
+    whole: Cv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = ["--output-dir", str(whole.output), "--model-dir", str(tmp_path / "model")]
     before = (whole.output / "oof.csv").read_bytes()
-    cv.main(["--folds", "2", "--collect", *paths], {})
+    cv.main(["--folds", "2", "--collect", "--recipe", "auto", *paths], {})
+    assert "recipe: scratch (no weights to start from)" in capsys.readouterr().out
     assert (whole.output / "oof.csv").read_bytes() == before
     for name in ("model.json", "model.safetensors"):
         assert (tmp_path / "model" / name).read_bytes() == (whole.model / name).read_bytes()

@@ -27,9 +27,9 @@ cached_weights() {
   fi
 }
 
-# Whether the run in OUT has begun without weights: it is resumed as it began.
+# Whether the run in OUT, or each of its folds, has begun without weights: it is resumed as it began.
 began_without_weights() {
-  newest=$(find "$OUT/checkpoints/" -maxdepth 1 -name 'step-*.json' 2>/dev/null | sort | tail -n 1)
+  newest=$(find "$OUT/checkpoints/" -maxdepth 2 -name 'step-*.json' 2>/dev/null | sort | tail -n 1)
   [ "${RESUME:-$(given_in_args --resume)}" != never ] && [ -n "$newest" ] &&
     ! grep -q '"initial weights": "' "$newest"
 }

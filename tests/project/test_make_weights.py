@@ -79,8 +79,9 @@ def test_weights_that_are_given_or_refused_count_before_the_cache(weights: Weigh
     assert weights.handed("MODEL=resnet18", "PRETRAINED=auto")
 
 
-def test_a_run_that_began_without_weights_is_resumed_without_them(weights: Weights) -> None:
-    folder, checkpoints = weights.add("resnet18"), weights.out / "checkpoints"
+@pytest.mark.parametrize("fold", ["", "fold-1"])
+def test_a_run_that_began_without_weights_is_resumed_without_them(weights: Weights, fold: str) -> None:
+    folder, checkpoints = weights.add("resnet18"), weights.out / "checkpoints" / fold
     checkpoints.mkdir(parents=True)
     (checkpoints / "step-000000001-epoch-000001.json").write_text('{"initial weights": "abc"}')
     assert weights.handed("MODEL=resnet18") == str(folder)

@@ -8,7 +8,7 @@ import pytest
 
 from support.making import HOSTILE, ROOT, Make, options_of
 
-AUTO = ("--recipe", "auto")  # of `make train`
+AUTO = ("--recipe", "auto")  # of `make train` and `make cv`
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def out(tmp_path: Path) -> str:
         (["train", "WORKERS=2", "NUM_WORKERS=3"], "train.py", [*AUTO, "--nproc-per-node", "2", "--num-workers", "3"]),
         (["train", "RECIPE=finetune"], "train.py", [*AUTO, "--recipe", "finetune"]),  # the last one counts
         (["train", "infer", "EPOCHS=3"], "transform.py", []),
-        (["cv", "FOLDS=3", "EPOCHS=2"], "cv.py", ["--folds", "3", "--epochs", "2"]),
+        (["cv", "FOLDS=3", "EPOCHS=2"], "cv.py", [*AUTO, "--folds", "3", "--epochs", "2"]),
         (["cv", "infer", "FOLDS=3"], "transform.py", []),
         (["infer", "MAX_PAYLOAD_MB=20"], "transform.py", ["--max-payload-mb", "20"]),
         (["infer", "BAD_INPUT=fail", "SERVE_PRECISION=bf16"], "transform.py", []),
