@@ -134,9 +134,9 @@ def test_a_resumed_run_keeps_its_recipe_with_weights_or_without(
     assert again == first
     with pytest.raises(CheckpointError, match=r"different data or settings .*head_lr was 0.003, is None"):
         run("--recipe", "scratch")
-    anew = run("--resume", "never")
+    fresh = run("--resume", "never")
     assert "recipe: scratch (no weights to start from)" in capsys.readouterr().out
-    assert (anew["recipe"], anew["model"], anew["lr"]) == ("scratch", "TinyModel", 0.003)
+    assert (fresh["recipe"], fresh["model"], fresh["lr"]) == ("scratch", "TinyModel", 0.003)
 
 
 def test_a_run_of_the_last_release_has_the_recipe_original() -> None:
