@@ -84,5 +84,10 @@ def run(output: Connection, args: Sequence[str], environ: Mapping[str, str]) -> 
         warnings.simplefilter("error")
     sys.argv = list(words)
     folders = [str(Path(words[0]).parent), *environ.get("PYTHONPATH", "").split(os.pathsep)]
-    sys.path[:] = folders + [folder for folder in sys.path if not folder.startswith(str(ROOT))]
+    sys.path[:] = folders + [folder for folder in sys.path if not _is_of_the_job(folder)]
     runpy.run_path(words[0], run_name="__main__")
+
+
+def _is_of_the_job(folder: str) -> bool:
+    """Return whether a folder holds modules of the repository, not libraries: .venv may lie in it."""
+    return folder.startswith(str(ROOT)) and not folder.startswith(sys.prefix)
