@@ -171,7 +171,7 @@ COPY container/requirements-dev.lock /tmp/
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --require-hashes --no-deps --requirement /tmp/requirements-dev.lock
 ENTRYPOINT ["python", "-m", "pytest", "-p", "no:cacheprovider"]
-CMD ["-m", "not image and not chaos and not slow"]
+CMD ["-m", "not image and not chaos and not slow and not networks"]
 
 
 FROM job

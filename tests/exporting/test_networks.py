@@ -57,7 +57,7 @@ TIMM = {
 TOO_LARGE = ["vit_h_14", "regnet_y_128gf"]  # for one ONNX file
 SIDES = {**OURS, **TORCHVISION, **TIMM}
 QUICK = ["BaseModel", "resnet18"]
-NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SIDES]
+NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.networks) for name in SIDES]
 
 
 class Spread(nn.Module):

@@ -79,7 +79,7 @@ def test_a_step_has_the_same_bits_in_every_run(name: str) -> None:
     assert torch.equal(found, again)
 
 
-@pytest.mark.slow
+@pytest.mark.networks
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_takes_a_step_with_the_same_bits_in_every_run(name: str) -> None:
     (model, found), (_, again) = (take_a_step(name, FAMILIES[name]) for _ in range(2))
@@ -88,7 +88,7 @@ def test_every_family_takes_a_step_with_the_same_bits_in_every_run(name: str) ->
         assert model(torch.randn(1, 3, *FAMILIES[name])).shape == (1, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.networks
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_head_of_every_family_is_what_depends_on_the_number_of_classes(name: str) -> None:
     """Weights for other classes are loaded but for the head, so its name has to be the right one."""

@@ -82,13 +82,13 @@ def test_the_heat_of_a_small_network_is_in_the_patch_of_the_class(tiny: nn.Modul
     check_the_heat_is_in_the_patch(tiny)
 
 
-@pytest.mark.slow
+@pytest.mark.networks
 def test_the_heat_of_a_network_of_torchvision_is_in_the_patch_of_the_class() -> None:
     size = (128, 96)
     check_the_heat_is_in_the_patch(taught(create_model("resnet18", COLORS, size=size), 60, size), size)
 
 
-@pytest.mark.slow
+@pytest.mark.networks
 def test_the_heat_of_a_transformer_is_in_the_patch_of_the_class() -> None:
     from timm.models.vision_transformer import VisionTransformer
 
@@ -161,20 +161,20 @@ def test_the_heat_of_a_factored_head_is_that_of_the_summed_logit() -> None:
         ("TinyModel", (128, 96), "blocks.2", (8, 6)),
         ("resnet18", (128, 96), "backbone.layer3", (8, 6)),
         ("mobilenet_v3_small", (224, 224), "backbone.features", (7, 7)),
-        pytest.param("vgg11", (128, 96), "backbone.features.19", (8, 6), marks=pytest.mark.slow),
+        pytest.param("vgg11", (128, 96), "backbone.features.19", (8, 6), marks=pytest.mark.networks),
         pytest.param(
-            "vit_b_32", (224, 224), "backbone.encoder.layers.encoder_layer_11.ln_1", (7, 7), marks=pytest.mark.slow
+            "vit_b_32", (224, 224), "backbone.encoder.layers.encoder_layer_11.ln_1", (7, 7), marks=pytest.mark.networks
         ),
-        pytest.param("swin_t", (224, 224), "backbone.permute", (7, 7), marks=pytest.mark.slow),
-        pytest.param("swin_t", (128, 96), "backbone.features.5", (8, 6), marks=pytest.mark.slow),
-        pytest.param("densenet121", (224, 224), "backbone.features", (7, 7), marks=pytest.mark.slow),
+        pytest.param("swin_t", (224, 224), "backbone.permute", (7, 7), marks=pytest.mark.networks),
+        pytest.param("swin_t", (128, 96), "backbone.features.5", (8, 6), marks=pytest.mark.networks),
+        pytest.param("densenet121", (224, 224), "backbone.features", (7, 7), marks=pytest.mark.networks),
         pytest.param(
-            "timm/vit_tiny_patch16_224", (224, 224), "backbone.blocks.11.attn.qkv", (14, 14), marks=pytest.mark.slow
+            "timm/vit_tiny_patch16_224", (224, 224), "backbone.blocks.11.attn.qkv", (14, 14), marks=pytest.mark.networks
         ),
-        pytest.param("timm/swin_tiny_patch4_window7_224", (224, 224), "backbone.norm", (7, 7), marks=pytest.mark.slow),
-        pytest.param("timm/convnext_atto", (224, 224), "backbone.norm_pre", (7, 7), marks=pytest.mark.slow),
+        pytest.param("timm/swin_tiny_patch4_window7_224", (224, 224), "backbone.norm", (7, 7), marks=pytest.mark.networks),
+        pytest.param("timm/convnext_atto", (224, 224), "backbone.norm_pre", (7, 7), marks=pytest.mark.networks),
         pytest.param(
-            "timm/tf_efficientnet_lite0", (160, 120), "backbone.blocks.5.0.bn1", (10, 8), marks=pytest.mark.slow
+            "timm/tf_efficientnet_lite0", (160, 120), "backbone.blocks.5.0.bn1", (10, 8), marks=pytest.mark.networks
         ),
     ],
 )
