@@ -171,7 +171,9 @@ def test_the_heat_of_a_factored_head_is_that_of_the_summed_logit() -> None:
         pytest.param(
             "timm/vit_tiny_patch16_224", (224, 224), "backbone.blocks.11.attn.qkv", (14, 14), marks=pytest.mark.networks
         ),
-        pytest.param("timm/swin_tiny_patch4_window7_224", (224, 224), "backbone.norm", (7, 7), marks=pytest.mark.networks),
+        pytest.param(
+            "timm/swin_tiny_patch4_window7_224", (224, 224), "backbone.norm", (7, 7), marks=pytest.mark.networks
+        ),
         pytest.param("timm/convnext_atto", (224, 224), "backbone.norm_pre", (7, 7), marks=pytest.mark.networks),
         pytest.param(
             "timm/tf_efficientnet_lite0", (160, 120), "backbone.blocks.5.0.bn1", (10, 8), marks=pytest.mark.networks
