@@ -7,7 +7,7 @@ step of the first epoch and that of the second called what, from the beginning o
 loop around the step belongs to it.
 """
 
-import functools
+import gc
 import json
 import sys
 from collections import Counter
@@ -71,16 +71,12 @@ def main() -> None:
     always = replace(PLAIN, epochs=2, log_interval=1, device="cuda", checkpoint_seconds=1e9, threads=1, lr=1e-3)
     rows: list[Mapping[str, Any]] = json.loads(sys.argv[3])
 
-    @functools.cache
-    def data_for(augmentation: str, class_weights: str, sampler: str) -> Data:
-        config = replace(always, augmentation=augmentation, class_weights=class_weights, sampler=sampler)
-        return read_data(folder, config, GPU)
-
     found = []
     for row in rows:
         config = replace(always, **row)
-        data = data_for(config.augmentation, config.class_weights, config.sampler)
-        found.append(third_steps(config, data, output))
+        found.append(third_steps(config, read_data(folder, config, GPU), output))
+        gc.collect()  # no row depends on what the rows before have left on the GPU
+        torch.cuda.empty_cache()
     print("\nSTEPS", json.dumps(found))
 
 
