@@ -67,10 +67,15 @@ def restore_kernel_choice() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.fixture(autouse=True)
-def no_cached_weights(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Find no weights that whoever runs the tests has fetched."""
-    monkeypatch.setenv("WEIGHTS_CACHE", str(tmp_path_factory.getbasetemp() / "no-weights"))
+@pytest.fixture(autouse=True, scope="session")
+def no_cached_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Find no weights that whoever runs the tests has fetched.
+
+    With the `monkeypatch` of each test, that would be undone after the folder of the test has been removed.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEIGHTS_CACHE", str(tmp_path_factory.getbasetemp() / "no-weights"))
+        yield
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Weights of torchvision: downloaded, from its cache, or a sentence that says what to do."""
 
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: S
     """Put a file into the cache of torch.hub."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr(urllib.request, "_opener", None)  # that of an earlier test knows no proxy
     path = tmp_path / "hub" / "checkpoints" / torchvision.models.get_model_weights(name)["DEFAULT"].url.split("/")[-1]
     path.parent.mkdir(parents=True)
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
