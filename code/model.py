@@ -16,7 +16,7 @@ from torch.nn import functional
 from labels import LabelScheme
 from networks.drop_path import set_drop_path
 from networks.timm_networks import TimmModel, is_timm, timm_names, usual_size
-from pretrained import DEFAULT_BACKBONE, download_pretrained, load_pretrained, load_state
+from pretrained import DEFAULT_BACKBONE, load_state
 from runtime.errors import ConfigError, unknown_name
 
 __all__ = [
@@ -25,9 +25,7 @@ __all__ = [
     "MyModel",
     "TinyModel",
     "create_model",
-    "download_pretrained",
     "is_model",
-    "load_pretrained",
     "load_state",
     "model_names",
 ]

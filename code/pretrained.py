@@ -59,21 +59,6 @@ def _copy(model: nn.Module, tensors: StateDict) -> None:
     model.load_state_dict(state)
 
 
-def load_pretrained(model: nn.Module, source: Path, name: str) -> str:
-    """Start from the weights in a file, or in a folder with one file (or one called `name`); returns a summary.
-
-    The last layer may differ and then stays random. Raises ModelError if the weights are not of the model `name`.
-    """
-    state, _ = read_weights(find_weights(source, name))
-    return copy_fitting(model, state, name, str(source))
-
-
-def download_pretrained(model: nn.Module, name: str) -> str:
-    """Start from torchvision's weights, in its cache or downloaded; raises ModelError if that fails."""
-    state, _ = read_weights(download_weights(name))
-    return copy_fitting(model, state, name, f"torchvision's {backbone_of(name)}")
-
-
 def backbone_of(name: str) -> str:
     """Return torchvision's name of the network that `--model name` is."""
     return DEFAULT_BACKBONE if name == "MyModel" else name

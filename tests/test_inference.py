@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from model_files import load, publish
 from options.inference import InferenceConfig
 from runtime.errors import ConfigError, DataError, ModelError
 from runtime.journal import Journal
+from support.archives import archive_of
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = InferenceConfig(device="cpu", batch_size=8)
@@ -336,9 +336,7 @@ def test_the_command_of_the_original_runs_verbatim_and_reads_an_archive(
     eval_folder: EvalFolder, model_dir: Path, tmp_path: Path
 ) -> None:
     data, _ = eval_folder(6)
-    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
-        for path in model_dir.iterdir():
-            archive.add(path, path.name)
+    archive_of(model_dir, tmp_path / "model.tar.gz")
     environ = {
         "PATH": os.environ["PATH"],
         "OMP_NUM_THREADS": "1",

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from labels import MASKED_FACES, LabelScheme
 from model import TinyModel, create_model
 from model_files import publish
 from runtime.errors import ModelError
+from support.archives import archive_of
 from support.pretrained_weights import THREE, fits, imagenet, resnet18
 from weights_cache import Notes, Statistics, notes_path
 
@@ -36,14 +36,6 @@ def publish_model(folder: Path, scheme: LabelScheme = MASKED_FACES, head: str = 
     preparation = Preparation((32, 24), None, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     publish(folder, model.state_dict(), Description("TinyModel", head, scheme, preparation))
     return folder
-
-
-def pack(folder: Path, archive: Path) -> Path:
-    """Pack a model as SageMaker does: the files at the top, in a tar with gzip."""
-    with tarfile.open(archive, "w:gz") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
-    return archive
 
 
 # ---- where they are ----
@@ -69,7 +61,7 @@ def test_a_model_of_this_job_is_a_start_for_other_classes(kind: str, tmp_path: P
     source = publish_model(tmp_path / "model")
     if kind != "folder":
         (tmp_path / "channel").mkdir()
-        archive = pack(source, tmp_path / "channel/model.tar.gz")
+        archive = archive_of(source, tmp_path / "channel/model.tar.gz")
         source = archive if kind == "archive" else archive.parent
     found = read("TinyModel", source)
     assert found.statistics == Statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))

@@ -22,6 +22,7 @@ from model import BaseModel
 from model_files import ARCHIVE, LEGACY, WEIGHTS, find, load, publish
 from runtime.errors import ModelError
 from runtime.version import version
+from support.archives import archive_of
 from support.strange_files import KINDS, make_strange
 
 DESCRIBED = Description(
@@ -39,13 +40,6 @@ def published(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     publish(folder, DESCRIBED.build().state_dict(), DESCRIBED)
     return folder
-
-
-def archive_of(folder: Path, target: Path) -> Path:
-    with tarfile.open(target, "w:gz") as archive:
-        for path in sorted(folder.iterdir()):
-            archive.add(path, path.name)
-    return target
 
 
 def test_a_published_model_comes_back_with_its_weights_and_description(published: Path) -> None:

@@ -9,9 +9,9 @@ import torch
 
 from labels import MASKED_FACES
 from model import BaseModel, TinyModel, create_model
-from pretrained import load_pretrained, load_state
+from pretrained import load_state
 from runtime.errors import ModelError
-from support.pretrained_weights import THREE, State, fits, imagenet, resnet18
+from support.pretrained_weights import THREE, State, fits, imagenet, load_pretrained, resnet18
 
 # ---- all of them ----
 

@@ -9,9 +9,8 @@ import torchvision
 
 from labels import MASKED_FACES
 from model import create_model
-from pretrained import download_pretrained
 from runtime.errors import ModelError
-from support.pretrained_weights import State, fits, imagenet, resnet18
+from support.pretrained_weights import State, fits, imagenet, load_pretrained, resnet18
 
 
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: State | bytes) -> None:
@@ -30,7 +29,9 @@ def test_downloaded_weights_are_those_of_torchvision(
 ) -> None:
     state, model = imagenet(), resnet18()
     cache(tmp_path, monkeypatch, "resnet18", state)
-    assert download_pretrained(model, name).startswith("120 of 122 tensors from torchvision's resnet18; random: ")
+    assert load_pretrained(model, "download", name).startswith(
+        "120 of 122 tensors from torchvision's resnet18; random: "
+    )
     assert fits(model, state, "backbone.")
 
 
@@ -38,13 +39,13 @@ def test_a_download_that_fails_says_what_to_do(tmp_path: Path, monkeypatch: pyte
     cache(tmp_path, monkeypatch, "resnet34", {})
     sentence = r"^the weights of 'resnet18' cannot be downloaded \(.*refused.*\); give them as the `pretrained` channel"
     with pytest.raises(ModelError, match=sentence):
-        download_pretrained(resnet18(), "resnet18")
+        load_pretrained(resnet18(), "download", "resnet18")
 
 
 def test_a_damaged_download_is_a_sentence_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache(tmp_path, monkeypatch, "resnet18", b"")
     with pytest.raises(ModelError, match="the weights of 'resnet18' cannot be downloaded"):
-        download_pretrained(resnet18(), "resnet18")
+        load_pretrained(resnet18(), "download", "resnet18")
 
 
 @pytest.mark.parametrize("name", ["BaseModel", "TinyModel"])
@@ -52,4 +53,4 @@ def test_torchvision_has_no_weights_for_the_networks_of_this_job(name: str) -> N
     with pytest.raises(
         ModelError, match=f"torchvision has no weights for '{name}'; give a file with --pretrained FILE"
     ):
-        download_pretrained(create_model(name, MASKED_FACES), name)
+        load_pretrained(create_model(name, MASKED_FACES), "download", name)

@@ -1,7 +1,6 @@
 """A training starts from the model.tar.gz of an earlier job, of other classes, as SageMaker hands it on."""
 
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from contract import folder_variables
 from model_files import load
 from runtime.arguments import parse
 from runtime.errors import ModelError
+from support.archives import archive_of
 from train import train
 
 Faces = Callable[..., Path]
@@ -51,13 +51,11 @@ def channel(faces: Faces, tmp_path: Path) -> Path:
     train(faces(), tmp_path / "first", QUICK, output_dir=tmp_path / "output")
     folder = tmp_path / "ml/input/data/pretrained"
     folder.mkdir(parents=True)
-    with tarfile.open(folder / "model.tar.gz", "w:gz") as tar:
-        for path in sorted((tmp_path / "first").iterdir()):
-            tar.add(path, path.name)
+    archive_of(tmp_path / "first", folder / "model.tar.gz")
     return tmp_path / "ml"
 
 
-def test_the_body_is_taken_and_the_head_starts_anew(
+def test_the_body_is_taken_and_the_head_is_random(
     channel: Path, pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables = folder_variables(COMMANDS["train"], channel)

@@ -4,11 +4,11 @@ A model.onnx has the normalisation and the temperature inside, so it belongs to 
 model.json. It is rejected beside any other.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from model_folder import sha256
 from runtime.errors import ModelError
 
 MODEL_ONNX = "model.onnx"
@@ -24,7 +24,7 @@ def metadata(weights_sha256: str, description: bytes, classes: Sequence[str], tt
     """
     return {
         WEIGHTS_SHA256: weights_sha256,
-        DESCRIPTION_SHA256: hashlib.sha256(description).hexdigest(),
+        DESCRIPTION_SHA256: sha256(description),
         CLASSES: json.dumps(list(classes)),
         TTA: tta,
     }

@@ -4,7 +4,6 @@ torchvision and timm know where their weights are. torchvision's are files whose
 their sha256; those of timm are on Hugging Face, which tells the sha256 of a file, and a few are files as torchvision's.
 """
 
-import hashlib
 import re
 import shutil
 import socket
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from networks.timm_networks import is_timm, published_config
 from runtime.errors import ModelError
-from runtime.files import make_folder, replacing
+from runtime.files import file_sha256, make_folder, replacing
 from runtime.locks import locked
 from weights_cache import Notes, Statistics, find, folder_of, notes_path, read_notes
 
@@ -90,7 +89,7 @@ def fetch(model: str, publication: Publication, statistics: Statistics, cache: P
         for left in partial.iterdir():  # by a fetch that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         path = _download(model, publication, partial)
-        notes = Notes(model, publication.url, publication.licence, _sha256(path), statistics)
+        notes = Notes(model, publication.url, publication.licence, file_sha256(path), statistics)
         with replacing(notes_path(path)) as file:
             file.write(notes.to_json())
         make_folder(folder.parent)
@@ -103,7 +102,7 @@ def _is_intact(folder: Path) -> bool:
     for path in folder.iterdir():
         if notes_path(path).is_file():
             notes = read_notes(path)
-            return notes is not None and notes.sha256 == _sha256(path)
+            return notes is not None and notes.sha256 == file_sha256(path)
     return False
 
 
@@ -121,7 +120,7 @@ def _download(model: str, publication: Publication, folder: Path) -> Path:
         ) from error
     finally:
         socket.setdefaulttimeout(before)
-    if not (found := _sha256(path)).startswith(expected):
+    if not (found := file_sha256(path)).startswith(expected):
         path.unlink()
         raise ModelError(
             f"the weights of {model!r} are not those that were published (their sha256 begins with "
@@ -149,8 +148,3 @@ def _from_hub(publication: Publication, path: Path) -> str:
     Path(local).rename(path)
     shutil.rmtree(path.parent / ".cache", ignore_errors=True)
     return told if re.fullmatch("[0-9a-f]{64}", told) else ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

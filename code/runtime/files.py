@@ -83,6 +83,12 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     return data
 
 
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file of any size in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 _NOT_REGULAR = "a pipe, device or socket, expected a regular file"
 
 

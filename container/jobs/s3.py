@@ -24,7 +24,7 @@ from data.names import check_names
 from jobs.aws import TRANSFER_THREADS, Aws, explained
 from runtime.archives import ArchiveError, members, open_archive
 from runtime.errors import DataError
-from runtime.files import existing_folder, remove_temporary_files, replacing, short_name
+from runtime.files import existing_folder, file_sha256, remove_temporary_files, replacing, short_name
 from runtime.process import cpu_count
 
 MAX_UNPACKED_BYTES = 64 << 30  # of an archive
@@ -81,7 +81,7 @@ def plan_upload(
 def upload_of(root: Path, names: Sequence[str], parent_uri: str) -> Upload:
     """Return the upload of these files of a folder, in this order."""
     with ThreadPoolExecutor(cpu_count()) as pool:
-        digests = list(pool.map(lambda name: _digest(root / name), names))
+        digests = list(pool.map(lambda name: file_sha256(root / name), names))
     uri = _folder_uri(parent_uri, root.resolve().name, names, digests)
     return Upload(root, tuple(names), uri, sum((root / name).stat().st_size for name in names))
 
@@ -178,11 +178,6 @@ def extract(archive: Path, folder: Path) -> list[Path]:
 def _folder_uri(parent_uri: str, folder: str, names: Sequence[str], digests: Sequence[str]) -> str:
     whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
     return f"{parent_uri}/{_readable(folder)}-{whole.hexdigest()}/"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _readable(name: str) -> str:

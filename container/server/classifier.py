@@ -4,8 +4,6 @@ Only `model.json`, `model.safetensors` and, for engines other than torch, `model
 no link. Anything else is a ModelError before the server reports that it is ready. Only its own engine imports torch.
 """
 
-import hashlib
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +11,7 @@ from data.images import Pixels
 from description import DESCRIPTION
 from engines.engine import Loaded
 from engines.exported_model import ExportedModel
-from model_folder import find_folder
+from model_folder import find_folder, sha256
 from runtime.errors import ConfigError, ModelError
 from runtime.process import cpu_count
 from server.settings import ServeConfig
@@ -60,7 +58,7 @@ def _load_torch(config: ServeConfig, cpus: int) -> Loaded:
     device = prepare_device(config.device, cpus)
     folder = find_folder(config.model_dir, "SM_MODEL_DIR")
     engine = TorchEngine(folder, cpus, device, config.precision, config.tta)
-    return Loaded(engine, engine.description, hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest())
+    return Loaded(engine, engine.description, sha256((folder / DESCRIPTION).read_bytes()))
 
 
 def _load_exported(config: ServeConfig, cpus: int) -> Loaded:
