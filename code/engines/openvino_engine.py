@@ -1,11 +1,11 @@
 """The network of a model.onnx, computed by OpenVINO on the CPU. No torch."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from data.images import Pixels
@@ -26,11 +26,17 @@ class OpenVinoEngine:
     ) -> None:
         """Load a model.onnx; raise ModelError if it cannot be loaded, or its metadata is not what is expected.
 
-        It computes on `threads` threads. Messages name its `path`. Raises ConfigError for fp16.
+        It computes on `threads` threads, which share the CPUs with the processes that decode: pinned to one, each would
+        wait for what else runs there. Messages name its `path`. Raises ConfigError for fp16.
         """
         if precision == "fp16":
             raise ConfigError("precision fp16 needs a GPU, which openvino does not use here; use bf16 or fp32")
-        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        openvino = _import_openvino()
+        settings: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
         if precision in _PRECISIONS:
             settings["INFERENCE_PRECISION_HINT"] = _PRECISIONS[precision]
         try:
@@ -51,3 +57,15 @@ class OpenVinoEngine:
         """Return the probabilities (batch, classes) of prepared uint8 images (batch, height, width, 3)."""
         found: NDArray[np.float32] = self._request.infer([pixels], share_inputs=True)[0].copy()
         return found
+
+
+def _import_openvino() -> Any:
+    """Return the module openvino, without its converter, which nothing here needs.
+
+    The converter sends a message to Google Analytics as soon as it is imported, and writes to the home folder. openvino
+    imports it, and does without one that cannot be imported.
+    """
+    sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino

@@ -1,6 +1,7 @@
 """Every engine gives the same probabilities, and the server answers the same with each, without torch for two."""
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,29 @@ from support.exported import Exported
 from support.serving import encoded_image, running, server_command
 
 EXPORTED = [name for name in ENGINES if name != "torch"]
+ROOT = Path(__file__).resolve().parents[2]
+COMPUTE = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from server.classifier import Classifier
+from server.settings import ServeConfig
+classifier = Classifier(ServeConfig(model_dir=Path(sys.argv[1]), engine="openvino", threads=2))
+pixels = np.zeros((512, 32, 24, 3), np.uint8)
+classifier(pixels)
+"""
+TELEMETRY = "print([name for name in sys.modules if name.startswith('openvino_telemetry')])"
+AFFINITIES = """
+from contextlib import suppress
+from threading import Thread
+computing, found = Thread(target=lambda: [classifier(pixels) for _ in range(8)]), set()
+computing.start()
+while computing.is_alive():
+    for task in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):  # a thread that has ended
+            found.add(tuple(os.sched_getaffinity(int(task))))
+print(found)
+"""
 
 
 @pytest.fixture
@@ -147,3 +171,31 @@ def _with_path_first(folder: Path, script: str) -> list[str]:
 def test_the_interpreter_of_the_tests_has_torch() -> None:
     """Else the test above would show nothing."""
     assert "torch" in sys.modules
+
+
+def run(program: str, model: Path, home: Path, **environ: str) -> str:
+    """Return what a program prints in a new process, whose home is a folder of its own."""
+    path = os.pathsep.join(str(ROOT / name) for name in ("code", "container"))
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(model)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path, "HOME": str(home), **environ},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_openvino_loads_nothing_that_sends_and_leaves_the_home_folder_alone(exported: Exported, tmp_path: Path) -> None:
+    assert run(COMPUTE + TELEMETRY, exported.model, tmp_path) == "[]"
+    assert not list(tmp_path.iterdir())
+
+
+def test_openvino_by_itself_would_load_what_sends(exported: Exported, tmp_path: Path) -> None:
+    """Else the test above would show nothing; it is told that this is CI, so that it sends nothing."""
+    assert run("import sys, openvino;" + TELEMETRY, exported.model, tmp_path, CI="true") != "[]"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="there is one CPU only")
+def test_every_thread_may_run_on_every_cpu(exported: Exported, tmp_path: Path) -> None:
+    assert run(COMPUTE + AFFINITIES, exported.model, tmp_path) == str({tuple(os.sched_getaffinity(0))})
