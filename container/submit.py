@@ -81,7 +81,7 @@ COMMANDS = {
     "register": _command(
         register, "add a model to the model registry", Connection, JobLocation, DryRun, RegistryOptions
     ),
-    "status": _about(status_command, "print the state of a job or an endpoint"),
+    "status": _about(status_command, "print the state of a job, a cross-validation or an endpoint"),
     "logs": _about(logs_command, "print the log of a job to its end", Polling),
     "wait": _about(wait_command, "wait for the end of a job; exit code 1 if it failed", Polling),
     "stop": _about(stop_command, "stop a job; training saves a checkpoint and the best model"),

@@ -244,6 +244,11 @@ def test_the_folds_of_a_cross_validation_are_downloaded_and_joined(
     data, quick = faces(people=4), ("--poll-seconds", "0", "--wait")
     calls.clear()
     (name,) = ready("cv", "--data", str(data), "--image", IMAGE, "--folds", "2", *quick, "--", "--epochs", "3")
+    titles = [f"training job '{name}-fold-{number}'" for number in (1, 2)]
+    for command in (("status", name), ("wait", name, "--poll-seconds", "0")):
+        assert [line.partition("  ")[0] for line in ready(*command)] == titles
+    with pytest.raises(JobError, match=f"{name}-fold-1' has already ended: Completed; training job .*-fold-2' has"):
+        ready("stop", name)
     with pytest.raises(JobError, match=f"there is no file in S3|{name}-fold-1' has no model.tar.gz"):
         ready("download", name, "--to", str(tmp_path / "got"))
     paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.jpg"))

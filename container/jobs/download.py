@@ -10,8 +10,7 @@ from batch.results import Response, join_downloaded, read_downloaded
 from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName
-from jobs.folds import count_folds, fold_name
-from jobs.job import TRAINING, Job, describe, find, look_up
+from jobs.job import TRAINING, Job, count_folds, describe, find, fold_name, look_up
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import MASKED_FACES, LabelScheme
 from options.inference import ANSWERS, ANSWERS_HELP, STATUS_HELP

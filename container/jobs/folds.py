@@ -15,7 +15,7 @@ from jobs.ecr import job_image
 from jobs.hyperparameters import read_hyperparameters, with_recipe
 from jobs.inputs import existing_inputs
 from jobs.instances import describe_instances, waste
-from jobs.job import JobFailed
+from jobs.job import fold_name
 from jobs.plan import Plan, submit_plan
 from jobs.training import TrainingOptions, check_restarts, training_channels, training_job
 from jobs.watch import wait
@@ -83,14 +83,9 @@ def cross_validate(
     if submit.dry_run:
         return
     print(name, flush=True)
-    print(f"next: submit.py wait {fold_name(name, 1)}, and so on | download {name}", file=sys.stderr)
+    print(f"next: submit.py status {name} | wait {name} | stop {name} | download {name}", file=sys.stderr)
     if submit.wait:
-        wait_for_all(aws, [fold_name(name, number) for number in numbers], submit.poll_seconds)
-
-
-def fold_name(name: str, number: int) -> str:
-    """Return the name of the training job of a fold, which is counted from 1."""
-    return f"{name}-fold-{number}"
+        wait(aws, name, submit.poll_seconds)
 
 
 def check_cross_validation(training: TrainingOptions, folds: int, hyperparameters: Mapping[str, str]) -> None:
@@ -108,26 +103,3 @@ def check_cross_validation(training: TrainingOptions, folds: int, hyperparameter
     if folder.is_dir():
         found = find_dataset(dataset, folder, "--data")
         check_folds(LAYOUTS[found].read(folder, "--data"), folds, found)
-
-
-def wait_for_all(aws: Aws, jobs: list[str], poll_seconds: float) -> None:
-    """Wait until all jobs have ended; raise JobFailed with the reasons of those that failed or were stopped."""
-    reasons = []
-    for job in jobs:
-        try:
-            wait(aws, job, poll_seconds)
-        except JobFailed as error:
-            reasons.append(str(error))
-    if reasons:
-        raise JobFailed("; ".join(reasons))
-
-
-def count_folds(aws: Aws, name: str) -> int:
-    """Return the number of folds of the cross-validation of that name, 0 if there is none."""
-    first = fold_name(name, 1)
-    described = (
-        aws.find("sagemaker", "DescribeTrainingJob", TrainingJobName=first) if len(first) <= NAME_LENGTH else None
-    )
-    fold = (described or {}).get("HyperParameters", {}).get("fold", "").strip('"')
-    count = fold.partition("/")[2]
-    return int(count) if count.isdecimal() else 0

@@ -1,9 +1,12 @@
-"""Jobs and endpoints that exist: find one by its name, describe its state, stop it."""
+"""Jobs and endpoints that exist: find one by its name, describe its state, stop it.
+
+The folds of a cross-validation are training jobs, and its name is what their names begin with.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.aws import Aws
+from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName
 from runtime.errors import JobError
 from sagemaker_limits import NAME_LENGTH, TUNING_NAME_LENGTH
@@ -106,6 +109,34 @@ def find(aws: Aws, name: str) -> Job:
     )
 
 
+def find_all(aws: Aws, name: str) -> list[Job]:
+    """Return the job or endpoint of that name, or the jobs of the folds of the cross-validation of that name.
+
+    Raises JobError if there is none.
+    """
+    if job := look_up(aws, name):
+        return [job]
+    if folds := count_folds(aws, name):
+        return [describe(aws, TRAINING, fold_name(name, number)) for number in range(1, folds + 1)]
+    return [find(aws, name)]  # raises that nothing is called so
+
+
+def fold_name(name: str, number: int) -> str:
+    """Return the name of the training job of a fold, which is counted from 1."""
+    return f"{name}-fold-{number}"
+
+
+def count_folds(aws: Aws, name: str) -> int:
+    """Return the number of folds of the cross-validation of that name, 0 if there is none."""
+    first = fold_name(name, 1)
+    described = (
+        aws.find("sagemaker", "DescribeTrainingJob", TrainingJobName=first) if len(first) <= NAME_LENGTH else None
+    )
+    fold = (described or {}).get("HyperParameters", {}).get("fold", "").strip('"')
+    count = fold.partition("/")[2]
+    return int(count) if count.isdecimal() else 0
+
+
 def look_up(aws: Aws, name: str) -> Job | None:
     """Return the job or endpoint of that name, or None if there is none."""
     for kind in KINDS:
@@ -121,25 +152,38 @@ def describe(aws: Aws, kind: Kind, name: str) -> Job:
     return Job(name, kind, aws.call("sagemaker", f"Describe{kind.noun}", **{f"{kind.noun}Name": name}))
 
 
-def stop(aws: Aws, name: str) -> Job:
-    """Ask a job to stop: training saves a checkpoint and its best model first, and has two minutes for it."""
-    job = find(aws, name)
-    if job.kind.noun == "Endpoint":
+def stop(aws: Aws, name: str) -> list[Job]:
+    """Ask a job to stop, or all folds of a cross-validation that have not ended; return them.
+
+    Training saves a checkpoint and its best model first, and has two minutes for it. Raises JobError if there is
+    nothing to stop, and AwsError for folds that could not be stopped, after the others were.
+    """
+    jobs = find_all(aws, name)
+    if jobs[0].kind.noun == "Endpoint":
         raise JobError(f"an endpoint is removed, not stopped: `submit.py remove {name}`")
-    if job.is_over:
-        raise JobError(f"{job.title} has already ended: {job.status}")
-    aws.call("sagemaker", f"Stop{job.kind.noun}", **{f"{job.kind.noun}Name": name})
-    return job
+    if not (running := [job for job in jobs if not job.is_over]):
+        ended = "; ".join(f"{job.title} has already ended: {job.status}" for job in jobs)
+        raise JobError(ended)
+    errors = []
+    for job in running:
+        try:
+            aws.call("sagemaker", f"Stop{job.kind.noun}", **{f"{job.kind.noun}Name": job.name})
+        except AwsError as error:
+            errors.append(error)
+    if errors:
+        raise AwsError("; ".join(map(str, errors)), errors[0].code, errors[0].status)
+    return running
 
 
 def status_command(connection: Connection, name: JobName) -> None:
-    """Print the state of a job, and its FailureReason."""
-    job = find(Aws(connection), name.job)
-    print(f"{job.title}  {job.line()}")
-    if reason := job.facts.get("FailureReason"):
-        print(reason)
+    """Print the state of a job, or of each fold of a cross-validation, and its FailureReason."""
+    for job in find_all(Aws(connection), name.job):
+        print(f"{job.title}  {job.line()}")
+        if reason := job.facts.get("FailureReason"):
+            print(reason)
 
 
 def stop_command(connection: Connection, name: JobName) -> None:
-    """Ask a job to stop."""
-    print(f"{stop(Aws(connection), name.job).title} is stopping; `submit.py wait {name.job}` waits for its end")
+    """Ask a job to stop, or all folds of a cross-validation."""
+    for job in stop(Aws(connection), name.job):
+        print(f"{job.title} is stopping; `submit.py wait {job.name}` waits for its end")

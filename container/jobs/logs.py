@@ -22,9 +22,12 @@ def logs_command(connection: Connection, name: JobName, polling: Polling) -> Non
 def follow_log(aws: Aws, name: str, poll_seconds: float) -> Job:
     """Print a job's log from its beginning to its end; return the job in its last state.
 
-    An endpoint has no end: its log is printed so far. Raises JobError for a tuning job, which has no log.
+    An endpoint has no end: its log is printed so far. Raises JobError for a tuning job and a
+    cross-validation, which have no log of their own.
     """
-    job = find_to_watch(aws, name)
+    job, *others = find_to_watch(aws, name)
+    if others:
+        raise JobError(f"the folds of {name!r} have a log each; give the name of one, such as: {job.name}")
     if job.kind.log_group is None:
         example = job.best_training_job or f"{name}-001-..."
         raise JobError(f"{job.title} has no log of its own; its training jobs have one, such as: {example}")

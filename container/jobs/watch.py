@@ -6,7 +6,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from config import TrainConfig
 from jobs.aws import Aws, AwsError, passing_errors
 from jobs.common import Connection, JobName, Polling
-from jobs.job import Job, describe, find
+from jobs.job import Job, JobFailed, describe, find_all
 from metrics import METRICS
 
 _EPOCH, *_VALUES = (
@@ -25,17 +25,45 @@ _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _CLOCK = "{elapsed}  {desc}"
 
 
-def wait(aws: Aws, name: str, poll_seconds: float) -> Job:
-    """Wait until a job has ended and return it; raise JobFailed if it failed or was stopped."""
-    job = watch(aws, find_to_watch(aws, name), poll_seconds)
+def wait(aws: Aws, name: str, poll_seconds: float) -> list[Job]:
+    """Wait until a job, or each fold of a cross-validation, has ended; return these jobs.
+
+    Raises JobFailed with the reasons of those that failed or were stopped, once all have ended.
+    """
+    jobs = find_to_watch(aws, name)
+    if len(jobs) > 1:
+        return _wait_for_folds(aws, name, jobs, poll_seconds)
+    job = watch(aws, jobs[0], poll_seconds)
     job.check_end()
-    return job
+    return [job]
 
 
-def find_to_watch(aws: Aws, name: str) -> Job:
-    """Return the job or endpoint of that name; an error of AWS says that it may be running, and what to do then."""
+def _wait_for_folds(aws: Aws, name: str, jobs: Sequence[Job], poll_seconds: float) -> list[Job]:
+    """Wait for one after the other; whatever ends the waiting, the user is reminded of all."""
+    reminder = f"other folds may be running, too; `submit.py stop {name}` stops all, `submit.py wait {name}` waits"
+    ended, reasons = [], []
     try:
-        return find(aws, name)
+        for job in jobs:
+            print(f"{job.title}:", file=sys.stderr)
+            ended.append(watch(aws, describe(aws, job.kind, job.name), poll_seconds))
+            try:
+                ended[-1].check_end()
+            except JobFailed as error:
+                reasons.append(str(error))
+    except AwsError as error:
+        raise AwsError(f"{error}; {reminder}", error.code, error.status) from error
+    except (KeyboardInterrupt, SystemExit):
+        print(reminder, file=sys.stderr)
+        raise
+    if reasons:
+        raise JobFailed("; ".join(reasons))
+    return ended
+
+
+def find_to_watch(aws: Aws, name: str) -> list[Job]:
+    """Return what `find_all` does; an error of AWS says that it may be running, and what to do then."""
+    try:
+        return find_all(aws, name)
     except AwsError as error:
         raise AwsError(
             f"{error}; {name!r} may be running, which costs: `submit.py wait {name}` watches it, "
@@ -46,8 +74,10 @@ def find_to_watch(aws: Aws, name: str) -> Job:
 
 
 def wait_command(connection: Connection, name: JobName, polling: Polling) -> None:
-    """Wait for a job and print its last state."""
-    print(wait(Aws(connection), name.job, polling.poll_seconds).line())
+    """Wait for a job, or for all folds of a cross-validation, and print the last state."""
+    jobs = wait(Aws(connection), name.job, polling.poll_seconds)
+    for job in jobs:
+        print(f"{job.title}  {job.line()}" if len(jobs) > 1 else job.line())
 
 
 def watch(aws: Aws, job: Job, poll_seconds: float, new_lines: Callable[[], Iterable[str]] = tuple) -> Job:

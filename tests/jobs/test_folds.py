@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import folds
-from jobs.folds import count_folds, wait_for_all
-from jobs.job import JobFailed
+from jobs.job import fold_name
 from runtime.errors import ConfigError, DataError
 from support.drawing import draw_image
-from support.fake_aws import FakeAws, training
 from support.job_requests import DryRunCommand
 
 DATA = ("--data", "s3://my-bucket/faces")
@@ -23,7 +20,7 @@ def test_each_fold_is_a_training_job_that_differs_in_nothing_but_the_fold(dry_ru
     same = {"epochs": "5", "recipe": "scratch"}
     assert [job["HyperParameters"] for job in jobs] == [{**same, "fold": f"{number}/3"} for number in (1, 2, 3)]
     prefix = jobs[0]["TrainingJobName"].removesuffix("-fold-1")
-    assert [job["TrainingJobName"] for job in jobs] == [f"{prefix}-fold-{number}" for number in (1, 2, 3)]
+    assert [job["TrainingJobName"] for job in jobs] == [fold_name(prefix, number) for number in (1, 2, 3)]
     checkpoints = [job["CheckpointConfig"]["S3Uri"] for job in jobs]
     assert checkpoints == [
         f"s3://my-bucket/mask-classifier/checkpoints/{prefix}-fold-{number}/" for number in (1, 2, 3)
@@ -67,26 +64,3 @@ def test_local_data_that_cannot_be_divided_is_rejected(
             draw_image(number, 0).save(tmp_path / "pets" / part / name / "1.jpg")
     with pytest.raises(DataError, match="the data comes with a split, and cross-validation makes its own"):
         dry_run("cv", "--data", str(tmp_path / "pets"), "--folds", "2")
-
-
-def test_all_folds_are_waited_for_and_the_reasons_of_those_that_failed_are_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    waited = []
-
-    def wait(aws: object, job: str, poll_seconds: float) -> None:
-        waited.append(job)
-        if job != "b":
-            raise JobFailed(f"the reason of {job}")
-
-    monkeypatch.setattr(folds, "wait", wait)
-    with pytest.raises(JobFailed, match="the reason of a; the reason of c"):
-        wait_for_all(FakeAws(), ["a", "b", "c"], 0)
-    assert waited == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(("fold", "count"), [("1/5", 5), ('"1/12"', 12), ("", 0), ("1", 0)])
-def test_the_number_of_folds_is_that_of_the_first_job(fold: str, count: int) -> None:
-    described = training("Completed", HyperParameters={"fold": fold})
-    assert count_folds(FakeAws(DescribeTrainingJob=described), "faces") == count
-    assert count_folds(FakeAws(DescribeTrainingJob=described), "x" * 60) == 0

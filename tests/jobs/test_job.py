@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from jobs.aws import AwsError
-from jobs.job import find, stop
+from jobs.common import Connection, JobName
+from jobs.job import count_folds, find, find_all, status_command, stop, stop_command
 from runtime.errors import JobError
-from support.fake_aws import DONE, FakeAws, training
+from support.fake_aws import DONE, FakeAws, folds_of, training
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,63 @@ def test_what_cannot_be_stopped_is_an_error(responses: dict[str, Any], sentence:
     with pytest.raises(JobError, match=sentence):
         stop(aws, "faces")
     assert all(operation.startswith("Describe") for operation in aws.operations)
+
+
+# the folds of a cross-validation
+
+
+RUNS = training("InProgress")
+
+
+def test_the_name_of_a_cross_validation_stands_for_the_jobs_of_its_folds() -> None:
+    steps = {f"faces-fold-{number}": [RUNS] for number in range(1, 13)}
+    assert [job.name for job in find_all(folds_of("faces", steps), "faces")] == list(steps)
+    assert [job.name for job in find_all(folds_of("faces", steps), "faces-fold-2")] == ["faces-fold-2"]
+    with pytest.raises(JobError, match="no job or endpoint is called 'cars'"):
+        find_all(folds_of("faces", steps), "cars")
+
+
+def test_the_state_of_each_fold_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = training("Failed", "Failed", FailureReason="spot is lost")
+    aws = folds_of("faces", {"faces-fold-1": [RUNS], "faces-fold-2": [failed]})
+    monkeypatch.setattr("jobs.job.Aws", lambda connection: aws)
+    status_command(Connection(), JobName(job="faces"))
+    assert capsys.readouterr().out.splitlines() == [
+        "training job 'faces-fold-1'  InProgress  Training",
+        "training job 'faces-fold-2'  Failed  Failed",
+        "spot is lost",
+    ]
+
+
+def test_all_folds_that_run_are_asked_to_stop_even_if_one_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = {"faces-fold-1": [RUNS], "faces-fold-2": [DONE], "faces-fold-3": [RUNS]}
+    aws = folds_of("faces", steps, StopTrainingJob={})
+    monkeypatch.setattr("jobs.job.Aws", lambda connection: aws)
+    stop_command(Connection(), JobName(job="faces"))
+    assert [request for operation, request in aws.asked if operation == "StopTrainingJob"] == [
+        {"TrainingJobName": "faces-fold-1"},
+        {"TrainingJobName": "faces-fold-3"},
+    ]
+    assert [line.partition(" is stopping; ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "training job 'faces-fold-1'",
+        "training job 'faces-fold-3'",
+    ]
+    aws = folds_of("faces", steps, StopTrainingJob=[AwsError("may not"), {}])
+    with pytest.raises(AwsError, match=r"^may not$"):
+        stop(aws, "faces")
+    assert aws.operations.count("StopTrainingJob") == 2
+
+
+def test_folds_that_have_all_ended_are_not_stopped() -> None:
+    aws = folds_of("faces", {"faces-fold-1": [DONE], "faces-fold-2": [training("Stopped", "Stopped")]})
+    with pytest.raises(JobError, match=r"fold-1' has already ended: Completed; .*fold-2' has already ended: Stopped"):
+        stop(aws, "faces")
+
+
+@pytest.mark.parametrize(("fold", "count"), [("1/5", 5), ('"1/12"', 12), ("", 0), ("1", 0)])
+def test_the_number_of_folds_is_that_of_the_first_job(fold: str, count: int) -> None:
+    described = training("Completed", HyperParameters={"fold": fold})
+    assert count_folds(FakeAws(DescribeTrainingJob=described), "faces") == count
+    assert count_folds(FakeAws(DescribeTrainingJob=described), "x" * 60) == 0

@@ -7,7 +7,7 @@ import pytest
 from jobs.aws import AwsError
 from jobs.logs import follow_log
 from runtime.errors import JobError
-from support.fake_aws import DONE, FakeAws, training
+from support.fake_aws import DONE, FakeAws, folds_of, training
 
 
 def log_of(*streams: str, lines: list[list[str]]) -> dict[str, Any]:
@@ -104,3 +104,9 @@ def test_a_search_has_no_log_but_its_jobs_have() -> None:
     facts = {"HyperParameterTuningJobStatus": "InProgress", "BestTrainingJob": {"TrainingJobName": "faces-003-ab"}}
     with pytest.raises(JobError, match=r"has no log of its own; its training jobs have one, such as: faces-003-ab"):
         follow_log(FakeAws(DescribeHyperParameterTuningJob=facts), "faces", 0)
+
+
+def test_a_cross_validation_has_a_log_for_each_fold() -> None:
+    aws = folds_of("faces", {"faces-fold-1": [DONE], "faces-fold-2": [DONE]})
+    with pytest.raises(JobError, match=r"the folds of 'faces' have a log each; give .* such as: faces-fold-1$"):
+        follow_log(aws, "faces", 0)

@@ -10,13 +10,13 @@ import pytest
 from jobs.aws import AwsError
 from jobs.job import JobFailed
 from jobs.watch import ProgressLine, wait
-from support.fake_aws import DONE, FakeAws, training
+from support.fake_aws import DONE, FakeAws, folds_of, training
 
 
 def test_waiting_ends_with_the_job_and_prints_each_change_once(capsys: pytest.CaptureFixture[str]) -> None:
     steps = [training("InProgress", "Starting"), training("InProgress"), training("InProgress"), DONE]
     aws = FakeAws(DescribeTrainingJob=steps)
-    assert wait(aws, "faces", 0).status == "Completed"
+    assert wait(aws, "faces", 0)[0].status == "Completed"
     lines = capsys.readouterr().err.splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == [
         "InProgress  Starting",
@@ -56,8 +56,32 @@ def test_a_stopped_job_says_why() -> None:
 def test_waiting_continues_when_the_network_is_back(capsys: pytest.CaptureFixture[str]) -> None:
     away = AwsError("AWS cannot be reached", "unreachable")
     aws = FakeAws(DescribeTrainingJob=[training("InProgress"), away, away, DONE])
-    assert wait(aws, "faces", 0).status == "Completed"
+    assert wait(aws, "faces", 0)[0].status == "Completed"
     assert capsys.readouterr().err.count("still waiting: AWS cannot be reached") == 2
+
+
+def test_all_folds_are_waited_for_and_the_reasons_of_those_that_failed_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost, broken = (training("Failed", "Failed", FailureReason=reason) for reason in ("spot is lost", "no memory"))
+    steps = {"faces-fold-1": [training("InProgress"), lost], "faces-fold-2": [training("InProgress"), DONE]}
+    aws = folds_of("faces", steps | {"faces-fold-3": [broken]})
+    with pytest.raises(JobFailed, match=r"^spot is lost; training job 'faces-fold-1' failed.*; no memory; .*fold-3"):
+        wait(aws, "faces", 0)
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if line.startswith("training job")] == [
+        f"training job 'faces-fold-{number}':" for number in (1, 2, 3)
+    ]
+    assert [job.name for job in wait(folds_of("faces", {"faces-fold-1": [DONE]}), "faces", 0)] == ["faces-fold-1"]
+    done = folds_of("faces", {f"faces-fold-{number}": [DONE] for number in (1, 2)})
+    assert [job.status for job in wait(done, "faces", 0)] == ["Completed", "Completed"]
+
+
+def test_credentials_that_expire_while_folds_are_waited_for_remind_of_all_of_them() -> None:
+    runs = training("InProgress")
+    aws = folds_of("faces", {"faces-fold-1": [runs, runs, runs, EXPIRED], "faces-fold-2": [DONE]})
+    with pytest.raises(AwsError, match=r"have expired; .*fold-1.*; other folds may be .*`submit.py stop faces`"):
+        wait(aws, "faces", 0)
 
 
 EXPIRED = AwsError("the AWS credentials have expired", "ExpiredToken")

@@ -52,3 +52,23 @@ def training(status: str, step: str = "Training", message: str = "", **facts: An
 
 
 DONE = training("Completed", "Completed")
+
+
+def folds_of(name: str, steps: dict[str, list[Any]], **responses: Any) -> FakeAws:
+    """Return an AWS with the training jobs of a cross-validation: the responses for each job by its name, in order.
+
+    The last one is repeated. A job of another name is absent.
+    """
+    left = {job: list(some) for job, some in steps.items()}
+
+    def describe(request: dict[str, Any]) -> dict[str, Any]:
+        job = request["TrainingJobName"]
+        if job not in left:
+            raise ABSENT
+        response = left[job].pop(0) if len(left[job]) > 1 else left[job][0]
+        if isinstance(response, BaseException):
+            raise response
+        number = job.removeprefix(f"{name}-fold-")
+        return {**response, "HyperParameters": {"fold": f"{number}/{len(steps)}"}}
+
+    return FakeAws(DescribeTrainingJob=describe, **responses)
