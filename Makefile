@@ -238,8 +238,8 @@ fuzz: $(ENV)/dev  ## send 100,000 damaged images, headers and connections to the
 bench: $(ENV)/dev  ## compare training and inference with the usual pipeline and with their ceiling, as ratios
 	PYTHONPATH=code:container GOMP_SPINCOUNT=10000 $(BIN)/python tests/benchmarks/bench_train.py $$ARGS
 
-bench-serve: $(ENV)/dev  ## compare the server with the usual handler and with its ceiling, as ratios
-	PYTHONPATH=code:container $(BIN)/python tests/benchmarks/bench_serve.py $$ARGS
+bench-serve: $(ENV)/dev  ## compare the server with each engine, the usual handler and LitServe (from PYTHONPATH), as ratios
+	PYTHONPATH=code:container$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python tests/benchmarks/bench_serve.py $$ARGS
 
 # A GPU machine has a torch of its own: this installs nothing, and takes .venv or the first Python that has torch.
 gpu_python = $(or $(wildcard $(BIN)/python),$(shell for python in $(PYTHON) python3 python python3.12 python3.11; do \

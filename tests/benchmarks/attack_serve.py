@@ -36,7 +36,7 @@ from pathlib import Path
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container", "tests"))
 
 from benchmarks.attacks import ATTACKS, IMAGE_ATTACKS, attack, slow_image
-from benchmarks.bench_serve import drawn_images, request
+from benchmarks.serve_load import drawn_images, request
 from data.images import Preparation
 from description import Description
 from labels import MASKED_FACES

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "container", "tests"))
 
-from benchmarks.bench_serve import drawn_images, free_ports, measure, request, wait
+from benchmarks.serve_load import drawn_images, free_ports, measure, request, wait
 from data.images import Preparation
 from description import Description
 from labels import MASKED_FACES

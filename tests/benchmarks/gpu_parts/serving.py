@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.bench_serve import drawn_images, measure, request
 from benchmarks.gpu_parts.check import Check
 from benchmarks.gpu_parts.networks import pixels_of
+from benchmarks.serve_load import drawn_images, measure, request
 from data.images import Pixels, Preparation
 from description import Description
 from labels import MASKED_FACES
