@@ -33,6 +33,7 @@ BASE_IMAGE ?=
 BUILD_ARGS ?=
 PORT       := $(or $(PORT),$(SAGEMAKER_BIND_TO_PORT),8080)
 KILLS      ?= 1000
+FROM       ?= 0
 
 # Not every shell expands the tilde of DATA=~/faces, and Docker wants whole paths.
 home     = $(subst <,,$(subst <~/,$(HOME)/,<$(1)))
@@ -53,7 +54,7 @@ VENV    = $(if $(filter host,$(RUNTIME)),$(ENV)/job)
 
 # NAME=value becomes --name "$NAME", unless NAME is a variable of this file or one that the server and compose read.
 # WORKERS=2 is --nproc-per-node 2, torchrun's name for the processes that train together.
-OURS   := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON ENV BIN SUBMIT JOB SEARCH PORT KILLS
+OURS   := DATA OUT DEMO ARGS IMAGE RUNTIME GPU BASE_IMAGE BUILD_ARGS PYTHON ENV BIN SUBMIT JOB SEARCH PORT KILLS FROM
 OURS   += BAD_INPUT SERVE_% SAGEMAKER_% AWS_% SHM_SIZE WEIGHTS_CACHE PRETRAINED
 lower   = $(patsubst workers,nproc-per-node,$(shell echo '$(1)' | tr A-Z_ a-z-))
 OPTIONS = $(foreach name,$(filter-out $(OURS),$(GIVEN)),--$(call lower,$(name)) "$$$(name)") $$ARGS
@@ -228,8 +229,8 @@ tune: $(ENV)/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=
 # ---- the project itself ----
 
 .PHONY: chaos fuzz
-chaos: $(ENV)/dev  ## kill real runs 1,000 times (KILLS=100 for fewer) and compare every bit they leave
-	CHAOS_KILLS=$(KILLS) $(BIN)/pytest -s -m chaos
+chaos: $(ENV)/dev  ## kill real runs 1,000 times (KILLS=250 FROM=63: a part of them) and compare every bit they leave
+	CHAOS_KILLS=$(KILLS) CHAOS_FROM=$(FROM) $(BIN)/pytest -s -m chaos
 
 fuzz: $(ENV)/dev  ## send 100,000 damaged images, headers and connections to the server
 	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/server/test_fuzz.py

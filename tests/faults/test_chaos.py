@@ -1,7 +1,10 @@
 """A run that is killed at any moment, any number of times, leaves the same bits as one that was not.
 
-    make chaos              1,000 kills, and 60 SIGTERMs
-    make chaos KILLS=100    25 runs with four kills each, and 36 SIGTERMs: what CI does
+    make chaos                      1,000 kills, and 60 SIGTERMs
+    make chaos KILLS=100            25 runs with four kills each, and 36 SIGTERMs: what CI does
+    make chaos KILLS=250 FROM=63    runs 63 to 125, and 60 other SIGTERMs: a part of a longer series
+
+The last line is a summary whose numbers can be added up over the parts of a series.
 
 Every third run is cut into parts, and draws the number of its workers at every start; each signal goes to the process
 that was started, which is their launcher, or to one of the workers. `make test-slow` includes a few of the runs.
@@ -11,7 +14,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +26,9 @@ from support.processes import wait_until
 from support.real_command import EPOCHS, FLAGS, ORPHAN_SECONDS, PARTS, STEPS_PER_EPOCH, Job, Moment
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "100"))
+FROM = int(os.environ.get("CHAOS_FROM", "0"))  # the number of the first run, which decides all that it draws
 SIGNALS_PER_RUN = 4
-RUNS_OF_SEVERAL_WORKERS = 5 if KILLS >= 1000 else 2  # for each of both targets of SIGTERM
+RUNS_OF_SEVERAL_WORKERS = 5 if KILLS >= 250 else 2  # for each of both targets of SIGTERM
 AT_ONCE = 2
 WORKERS = (1, 2, 3)
 KINDS = tuple(f"{flags}{parts}" for parts in ("", PARTS) for flags in FLAGS)
@@ -49,10 +53,19 @@ def undisturbed(module_faces: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return Undisturbed(module_faces, {job.flags: job.digests() for job in jobs}, boot_seconds)
 
 
-def kill(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed) -> None:
+@pytest.fixture(scope="module")
+def summary() -> Iterator[Counter[str]]:
+    """Count what the tests of this file do; the sums are printed after the last one."""
+    counts: Counter[str] = Counter()
+    yield counts
+    found = " ".join(f"{name}={count};" for name, count in sorted(counts.items()))
+    print(f"\nchaos: from={FROM}; {found}", flush=True)
+
+
+def kill(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed, summary: Counter[str]) -> None:
     """Kill each of these runs at four moments, let it finish, and compare."""
 
-    def disturbed(number: int) -> list[tuple[str, int, Target]]:
+    def disturbed(number: int) -> tuple[list[tuple[str, int, Target]], bool]:
         draw = random.Random(number)
         several = number % 3 == 0
         job = Job(folder / f"run-{number}", undisturbed.data, FLAGS[number % len(FLAGS)] + PARTS * several)
@@ -74,21 +87,25 @@ def kill(numbers: Iterable[int], folder: Path, undisturbed: Undisturbed) -> None
         if several:
             draw_workers(job, draw)
         job.finish()
-        assert job.digests() == undisturbed.digests[job.flags], f"run {number}, killed at {kills}"
         assert job.temporary_files() == []
-        return kills
+        return kills, job.digests() == undisturbed.digests[job.flags]
 
-    found = []
+    different = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for number, kills in zip(numbers, pool.map(disturbed, numbers), strict=True):
-            found += kills
-            print(f"run {number}: killed at {'; '.join(describe(*kill) for kill in kills)}; the same bits", flush=True)
-    moments, sizes = Counter(kind for kind, _, _ in found), Counter(workers for _, workers, _ in found)
-    single = sum(target is not None for _, _, target in found)
-    print(
-        f"{len(found)} kills ({dict(moments)}) of {len(list(numbers))} runs, which left the bits of the undisturbed "
-        f"ones; by the number of workers: {dict(sorted(sizes.items()))}; of a single worker: {single}"
-    )
+        for number, (kills, is_same) in zip(numbers, pool.map(disturbed, numbers), strict=True):
+            bits = "the same bits" if is_same else "OTHER BITS"
+            print(f"run {number}: killed at {'; '.join(describe(*kill) for kill in kills)}; {bits}", flush=True)
+            different += [] if is_same else [number]
+            count_kills(kills, summary)
+            summary.update(runs=1, equal_runs=int(is_same))
+    assert not different, "these runs did not leave the bits of the undisturbed ones"
+
+
+def count_kills(kills: list[tuple[str, int, Target]], summary: Counter[str]) -> None:
+    """Add kills to the summary: by moment, by the number of workers, and how many hit a single worker of several."""
+    for kind, workers, target in kills:
+        summary.update([f"kills_at_{kind}", f"kills_with_{workers}_worker{'s' * (workers > 1)}"])
+        summary.update(kills=1, kills_of_a_single_worker=int(target is not None))
 
 
 def draw_workers(job: Job, draw: random.Random) -> Target:
@@ -107,8 +124,9 @@ def terminate(
     numbers: Iterable[int],
     folder: Path,
     undisturbed: Undisturbed,
+    summary: Counter[str],
     workers: int = 1,
-    draw_target: Callable[[random.Random], Target] = lambda draw: None,
+    draw_target: Callable[[random.Random], Target] | None = None,
 ) -> None:
     """End each of these runs by SIGTERM at four moments, let it finish, and compare."""
 
@@ -117,7 +135,8 @@ def terminate(
         job = Job(folder / f"run-{number}", undisturbed.data, FLAGS[number % len(FLAGS)] + PARTS * (workers > 1))
         job.workers = workers
         for kind in ["step", *draw.choices(("step", "validation", "save"), k=SIGNALS_PER_RUN - 1)]:
-            moment, target = Moment.draw(kind, draw, undisturbed.boot_seconds), draw_target(draw)
+            moment = Moment.draw(kind, draw, undisturbed.boot_seconds)
+            target = draw_target(draw) if draw_target else None
             assert job.hit(moment, signal.SIGTERM, worker=target) == 0, job.log[-2000:]
             assert job.log.splitlines()[-1].startswith("stopped, and can be resumed")
             assert (job.folder / "model/model.json").exists()
@@ -129,7 +148,8 @@ def terminate(
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         longest = max(pool.map(disturbed, numbers))
-    signals = len(list(numbers)) * SIGNALS_PER_RUN
+    signals, to = len(list(numbers)) * SIGNALS_PER_RUN, "a_process_alone" if workers == 1 else "a_launcher"
+    summary[f"sigterms_to_{'a_worker' if draw_target else to}"] += signals
     print(f"{signals} SIGTERMs: no step lost, the bits of the undisturbed ones, ended in at most {longest:.1f} s")
 
 
@@ -144,14 +164,18 @@ def steps_taken(job: Job) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_at_any_moment_leaves_the_same_bits(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    kill(range(2), tmp_path, undisturbed)
+def test_a_run_that_is_killed_at_any_moment_leaves_the_same_bits(
+    undisturbed: Undisturbed, summary: Counter[str], tmp_path: Path
+) -> None:
+    kill(range(2), tmp_path, undisturbed, summary)
 
 
 @pytest.mark.slow
-def test_a_signal_to_a_worker_or_to_the_launcher_loses_no_step(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    terminate(range(1), tmp_path / "worker", undisturbed, 2, lambda draw: draw.randrange(2))
-    terminate(range(1, 2), tmp_path / "launcher", undisturbed, 2)
+def test_a_signal_to_a_worker_or_to_the_launcher_loses_no_step(
+    undisturbed: Undisturbed, summary: Counter[str], tmp_path: Path
+) -> None:
+    terminate(range(1), tmp_path / "worker", undisturbed, summary, 2, lambda draw: draw.randrange(2))
+    terminate(range(1, 2), tmp_path / "launcher", undisturbed, summary, 2)
 
 
 @pytest.mark.slow
@@ -174,17 +198,21 @@ def test_a_second_signal_ends_at_once(module_faces: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.chaos
-def test_runs_that_are_killed_at_any_moment_leave_the_same_bits(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    kill(range(-(-KILLS // SIGNALS_PER_RUN)), tmp_path, undisturbed)
+def test_runs_that_are_killed_at_any_moment_leave_the_same_bits(
+    undisturbed: Undisturbed, summary: Counter[str], tmp_path: Path
+) -> None:
+    kill(range(FROM, FROM + -(-KILLS // SIGNALS_PER_RUN)), tmp_path, undisturbed, summary)
 
 
 @pytest.mark.chaos
-def test_twenty_sigterms_lose_no_step(undisturbed: Undisturbed, tmp_path: Path) -> None:
-    terminate(range(5), tmp_path, undisturbed)
+def test_twenty_sigterms_lose_no_step(undisturbed: Undisturbed, summary: Counter[str], tmp_path: Path) -> None:
+    terminate(range(FROM, FROM + 5), tmp_path, undisturbed, summary)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("target", ["launcher", "worker"])
-def test_sigterms_to_a_launcher_or_a_worker_lose_no_step(target: str, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    one_of_two = (lambda draw: draw.randrange(2)) if target == "worker" else (lambda draw: None)
-    terminate(range(RUNS_OF_SEVERAL_WORKERS), tmp_path, undisturbed, 2, one_of_two)
+def test_sigterms_to_a_launcher_or_a_worker_lose_no_step(
+    target: str, undisturbed: Undisturbed, summary: Counter[str], tmp_path: Path
+) -> None:
+    one_of_two = (lambda draw: draw.randrange(2)) if target == "worker" else None
+    terminate(range(FROM, FROM + RUNS_OF_SEVERAL_WORKERS), tmp_path, undisturbed, summary, 2, one_of_two)
