@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,6 +83,7 @@ def launching(*launchers: Launcher) -> Iterator[None]:
 
 def run(environ: Mapping[str, str], log: Path, folder: Path, what: str, workers: int) -> None:
     """Be a launcher: the target of the process."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a terminal's; where tests run under nohup, it would stay ignored
     os.environ.update(environ)
     patience = float(environ.get("PATIENCE", 30))
     worker_processes.STOP_SECONDS = patience
