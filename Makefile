@@ -80,7 +80,8 @@ demo: $(ENV)/job  ## draw a small data set, train, infer, evaluate: no Docker, n
 
 .PHONY: test test-fast test-slow test-networks test-gpu-path
 test: $(ENV)/dev lint  ## run lint, types and the test suite
-	$(BIN)/pytest -m "not image and not chaos and not slow and not networks" --numprocesses 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/pytest -m "not image and not chaos and not slow and not networks" --ignore tests/gpu --numprocesses 2 \
+		--dist loadfile --cov --cov-report=term
 
 test-fast: $(ENV)/dev lint  ## run lint, types and the tests that need no training
 	$(BIN)/pytest tests/project tests/runtime tests/data tests/report tests/jobs --numprocesses 2 --dist loadfile
