@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from training.trainer import Trainer
 
 QUICK = TrainConfig(
     epochs=2, batch_size=16, resize=(32, 24), model="TinyModel", optimizer="AdamW", lr=3e-3, val_ratio=0.5, device="cpu"
+)
+# With state in all its parts. A stop may also come between two batches of validation.
+STATEFUL = replace(
+    QUICK, epochs=3, ema_decay=0.9, model="BaseModel", momentum=0.9, valid_batch_size=30, schedule="onecycle"
 )
 Faces = Callable[..., Path]
 
@@ -105,21 +110,33 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(faces: Faces, tm
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
+@pytest.fixture(scope="module")
+def undisturbed(module_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that trains with an augmentation, once, without an interruption; it returns the folder."""
+
+    @cache
+    def folder_of(augmentation: str) -> Path:
+        folder, config = tmp_path_factory.mktemp("undisturbed"), replace(STATEFUL, augmentation=augmentation)
+        train(module_faces, folder / "model", config, output_dir=folder / "output")
+        return folder
+
+    return folder_of
+
+
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize(
     ("looks", "augmentation"), [*((looks, "CustomAugmentation") for looks in (0, 1, 2, 3, 5, 8, 9)), (3, "RandAugment")]
 )
-def test_a_stopped_run_resumes_to_the_same_bits(faces: Faces, tmp_path: Path, looks: int, augmentation: str) -> None:
-    data = faces()
-    config = replace(QUICK, epochs=3, augmentation=augmentation, ema_decay=0.9, model="BaseModel", momentum=0.9)
-    config = replace(config, valid_batch_size=30, schedule="onecycle")  # a stop may come between batches of validation
-    train(data, tmp_path / "whole", config, output_dir=tmp_path / "output-whole")
+def test_a_stopped_run_resumes_to_the_same_bits(
+    undisturbed: Callable[[str], Path], module_faces: Path, tmp_path: Path, looks: int, augmentation: str
+) -> None:
+    whole, config = undisturbed(augmentation), replace(STATEFUL, augmentation=augmentation)
     places: dict[str, Any] = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
-    train(data, tmp_path / "model", config, stop=StopAfter(looks), **places)
+    train(module_faces, tmp_path / "model", config, stop=StopAfter(looks), **places)
     assert load(tmp_path / "model"), "a stopped run leaves a model"
-    train(data, tmp_path / "model", config, **places)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "model"))
-    metrics = [tmp_path / part / "exp/metrics.jsonl" for part in ("output", "output-whole")]
+    train(module_faces, tmp_path / "model", config, **places)
+    assert same(weights(whole / "model"), weights(tmp_path / "model"))
+    metrics = [folder / "output/exp/metrics.jsonl" for folder in (tmp_path, whole)]
     assert metrics[0].read_bytes() == metrics[1].read_bytes()
 
 
