@@ -26,6 +26,7 @@ from runtime.errors import JobError, ModelError
 from server.classifier import Classifier
 from server.settings import ServeConfig
 from support.serving import publish_model
+from support.transform_container import forked_servers
 from transform import TransformConfig, transform
 
 CPU = torch.device("cpu")
@@ -114,8 +115,13 @@ def test_members_that_are_sure_of_different_classes_leave_both_as_likely(tmp_pat
 
 
 def test_inference_server_and_batch_transform_take_it_like_any_other_model(
-    eval_folder: EvalFolder, members: list[Path], ensemble: Path, tmp_path: Path
+    eval_folder: EvalFolder,
+    members: list[Path],
+    ensemble: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    forked_servers(monkeypatch)
     data, _ = eval_folder(6)
     asked = InferenceConfig(device="cpu", save_probabilities=True)
 

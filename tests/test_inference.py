@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +27,7 @@ from options.inference import InferenceConfig
 from runtime.errors import ConfigError, DataError, ModelError
 from runtime.journal import Journal
 from support.archives import archive_of
+from support.preloaded import completed
 
 CODE = Path(__file__).parents[1] / "code"
 QUICK = InferenceConfig(device="cpu", batch_size=8)
@@ -345,6 +345,6 @@ def test_the_command_of_the_original_runs_verbatim_and_reads_an_archive(
         "SM_OUTPUT_DATA_DIR": str(tmp_path / "output"),
     }
     line = [sys.executable, "-W", "error", str(CODE / "inference.py")]
-    done = subprocess.run(line, env=environ, capture_output=True, text=True, timeout=60)
+    done = completed(line, environ)
     assert done.returncode == 0, done.stderr
     assert len(predictions(tmp_path / "output/output.csv")) == 6

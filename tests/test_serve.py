@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.hostile_images import png
+from support.preloaded import completed
 from support.raw_client import GOOD, PING, Client, request
 from support.serving import Running, publish_model, running, server_command
 
@@ -140,7 +141,7 @@ def test_images_are_rejected_without_a_line_in_the_log(model_dir: Path) -> None:
 def ended(model_dir: Path, **settings: object) -> tuple[int, str]:
     """Return exit code and stderr of a server that does not start."""
     command = server_command(model_dir, **settings)
-    done = subprocess.run(**command, capture_output=True, text=True, timeout=60)
+    done = completed(**command)
     return done.returncode, done.stderr.strip()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from model_files import load
-from support.preloaded import Preloaded
+from support.preloaded import Preloaded, completed
 
 CODE = Path(__file__).parents[1] / "code"
 Faces = Callable[..., Path]
@@ -19,7 +19,7 @@ Faces = Callable[..., Path]
 def command(arguments: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **environ}
     line = [sys.executable, "-W", "error", str(CODE / "train.py"), *arguments]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    return completed(line, environment)
 
 
 SMALL = ["--epochs", "1", "--batch_size", "16", "--resize", "32", "24", "--val_ratio", "0.5"]

@@ -26,10 +26,16 @@ from labels import LabelScheme
 from options.inference import InferenceConfig
 from support.serving import ROOT, publish_model
 from support.strange_files import KINDS, make_strange
-from support.transform_container import command, outs
+from support.transform_container import command, forked_servers, outs
 from transform import TransformConfig, payload_mb, transform
 
 EvalFolder = Callable[..., tuple[Path, list[int]]]
+
+
+@pytest.fixture(autouse=True)
+def fast_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the servers of transforms in this process as forks; transforms that are commands start a new Python."""
+    forked_servers(monkeypatch)
 
 
 def inferred(

@@ -2,13 +2,18 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from support.preloaded import Preloaded
 from support.serving import ROOT
 from transform import TransformConfig
 
@@ -78,6 +83,16 @@ class Container:
 def outs(config: TransformConfig) -> dict[str, bytes]:
     folder = config.output_dir / "transform"
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.out")}
+
+
+def forked_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a transform in this process start its own server as a fork that has imported torch already."""
+
+    def popen(args: list[str], *, env: Mapping[str, str], **how: object) -> Preloaded:
+        assert how["stdout"] == subprocess.PIPE
+        return Preloaded(args, env, stderr=2)
+
+    monkeypatch.setattr("batch.local_server.subprocess", SimpleNamespace(Popen=popen, PIPE=subprocess.PIPE))
 
 
 def command(config: TransformConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Worker processes that run one training after the other: importing torch once for all of them saves minutes.
+"""Worker processes that run one training after the other, forked from one that has imported torch (preloaded.py).
 
     with WorkerPool(3) as pool:
         endings = pool.train(2, folder, data, "--epochs 2 --parts 4")
@@ -9,19 +9,21 @@ and returns a function that mends it.
 """
 
 import contextlib
-import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 from unittest import mock
 
-ROOT = Path(__file__).parents[2]
-MOST_SECONDS = 300  # for trainings of seconds, on a machine with much other work
+from support.preloaded import LIBRARIES
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,27 @@ class WorkerPool:
     """Processes that wait for trainings; a training of n workers uses the first n."""
 
     def __init__(self, size: int) -> None:
-        path = os.pathsep.join(str(ROOT / name) for name in ("code", "container", "tests"))
-        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        line = [sys.executable, "-W", "error", "-m", "support.worker_pool"]
-        self.processes = [
-            subprocess.Popen(line, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for _ in range(size)
-        ]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LIBRARIES)
+        environ = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        self._channels: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            self._channels.append(ours)
+            self._processes.append(context.Process(target=serve, args=(theirs, environ)))
+            self._processes[-1].start()
+            theirs.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for process in self.processes:
+        for channel, process in zip(self._channels, self._processes, strict=True):
+            channel.close()
             process.kill()
-            process.communicate()
+            process.join()
+            process.close()
 
     def train(self, size: int, folder: Path, data: Path, flags: str, *, fault: str = "") -> list[Ending]:
         """Train with `size` workers; results are in `folder`. A second call with the same folder resumes."""
@@ -63,16 +71,8 @@ class WorkerPool:
                 "environ": environ_of(folder, data, rank) | torchrun_variables(rank, size, port),
             }
             (folder / f"out-{rank}").mkdir(parents=True, exist_ok=True)
-            stream = self.processes[rank].stdin
-            assert stream is not None
-            stream.write(json.dumps(job) + "\n")
-            stream.flush()
-        return [self._ending(rank) for rank in range(size)]
-
-    def _ending(self, rank: int) -> Ending:
-        stream = self.processes[rank].stdout
-        assert stream is not None
-        return Ending(**json.loads(stream.readline()))
+            self._channels[rank].send(job)
+        return [channel.recv() for channel in self._channels[:size]]
 
 
 def environ_of(folder: Path, data: Path, rank: int) -> dict[str, str]:
@@ -102,18 +102,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(lines: IO[str], answers: IO[str]) -> None:
-    """Run the trainings that come in, one in a line."""
-    for line in lines:
-        job = json.loads(line)
+def serve(channel: Connection, environ: Mapping[str, str]) -> None:
+    """Run the trainings that come in, with warnings as errors; the target of the process."""
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.warnoptions[:] = ["error"]
+    warnings.simplefilter("error")
+    while True:
+        try:
+            job = channel.recv()
+        except EOFError:
+            return
         os.environ.update(job["environ"])
         code = run(job)
         failure = Path(os.environ["SM_OUTPUT_DIR"]) / "failure"
         text = failure.read_text() if failure.exists() else ""
         for name in job["environ"]:
             del os.environ[name]
-        answers.write(json.dumps({"code": code, "failure": text}) + "\n")
-        answers.flush()
+        channel.send(Ending(code, text))
 
 
 def run(job: dict[str, object]) -> int:
@@ -138,9 +144,3 @@ def run(job: dict[str, object]) -> int:
             for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
                 signal.signal(number, handler)
     return 0
-
-
-if __name__ == "__main__":
-    own_answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what C++ prints does not belong to the answers
-    serve(sys.stdin, own_answers)
