@@ -5,7 +5,8 @@
     done = completed([sys.executable, "code/train.py", "--epochs", "many"], environ)
 
 Only libraries are imported there; the modules of the job are imported by the command, as always. A few tests start the
-same commands with a new Python, so that what happens before torch is imported is seen, too.
+same commands with a new Python, so that what happens before torch is imported is seen, too. No library may start a
+thread when it is imported, as pyarrow does for pandas: it would not be there in a fork, and its locks might be held.
 """
 
 import multiprocessing
@@ -23,7 +24,9 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ["torch", "torch.distributed.elastic.multiprocessing", "numpy", "PIL.Image", "starlette.applications"]
-LIBRARIES += ["uvicorn", "uvloop"]
+LIBRARIES += ["uvicorn", "uvloop", "matplotlib.figure", "torch.utils.tensorboard"]
+# What torch imports to compute shapes on the device "meta", as it does when a network is created: a second of CPU.
+LIBRARIES += ["torch._dynamo", "torch.fx.experimental.symbolic_shapes"]
 
 
 class Descriptor:
