@@ -143,7 +143,7 @@ def test_on_a_terminal_without_info_csv_and_as_a_command(eval_folder: EvalFolder
     config = TransformConfig(data_dir=data, model_dir=model, output_dir=tmp_path / "transformed")
     terminal, line = pty.openpty()
     termios.tcsetwinsize(line, (25, 120))
-    done = subprocess.run(**command(config), stdout=subprocess.PIPE, stderr=line, text=True, timeout=60)
+    done = subprocess.run(**command(config), stdout=subprocess.PIPE, stderr=line, text=True, timeout=300)
     os.close(line)
     shown = os.read(terminal, 1 << 16).decode()
     os.close(terminal)
