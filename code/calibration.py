@@ -9,6 +9,7 @@ Both are fitted after training, on the validation images. They are for one label
 
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from data.names import first_names
 from metrics import Calibration, Floats, calibration_of
 
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures
@@ -180,6 +182,18 @@ def fit_thresholds(labels: Labels, probabilities: NDArray[np.float32], min_preci
         for chosen in [predictions == label]
     ]
     return UnsureThresholds(min_precision, tuple(limit for limit, _ in found), tuple(count for _, count in found))
+
+
+def announce_thresholds(thresholds: UnsureThresholds, images: int, classes: Sequence[str]) -> None:
+    """Print how many of the validation images are sure; warn of classes whose predictions are always unsure."""
+    precision = f"a precision of {thresholds.min_precision:g}"
+    print(f"{sum(thresholds.images)} of {images} validation images are sure, with {precision}", flush=True)
+    if never := [repr(classes[label]) for label in thresholds.never_sure]:
+        print(
+            f"warning: predictions of {len(never)} of {len(classes)} classes are always unsure, because no threshold "
+            f"has {precision} on the validation images: {first_names(never, 8)}",
+            file=sys.stderr,
+        )
 
 
 def _threshold(confidence: Floats, hits: NDArray[np.bool_], min_precision: float) -> tuple[float, int]:

@@ -30,6 +30,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before pandas is
     guard(lambda: parse("cv.py", sys.argv[1:], os.environ, TrainPaths, CvConfig, TrainConfig))
     name_unknown_user()
 
+from calibration import UnsureThresholds, announce_thresholds, fit_thresholds
 from data.images import Preparation, prepare
 from data.out_of_fold import CV_JSON, OOF_CSV, PREDICTIONS_CSV, OutOfFold, join_folds
 from data.readers import read_apart, read_dataset
@@ -58,7 +59,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         samples = None if config.collect else read_samples(paths, options, config.folds)
         if samples:
             train_folds(folds, paths, words_for_training(argv))
-        summary = join(folds, paths.output_dir, paths.model_dir, samples)
+        summary = join(folds, paths.output_dir, paths.model_dir, samples, options.min_precision)
     print(summary, flush=True)
     write_message(summary)
 
@@ -115,10 +116,12 @@ def words_for_training(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def join(folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samples | None) -> str:
+def join(
+    folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samples | None, min_precision: float
+) -> str:
     """Write oof.csv, the report if the images are there, the ensemble and, last, cv.json; return a line about them.
 
-    Raises DataError if a fold is missing, or an image is in two.
+    `min_precision` is that of the command. Raises DataError if a fold is missing, or an image is in two.
     """
     if missing := [fold.folder for fold in folds if not fold.predictions()]:
         raise DataError(
@@ -129,9 +132,12 @@ def join(folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samp
     scheme = LabelScheme.from_dict(read_json_object(folds[0].model_dir / "model.json")["scheme"])
     summary = summarize(found, scheme)
     found.write(output_dir / OOF_CSV)
+    thresholds = choose_thresholds(found, min_precision or precision_of(folds))
     if samples:
-        write_oof_report(output_dir / "cv" / "report", found, samples, folds)
-    publish(folds, model_dir, summary["oof"])
+        write_oof_report(output_dir / "cv" / "report", found, samples, folds, thresholds)
+    publish(folds, model_dir, summary["oof"], thresholds)
+    if thresholds:
+        announce_thresholds(thresholds, len(found.paths), scheme.classes)
     with replacing(output_dir / CV_JSON) as file:
         file.write(json.dumps(summary, indent=2) + "\n")
     *lines, last = summary_lines(summary)
@@ -139,14 +145,37 @@ def join(folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samp
     return f"{last} predictions: {output_dir / OOF_CSV}; ensemble: {model_dir}"
 
 
-def publish(folds: Sequence[Fold], model_dir: Path, metrics: Mapping[str, float]) -> None:
+def precision_of(folds: Sequence[Fold]) -> float:
+    """Return the --min-precision that the folds were trained with; raises DataError if they differ."""
+    found = {read_json_object(fold.model_dir / "model.json")["settings"].get("min_precision", 0.0) for fold in folds}
+    if len(found) > 1:
+        raise DataError(
+            f"the folds were trained with different values of --min-precision ({', '.join(map(str, sorted(found)))}); "
+            "give the one for the ensemble"
+        )
+    return float(found.pop())
+
+
+def choose_thresholds(found: OutOfFold, min_precision: float) -> UnsureThresholds | None:
+    """Choose the thresholds of the ensemble on the out-of-fold predictions, as training does on its validation images.
+
+    No image is unseen by all models, so none shows how often the ensemble itself is right.
+    """
+    return fit_thresholds(found.labels, found.probabilities, min_precision) if min_precision else None
+
+
+def publish(
+    folds: Sequence[Fold], model_dir: Path, metrics: Mapping[str, float], thresholds: UnsureThresholds | None
+) -> None:
     """Publish the ensemble of the folds, with the out-of-fold scores as its metrics."""
     from model_files import publish_ensemble  # torch takes seconds to import, and the memory of the trainings
 
-    publish_ensemble(model_dir, [fold.model_dir for fold in folds], metrics)
+    publish_ensemble(model_dir, [fold.model_dir for fold in folds], metrics, thresholds)
 
 
-def write_oof_report(folder: Path, found: OutOfFold, samples: Samples, folds: Sequence[Fold]) -> None:
+def write_oof_report(
+    folder: Path, found: OutOfFold, samples: Samples, folds: Sequence[Fold], thresholds: UnsureThresholds | None
+) -> None:
     """Write the report of training about all images, each predicted by the model of its fold."""
     from report.write import write_report  # matplotlib takes a second
 
@@ -163,6 +192,7 @@ def write_oof_report(folder: Path, found: OutOfFold, samples: Samples, folds: Se
         names=found.paths,
         pixels=lambda index: prepare(files[found.paths[index]], preparation),
         settings={**record["settings"], "fold": f"1/{len(folds)} to {len(folds)}/{len(folds)}"},
+        thresholds=thresholds,
     )
     print(f"report: {page}", flush=True)
 

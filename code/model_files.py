@@ -7,6 +7,7 @@ whose two files do not belong together is rejected. `best.pth` state dicts of th
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from calibration import UnsureThresholds
 from data.images import Preparation
 from description import DESCRIPTION, FORMAT, Description, build_described, describe_ensemble
 from labels import MASKED_FACES
@@ -52,15 +54,20 @@ def publish(folder: Path, state: StateDict, description: Description) -> None:
     _check(*read_parts(folder), where=str(folder))
 
 
-def publish_ensemble(folder: Path, members: Sequence[Path], metrics: Mapping[str, float] | None = None) -> Description:
+def publish_ensemble(
+    folder: Path,
+    members: Sequence[Path],
+    metrics: Mapping[str, float] | None = None,
+    unsure_thresholds: UnsureThresholds | None = None,
+) -> Description:
     """Write the model whose probabilities are the mean of those of other models, which lie in the folders `members`.
 
-    Each member has its own mean and std. `metrics` are those of model.json, by default the means of the members. Raises
-    ModelError as `load` and `describe_ensemble` do.
+    Each member has its own mean and std, and its own temperature. `metrics` are those of model.json, by default the
+    means of the members. Raises ModelError as `load` and `describe_ensemble` do.
     """
     loaded = [load(member) for member in members]
     descriptions = {str(member): description for member, (_, description) in zip(members, loaded, strict=True)}
-    description = describe_ensemble(descriptions, metrics)
+    description = replace(describe_ensemble(descriptions, metrics), unsure_thresholds=unsure_thresholds)
     state = {
         f"networks.{number}.{name}": tensor
         for number, (model, _) in enumerate(loaded)

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration import Fitted, UnsureThresholds, calibrate, fit_thresholds
-from data.names import first_names
+from calibration import Fitted, UnsureThresholds, announce_thresholds, calibrate, fit_thresholds
 from data.out_of_fold import PREDICTIONS_CSV, OutOfFold
 from description import Description
 from labels import LabelScheme
@@ -86,16 +85,8 @@ def _announce(published: Published, scheme: LabelScheme) -> None:
         print(f"the temperature stays 1, because {published.fitted.reason}", flush=True)
     line = {"temperature": scaling.temperature, "val_expected_calibration_error": scaling.error_after}
     print(log_line({**line, "uncalibrated": scaling.error_before}), flush=True)
-    if thresholds is None:
-        return
-    precision = f"a precision of {thresholds.min_precision:g}"
-    print(f"{sum(thresholds.images)} of {scaling.images} validation images are sure, with {precision}", flush=True)
-    if never := [repr(scheme.classes[label]) for label in thresholds.never_sure]:
-        print(
-            f"warning: predictions of {len(never)} of {scheme.num_classes} classes are always unsure, because no "
-            f"threshold has {precision} on the validation images: {first_names(never, 8)}",
-            file=sys.stderr,
-        )
+    if thresholds:
+        announce_thresholds(thresholds, scaling.images, scheme.classes)
 
 
 def report(run: Run, data: Data, published: Published) -> None:

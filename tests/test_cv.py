@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,20 +21,24 @@ import torch
 import cv
 from config import TrainConfig, TrainPaths
 from data.images import prepare
+from inference import inference
 from model_files import load
 from options.cv import CvConfig
+from options.inference import InferenceConfig
 from predictor import Predictor
 from runtime.arguments import parse
 from runtime.errors import ConfigError, DataError
+from server.settings import ServeConfig
 from support.drawing import draw_image
 from support.processes import wait_until
+from support.serving import InProcess
 from training.folds import Fold
 
 CODE = Path(__file__).parents[1] / "code"
 MOST_SECONDS = 600.0  # for work of seconds, on a machine with much other work
 FLAGS = (
     "--model TinyModel --resize 32 24 --batch-size 8 --lr 0.01 --device cpu --precision fp32 --threads 1 "
-    "--checkpoint-steps 1"
+    "--checkpoint-steps 1 --min-precision 0.3"
 )
 
 
@@ -124,6 +129,36 @@ def test_the_ensemble_of_the_folds_is_the_model(whole: Cv) -> None:
     assert [member.settings["fold"] for member in members] == ["1/2", "2/2"]
 
 
+def test_unsure_predictions_of_the_ensemble_are_those_that_are_often_wrong_out_of_fold(
+    whole: Cv, module_faces: Path, tmp_path: Path
+) -> None:
+    table, (_, description) = whole.table(), load(whole.model)
+    thresholds = description.unsure_thresholds
+    assert thresholds is not None
+    limits = np.array(thresholds.thresholds)
+    sure = table.filter(like="probability_").max(axis=1) >= limits[table["predicted"]]
+    right = (table["predicted"] == table["label"])[sure].groupby(table["predicted"]).mean()
+    assert 0 < sure.sum() < len(table)
+    assert (right >= 0.3).all()
+    assert f"\n{sure.sum()} of 84 validation images are sure, with a precision of 0.3\n" in whole.log
+    assert f"  {sure.sum()} of 84 predictions are sure, and" in (whole.output / "cv/report/report.html").read_text()
+
+    images = tmp_path / "eval/images"
+    images.mkdir(parents=True)
+    for number, path in enumerate(table["path"][:30]):
+        shutil.copy(module_faces / path, images / f"{number}.jpg")
+    names = [f"{number}.jpg" for number in range(30)]
+    pd.DataFrame({"ImageID": names}).to_csv(tmp_path / "eval/info.csv", index=False)
+    asked = InferenceConfig(device="cpu", status=True, save_probabilities=True)
+    found = pd.read_csv(inference(tmp_path / "eval", whole.model, tmp_path / "labelled", asked))
+    is_unsure = found.filter(like="probability_").max(axis=1) < limits[found["ans"]]
+    assert (found["status"] == np.where(is_unsure, "unsure", "ok")).all()
+    with InProcess(ServeConfig(model_dir=whole.model, device="cpu")) as server:
+        server.until_ready()
+        responses = [server.post((images / name).read_bytes()).json()["unsure"] for name in names]
+    assert responses == is_unsure.tolist()
+
+
 def test_the_log_ends_with_the_scores_and_where_the_files_are(whole: Cv) -> None:
     first, second, last = whole.log.splitlines()[-3:]
     assert first.startswith("fold=1; images=42; accuracy=")
@@ -150,8 +185,22 @@ def test_folds_that_lie_there_are_joined_without_training_them(
     assert (whole.output / "oof.csv").read_bytes() == before
     for name in ("model.json", "model.safetensors"):
         assert (tmp_path / "model" / name).read_bytes() == (whole.model / name).read_bytes()
+    again = ["--folds", "2", "--collect", "--min-precision", "0.9", *paths]
+    cv.main(again, {})
+    record = json.loads((tmp_path / "model/model.json").read_text())
+    assert record["unsure_thresholds"]["min_precision"] == 0.9
     with pytest.raises(DataError, match=r"1 of 3 folds are not complete, expected output/\*/predictions\.csv"):
         cv.main(["--folds", "3", "--collect", *paths], {})
+
+
+def test_folds_that_were_trained_for_different_precisions_are_an_error(tmp_path: Path) -> None:
+    folds = [Fold(number, 3, tmp_path) for number in (1, 2, 3)]
+    for fold, settings in zip(folds, ({"min_precision": 0.9}, {"min_precision": 0.9}, {}), strict=True):
+        fold.model_dir.mkdir(parents=True)
+        (fold.model_dir / "model.json").write_text(json.dumps({"settings": settings}))
+    assert cv.precision_of(folds[:2]) == 0.9
+    with pytest.raises(DataError, match=r"different values of --min-precision \(0.0, 0.9\); give the one for the ens"):
+        cv.precision_of(folds)
 
 
 @pytest.mark.slow
