@@ -18,7 +18,7 @@ from model_files import ARCHIVE, WEIGHTS, read
 from networks import efficientnet_lite
 from networks.fetch import fetch, find_publication
 from networks.timm_networks import is_timm, statistics_of
-from pretrained import backbone_of, copy_fitting, download_weights, find_weights, read_weights
+from pretrained import backbone_of, copy_fitting, find_weights, read_weights
 from runtime.errors import ModelError
 from weights_cache import Statistics, cache_dir, read_notes
 
@@ -56,11 +56,9 @@ class InitialWeights:
         """
         if pretrained == "none" or (pretrained == "auto" and channel is None):
             return None
-        if pretrained == "download" and is_timm(model):
+        if pretrained == "download":
             folder, _ = fetch_weights(model, cache_dir())
             return cls._from_file(model, find_weights(folder, model), str(folder))
-        if pretrained == "download":
-            return cls._from_file(model, download_weights(model), f"torchvision's {backbone_of(model)}")
         source = channel if pretrained == "auto" and channel else Path(pretrained)
         if (found := _find_model(source)) is not None:
             return cls._from_model(model, found)

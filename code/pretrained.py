@@ -64,24 +64,6 @@ def backbone_of(name: str) -> str:
     return DEFAULT_BACKBONE if name == "MyModel" else name
 
 
-def download_weights(name: str) -> Path:
-    """Return the file with torchvision's weights, in its cache or downloaded; raises ModelError if that fails."""
-    import torchvision
-
-    backbone = backbone_of(name)
-    if backbone not in torchvision.models.list_models(module=torchvision.models):
-        raise ModelError(f"torchvision has no weights for {name!r}; give a file with --pretrained FILE")
-    weights = torchvision.models.get_model_weights(backbone)["DEFAULT"]
-    try:
-        weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
-    except Exception as error:  # urllib, the hash check and torch.load raise errors of many types
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(
-            f"the weights of {name!r} cannot be downloaded ({reason}); give them as the `pretrained` channel instead"
-        ) from None
-    return Path(torch.hub.get_dir()) / "checkpoints" / str(weights.url).rpartition("/")[2]
-
-
 def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> str:
     """Copy every tensor whose name and shape fit, without the prefixes of wrappers; returns a summary.
 

@@ -1,56 +1,71 @@
-"""Weights of torchvision: downloaded, from its cache, or a sentence that says what to do."""
+"""`--pretrained download` takes weights from the cache or from that of torch.hub, or says what to do."""
 
+import hashlib
 import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 
 from labels import MASKED_FACES
 from model import create_model
+from networks import fetch
 from runtime.errors import ModelError
 from support.pretrained_weights import State, fits, imagenet, load_pretrained, resnet18
 
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: State | bytes) -> None:
-    """Put a file into the cache of torch.hub."""
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have two empty caches, and publish weights where nothing can be downloaded."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setattr(urllib.request, "_opener", None)  # that of an earlier test knows no proxy
-    path = tmp_path / "hub" / "checkpoints" / torchvision.models.get_model_weights(name)["DEFAULT"].url.split("/")[-1]
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    monkeypatch.setenv("WEIGHTS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # that of an earlier test may have a proxy
+    monkeypatch.setattr(fetch, "_at", lambda url, mirror: f"{NOWHERE}/resnet18-01234567.pth")
+
+
+def put_into_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State) -> Path:
+    """Put published weights into the cache of torch.hub, under a name with the digits of their sha256."""
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / "weights.pth")
+    digits = hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()[:8]
+    path = (folder / "weights.pth").rename(folder / f"resnet18-{digits}.pth")
+    monkeypatch.setattr(fetch, "_at", lambda url, mirror: f"{NOWHERE}/{path.name}")
+    return path
 
 
 @pytest.mark.parametrize("name", ["MyModel", "resnet18"])
-def test_downloaded_weights_are_those_of_torchvision(
+def test_weights_that_torch_hub_has_downloaded_are_copied_into_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     state, model = imagenet(), resnet18()
-    cache(tmp_path, monkeypatch, "resnet18", state)
-    assert load_pretrained(model, "download", name).startswith(
-        "120 of 122 tensors from torchvision's resnet18; random: "
-    )
+    path = put_into_hub(tmp_path, monkeypatch, state)
+    report = f"120 of 122 tensors from {tmp_path / 'cache' / name}; random: "
+    assert load_pretrained(model, "download", name).startswith(report)
     assert fits(model, state, "backbone.")
+    path.unlink()
+    assert load_pretrained(resnet18(), "download", name).startswith(report)
 
 
-def test_a_download_that_fails_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache(tmp_path, monkeypatch, "resnet34", {})
-    sentence = r"^the weights of 'resnet18' cannot be downloaded \(.*refused.*\); give them as the `pretrained` channel"
+def test_damaged_weights_of_torch_hub_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put_into_hub(tmp_path, monkeypatch, imagenet())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=f"the weights of 'resnet18' cannot be fetched .*: {NOWHERE}/{path.name}"):
+        load_pretrained(resnet18(), "download", "resnet18")
+    assert not (tmp_path / "cache/resnet18").exists()
+
+
+def test_a_download_that_fails_says_what_to_do() -> None:
+    sentence = r"^the weights of 'resnet18' cannot be fetched \(.*refused.*as the `pretrained` channel, or a file with"
     with pytest.raises(ModelError, match=sentence):
         load_pretrained(resnet18(), "download", "resnet18")
 
 
-def test_a_damaged_download_is_a_sentence_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache(tmp_path, monkeypatch, "resnet18", b"")
-    with pytest.raises(ModelError, match="the weights of 'resnet18' cannot be downloaded"):
-        load_pretrained(resnet18(), "download", "resnet18")
-
-
 @pytest.mark.parametrize("name", ["BaseModel", "TinyModel"])
-def test_torchvision_has_no_weights_for_the_networks_of_this_job(name: str) -> None:
-    with pytest.raises(
-        ModelError, match=f"torchvision has no weights for '{name}'; give a file with --pretrained FILE"
-    ):
+def test_no_weights_are_published_for_the_networks_of_this_job(name: str) -> None:
+    sentence = f"no weights are published for '{name}'; give a model of .* own to train with --pretrained FILE"
+    with pytest.raises(ModelError, match=sentence):
         load_pretrained(create_model(name, MASKED_FACES), "download", name)

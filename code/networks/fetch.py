@@ -48,7 +48,8 @@ def find_publication(model: str, mirror: str = "") -> Publication:
 
     if model not in torchvision.models.list_models(module=torchvision.models):
         raise ModelError(
-            f"no weights are published for {model!r}; give a model of torchvision, or of timm as timm/NAME"
+            f"no weights are published for {model!r}; give a model of torchvision, or of timm as timm/NAME, or "
+            "weights of your own to train with --pretrained FILE"
         )
     weights = torchvision.models.get_model_weights(model)["DEFAULT"]
     return Publication(_at(str(weights.url), mirror), weights.meta.get("license", _BSD))
@@ -115,8 +116,8 @@ def _download(model: str, publication: Publication, folder: Path) -> Path:
     except Exception as error:  # urllib, httpx and huggingface_hub raise errors of many types
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"the weights of {model!r} cannot be fetched ({reason}); try again, or give a file with --pretrained FILE: "
-            f"{publication.url}"
+            f"the weights of {model!r} cannot be fetched ({reason}); try again, or give them as the `pretrained` "
+            f"channel, or a file with --pretrained FILE: {publication.url}"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
@@ -130,12 +131,19 @@ def _download(model: str, publication: Publication, folder: Path) -> Path:
 
 
 def _from_url(publication: Publication, path: Path) -> str:
-    """Download a file, and return the digits of the sha256 in its name; none if it has none."""
-    from torch.hub import download_url_to_file
+    """Download a file, and return the digits of the sha256 in its name; none if it has none.
 
-    download_url_to_file(publication.url, str(path), progress=False)
-    digits = _DIGITS.search(publication.url)
-    return digits[1] if digits else ""
+    What torch.hub has downloaded earlier is copied from its cache instead, if its sha256 has these digits.
+    """
+    from torch.hub import download_url_to_file, get_dir
+
+    found, known = _DIGITS.search(publication.url), Path(get_dir()) / "checkpoints" / publication.file_name
+    digits = found[1] if found else ""
+    if digits and known.is_file() and file_sha256(known).startswith(digits):
+        shutil.copyfile(known, path)
+    else:
+        download_url_to_file(publication.url, str(path), progress=False)
+    return digits
 
 
 def _from_hub(publication: Publication, path: Path) -> str:
