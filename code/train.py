@@ -53,7 +53,7 @@ from training.initial import Start, choose_start
 from training.inputs import Data, read_data
 from training.rendezvous import join, quiet
 from training.run import Run
-from training.start import choose_recipe, require_same_data, settle, share_state, versions_of
+from training.start import Kept, choose_recipe, find_kept, require_same_data, settle, share_state, versions_of
 from training.state import TrainState
 from training.tracking import Silent, Tracker, increment_path
 from training.trainer import Predictions, Trainer
@@ -66,8 +66,9 @@ def main() -> None:
     """Run the command: read options and SM_* variables, train in folders of its own, publish a model."""
     paths, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
     with join(os.environ) as workers, quiet(not workers.is_first), locked(*_own_folders(paths, workers)):
+        kept = find_kept(paths.checkpoint_dir, config, workers)
         if config.recipe == AUTO:
-            words = [*sys.argv[1:], "--recipe", choose_recipe(paths, config, workers)]
+            words = [*sys.argv[1:], "--recipe", choose_recipe(paths, config, workers, kept)]
             paths, config = parse("train.py", words, os.environ, TrainPaths, TrainConfig)
         train(
             paths.data_dir,
@@ -81,6 +82,7 @@ def main() -> None:
             store_dir=paths.store_dir,
             stop=StopRequest(),
             workers=workers,
+            kept=kept,
         )
 
 
@@ -102,13 +104,14 @@ def train(
     store_dir: str | Path | None = None,
     stop: StopRequest | None = None,
     workers: Workers | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, float]:
     """Train on the images in `data_dir`, publish the best model in `model_dir`, and return its validation scores.
 
     `stop` handles signals from the first step on; before that there is nothing to save, and a signal ends the process.
     With `validation_dir`, its images are for validation. With `labels_dir`, the labels are there. Of several
-    `workers` the first one writes all files. Raises a JobError for every mistake that users can correct; nothing is
-    published then.
+    `workers` the first one writes all files. `kept` is what `find_kept` has returned, if it was called already. Raises
+    a JobError for every mistake that users can correct; nothing is published then.
     """
     configure_process()
     seed_everything(args.seed, args.deterministic)
@@ -116,8 +119,9 @@ def train(
     device = workers.place(select_device(args.device))
     if workers.is_first:
         check_writable(Path(model_dir))
-    args, too_expensive = settle(args, workers, device, checkpoint_dir)
-    args, start = choose_start(args, workers, pretrained_dir, checkpoint_dir)
+    kept = kept or find_kept(checkpoint_dir, args, workers)
+    args, too_expensive = settle(args, workers, device, kept)
+    args, start = choose_start(args, workers, pretrained_dir, kept)
 
     # the images: split by person, decoded once
     places = (store_dir, too_expensive, validation_dir, workers.host_peers(), labels_dir)
@@ -144,8 +148,7 @@ def train(
     train_epochs(run, data, stop or StopRequest())
 
     # the best of them; a run that is stopped has seconds left: it is calibrated and reported when it is resumed
-    published = publish_best(run, data, Path(model_dir))
-    if published:
+    if published := publish_best(run, data, Path(model_dir)):
         report(run, data, published)
     return run.best_scores
 

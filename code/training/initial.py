@@ -14,7 +14,7 @@ from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from initial_weights import IMAGENET, InitialWeights
 from runtime.errors import CheckpointError
 from training.fingerprint import INITIAL_WEIGHTS, STATISTICS
-from training.start import read_kept
+from training.start import Kept
 from training.workers import Workers
 from weights_cache import Statistics
 
@@ -44,7 +44,7 @@ def choose_start(
     args: TrainConfig,
     workers: Workers,
     pretrained_dir: str | Path | None = None,
-    checkpoint_dir: str | Path | None = None,
+    kept: Kept | None = None,
 ) -> tuple[TrainConfig, Start]:
     """Read the initial weights, and settle `--statistics auto`; returns the options with what it means.
 
@@ -54,7 +54,7 @@ def choose_start(
     weights, chosen = None, None
     if workers.is_first:
         weights = InitialWeights.read(args.model, args.pretrained, Path(pretrained_dir) if pretrained_dir else None)
-        chosen = _choose(args, weights, checkpoint_dir)
+        chosen = _choose(args, weights, kept.fingerprint if kept else {})
     name, mean, std, sha256 = workers.tell(chosen)
     statistics = Statistics(tuple(mean), tuple(std))
     fingerprint: dict[str, Any] = {INITIAL_WEIGHTS: sha256}
@@ -66,10 +66,9 @@ def choose_start(
 
 
 def _choose(
-    args: TrainConfig, weights: InitialWeights | None, checkpoint_dir: str | Path | None
+    args: TrainConfig, weights: InitialWeights | None, kept: Mapping[str, Any]
 ) -> tuple[str, tuple[float, ...], tuple[float, ...], str | None]:
-    """Return the name of the statistics, mean, std, and the sha256 of the weights."""
-    kept = read_kept(checkpoint_dir if args.resume != "never" else None).fingerprint
+    """Return the name of the statistics, mean, std, and the sha256 of the weights; `kept` is the fingerprint."""
     sha256 = weights.sha256 if weights else None
     if kept and not weights and args.pretrained == "auto":
         sha256 = kept.get(INITIAL_WEIGHTS)

@@ -55,18 +55,20 @@ def read_kept(folder: str | Path | None) -> Kept:
     return Kept()
 
 
-def choose_recipe(paths: TrainPaths, args: TrainConfig, workers: Workers) -> str:
+def find_kept(checkpoint_dir: str | Path | None, args: TrainConfig, workers: Workers) -> Kept:
+    """Return what the run to resume has fixed, if there is one; the other workers hear it from the first one."""
+    return read_kept(checkpoint_dir if args.resume != "never" and workers.is_first else None)
+
+
+def choose_recipe(paths: TrainPaths, args: TrainConfig, workers: Workers, kept: Kept) -> str:
     """Return the recipe that `--recipe auto` stands for, and print why; all workers get that of the first one."""
-    kept = read_kept(paths.checkpoint_dir if args.resume != "never" and workers.is_first else None).recipe
     has_weights = has_initial_weights(args.pretrained, paths.pretrained_dir)
-    recipe = str(workers.tell(choose(has_weights=has_weights, kept=kept)))
-    print(explain(recipe, has_weights=has_weights, kept=kept), flush=True)
+    recipe = str(workers.tell(choose(has_weights=has_weights, kept=kept.recipe)))
+    print(explain(recipe, has_weights=has_weights, kept=kept.recipe), flush=True)
     return recipe
 
 
-def settle(
-    args: TrainConfig, workers: Workers, device: torch.device, checkpoint_dir: str | Path | None
-) -> tuple[TrainConfig, list[str]]:
+def settle(args: TrainConfig, workers: Workers, device: torch.device, kept: Kept) -> tuple[TrainConfig, list[str]]:
     """Fix what a run keeps: the number of parts and, with several on CPUs, the threads of each worker.
 
     Returns the options with the number of parts, and without the number of workers, which no file of the run names;
@@ -74,7 +76,6 @@ def settle(
     depend on, or for a number format that the GPU does not have.
     """
     select_dtype(args.precision, device)  # one that the GPU lacks ends the run before its images are read
-    kept = read_kept(checkpoint_dir if args.resume != "never" and workers.is_first else None)
     parts = args.parts or kept.parts or min(workers.size, max(1, args.batch_size // 2))
     limit = int(os.environ.get("OMP_NUM_THREADS") or 0) or cpu_count()
     threads = kept.threads or max(1, min(cpu_count() // parts, limit))
