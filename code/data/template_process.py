@@ -7,7 +7,6 @@ does not wait for that: the next pool takes the template that is ready.
 import fcntl
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -46,10 +45,6 @@ class TemplateProcess:
         """Tell the template what its workers do."""
         with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and `reason` says so
             socket.send_fds(self.control, [json.dumps(header).encode()], descriptors)
-
-    def has_ended(self) -> bool:
-        """Return True if the template has ended, or is about to."""
-        return bool(select.select([self.control], [], [], 0)[0])
 
     def reason(self) -> str:
         """Return why the template has ended."""

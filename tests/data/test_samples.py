@@ -1,11 +1,8 @@
 """Folders become one table, the same on every machine, and a folder that does not fit the layout is an error."""
 
-import os
-import random
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from data.samples import Samples
 from data.split import split_samples
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
+from support.shuffled import shuffle_folders
 
 Faces = Callable[..., Path]
 STEMS = ("incorrect_mask", "mask1", "mask2", "mask3", "mask4", "mask5", "normal")
@@ -126,14 +124,7 @@ def test_the_order_of_directory_entries_changes_neither_table_nor_split(
     profiles = [f"{number:06}_female_Asian_{20 + number}" for number in range(12)]
     touch(tmp_path, *(f"{profile}/{stem}.jpg" for profile in profiles for stem in STEMS))
     expected = read_profiles(tmp_path)
-    scandir = os.scandir
-
-    def shuffled(folder: Path) -> Any:
-        entries = list(scandir(folder))
-        random.shuffle(entries)
-        return iter(entries)
-
-    monkeypatch.setattr(os, "scandir", shuffled)
+    shuffle_folders(monkeypatch)
     found = read_profiles(tmp_path)
     assert found.table.equals(expected.table)
     assert found.table["path"].is_monotonic_increasing

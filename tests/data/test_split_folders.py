@@ -1,9 +1,6 @@
 """train/CLASS and val/CLASS are read with the split that they are; other folders are left alone and named."""
 
-import os
-import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +9,7 @@ from data.split import split_samples
 from data.split_folders import read_split_folders
 from labels import LabelScheme
 from runtime.errors import DataError
+from support.shuffled import shuffle_folders
 
 GIVEN = ("train/cat/1.jpg", "train/cat/deep/2.jpg", "train/dog/1.jpg", "val/dog/1.jpg", "val/dog/3.jpg")
 
@@ -68,14 +66,7 @@ def test_the_part_of_an_image_changes_the_fingerprint_and_the_order_of_files_cha
     first = read_split_folders(touch(tmp_path / "first", *GIVEN))
     moved = first.table.assign(part=first.table["part"].mask(first.table["path"] == GIVEN[0], "val"))
     assert type(first)(first.root, moved, first.scheme).fingerprint() != first.fingerprint()
-    scandir = os.scandir
-
-    def shuffled(folder: Path) -> Any:
-        entries = list(scandir(folder))
-        random.shuffle(entries)
-        return iter(entries)
-
-    monkeypatch.setattr(os, "scandir", shuffled)
+    shuffle_folders(monkeypatch)
     again = read_split_folders(first.root)
     assert again.table.equals(first.table)
     assert again.fingerprint() == first.fingerprint()
