@@ -50,6 +50,9 @@ def undisturbed(module_faces: Path, tmp_path_factory: pytest.TempPathFactory) ->
     jobs = [Job(folder / str(index), module_faces, flags) for index, flags in enumerate(KINDS)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         boot_seconds = min(pool.map(Job.finish, jobs))
+    described = [job.description() for job in jobs]
+    assert all({"calibration", "unsure_thresholds"} <= record.keys() for record in described), "they are compared, too"
+    assert any(record["calibration"]["temperature"] != 1 for record in described)
     return Undisturbed(module_faces, {job.flags: job.digests() for job in jobs}, boot_seconds)
 
 

@@ -36,7 +36,7 @@ FLAGS = (
 PARTS = " --parts 4"  # what a run needs to have the same bits on any number of workers
 ALWAYS = (
     f"--epochs {EPOCHS} --batch-size 8 --valid-batch-size 8 --resize 32 24 --val-ratio 0.5 --lr 0.003 "
-    "--checkpoint-steps 1 --log-interval 1 --device cpu --threads 1"
+    "--checkpoint-steps 1 --log-interval 1 --device cpu --threads 1 --min-precision 0.4"
 )
 # The file operations of a checkpoint in their order, as the kernel reports them.
 SAVE_EVENTS = (
@@ -188,6 +188,10 @@ class Job:
         """Return the text of the failure file, empty if there is none."""
         file = self.folder / "output" / "failure"
         return file.read_text() if file.exists() else ""
+
+    def description(self) -> dict[str, Any]:
+        """Return the content of the model.json that the run has published."""
+        return dict(json.loads((self.folder / "model/model.json").read_text()))
 
     def digests(self) -> dict[str, str]:
         """Return the sha256 of everything in the results that does not depend on the clock."""
