@@ -59,7 +59,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         samples = None if config.collect else read_samples(paths, options, config.folds)
         if samples:
             train_folds(folds, paths, words_for_training(argv))
-        summary = join(folds, paths.output_dir, paths.model_dir, samples, options.min_precision)
+        summary = join(folds, paths.output_dir, paths.model_dir, samples, options)
     print(summary, flush=True)
     write_message(summary)
 
@@ -117,11 +117,11 @@ def words_for_training(argv: Sequence[str]) -> list[str]:
 
 
 def join(
-    folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samples | None, min_precision: float
+    folds: Sequence[Fold], output_dir: Path, model_dir: Path, samples: Samples | None, options: TrainConfig
 ) -> str:
     """Write oof.csv, the report if the images are there, the ensemble and, last, cv.json; return a line about them.
 
-    `min_precision` is that of the command. Raises DataError if a fold is missing, or an image is in two.
+    `options` are those of the command. Raises DataError if a fold is missing, or an image is in two.
     """
     if missing := [fold.folder for fold in folds if not fold.predictions()]:
         raise DataError(
@@ -132,9 +132,9 @@ def join(
     scheme = LabelScheme.from_dict(read_json_object(folds[0].model_dir / "model.json")["scheme"])
     summary = summarize(found, scheme)
     found.write(output_dir / OOF_CSV)
-    thresholds = choose_thresholds(found, min_precision or precision_of(folds))
+    thresholds = choose_thresholds(found, options.min_precision or precision_of(folds))
     if samples:
-        write_oof_report(output_dir / "cv" / "report", found, samples, folds, thresholds)
+        write_oof_report(output_dir / "cv" / "report", found, samples, folds, thresholds, options)
     publish(folds, model_dir, summary["oof"], thresholds)
     if thresholds:
         announce_thresholds(thresholds, len(found.paths), scheme.classes)
@@ -174,10 +174,17 @@ def publish(
 
 
 def write_oof_report(
-    folder: Path, found: OutOfFold, samples: Samples, folds: Sequence[Fold], thresholds: UnsureThresholds | None
+    folder: Path,
+    found: OutOfFold,
+    samples: Samples,
+    folds: Sequence[Fold],
+    thresholds: UnsureThresholds | None,
+    options: TrainConfig,
 ) -> None:
     """Write the report of training about all images, each predicted by the model of its fold."""
-    from report.write import write_report  # matplotlib takes a second
+    from report.fold_heat import FoldCam  # torch and matplotlib take seconds
+    from report.write import write_report
+    from runtime.devices import select_device
 
     files = dict(zip(samples.table["path"], samples.paths, strict=True))
     record = read_json_object(folds[0].model_dir / "model.json")
@@ -193,6 +200,7 @@ def write_oof_report(
         pixels=lambda index: prepare(files[found.paths[index]], preparation),
         settings={**record["settings"], "fold": f"1/{len(folds)} to {len(folds)}/{len(folds)}"},
         thresholds=thresholds,
+        explain=FoldCam([fold.model_dir for fold in folds], found.folds, select_device(options.device)),
     )
     print(f"report: {page}", flush=True)
 

@@ -103,6 +103,8 @@ def report(run: Run, data: Data, published: Published) -> None:
     straddling = find_straddling(data.store, data.train_loader.indices, data.val_indices)
     for sentence in describe_straddling(straddling, predictions.labels, predictions.classes, data.scheme):
         print(f"warning: {sentence}", file=sys.stderr)
+    trainer = run.trainer
+    cam = LayerCam(trainer.evaluated, trainer.augmentation.normalize, trainer.device, trainer.release)
     page = write_report(
         run.tracker.folder / "report",
         title=f"{run.state.run_name}: {run.args.model}",
@@ -113,9 +115,7 @@ def report(run: Run, data: Data, published: Published) -> None:
         names=data.val_names,
         pixels=data.val_image,
         settings=asdict(run.args),
-        explain=LayerCam(
-            run.trainer.evaluated, run.trainer.augmentation.normalize, run.trainer.device, run.trainer.release
-        ),
+        explain=lambda _, pixels, classes: cam(pixels, classes),
         calibration=published.fitted,
         thresholds=published.thresholds,
     )

@@ -1,7 +1,7 @@
 """Heat maps in a report: of which images, and how they are drawn over them. No torch; layer_cam.py computes them."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,8 +31,8 @@ class Explained(NamedTuple):
     grid: tuple[int, int]
 
 
-# From images (n, height, width, 3) and a class for each (n,); raises NoHeatMap.
-Explain = Callable[[NDArray[np.uint8], NDArray[np.int64]], Explained]
+# From the indices of images, the images (n, height, width, 3) and a class for each (n,); raises NoHeatMap.
+Explain = Callable[[Sequence[int], NDArray[np.uint8], NDArray[np.int64]], Explained]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_heat(explain: Explain, images: Mapping[int, NDArray[np.uint8]], predict
     if not images:
         return Heat({}, reason="there is no image to show")
     try:
-        found = explain(np.stack(list(images.values())), predictions[list(images)])
+        found = explain(list(images), np.stack(list(images.values())), predictions[list(images)])
     except NoHeatMap as reason:
         return Heat({}, reason=str(reason))
     return Heat(dict(zip(images, found.maps, strict=True)), found.layer, found.grid)

@@ -1,6 +1,7 @@
 """Heat maps in a report: which images have one, how it is drawn, and what the page says without any."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,15 @@ from report.write import write_report
 PETS = LabelScheme("pets", ("cat", "dog", "horse"))
 
 
-def corner(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> Explained:
+def corner(indices: Sequence[int], images: NDArray[np.uint8], classes: NDArray[np.int64]) -> Explained:
     """Return heat at the right lower corner of every image."""
-    assert len(images) == len(classes)
+    assert len(indices) == len(images) == len(classes)
     maps = np.zeros((len(images), 4, 3), np.float32)
     maps[:, 3, 2] = 1
     return Explained(maps, "blocks.2", (4, 3))
 
 
-def none(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> Explained:
+def none(indices: Sequence[int], images: NDArray[np.uint8], classes: NDArray[np.int64]) -> Explained:
     raise NoHeatMap("no layer has an output that is a grid")
 
 
@@ -84,7 +85,7 @@ def test_a_class_without_a_right_prediction_has_no_example() -> None:
 
 
 def test_an_overlay_is_a_png_of_the_size_of_the_image_that_is_transparent_where_there_is_no_heat() -> None:
-    heat = corner(np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, np.int64)).maps[0]
+    heat = corner([0], np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, np.int64)).maps[0]
     data = overlay(heat, (30, 40))
     assert overlay(heat, (30, 40)) == data
     with Image.open(io.BytesIO(data)) as image:
