@@ -15,6 +15,7 @@ from runtime.errors import JobError
 
 HOME = Path(__file__).resolve().parents[2]
 STDERR = 2
+LITE = "-lite"  # at the end of the name of the lite image in Docker, and of its tag in the repository
 _OCI = "application/vnd.oci."
 _IN_THE_IMAGE = ("code", "container", "pyproject.toml", "Dockerfile")
 
@@ -23,6 +24,7 @@ _IN_THE_IMAGE = ("code", "container", "pyproject.toml", "Dockerfile")
 class PushOptions:
     """The image."""
 
+    lite: bool = option(False, "push the lite image, whose name and tag end with -lite")
     local_image: str = option("mask-classifier", "name of the image in Docker")
     repository: str = option("mask-classifier", "ECR repository; created if it does not exist")
     tag: str | None = option(None, "tag in the repository; default: the git commit")
@@ -34,20 +36,22 @@ def push_command(connection: Connection, options: PushOptions) -> None:
     print(push(Aws(connection), options))
 
 
-def job_image(aws: Aws, location: JobLocation) -> str:
+def job_image(aws: Aws, location: JobLocation, *, lite: bool = False) -> str:
     """Return the image that a job runs: the one given, else that of this git commit."""
-    return location.image or image_uri(location, aws.region, commit_tag())
+    return location.image or image_uri(location, aws.region, commit_tag() + (LITE if lite else ""))
 
 
 def push(aws: Aws, options: PushOptions) -> str:
     """Push the local image and return its address; raise JobError if Docker, git or AWS fails."""
-    _run("docker", "image", "inspect", "--format", "{{.Id}}", options.local_image, hint="build it with `make image`")
-    tag = options.tag or commit_tag()
+    ending = LITE if options.lite else ""
+    local = options.local_image + ending
+    _run("docker", "image", "inspect", "--format", "{{.Id}}", local, hint=f"build it with `make image{ending}`")
+    tag = (options.tag or commit_tag()) + ending
     host = registry(str(aws.call("sts", "GetCallerIdentity")["Account"]), aws.region)
     _create_repository(aws, options)
     target = f"{host}/{options.repository}:{tag}"
     _log_in(aws, host)
-    _run("docker", "tag", options.local_image, target)
+    _run("docker", "tag", local, target)
     _run("docker", "push", target, quiet=False)
     _warn_of_format(aws, options.repository, tag)
     return target

@@ -3,37 +3,26 @@
 from dataclasses import dataclass
 
 from jobs.aws import Aws
-from jobs.checks import model_problems, name_problems, pair_problems
 from jobs.common import Connection, JobName, SecureJobLocation, SubmitOptions, unique_name
-from jobs.ecr import job_image
 from jobs.instances import describe_instances, has_gpu, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, create_model, given, tags
+from jobs.served_model import ServedModelOptions, served_model
 from runtime.arguments import option
 from runtime.errors import JobError
-from sagemaker_limits import INSTANCES, STARTUP_SECONDS
+from sagemaker_limits import STARTUP_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointOptions:
+class EndpointOptions(ServedModelOptions):
     """The real-time endpoint."""
 
-    name: str = option("mask-classifier", "name of the endpoint; the time is appended")
-    model: str = option("", "model: a training job, or s3://bucket/key/model.tar.gz")
-    instance_type: str = option("ml.g5.xlarge", "instance type")
-    instance_count: int = option(1, "number of instances", minimum=1, maximum=INSTANCES)
     ami_version: str = option(
         "al2023-ami-sagemaker-inference-gpu-4-1", "AMI version of a GPU instance; sets the NVIDIA driver"
     )
     startup_seconds: int = option(
         600, "timeout for loading the model", minimum=STARTUP_SECONDS[0], maximum=STARTUP_SECONDS[1]
     )
-    environment: str = option("", "name=value,... set in the container")
-
-    def problems(self) -> list[str]:
-        """Return a sentence for each missing option."""
-        problems = name_problems(self.name) + model_problems(self.model)
-        return problems + pair_problems("environment", self.environment)
 
 
 def deploy(
@@ -41,18 +30,21 @@ def deploy(
 ) -> None:
     """Create an endpoint, its configuration and its model, all under one name."""
     aws, job = Aws(connection), unique_name(options.name)
-    image, artifact = job_image(aws, location), location.model(options.model)
-    plan = Plan(
-        job=job,
-        location=location,
-        image=image,
-        calls=(create_model(job, location, image, artifact, options.environment), *endpoint(job, location, options)),
-        needed_uris=(artifact,),
-        instances=describe_instances(options.instance_type, options.instance_count),
-        waste=waste(options.instance_type),
-        longest=f"until it is removed: `submit.py remove {job}`",
-    )
-    submit_job(aws, plan, submit)
+    with served_model(aws, location, options, dry_run=submit.dry_run) as (image, archive):
+        model = create_model(job, location, image, archive.uri, options.environment)
+        plan = Plan(
+            job=job,
+            location=location,
+            image=image,
+            calls=(model, *endpoint(job, location, options)),
+            uploads=archive.uploads,
+            kms_key=location.kms_key,
+            needed_uris=archive.needed_uris,
+            instances=describe_instances(options.instance, options.instance_count),
+            waste=waste(options.instance),
+            longest=f"until it is removed: `submit.py remove {job}`",
+        )
+        submit_job(aws, plan, submit)
 
 
 def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) -> list[Call]:
@@ -60,15 +52,15 @@ def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) ->
     variant = {
         "VariantName": "all",
         "ModelName": job,
-        "InstanceType": options.instance_type,
+        "InstanceType": options.instance,
         "InitialInstanceCount": options.instance_count,
         "ContainerStartupHealthCheckTimeoutInSeconds": options.startup_seconds,
-        "InferenceAmiVersion": options.ami_version if has_gpu(options.instance_type) else None,
+        "InferenceAmiVersion": options.ami_version if has_gpu(options.instance) else None,
     }
     config = {
         "EndpointConfigName": job,
         "ProductionVariants": [given(variant)],
-        "KmsKeyId": volume_key(options.instance_type, location.kms_key),
+        "KmsKeyId": volume_key(options.instance, location.kms_key),
         "Tags": tags(location),
     }
     request = {"EndpointName": job, "EndpointConfigName": job, "Tags": tags(location)}

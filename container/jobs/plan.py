@@ -12,6 +12,7 @@ from botocore import xform_name
 from data.listing import describe_names
 from jobs.aws import Aws, AwsError
 from jobs.common import JobLocation, SubmitOptions
+from jobs.ecr import LITE
 from jobs.limits import check_request
 from jobs.request_parts import Call
 from jobs.s3 import Upload, send, split_uri
@@ -91,7 +92,7 @@ def preflight(aws: Aws, plan: Plan) -> None:
         )
     for uri in plan.needed_uris:
         _check_data(aws, uri, bucket)
-    _check_image(aws, plan.image, plan.location.account)
+    check_image(aws, plan.image, plan.location.account)
 
 
 def roll_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
@@ -162,7 +163,7 @@ def _check_data(aws: Aws, uri: str, own_bucket: str) -> None:
         raise JobError(f"there is no file in S3 under this name; `aws s3 ls` lists the files: {uri}")
 
 
-def _check_image(aws: Aws, image: str, own_account: str) -> None:
+def check_image(aws: Aws, image: str, own_account: str) -> None:
     """Raise JobError if an image is not in ECR; ignore other registries, and accounts that deny the request."""
     if not (match := _ECR_IMAGE.fullmatch(image)):
         return
@@ -177,9 +178,8 @@ def _check_image(aws: Aws, image: str, own_account: str) -> None:
             return
         if not error.is_absent:
             raise
-        raise AwsError(
-            f"the image is not in the registry; push it with `submit.py push`: {image}", error.code
-        ) from None
+        how = "`make image-lite` and `submit.py push --lite`" if str(tag).endswith(LITE) else "`submit.py push`"
+        raise AwsError(f"the image is not in the registry; push it with {how}: {image}", error.code) from None
 
 
 def _head(aws: Aws, operation: str, missing: str, **request: str) -> Response:

@@ -4,20 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.aws import Aws
-from jobs.checks import data_problems, model_problems, name_problems, pair_problems, pairs
+from jobs.checks import data_problems, pairs
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, unique_name
-from jobs.ecr import job_image
 from jobs.inputs import existing_inputs, resolve_images
 from jobs.instances import describe_instances, has_gpu, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, create_model, given, tags
 from jobs.s3 import Upload
+from jobs.served_model import ServedModelOptions, served_model
 from runtime.arguments import option
 from runtime.errors import DataError
 from sagemaker_limits import (
     BATCH_TRANSFORM_MB,
     DEFAULT_PAYLOAD_MB,
-    INSTANCES,
     INVOCATION_RETRIES,
     INVOCATION_SECONDS,
     TRANSFORM_VARIABLES,
@@ -25,14 +24,10 @@ from sagemaker_limits import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformOptions:
+class TransformOptions(ServedModelOptions):
     """The batch transform."""
 
-    name: str = option("mask-classifier", "name of the job; the time is appended")
-    model: str = option("", "model: a training job, or s3://bucket/key/model.tar.gz")
     data: str = option("", "images: a folder, whose images are uploaded, or s3://bucket/prefix")
-    instance_type: str = option("ml.g5.xlarge", "instance type")
-    instance_count: int = option(1, "number of instances", minimum=1, maximum=INSTANCES)
     max_concurrent_transforms: int = option(
         16, "requests in flight to one instance", minimum=1, old_names=("concurrency",)
     )
@@ -51,13 +46,13 @@ class TransformOptions:
 
     def problems(self) -> list[str]:
         """Return a sentence for each missing option and for each that does not fit another one."""
-        problems = name_problems(self.name) + model_problems(self.model) + data_problems("data", self.data)
+        problems = super().problems() + data_problems("data", self.data)
         if (product := self.max_concurrent_transforms * self.max_payload_mb) > BATCH_TRANSFORM_MB:
             problems.append(
                 f"--max-concurrent-transforms {self.max_concurrent_transforms} x --max-payload-mb "
                 f"{self.max_payload_mb} is {product} MB, at most {BATCH_TRANSFORM_MB} MB are allowed; lower one of them"
             )
-        return problems + pair_problems("environment", self.environment)
+        return problems
 
 
 def transform(
@@ -67,21 +62,21 @@ def transform(
     aws, job = Aws(connection), unique_name(options.name)
     data, uploads = resolve_images(location, "data", options.data)
     check_payload(uploads, options.max_payload_mb)
-    image, artifact = job_image(aws, location), location.model(options.model)
-    plan = Plan(
-        job=job,
-        location=location,
-        image=image,
-        calls=(create_model(job, location, image, artifact), transform_job(job, location, options, data)),
-        uploads=uploads,
-        kms_key=location.kms_key,
-        needed_uris=(artifact, *existing_inputs([data], uploads)),
-        instances=describe_instances(options.instance_type, options.instance_count),
-        waste=waste(options.instance_type),
-        longest="until every image has a response: a transform has no time limit of its own",
-        results=location.uri("transform", job) + "/",
-    )
-    submit_job(aws, plan, submit)
+    with served_model(aws, location, options, dry_run=submit.dry_run) as (image, archive):
+        plan = Plan(
+            job=job,
+            location=location,
+            image=image,
+            calls=(create_model(job, location, image, archive.uri), transform_job(job, location, options, data)),
+            uploads=(*uploads, *archive.uploads),
+            kms_key=location.kms_key,
+            needed_uris=(*archive.needed_uris, *existing_inputs([data], uploads)),
+            instances=describe_instances(options.instance, options.instance_count),
+            waste=waste(options.instance),
+            longest="until every image has a response: a transform has no time limit of its own",
+            results=location.uri("transform", job) + "/",
+        )
+        submit_job(aws, plan, submit)
 
 
 def transform_job(job: str, location: SecureJobLocation, options: TransformOptions, data: str) -> Call:
@@ -91,10 +86,10 @@ def transform_job(job: str, location: SecureJobLocation, options: TransformOptio
     differently. TransformAmiVersion is given because the default driver of GPU instances (470) is too old for CUDA 12.
     """
     resources = {
-        "InstanceType": options.instance_type,
+        "InstanceType": options.instance,
         "InstanceCount": options.instance_count,
-        "TransformAmiVersion": options.ami_version if has_gpu(options.instance_type) else None,
-        "VolumeKmsKeyId": volume_key(options.instance_type, location.kms_key),
+        "TransformAmiVersion": options.ami_version if has_gpu(options.instance) else None,
+        "VolumeKmsKeyId": volume_key(options.instance, location.kms_key),
     }
     output = {
         "S3OutputPath": location.uri("transform", job),

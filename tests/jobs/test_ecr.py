@@ -65,6 +65,21 @@ def test_the_image_is_tagged_and_pushed_after_a_login(
     assert "created the repository mask-classifier" in capsys.readouterr().err
 
 
+def test_the_lite_image_is_pushed_beside_the_other(aws: Aws, docker: Callable[..., Path]) -> None:
+    notes = docker()
+    target = f"{REGISTRY}/mask-classifier:abc-lite"
+    assert push(aws, replace(OPTIONS, lite=True)) == target
+    inspected, _, *rest = notes.read_text().splitlines()
+    assert inspected == "image inspect --format {{.Id}} mask-classifier-lite"
+    assert rest == [f"tag mask-classifier-lite {target}", f"push {target}"]
+
+
+def test_a_lite_image_that_was_not_built_is_named_with_its_command(aws: Aws, docker: Callable[..., Path]) -> None:
+    docker("image")
+    with pytest.raises(JobError, match="build it with `make image-lite`"):
+        push(aws, replace(OPTIONS, lite=True))
+
+
 @pytest.mark.parametrize(
     ("media_type", "is_warned"),
     [
@@ -170,4 +185,6 @@ def test_without_a_commit_the_tag_is_asked_for(tmp_path: Path, monkeypatch: pyte
 def test_a_job_runs_the_image_of_the_commit_unless_another_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ecr, "commit_tag", lambda: "0123456789ab")
     assert job_image(FakeAws(), LOCATION) == f"{REGISTRY}/mask-classifier:0123456789ab"
+    assert job_image(FakeAws(), LOCATION, lite=True) == f"{REGISTRY}/mask-classifier:0123456789ab-lite"
+    assert job_image(FakeAws(), replace(LOCATION, image="other:1"), lite=True) == "other:1"
     assert job_image(FakeAws(), replace(LOCATION, image="other:1")) == "other:1"

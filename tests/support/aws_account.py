@@ -25,7 +25,10 @@ from jobs.account import SetupOptions, policies
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mask-classifier:abc"
 LOADER = create_loader()  # reads SageMaker's large description once, not once for each command
-IAM_NAMES = {"HeadBucket": "ListBucket", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+IAM_NAMES = {
+    **{"HeadBucket": "ListBucket", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"},
+    **dict.fromkeys(("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"), "PutObject"),
+}
 
 
 @pytest.fixture(scope="module")

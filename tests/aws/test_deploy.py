@@ -1,0 +1,109 @@
+"""Endpoints and transforms of a trained model, from the account to the bytes that a container would get."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import submit
+from engines.exported_model import ExportedModel
+from engines.openvino_engine import OpenVinoEngine
+from model_files import load
+from predictor import Predictor
+from runtime.errors import JobError
+from support.aws_account import IMAGE, allowed_to_submitters, archive, client, put
+from support.serving import publish_model
+
+S3 = "s3://my-bucket/mask-classifier"
+JOB = "faces-261124-031500"
+LITE = f"{IMAGE}-lite"
+
+
+@pytest.fixture
+def trained(ready: Callable[..., list[str]], tmp_path: Path) -> Callable[..., list[str]]:
+    """An account with the model of a training job, and with the lite image."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(publish_model(tmp_path / "trained"), ".")
+    put(f"{S3}/training/{JOB}/output/model.tar.gz", buffer.getvalue())
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"digest": "sha256:1"}, "layers": []}
+    client("ecr").put_image(repositoryName="mask-classifier", imageManifest=json.dumps(manifest), imageTag="abc-lite")
+    return ready
+
+
+def keys(folder: str) -> dict[str, int]:
+    """Return the objects below a folder of the job's in S3, and their sizes."""
+    found = client("s3").list_objects_v2(Bucket="my-bucket", Prefix=f"mask-classifier/{folder}")
+    return {entry["Key"]: entry["Size"] for entry in found.get("Contents", [])}
+
+
+def unpack(uri: str, folder: Path) -> Path:
+    """Unpack what a model in SageMaker's list points to, as SageMaker does; return the folder."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    data = client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def test_a_lite_endpoint_gets_a_model_that_answers_as_torch_does_and_a_transform_the_same_bytes(
+    trained: Callable[..., list[str]], tmp_path: Path, calls: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls.clear()
+    words = ("--lite", "--model", JOB, "--image", LITE, "--environment", "SERVE_TTA=flip")
+    (name,) = trained("deploy", *words, "--poll-seconds", "0", "--wait")
+    sagemaker = client("sagemaker")
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert config["ProductionVariants"][0]["InstanceType"] == "ml.c5.xlarge"
+    model = sagemaker.describe_model(ModelName=name)["PrimaryContainer"]
+    assert (model["Image"], model["Environment"]) == (LITE, {"SERVE_TTA": "flip"})
+    folder = unpack(model["ModelDataUrl"], tmp_path / "served")
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.onnx", "model.safetensors"]
+
+    served = ExportedModel.read(folder, "flip")
+    engine = OpenVinoEngine(served.data, served.expected, 1, served.path)
+    network, description = load(tmp_path / "trained")
+    twin = Predictor(network, description.preparation, torch.device("cpu"), None, tta="flip")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 24, 3), dtype=np.uint8)
+    assert engine.probabilities(pixels) == pytest.approx(twin.probabilities(pixels), abs=1e-5)
+
+    put(f"{S3}/eval/1.jpg", b"")
+    submit.main(("transform", *words, "--data", f"{S3}/eval"), os.environ)
+    shown = capsys.readouterr()
+    assert "uploaded 0 files, 1 already there" in shown.err
+    transform = shown.out.strip()
+    assert [f"s3://my-bucket/{key}" for key in keys("lite/")] == [model["ModelDataUrl"]]
+    described = sagemaker.describe_model(ModelName=transform)["PrimaryContainer"]
+    assert (described["Image"], described["ModelDataUrl"]) == (LITE, model["ModelDataUrl"])
+    job = sagemaker.describe_transform_job(TransformJobName=transform)
+    assert job["TransformResources"] == {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1}
+    assert job["Environment"] == {"SERVE_TTA": "flip"}
+    assert trained("remove", name) == [f"removed {name}: Endpoint, EndpointConfig, Model"]
+    assert calls <= allowed_to_submitters()
+
+
+def test_what_a_lite_deployment_lacks_is_named_and_nothing_is_created(
+    trained: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("deploy", "--lite", "--model")
+    with pytest.raises(JobError, match=r"not in the registry; push it with `make image-lite` and `submit.py push --l"):
+        trained(*words, JOB, "--image", LITE.replace("abc", "other"))
+    with pytest.raises(JobError, match=r"`submit.py status` shows whether its job has ended: .*/training/other/output"):
+        trained(*words, "other", "--image", LITE)
+    put(f"{S3}/training/old/output/model.tar.gz", archive(best__pth="weights"))
+    with pytest.raises(
+        JobError, match=f"cannot be exported for the lite image, see the message above: {S3}/training/o"
+    ):
+        trained(*words, "old", "--image", LITE)
+    monkeypatch.setattr("jobs.lite.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(JobError, match=r"for which onnx and onnxscript must be installed; run `make .venv/export`"):
+        trained(*words, JOB, "--image", LITE)
+    assert client("sagemaker").list_models()["Models"] == []
+    assert keys("lite/") == {}
