@@ -14,6 +14,10 @@ TRANSFORM_VARIABLES = 16  # environment variables of a transform job
 INSTANCES = 100  # of one training job, transform job or endpoint
 VOLUME_GB = 16384  # largest volume of an instance
 
+# serverless endpoints
+SERVERLESS_MB = (1024, 2048, 3072, 4096, 5120, 6144)  # sizes
+SERVERLESS_CONCURRENCY = 200  # largest MaxConcurrency
+
 # time
 TRAINING_HOURS = 28 * 24  # longest training job, waiting for spot instances included
 PROCESSING_HOURS = 5 * 24  # longest processing job

@@ -22,6 +22,7 @@ from jobs.job import status_command, stop_command
 from jobs.logs import logs_command
 from jobs.placeholders import placeholders
 from jobs.registry import RegistryOptions, register
+from jobs.serverless import ServerlessOptions
 from jobs.training import TrainingOptions, train
 from jobs.transform import TransformOptions, transform
 from jobs.tuning import TuningOptions, tune
@@ -77,7 +78,9 @@ COMMANDS = {
     "evaluate": _passing(
         evaluate, "compare predictions with the ground truth", *SUBMIT, EvaluationOptions, passes=_EVALUATE
     ),
-    "deploy": _command(deploy, "create a real-time endpoint, which costs until `remove`", *SUBMIT, EndpointOptions),
+    "deploy": _command(
+        deploy, "create an endpoint, which costs until `remove`", *SUBMIT, EndpointOptions, ServerlessOptions
+    ),
     "register": _command(
         register, "add a model to the model registry", Connection, JobLocation, DryRun, RegistryOptions
     ),

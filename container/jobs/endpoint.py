@@ -1,4 +1,4 @@
-"""`submit.py deploy` and `submit.py remove`: a real-time endpoint, which costs until it is removed."""
+"""`submit.py deploy` and `submit.py remove`: an endpoint, which costs until it is removed."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,17 @@ from jobs.aws import Aws
 from jobs.common import Connection, JobName, SecureJobLocation, SubmitOptions, unique_name
 from jobs.instances import describe_instances, has_gpu, volume_key, waste
 from jobs.plan import Plan, submit_job
-from jobs.request_parts import Call, create_model, given, tags
+from jobs.request_parts import VARIANT, Call, create_model, given, tags
 from jobs.served_model import ServedModelOptions, served_model
+from jobs.serverless import ServerlessOptions, make_serverless, serverless_conflicts
 from runtime.arguments import option
-from runtime.errors import JobError
+from runtime.errors import ConfigError, JobError
 from sagemaker_limits import STARTUP_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointOptions(ServedModelOptions):
-    """The real-time endpoint."""
+    """The endpoint: real-time on instances, if the other options do not say otherwise."""
 
     ami_version: str = option(
         "al2023-ami-sagemaker-inference-gpu-4-1", "AMI version of a GPU instance; sets the NVIDIA driver"
@@ -26,9 +27,15 @@ class EndpointOptions(ServedModelOptions):
 
 
 def deploy(
-    connection: Connection, location: SecureJobLocation, submit: SubmitOptions, options: EndpointOptions
+    connection: Connection,
+    location: SecureJobLocation,
+    submit: SubmitOptions,
+    options: EndpointOptions,
+    serverless: ServerlessOptions,
 ) -> None:
-    """Create an endpoint, its configuration and its model, all under one name."""
+    """Create an endpoint, its configuration and its model, all under one name; raise ConfigError for a conflict."""
+    if problems := serverless_conflicts(serverless, options, location, submit.price_per_hour):
+        raise ConfigError("; ".join(problems))
     aws, job = Aws(connection), unique_name(options.name)
     with served_model(aws, location, options, dry_run=submit.dry_run) as (image, archive):
         model = create_model(job, location, image, archive.uri, options.environment)
@@ -44,13 +51,15 @@ def deploy(
             waste=waste(options.instance),
             longest=f"until it is removed: `submit.py remove {job}`",
         )
+        if serverless.is_given:
+            plan = make_serverless(plan, serverless)
         submit_job(aws, plan, submit)
 
 
 def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) -> list[Call]:
     """Return CreateEndpointConfig and CreateEndpoint for the model of the same name."""
     variant = {
-        "VariantName": "all",
+        "VariantName": VARIANT,
         "ModelName": job,
         "InstanceType": options.instance,
         "InitialInstanceCount": options.instance_count,

@@ -66,6 +66,8 @@ def lite_archive(aws: Aws, location: JobLocation, model: str, *, tta: str, dry_r
         _fetch(aws, source, folder / ARCHIVE)
         extract(folder / ARCHIVE, folder / "fetched")
         (folder / ARCHIVE).unlink()
+        for earlier in (folder / "fetched").rglob(MODEL_ONNX):
+            earlier.unlink()
         _export(folder / "fetched", folder / "golden", tta, source)
         (folder / name).mkdir()
         (exported,) = (folder / "fetched").rglob(MODEL_ONNX)

@@ -42,6 +42,8 @@ class Plan:
     longest: str = ""
     resumes: str = ""
     results: str = ""
+    more: tuple[tuple[str, str], ...] = ()  # further lines of the summary: name, value
+    then: tuple[Call, ...] = ()  # what the endpoint gets once it is in service
 
 
 def submit_job(aws: Aws, plan: Plan, options: SubmitOptions) -> None:
@@ -52,8 +54,10 @@ def submit_job(aws: Aws, plan: Plan, options: SubmitOptions) -> None:
     print(plan.job, flush=True)
     commands = _NEXT_COMMANDS.get(plan.calls[-1].operation, "logs wait download stop").split()
     print("next: submit.py " + " | ".join(f"{command} {plan.job}" for command in commands), file=sys.stderr)
-    if options.wait:
+    if options.wait or plan.then:
         wait(aws, plan.job, options.poll_seconds)
+    if plan.then:
+        _send_later(aws, plan)
 
 
 def submit_plan(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | None = None) -> list[Response]:
@@ -62,11 +66,12 @@ def submit_plan(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | 
     The requests of a dry run go to stdout as one JSON object, everything else to stderr. Raises ConfigError for a
     request that AWS would reject, JobError if something that the job needs does not exist.
     """
-    for call in plan.calls:
-        check_request("sagemaker", call.operation, call.request)
+    calls = (*plan.calls, *plan.then)
+    for call in calls:
+        check_request(call.service, call.operation, call.request)
     print("\n".join(_summary(plan, price_per_hour)), file=sys.stderr)
     if dry_run:
-        print(json.dumps(_by_operation(plan.calls), indent=2))
+        print(json.dumps(_by_operation(calls), indent=2))
         return []
     preflight(aws, plan)
     return _carry_out(aws, plan)
@@ -101,13 +106,14 @@ def roll_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
     for call in reversed(calls):
         assert call.undo, "only the last call of a plan cannot be undone"
         operation, request = call.undo
-        name = next(iter(request.values()))
+        name = _as_word(next(iter(request.values())))
         try:
-            aws.call("sagemaker", operation, **request)
+            aws.call(call.service, operation, **request)
             sentences.append(f"{call.operation} {name} was rolled back")
         except AwsError as error:
-            by_hand = f"{xform_name(operation, '-')} --{xform_name(next(iter(request)), '-')} {name}"
-            sentences.append(f"{call.operation} {name} remains: `aws sagemaker {by_hand}` removes it ({error})")
+            options = [f"--{xform_name(member, '-')} {_as_word(value)}" for member, value in request.items()]
+            by_hand = " ".join(["aws", call.service, xform_name(operation, "-"), *options])
+            sentences.append(f"{call.operation} {name} remains: `{by_hand}` removes it ({error})")
     return sentences
 
 
@@ -120,13 +126,34 @@ def _carry_out(aws: Aws, plan: Plan) -> list[Response]:
             known = len(upload.names) - sent
             print(f"uploaded {_files(sent)}, {known:,} already there: {upload.uri}", file=sys.stderr)
         for call in plan.calls:
-            responses.append(aws.call("sagemaker", call.operation, **call.request))
+            responses.append(_send(aws, call, responses))
         return responses
     except AwsError as error:
         remains = _clean_up(aws, plan, len(responses), maybe_done=error.maybe_done)
         raise AwsError("; ".join([str(error), *remains]), error.code) from error
     except KeyboardInterrupt:
         print("\n".join(_clean_up(aws, plan, len(responses), maybe_done=True)), file=sys.stderr)
+        raise
+
+
+def _send(aws: Aws, call: Call, responses: Sequence[Response]) -> Response:
+    """Send one request, completed from the response before it."""
+    completed = call.complete(responses[-1]) if call.complete else {}
+    return aws.call(call.service, call.operation, **(call.request | completed))
+
+
+def _send_later(aws: Aws, plan: Plan) -> None:
+    """Send what an endpoint in service gets; on failure roll back, and say that the endpoint runs without it."""
+    responses: list[Response] = []
+    running = f"the endpoint {plan.job} runs without it, which costs: `submit.py remove {plan.job}` removes everything"
+    try:
+        for call in plan.then:
+            responses.append(_send(aws, call, responses))
+    except AwsError as error:
+        remains = roll_back(aws, plan.then[: len(responses)])
+        raise AwsError("; ".join([str(error), *remains, running]), error.code) from error
+    except KeyboardInterrupt:
+        print(running, file=sys.stderr)
         raise
 
 
@@ -206,8 +233,14 @@ def _summary(plan: Plan, price: float | None) -> list[str]:
         *(("ignored", f"{why}: {describe_names(names)}") for up in plan.uploads for why, names in up.ignored.items()),
         ("resumes", plan.resumes),
         ("results", plan.results),
+        *plan.more,
     ]
     return [f"{name:<9}{value}" for name, value in facts if value]
+
+
+def _as_word(value: Any) -> str:
+    """Return a member of a request as words of AWS's command line."""
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _files(count: int) -> str:

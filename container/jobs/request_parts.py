@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,24 @@ import botocore.session
 from jobs.checks import pairs
 from jobs.common import JobLocation, SecureJobLocation
 
+VARIANT = "all"  # name of an endpoint's production variant
+
 Request = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request to SageMaker, and the one that undoes it."""
+    """One request to SageMaker, or another service, and the one that undoes it.
+
+    `complete` returns the members that only the response to the call before can give; until then `request` has
+    placeholders for them.
+    """
 
     operation: str
     request: Request
     undo: tuple[str, Request] | None = None
+    service: str = "sagemaker"
+    complete: Callable[[Request], Request] | None = None
 
 
 def create_model(job: str, location: SecureJobLocation, image: str, artifact: str, environment: str = "") -> Call:

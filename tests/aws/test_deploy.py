@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from model_files import load
 from predictor import Predictor
 from runtime.errors import JobError
 from support.aws_account import IMAGE, allowed_to_submitters, archive, client, put
+from support.exported import Exported
 from support.serving import publish_model
 
 S3 = "s3://my-bucket/mask-classifier"
@@ -85,6 +87,32 @@ def test_a_lite_endpoint_gets_a_model_that_answers_as_torch_does_and_a_transform
     job = sagemaker.describe_transform_job(TransformJobName=transform)
     assert job["TransformResources"] == {"InstanceType": "ml.c5.xlarge", "InstanceCount": 1}
     assert job["Environment"] == {"SERVE_TTA": "flip"}
+    assert trained("remove", name) == [f"removed {name}: Endpoint, EndpointConfig, Model"]
+    assert calls <= allowed_to_submitters()
+
+
+@pytest.fixture
+def exporting_is_quick(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let deployments take the model.onnx that is exported once for all tests."""
+
+    def export(model: Path, *_: object) -> None:
+        shutil.copy(exported.onnx, model)
+
+    monkeypatch.setattr("jobs.lite._export", export)
+
+
+@pytest.mark.usefixtures("exporting_is_quick")
+def test_a_serverless_endpoint_has_memory_and_a_model_that_is_not_isolated(
+    trained: Callable[..., list[str]], calls: set[str]
+) -> None:
+    calls.clear()
+    words = ("--serverless", "3072", "--poll-seconds", "0", "--wait")
+    (name,) = trained("deploy", "--lite", "--model", JOB, "--image", LITE, *words)
+    sagemaker = client("sagemaker")
+    (variant,) = sagemaker.describe_endpoint_config(EndpointConfigName=name)["ProductionVariants"]
+    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 3072, "MaxConcurrency": 5}
+    assert not {"InstanceType", "InitialInstanceCount"} & variant.keys()
+    assert not sagemaker.describe_model(ModelName=name).get("EnableNetworkIsolation")
     assert trained("remove", name) == [f"removed {name}: Endpoint, EndpointConfig, Model"]
     assert calls <= allowed_to_submitters()
 

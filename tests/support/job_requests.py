@@ -30,7 +30,7 @@ class DryRunCommand(Protocol):
 
 def checked(call: Call) -> dict[str, Any]:
     """Return the request of a call, after a check that AWS accepts it and the one that undoes it."""
-    check_request("sagemaker", call.operation, call.request)
+    check_request(call.service, call.operation, call.request)
     if call.undo:
-        check_request("sagemaker", *call.undo)
+        check_request(call.service, *call.undo)
     return call.request
