@@ -17,11 +17,13 @@ from jobs.download import DownloadOptions, download_command
 from jobs.ecr import PushOptions, push_command
 from jobs.endpoint import EndpointOptions, deploy, remove
 from jobs.evaluation import EvaluationOptions, evaluate
+from jobs.expiry import ExpiryOptions
 from jobs.folds import FoldOptions, cross_validate
 from jobs.job import status_command, stop_command
 from jobs.logs import logs_command
 from jobs.placeholders import placeholders
 from jobs.registry import RegistryOptions, register
+from jobs.scaling import AsyncOptions
 from jobs.serverless import ServerlessOptions
 from jobs.training import TrainingOptions, train
 from jobs.transform import TransformOptions, transform
@@ -79,7 +81,9 @@ COMMANDS = {
         evaluate, "compare predictions with the ground truth", *SUBMIT, EvaluationOptions, passes=_EVALUATE
     ),
     "deploy": _command(
-        deploy, "create an endpoint, which costs until `remove`", *SUBMIT, EndpointOptions, ServerlessOptions
+        deploy,
+        "create an endpoint, which costs until `remove`",
+        *(*SUBMIT, EndpointOptions, ServerlessOptions, AsyncOptions, ExpiryOptions),
     ),
     "register": _command(
         register, "add a model to the model registry", Connection, JobLocation, DryRun, RegistryOptions
@@ -89,7 +93,7 @@ COMMANDS = {
     "wait": _about(wait_command, "wait for the end of a job; exit code 1 if it failed", Polling),
     "stop": _about(stop_command, "stop a job; training saves a checkpoint and the best model"),
     "download": _about(download_command, "download the files of a job", DownloadOptions),
-    "remove": _about(remove, "delete an endpoint, its configuration and its model"),
+    "remove": _about(remove, "delete an endpoint and everything that was created with it"),
 }
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from jobs.aws import Aws, AwsError
 from jobs.checks import bucket_problems, is_s3_folder, prefix_problems
 from jobs.common import Connection
+from jobs.expiry import ROLE_ENDING
 from jobs.limits import check_request
-from jobs.request_parts import partition
+from jobs.request_parts import by_operation, partition
 from jobs.s3 import split_uri
 from runtime.arguments import folder as from_environment
 from runtime.arguments import option
@@ -22,11 +23,12 @@ _POLICY_NAME = "sagemaker-job"
 
 _KEY = re.compile(r"arn:aws[a-z-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
 _REMAINS = {  # after a later request has failed
-    "CreateBucket": "the new bucket remains, `aws s3 rb s3://{0.bucket}` removes it",
-    "CreateRole": "the new role remains, `aws iam delete-role --role-name {0.role_name}` removes it",
+    "CreateBucket": "the new bucket remains, `aws s3 rb s3://{Bucket}` removes it",
+    "CreateRole": "the new role remains, `aws iam delete-role --role-name {RoleName}` removes it",
 }
 
 Document = dict[str, Any]
+Requests = list[tuple[str, str, Document]]  # service, operation, request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class SetupOptions:
     data: str = option("", "S3 folder outside the prefix that jobs may read, s3://bucket/prefix")
     kms_key: str | None = option(None, "ARN of a KMS key that jobs may use")
     vpc: bool = option(False, "permission for jobs to run in a VPC")
+    expiry: bool = option(False, "permission for `deploy --expires`, and the role with which endpoints are deleted")
     dry_run: bool = option(False, "print the exact requests as JSON and send nothing")
 
     def problems(self) -> list[str]:
@@ -72,20 +75,19 @@ def setup(aws: Aws, options: SetupOptions) -> None:
     account = options.account or str(aws.call("sts", "GetCallerIdentity")["Account"])
     documents = policies(options, account, aws.region)
     requests = _requests(options, aws.region, documents)
-    for (service, operation), request in requests.items():
+    for service, operation, request in requests:
         if service != "s3":  # whose description does not know every region
             check_request(service, operation, request)
     if options.dry_run:
-        shown = {operation: request for (_, operation), request in requests.items()}
+        shown = by_operation((operation, request) for _, operation, request in requests)
         print(json.dumps(shown | {"submitter": documents["submitter"]}, indent=2))
         return
-    created: list[str] = []
-    for (service, operation), request in requests.items():
+    remains: list[str] = []
+    for service, operation, request in requests:
         try:
-            if _create(aws, service, operation, request):
-                created.append(operation)
+            if _create(aws, service, operation, request) and operation in _REMAINS:
+                remains.append(_REMAINS[operation].format(**request))
         except AwsError as error:
-            remains = [_REMAINS[operation].format(options) for operation in created if operation in _REMAINS]
             raise AwsError("; ".join([str(error), *remains]), error.code) from error
     print(json.dumps(documents["submitter"], indent=2))
     role = f"arn:{partition(aws.region)}:iam::{account}:role/{options.role_name}"
@@ -94,7 +96,10 @@ def setup(aws: Aws, options: SetupOptions) -> None:
 
 
 def policies(options: SetupOptions, account: str, region: str) -> dict[str, Document]:
-    """Return the documents of iam-policy.json for this account: `trust`, `execution_role` and `submitter`."""
+    """Return the documents of iam-policy.json for this account: `trust`, `execution_role` and `submitter`.
+
+    With `expiry`, `expiry_trust` and `expiry_role` are those of the role with which endpoints are deleted.
+    """
     data_bucket, data_prefix = split_uri(options.data)
     values = {
         "Account": account,
@@ -107,10 +112,18 @@ def policies(options: SetupOptions, account: str, region: str) -> dict[str, Docu
         "Region": region,
         "Repository": options.repository,
         "Role": options.role_name,
+        "RoleEnding": ROLE_ENDING,
     }
     as_json = {name: json.dumps(value)[1:-1] for name, value in values.items()}  # a quote stays within its string
     documents: dict[str, Document] = json.loads(Template(_POLICIES.read_text()).substitute(as_json))
-    wanted = {"data": bool(options.data), "kms": options.kms_key is not None, "vpc": options.vpc}
+    wanted = {
+        "data": bool(options.data),
+        "expiry": options.expiry,
+        "kms": options.kms_key is not None,
+        "vpc": options.vpc,
+    }
+    if not options.expiry:
+        del documents["expiry_trust"], documents["expiry_role"]
     for name in [name for name in documents if "_with_" in name]:
         whose, _, what = name.partition("_with_")
         extra = documents.pop(name)
@@ -119,16 +132,24 @@ def policies(options: SetupOptions, account: str, region: str) -> dict[str, Docu
     return documents
 
 
-def _requests(options: SetupOptions, region: str, documents: dict[str, Document]) -> dict[tuple[str, str], Document]:
-    """Return all requests by service and operation, in order."""
+def _requests(options: SetupOptions, region: str, documents: dict[str, Document]) -> Requests:
+    """Return all requests in order."""
     location = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    role = {"RoleName": options.role_name}
-    return {
-        ("s3", "CreateBucket"): {"Bucket": options.bucket} | location,
-        ("iam", "CreateRole"): role | {"AssumeRolePolicyDocument": json.dumps(documents["trust"])},
-        ("iam", "PutRolePolicy"): role
-        | {"PolicyName": _POLICY_NAME, "PolicyDocument": json.dumps(documents["execution_role"])},
-    }
+    requests = [("s3", "CreateBucket", {"Bucket": options.bucket} | location)]
+    requests += _role_requests(options.role_name, documents["trust"], documents["execution_role"])
+    if options.expiry:
+        name = options.role_name + ROLE_ENDING
+        requests += _role_requests(name, documents["expiry_trust"], documents["expiry_role"])
+    return requests
+
+
+def _role_requests(name: str, trust: Document, policy: Document) -> Requests:
+    """Return CreateRole and PutRolePolicy."""
+    role = {"RoleName": name}
+    return [
+        ("iam", "CreateRole", role | {"AssumeRolePolicyDocument": json.dumps(trust)}),
+        ("iam", "PutRolePolicy", role | {"PolicyName": _POLICY_NAME, "PolicyDocument": json.dumps(policy)}),
+    ]
 
 
 def _create(aws: Aws, service: str, operation: str, request: Document) -> bool:

@@ -6,6 +6,7 @@ Where files are under s3://BUCKET/PREFIX/:
     checkpoints/JOB/                        of the training job, and of those that resume it
     training/JOB/output/model.tar.gz        the model; output.tar.gz beside it: report, metrics, split
     lite/JOB-DIGEST/model.tar.gz            the model of a job, exported for the lite image
+    async/ENDPOINT/                         requests, responses and failures of an asynchronous endpoint
     transform/JOB/IMAGE.out                 one response for each image
     evaluation/JOB/evaluation.json          metrics of an evaluation
 """

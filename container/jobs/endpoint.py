@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from jobs.aws import Aws
 from jobs.common import Connection, JobName, SecureJobLocation, SubmitOptions, unique_name
+from jobs.expiry import ExpiryOptions, make_expiring, remove_schedule
 from jobs.instances import describe_instances, has_gpu, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import VARIANT, Call, create_model, given, tags
+from jobs.scaling import AsyncOptions, make_async, remove_scaling
 from jobs.served_model import ServedModelOptions, served_model
 from jobs.serverless import ServerlessOptions, make_serverless, serverless_conflicts
 from runtime.arguments import option
@@ -32,9 +34,13 @@ def deploy(
     submit: SubmitOptions,
     options: EndpointOptions,
     serverless: ServerlessOptions,
+    queue: AsyncOptions,
+    expiry: ExpiryOptions,
 ) -> None:
     """Create an endpoint, its configuration and its model, all under one name; raise ConfigError for a conflict."""
-    if problems := serverless_conflicts(serverless, options, location, submit.price_per_hour):
+    problems = serverless_conflicts(serverless, options, location, submit.price_per_hour)
+    problems += queue.conflicts(options.instance_count, serverless=serverless.is_given)
+    if problems:
         raise ConfigError("; ".join(problems))
     aws, job = Aws(connection), unique_name(options.name)
     with served_model(aws, location, options, dry_run=submit.dry_run) as (image, archive):
@@ -53,6 +59,11 @@ def deploy(
         )
         if serverless.is_given:
             plan = make_serverless(plan, serverless)
+        if queue.async_:
+            plan = make_async(plan, location, queue, options.instance_count, aws.region)
+        if expiry.expires:
+            most = queue.most(options.instance_count)
+            plan = make_expiring(plan, location, expiry, most, aws.region)
         submit_job(aws, plan, submit)
 
 
@@ -80,9 +91,10 @@ def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) ->
 
 
 def remove(connection: Connection, name: JobName) -> None:
-    """Delete the endpoint, the configuration and the model of that name; raise JobError if none of them exists."""
+    """Delete an endpoint and everything that was created with it; raise JobError if there is nothing of that name."""
     aws = Aws(connection)
-    removed = [noun for noun in ("Endpoint", "EndpointConfig", "Model") if _delete(aws, noun, name.job)]
+    removed = remove_schedule(aws, name.job) + remove_scaling(aws, name.job)
+    removed += [noun for noun in ("Endpoint", "EndpointConfig", "Model") if _delete(aws, noun, name.job)]
     if not removed:
         raise JobError(f"no endpoint and no model is called {name.job!r} in {aws.region}")
     print(f"removed {name.job}: {', '.join(removed)}")

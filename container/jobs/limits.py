@@ -65,5 +65,10 @@ def _misspelled(text: str, shape: Any, path: str) -> Iterator[str]:
 
 
 def _for_python(pattern: str) -> str:
-    """Return the pattern with Python's classes: \\w for letters and digits, \\s for separators."""
+    """Return the pattern with Python's classes: \\w for letters and digits, \\s for separators.
+
+    Java's pairs of surrogates are one range of characters.
+    """
+    pattern = pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
+    pattern = pattern.replace(r"\p{Print}", r"[^\x00-\x1f\x7f]")
     return pattern.replace(r"\p{L}", r"\w").replace(r"\p{N}", r"\w").replace(r"\p{Z}", r"\s")

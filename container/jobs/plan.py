@@ -14,7 +14,7 @@ from jobs.aws import Aws, AwsError
 from jobs.common import JobLocation, SubmitOptions
 from jobs.ecr import LITE
 from jobs.limits import check_request
-from jobs.request_parts import Call
+from jobs.request_parts import Call, by_operation
 from jobs.s3 import Upload, send, split_uri
 from jobs.watch import wait
 from runtime.errors import JobError
@@ -71,18 +71,10 @@ def submit_plan(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | 
         check_request(call.service, call.operation, call.request)
     print("\n".join(_summary(plan, price_per_hour)), file=sys.stderr)
     if dry_run:
-        print(json.dumps(_by_operation(calls), indent=2))
+        print(json.dumps(by_operation((call.operation, call.request) for call in calls), indent=2))
         return []
     preflight(aws, plan)
     return _carry_out(aws, plan)
-
-
-def _by_operation(calls: Sequence[Call]) -> dict[str, Any]:
-    """Return the requests by operation; several of one operation as a list."""
-    found: dict[str, list[Any]] = {}
-    for call in calls:
-        found.setdefault(call.operation, []).append(call.request)
-    return {operation: requests if len(requests) > 1 else requests[0] for operation, requests in found.items()}
 
 
 def preflight(aws: Aws, plan: Plan) -> None:
@@ -145,7 +137,9 @@ def _send(aws: Aws, call: Call, responses: Sequence[Response]) -> Response:
 def _send_later(aws: Aws, plan: Plan) -> None:
     """Send what an endpoint in service gets; on failure roll back, and say that the endpoint runs without it."""
     responses: list[Response] = []
-    running = f"the endpoint {plan.job} runs without it, which costs: `submit.py remove {plan.job}` removes everything"
+    running = (
+        f"the endpoint {plan.job} runs without scaling, which costs: `submit.py remove {plan.job}` removes everything"
+    )
     try:
         for call in plan.then:
             responses.append(_send(aws, call, responses))

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,14 @@ def vpc(location: SecureJobLocation) -> Request | None:
 
 def tags(location: JobLocation) -> list[dict[str, str]]:
     return [{"Key": name, "Value": value} for name, value in pairs(location.tags).items()]
+
+
+def by_operation(requests: Iterable[tuple[str, Request]]) -> dict[str, Any]:
+    """Return requests by their operation; several of one operation as a list."""
+    found: dict[str, list[Request]] = {}
+    for operation, request in requests:
+        found.setdefault(operation, []).append(request)
+    return {operation: some if len(some) > 1 else some[0] for operation, some in found.items()}
 
 
 def given(request: Mapping[str, Any]) -> Request:

@@ -6,7 +6,9 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import torch
 import submit
 from engines.exported_model import ExportedModel
 from engines.openvino_engine import OpenVinoEngine
+from jobs.aws import Aws, AwsError
 from model_files import load
 from predictor import Predictor
 from runtime.errors import JobError
@@ -25,6 +28,7 @@ from support.serving import publish_model
 S3 = "s3://my-bucket/mask-classifier"
 JOB = "faces-261124-031500"
 LITE = f"{IMAGE}-lite"
+CPU = ("--instance-type", "ml.c5.xlarge")
 
 
 @pytest.fixture
@@ -115,6 +119,107 @@ def test_a_serverless_endpoint_has_memory_and_a_model_that_is_not_isolated(
     assert not sagemaker.describe_model(ModelName=name).get("EnableNetworkIsolation")
     assert trained("remove", name) == [f"removed {name}: Endpoint, EndpointConfig, Model"]
     assert calls <= allowed_to_submitters()
+
+
+def scaling_of(name: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the scalable targets, scaling policies and alarms of an endpoint."""
+    resource = f"endpoint/{name}/variant/all"
+    autoscaling = client("application-autoscaling")
+    targets = autoscaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])
+    policies = autoscaling.describe_scaling_policies(ServiceNamespace="sagemaker", ResourceId=resource)
+    alarms = client("cloudwatch").describe_alarms(AlarmNamePrefix=name)
+    return (
+        [f"{target['MinCapacity']} to {target['MaxCapacity']}" for target in targets["ScalableTargets"]],
+        [policy["PolicyARN"] for policy in policies["ScalingPolicies"]],
+        [action for alarm in alarms["MetricAlarms"] for action in alarm["AlarmActions"]],
+    )
+
+
+def test_an_asynchronous_endpoint_scales_from_none_and_is_removed_with_everything(
+    trained: Callable[..., list[str]], calls: set[str]
+) -> None:
+    calls.clear()
+    words = ("--async", "--min", "0", "--max", "2", "--poll-seconds", "0")
+    (name,) = trained("deploy", "--model", JOB, "--image", IMAGE, *CPU, *words)
+    config = client("sagemaker").describe_endpoint_config(EndpointConfigName=name)
+    assert config["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"] == f"{S3}/async/{name}/responses"
+    targets, policies, actions = scaling_of(name)
+    assert targets == ["0 to 2"]
+    assert len(policies) == 2
+    (step,) = actions
+    assert step in policies
+    assert step.endswith("policyName/first-instance")
+    assert trained("remove", name) == [
+        f"removed {name}: ScalingPolicy backlog, ScalingPolicy first-instance, ScalableTarget, Alarm, "
+        "Endpoint, EndpointConfig, Model"
+    ]
+    assert scaling_of(name) == ([], [], [])
+    assert calls <= allowed_to_submitters()
+
+
+@pytest.mark.parametrize("fails", [AwsError("no permission", "AccessDenied"), KeyboardInterrupt()])
+def test_an_endpoint_whose_scaling_fails_half_way_is_named_with_its_removal(
+    trained: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fails: BaseException,
+) -> None:
+    call = Aws.call
+
+    def failing(aws: Aws, service: str, operation: str, **request: Any) -> dict[str, Any]:
+        if operation == "PutMetricAlarm":
+            raise fails
+        return call(aws, service, operation, **request)
+
+    monkeypatch.setattr(Aws, "call", failing)
+    words = ("--async", "--min", "0", "--poll-seconds", "0")
+    with pytest.raises(type(fails)) as caught:
+        trained("deploy", "--model", JOB, "--image", IMAGE, *CPU, *words)
+    shown = capsys.readouterr()
+    name = shown.out.strip()
+    said = str(caught.value) if isinstance(fails, AwsError) else shown.err
+    assert (
+        f"the endpoint {name} runs without scaling, which costs: `submit.py remove {name}` removes everything" in said
+    )
+    if isinstance(fails, AwsError):
+        assert f"RegisterScalableTarget endpoint/{name}/variant/all was rolled back" in said
+        assert scaling_of(name) == ([], [], [])
+    assert "Endpoint, EndpointConfig, Model" in trained("remove", name)[0]
+    assert scaling_of(name) == ([], [], [])
+
+
+def test_an_endpoint_expires_by_a_schedule_that_is_removed_with_it(
+    trained: Callable[..., list[str]], calls: set[str]
+) -> None:
+    trained("setup", "--expiry")
+    role = client("iam").get_role(RoleName="mask-classifier-sagemaker-expiry")["Role"]
+    calls.clear()
+    (name,) = trained("deploy", "--model", JOB, "--image", IMAGE, *CPU, "--expires", "8h")
+    found = client("scheduler").get_schedule(Name=name)
+    assert (found["Target"]["RoleArn"], found["ActionAfterCompletion"]) == (role["Arn"], "DELETE")
+    end = datetime.fromisoformat(found["ScheduleExpression"][3:-1]).replace(tzinfo=UTC)
+    assert timedelta(hours=7, minutes=50) < end - datetime.now(UTC) <= timedelta(hours=8)
+    assert trained("remove", name) == [f"removed {name}: Schedule, Endpoint, EndpointConfig, Model"]
+    assert client("scheduler").list_schedules()["Schedules"] == []
+    assert calls <= allowed_to_submitters(expiry=True)
+    assert not calls <= allowed_to_submitters()
+
+
+def test_an_endpoint_that_cannot_be_created_leaves_no_schedule(
+    trained: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Aws.call
+
+    def failing(aws: Aws, service: str, operation: str, **request: Any) -> dict[str, Any]:
+        if operation == "CreateEndpoint":
+            raise AwsError("the account's quota is used up", "ResourceLimitExceeded")
+        return call(aws, service, operation, **request)
+
+    monkeypatch.setattr(Aws, "call", failing)
+    with pytest.raises(AwsError, match=r"quota is used up; CreateSchedule .* was rolled back; CreateEndpointConfig"):
+        trained("deploy", "--model", JOB, "--image", IMAGE, *CPU, "--expires", "8h")
+    assert client("scheduler").list_schedules()["Schedules"] == []
+    assert client("sagemaker").list_models()["Models"] == []
 
 
 def test_what_a_lite_deployment_lacks_is_named_and_nothing_is_created(

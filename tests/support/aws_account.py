@@ -31,7 +31,7 @@ IAM_NAMES = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # as `client` keeps its address
 def server() -> Iterator[str]:
     """moto's server on a free port of the loopback; returns its address."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -111,9 +111,10 @@ def ready(run: Callable[..., list[str]]) -> Callable[..., list[str]]:
     return run
 
 
-def allowed_to_submitters() -> set[str]:
+def allowed_to_submitters(*, expiry: bool = False) -> set[str]:
     """Return the actions of the policy for users who submit jobs."""
-    statements = policies(SetupOptions(bucket="my-bucket"), ACCOUNT, REGION)["submitter"]["Statement"]
+    options = SetupOptions(bucket="my-bucket", expiry=expiry)
+    statements = policies(options, ACCOUNT, REGION)["submitter"]["Statement"]
     actions = [entry["Action"] if isinstance(entry["Action"], list) else [entry["Action"]] for entry in statements]
     return {action for some in actions for action in some}
 
