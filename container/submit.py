@@ -19,12 +19,13 @@ from jobs.endpoint import EndpointOptions, deploy, remove
 from jobs.evaluation import EvaluationOptions, evaluate
 from jobs.expiry import ExpiryOptions
 from jobs.folds import FoldOptions, cross_validate
-from jobs.job import status_command, stop_command
+from jobs.job import stop_command
 from jobs.logs import logs_command
 from jobs.placeholders import placeholders
 from jobs.registry import RegistryOptions, register
 from jobs.scaling import AsyncOptions
 from jobs.serverless import ServerlessOptions
+from jobs.status import StatusOptions, status_command
 from jobs.training import TrainingOptions, train
 from jobs.transform import TransformOptions, transform
 from jobs.tuning import TuningOptions, tune
@@ -88,7 +89,9 @@ COMMANDS = {
     "register": _command(
         register, "add a model to the model registry", Connection, JobLocation, DryRun, RegistryOptions
     ),
-    "status": _about(status_command, "print the state of a job, a cross-validation or an endpoint"),
+    "status": _about(
+        status_command, "print the state of a job, a cross-validation or an endpoint, and what it costs", StatusOptions
+    ),
     "logs": _about(logs_command, "print the log of a job to its end", Polling),
     "wait": _about(wait_command, "wait for the end of a job; exit code 1 if it failed", Polling),
     "stop": _about(stop_command, "stop a job; training saves a checkpoint and the best model"),

@@ -175,14 +175,6 @@ def stop(aws: Aws, name: str) -> list[Job]:
     return running
 
 
-def status_command(connection: Connection, name: JobName) -> None:
-    """Print the state of a job, or of each fold of a cross-validation, and its FailureReason."""
-    for job in find_all(Aws(connection), name.job):
-        print(f"{job.title}  {job.line()}")
-        if reason := job.facts.get("FailureReason"):
-            print(reason)
-
-
 def stop_command(connection: Connection, name: JobName) -> None:
     """Ask a job to stop, or all folds of a cross-validation."""
     for job in stop(Aws(connection), name.job):

@@ -199,6 +199,9 @@ def test_an_endpoint_expires_by_a_schedule_that_is_removed_with_it(
     assert (found["Target"]["RoleArn"], found["ActionAfterCompletion"]) == (role["Arn"], "DELETE")
     end = datetime.fromisoformat(found["ScheduleExpression"][3:-1]).replace(tzinfo=UTC)
     assert timedelta(hours=7, minutes=50) < end - datetime.now(UTC) <= timedelta(hours=8)
+    _, runs, expires = trained("status", name, "--price-per-hour", "1.5")
+    assert runs == "running for 0 min on 1 x ml.c5.xlarge; costs 1.50 per hour, 0.00 so far"
+    assert expires == f"a schedule deletes it at {end:%Y-%m-%d %H:%M} UTC"
     assert trained("remove", name) == [f"removed {name}: Schedule, Endpoint, EndpointConfig, Model"]
     assert client("scheduler").list_schedules()["Schedules"] == []
     assert calls <= allowed_to_submitters(expiry=True)

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.aws import AwsError
 from jobs.common import Connection, JobName
-from jobs.job import count_folds, find, find_all, status_command, stop, stop_command
+from jobs.job import count_folds, find, find_all, stop, stop_command
 from runtime.errors import JobError
 from support.fake_aws import DONE, FakeAws, folds_of, training
 
@@ -93,18 +93,6 @@ def test_the_name_of_a_cross_validation_stands_for_the_jobs_of_its_folds() -> No
     assert [job.name for job in find_all(folds_of("faces", steps), "faces-fold-2")] == ["faces-fold-2"]
     with pytest.raises(JobError, match="no job or endpoint is called 'cars'"):
         find_all(folds_of("faces", steps), "cars")
-
-
-def test_the_state_of_each_fold_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    failed = training("Failed", "Failed", FailureReason="spot is lost")
-    aws = folds_of("faces", {"faces-fold-1": [RUNS], "faces-fold-2": [failed]})
-    monkeypatch.setattr("jobs.job.Aws", lambda connection: aws)
-    status_command(Connection(), JobName(job="faces"))
-    assert capsys.readouterr().out.splitlines() == [
-        "training job 'faces-fold-1'  InProgress  Training",
-        "training job 'faces-fold-2'  Failed  Failed",
-        "spot is lost",
-    ]
 
 
 def test_all_folds_that_run_are_asked_to_stop_even_if_one_cannot_be(
