@@ -13,6 +13,7 @@ train.py and inference.py set that variable themselves.
 Every leg takes the same steps of the same network in the same number format on the same images. The legs take turns,
 the medians over the rounds are compared, and only the ratios mean something. On a machine with other work, look at the
 ratio per second of CPU. A target that is reached has a +.
+The last lines are the tables of README.md.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from augmentation import BaseAugmentation
 from benchmarks.command_legs import bench_commands
 from benchmarks.legs import Bench, draw_images, show
 from benchmarks.original_pipeline import OriginalLoader, base_transform, custom_transform
+from benchmarks.train_table import inference_row, short_name, training_row, training_table, worker_table
 from benchmarks.worker_legs import MODELS, bench_workers
 from config import TrainConfig
 from data.batch_draws import Draws
@@ -164,14 +166,15 @@ def legs_of(
     }
 
 
-def bench_loader(plain: TrainConfig, folder: Path, store_dir: Path, device: torch.device, rounds: int) -> None:
-    """Batches alone, without a network."""
+def bench_loader(plain: TrainConfig, folder: Path, store_dir: Path, device: torch.device, rounds: int) -> list[str]:
+    """Batches alone, without a network; returns rows of the table."""
     bench = Bench(device, rounds)
     for name, config in (("Base", plain), ("Custom", replace(plain, augmentation="CustomAugmentation"))):
         bench.legs |= legs_of(Training(config, folder, store_dir, device, 10**9), None, None, f"{name} ")
+    rates = bench.run()
     show(
         "loader, no network",
-        bench.run(),
+        rates,
         [
             ("first epoch / original, BaseAugmentation", "Base cold", "Base original", 3),
             ("first epoch of a second job / original", "Base warm", "Base original", 0),
@@ -180,19 +183,20 @@ def bench_loader(plain: TrainConfig, folder: Path, store_dir: Path, device: torc
             ("later epochs / original, CustomAugmentation", "Custom later", "Custom original", 12),
         ],
     )
+    return [training_row(f"loader, {name}Augmentation", rates, f"{name} ") for name in ("Base", "Custom")]
 
 
 def bench_network(
     config: TrainConfig, steps: int, folder: Path, store_dir: Path, device: torch.device, rounds: int
-) -> None:
-    """A network trained from each source of images."""
+) -> str:
+    """A network trained from each source of images; returns a row of the table."""
     training = Training(config, folder, store_dir, device, steps)
     bench = Bench(device, rounds)
     bench.legs = legs_of(training, training.trainer, training.bare) | {"ceiling": training.ceiling}
-    tiny = config.model == "TinyModel"
+    tiny, dtype, rates = config.model == "TinyModel", training.trainer.dtype or torch.float32, bench.run()
     show(
-        f"{config.model}, {training.trainer.dtype or torch.float32}, {steps} steps of {config.batch_size}",
-        bench.run(),
+        f"{config.model}, {dtype}, {steps} steps of {config.batch_size}",
+        rates,
         [
             ("first epoch / original", "cold", "original", 0),
             ("first epoch of a second job / original", "warm", "original", 0),
@@ -200,10 +204,11 @@ def bench_network(
             ("later epochs / ceiling", "later", "ceiling", 0.85 if tiny and device.type == "cpu" else 0.95),
         ],
     )
+    return training_row(f"{config.model}, {short_name(dtype)}", rates)
 
 
-def bench_inference(folder: Path, scratch: Path, device: torch.device, rounds: int) -> None:
-    """All of code/inference.py but its start-up, against a DataLoader and the same network."""
+def bench_inference(folder: Path, scratch: Path, device: torch.device, rounds: int) -> str:
+    """All of code/inference.py but its start-up, against a DataLoader and the same network; returns a row."""
     config = TrainConfig(model="TinyModel", precision="fp32")
     training = Training(config, folder, scratch / "store", device, 10**9)
     model = training.trainer.model.eval()
@@ -229,7 +234,23 @@ def bench_inference(folder: Path, scratch: Path, device: torch.device, rounds: i
 
     bench = Bench(device, rounds)
     bench.legs = {"original": original, "ours": ours}
-    show("batch inference, TinyModel, float32", bench.run(), [("inference.py / original", "ours", "original", 0)])
+    rates = bench.run()
+    show("batch inference, TinyModel, float32", rates, [("inference.py / original", "ours", "original", 0)])
+    return inference_row("batch inference, TinyModel, fp32", rates)
+
+
+def bench_training(
+    args: argparse.Namespace, models: list[str], plain: TrainConfig, scratch: Path, device: torch.device
+) -> list[str]:
+    """Run the parts that read images; returns the rows of the table."""
+    folder, store_dir = args.data or draw_images(scratch / "train", 32, 256), scratch / "store"
+    rows = bench_loader(plain, folder, store_dir, device, args.rounds) if "loader" in args.parts else []
+    for model in models if "networks" in args.parts else ():
+        name, steps = model.split("=")
+        rows.append(bench_network(replace(plain, model=name), int(steps), folder, store_dir, device, args.rounds))
+    if "inference" in args.parts:
+        rows.append(bench_inference(folder, scratch, device, args.rounds))
+    return rows
 
 
 def main() -> None:
@@ -255,19 +276,15 @@ def main() -> None:
             bench_commands(scratch)
         # validation images are decoded in the first epoch, too, and not counted: few
         plain = TrainConfig(resize=tuple(args.size), batch_size=args.batch_size, optimizer="AdamW", val_ratio=0.02)
+        columns: dict[str, dict[str, str]] = {}
         for model in args.models or MODELS if "workers" in args.parts else ():
             name, steps = model.split("=")
-            bench_workers(replace(plain, model=name), int(steps), args.rounds)
-        if not {*args.parts} - {"commands", "workers"}:
-            return
-        folder, store_dir = args.data or draw_images(scratch / "train", 32, 256), scratch / "store"
-        if "loader" in args.parts:
-            bench_loader(plain, folder, store_dir, device, args.rounds)
-        for model in models if "networks" in args.parts else ():
-            name, steps = model.split("=")
-            bench_network(replace(plain, model=name), int(steps), folder, store_dir, device, args.rounds)
-        if "inference" in args.parts:
-            bench_inference(folder, scratch, device, args.rounds)
+            columns |= bench_workers(replace(plain, model=name), int(steps), args.rounds)
+        rows = bench_training(args, models, plain, scratch, device) if {*args.parts} - {"commands", "workers"} else []
+    if columns:
+        print(f"\n{worker_table(columns)}")
+    if rows:
+        print(f"\n{training_table(rows)}")
 
 
 if __name__ == "__main__":

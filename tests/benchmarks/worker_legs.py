@@ -22,6 +22,7 @@ from torch import Tensor
 
 from augmentation import create_augmentation
 from benchmarks.legs import Bench, show
+from benchmarks.train_table import ratio_with_cpu, short_name
 from config import TrainConfig
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from data.loader import Batch
@@ -136,8 +137,8 @@ def two_workers(config: TrainConfig) -> Iterator[list[Connection]]:
             process.join()
 
 
-def bench_workers(config: TrainConfig, steps: int, rounds: int) -> None:
-    """A network trained by one and by two workers, and what their sums take."""
+def bench_workers(config: TrainConfig, steps: int, rounds: int) -> dict[str, dict[str, str]]:
+    """A network trained by one and by two workers, and what their sums take; returns a column of the table."""
     shares: dict[str, list[float]] = defaultdict(list)
 
     def leg_of(name: str, leg: Leg) -> Callable[[], int]:
@@ -156,17 +157,28 @@ def bench_workers(config: TrainConfig, steps: int, rounds: int) -> None:
         bench.legs = {name: leg_of(name, leg) for name, leg in LEGS.items()}
         rates = bench.run()
     dtype = select_dtype(config.precision, CPU) or torch.float32
-    one, two, plain = "1 worker, 1 part", "2 workers, 2 parts", "2 workers, 2 parts, all_reduce"
+    one, one2, two, plain = (
+        "1 worker, 1 part",
+        "1 worker, 2 parts",
+        "2 workers, 2 parts",
+        "2 workers, 2 parts, all_reduce",
+    )
+    ratios = {
+        "2 workers / 1 worker, both in 2 parts": (two, one2),
+        "2 workers in 2 parts / 1 worker in 1 part": (two, one),
+        "1 worker: 2 parts / 1 part": (one2, one),
+        "2 workers: ordered sum / plain all_reduce": (two, plain),
+    }
     show(
         f"{config.model}, {dtype}, CPUs, 1 OMP thread per worker",
         rates,
-        [
-            ("2 workers / 1 worker in 2 parts", two, "1 worker, 2 parts", 0),
-            ("2 workers / 1 worker in 1 part", two, one, 0),
-            ("1 worker: 2 parts / 1 part", "1 worker, 2 parts", one, 0),
-            ("ordered sum / all_reduce, whole steps", two, plain, 0),
-        ],
+        [(text, above, below, 0) for text, (above, below) in ratios.items()],
     )
+    medians = []
     for text, name in (("the ordered sum", two), ("all_reduce", plain)):
         share, milliseconds = statistics.median(shares[name][1:]), config.batch_size / rates[name].wall * 1000
         print(f"  share of a step in {text:<22} {share:9.1%}, {share * milliseconds:.1f} of {milliseconds:.0f} ms")
+        medians.append(f"{100 * share:.1f} %")
+    cells = {text: ratio_with_cpu(rates, above, below) for text, (above, below) in ratios.items()}
+    cells["share of a step in the ordered sum, in all_reduce"] = ", ".join(medians)
+    return {f"{config.model}, {short_name(dtype)}": cells}
