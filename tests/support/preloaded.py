@@ -9,6 +9,7 @@ same commands with a new Python, so that what happens before torch is imported i
 thread when it is imported, as pyarrow does for pandas: it would not be there in a fork, and its locks might be held.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -21,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import reduction
 from pathlib import Path
 from typing import Any, Self
+
+from runtime.parent import end_with_parent
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ["torch", "torch.distributed.elastic.multiprocessing", "numpy", "PIL.Image", "starlette.applications"]
@@ -90,7 +93,8 @@ class Preloaded:
         return output, None
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and the exit code is still to come
+            os.kill(self.pid, number)
 
     def terminate(self) -> None:
         if self.returncode is None:
@@ -116,6 +120,7 @@ def completed(args: Sequence[str], env: Mapping[str, str], timeout: float = 120)
 
 def run(outputs: Sequence[Descriptor], args: Sequence[str], environ: Mapping[str, str]) -> None:
     """Become the command: the target of the process."""
+    end_with_parent(os.getppid())  # which ends with the process of the tests, even if that is killed
     for number, output in enumerate(outputs, 1):
         os.dup2(output.number, number)
     for output in outputs:
