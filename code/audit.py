@@ -44,7 +44,7 @@ from data.findings import (
 from data.looking import look, thumbnails
 from data.out_of_fold import OOF_CSV, OutOfFold, find_out_of_fold
 from data.suspects import find_suspects
-from labels import LabelScheme
+from labels import MULTI, LabelScheme
 from report.audit_page import render_audit, shown
 from runtime.files import replacing
 
@@ -54,7 +54,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     paths, config = parse("audit.py", argv, environ, AuditPaths, AuditConfig)
     limits = DecodeLimits.from_options(config.decode_seconds, config.decode_memory_mb)
     split = find_split(paths.output_dir)
-    images, scheme = read_images(config.dataset, paths.data_dir, paths.validation_dir, paths.eval_dir, split)
+    images, scheme = read_images(
+        config.dataset, paths.data_dir, paths.validation_dir, paths.eval_dir, split, paths.labels_dir
+    )
     looked = look([image.file for image in images], config.threads, limits)
     pairs = find_duplicates(looked.signatures, looked.digests, looked.usable)
     labelled = [
@@ -73,7 +75,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
             *duplicate_findings(images, pairs),
             *suspected,
             *image_findings(images, looked, min_side=config.min_side, max_ratio=config.max_ratio),
-            *class_findings(images, looked, scheme.classes, config.min_images),
+            *class_findings(images, looked, scheme, config.min_images),
         ]
     )
     folder = paths.audit_dir or paths.output_dir / "audit"
@@ -91,7 +93,10 @@ def suspected_labels(
     config: AuditConfig,
     limits: DecodeLimits,
 ) -> list[Finding]:
-    """Return the labels of the validation images that the model contradicts; none before a training."""
+    """Return the labels of the validation images that the model contradicts; none before a training, or of several."""
+    if scheme.kind == MULTI:
+        print("labels are suspected only where each image has one; these images have several", file=sys.stderr)
+        return []
     labelled = [image for image in labelled if image.part == VALIDATION]
     if not labelled or not (model_dir.is_file() or (model_dir.is_dir() and any(model_dir.iterdir()))):
         print(

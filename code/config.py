@@ -24,6 +24,7 @@ DATASETS = (
     "ManifestDataset",
 )
 AUGMENTATIONS = ("BaseAugmentation", "CustomAugmentation", "StrongAugmentation", "TrivialAugment", "RandAugment")
+TASKS = ("auto", "single", "multilabel")
 FITS = ("stretch", "crop", "pad")
 CRITERIA = ("cross_entropy", "focal", "label_smoothing", "f1")
 SCHEDULES = ("step", "cosine", "onecycle", "constant")
@@ -75,6 +76,7 @@ class TrainConfig:
     dataset: str = option(
         "auto", "layout of the folder, and how it is split; auto: what it looks like", choices=DATASETS
     )
+    task: str = option("auto", "labels of an image: one, or any number; auto: what they look like", choices=TASKS)
     val_ratio: float = option(0.2, "share of the people to validate with", above=0, below=1)
     fold: str | None = option(None, "part k of n equal parts to validate with instead, such as 1/5")
     seed: int = option(42, "random seed of split, order, augmentation and weights", minimum=0, below=2**32)

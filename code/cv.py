@@ -35,8 +35,9 @@ from data.images import Preparation, prepare
 from data.out_of_fold import CV_JSON, OOF_CSV, PREDICTIONS_CSV, OutOfFold, join_folds
 from data.readers import read_apart, read_dataset
 from data.samples import Samples
+from data.several_labels import apply_task
 from data.split import check_folds
-from labels import LabelScheme
+from labels import LabelScheme, require_one_label
 from report.folds import summarize, summary_lines
 from runtime.json_files import read_json_object
 from training.folds import Fold
@@ -94,12 +95,14 @@ def check_options(paths: TrainPaths, options: TrainConfig, environ: Mapping[str,
 def read_samples(paths: TrainPaths, options: TrainConfig, folds: int) -> Samples:
     """Read the table of images, as train.py does; no image is opened.
 
-    Raises DataError for data that cannot be divided into so many folds.
+    Raises ConfigError for images with several labels, DataError for data that cannot be divided into so many folds.
     """
     if paths.labels_dir is not None:
         samples = read_apart(options.dataset, paths.data_dir, paths.labels_dir)
     else:
         samples = read_dataset(options.dataset, paths.data_dir, "SM_CHANNEL_TRAIN")
+    samples = apply_task(samples, options.task)
+    require_one_label(samples.scheme, "cross-validation", f"use train.py --fold 1/{folds}: {paths.data_dir}")
     check_folds(samples, folds, options.dataset)
     return samples
 

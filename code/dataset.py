@@ -31,6 +31,7 @@ from augmentation import (
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
 from data.readers import READERS, find_dataset, read_apart
 from data.samples import Samples
+from data.several_labels import AUTO, apply_task, task_of
 from data.split import split_samples
 from data.validation import add_validation, check_leaks, read_validation
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
@@ -58,7 +59,7 @@ __all__ = [
 ]
 
 
-class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
+class MaskBaseDataset(Dataset[tuple[Tensor, int | NDArray[Any]]]):
     """Masked faces, split by image: a person can be in training and validation, which inflates every score."""
 
     scheme: LabelScheme = MASKED_FACES
@@ -78,18 +79,20 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
         validation: Samples | None = None,
         allow_leaks: bool = False,
         labels_dir: Path | None = None,
+        task: str = AUTO,
     ) -> None:
         """Read the table of images and split it; no image is opened.
 
         `mean` and `std` are stored, as in the original; the transform normalises with its own. With `fold` (k, n),
         validation is part k of n instead of `val_ratio`; with `validation`, it is these images, and all in `data_dir`
-        are for training. With `labels_dir`, the labels are there. Raises DataError if the folder does not fit the
-        layout, if a part would be empty, and for a person or group in both parts of a given split unless `allow_leaks`.
+        are for training. With `labels_dir`, the labels are there. `task` is that of `apply_task`. Raises DataError if
+        the folder does not fit the layout, if a part would be empty, and for a person or group in both parts of a given
+        split unless `allow_leaks`.
         """
         self.mean, self.std = mean, std
         self.transform: BaseAugmentation | None = None
-        samples = self._read_channel(Path(data_dir), labels_dir)
-        self.samples = add_validation(samples, validation) if validation else samples
+        samples = apply_task(self._read_channel(Path(data_dir), labels_dir), task)
+        self.samples = add_validation(samples, apply_task(validation, task_of(samples))) if validation else samples
         if not allow_leaks:
             check_leaks(self.samples)
         self.scheme = self.samples.scheme
@@ -112,11 +115,11 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples.table)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | NDArray[Any]]:
         """Return the augmented and normalised image (3, height, width) and its class; raises ImageError."""
         if self.transform is None:
             raise ConfigError("no transform was set, call set_transform(augmentation) before reading images")
-        return self.transform(self.samples.paths[index]), int(self.samples.labels[index])
+        return self.transform(self.samples.paths[index]), self.samples.label_at(index)
 
     def read_image(self, index: int) -> Image.Image:
         """Return the whole image at its own size, upright and RGB; raises ImageError."""
@@ -190,7 +193,7 @@ class ManifestDataset(MaskBaseDataset):
     _read = staticmethod(READERS["ManifestDataset"])
 
 
-class SplitDataset(Dataset[tuple[Tensor, int]]):
+class SplitDataset(Dataset[tuple[Tensor, int | NDArray[Any]]]):
     """One part of a data set, with its own transform, so that validation is not augmented (in the original it was)."""
 
     def __init__(self, dataset: MaskBaseDataset, indices: NDArray[np.int64], transform: BaseAugmentation) -> None:
@@ -199,10 +202,10 @@ class SplitDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | NDArray[Any]]:
         """Return the transformed image (3, height, width) and its class; raises ImageError."""
         samples, index = self.dataset.samples, int(self.indices[index])
-        return self.transform(samples.paths[index]), int(samples.labels[index])
+        return self.transform(samples.paths[index]), samples.label_at(index)
 
 
 class TestDataset(Dataset[Tensor]):
@@ -252,6 +255,7 @@ def create_dataset(
     validation_dir: Path | None = None,
     labels_dir: Path | None = None,
     allow_leaks: bool = False,
+    task: str = AUTO,
 ) -> MaskBaseDataset:
     """Create a data set by name, or the one that the folder fits if the name is "auto".
 
@@ -271,6 +275,7 @@ def create_dataset(
         validation=read_validation(name, validation_dir) if validation_dir else None,
         allow_leaks=allow_leaks,
         labels_dir=labels_dir,
+        task=task,
     )
 
 

@@ -10,7 +10,7 @@ from calibration import TemperatureScaling, UnsureThresholds
 from config import TrainConfig
 from data.fitting import FITS
 from data.images import Preparation
-from labels import LabelScheme
+from labels import MULTI, LabelScheme
 from runtime.arguments import upgrade
 from runtime.errors import JobError, ModelError
 from runtime.version import version
@@ -43,6 +43,7 @@ class Description:
     members: tuple["Description", ...] = ()
     calibration: TemperatureScaling | None = None
     unsure_thresholds: UnsureThresholds | None = None
+    thresholds: tuple[float, ...] = ()  # decision thresholds (classes,) of several labels, else none
 
     @property
     def temperature(self) -> float:
@@ -78,6 +79,7 @@ class Description:
             "settings": dict(self.settings),
             **({"members": members} if members else {}),
             **{name: part.to_dict() for name, part in optional.items() if part is not None},
+            **({"thresholds": list(self.thresholds)} if self.thresholds else {}),
         }
 
     @classmethod
@@ -97,11 +99,15 @@ class Description:
             if any("members" in member for member in listed):
                 raise ValueError("a member is an ensemble")
             members = tuple(cls.from_dict({**member, **shared}, where) for member in listed)
+            decision = tuple(map(float, record.get("thresholds", ())))
+            if decision and (scheme.kind != MULTI or len(decision) != scheme.num_classes):
+                raise ValueError(f"{len(decision)} thresholds for {scheme.num_classes} classes")
             scaling, thresholds = record.get("calibration"), record.get("unsure_thresholds")
             return cls(
                 *(record["architecture"], record["head"], scheme, preparation, record["metrics"], settings, members),
                 calibration=TemperatureScaling.from_dict(scaling) if scaling else None,
                 unsure_thresholds=UnsureThresholds.from_dict(thresholds, scheme.num_classes) if thresholds else None,
+                thresholds=decision,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
@@ -119,6 +125,8 @@ def describe_ensemble(members: Mapping[str, Description], metrics: Mapping[str, 
         raise ModelError(f"an ensemble of {len(members)} models, expected 2 to {MAX_MEMBERS}")
     (first, ours), *others = members.items()
     for name, member in members.items():
+        if member.scheme.kind == MULTI:
+            raise ModelError(f"a model of several labels for each image cannot be in an ensemble: {name}")
         if member.members:
             raise ModelError(f"a member is an ensemble itself; give the models that it was made of: {name}")
     for name, its in others:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from data.predictions import LabelledPredictions, read_predictions
+from data.predictions import Labelled, LabelledSets, read_predictions
 from labels import LabelScheme
 
 # Not those of sklearn.metrics: importing that takes 1 s, all of evaluation 0.3 s. The tests compare the two.
@@ -37,7 +37,6 @@ from metrics import (
     counts_of,
     f_score,
     log_line,
-    macro_f1,
     nested_matrix,
     per_class,
     stack,
@@ -47,6 +46,7 @@ from options.evaluation import EvaluationConfig, EvaluationPaths
 from runtime.arguments import parse
 from runtime.failure import run, write_message
 from runtime.files import replacing
+from set_metrics import SetCounts, set_statistics
 
 REPORT = "evaluation.json"
 STACK_ENTRIES = 4_000_000  # numbers that are scored at once, of confusion matrices or counts: 32 MB
@@ -72,38 +72,41 @@ def evaluation(gt_dir: str | Path, pred_dir: str | Path, *, legacy_format: bool 
     return leaderboard(read_predictions(Path(gt_dir), Path(pred_dir)), legacy_format=legacy_format)
 
 
-def leaderboard(labelled: LabelledPredictions, *, legacy_format: bool = False) -> str:
+def leaderboard(labelled: Labelled, *, legacy_format: bool = False) -> str:
     """Return the original's JSON: {"accuracy": {"value", "rank", "decs"}, "f1": {...}}, values as percentages.
 
     `decs` and the flags are the original's. So is `legacy_format`: macro F1 with a percent sign, but not times 100.
     """
-    counted = labelled.count()
-    f1 = macro_f1(counted) * (1 if legacy_format else 100)
+    values = statistics(labelled.count(), labelled.scheme)
+    f1 = values["macro_f1"] * (1 if legacy_format else 100)
     return json.dumps(
         {
-            "accuracy": {"value": f"{accuracy(counted) * 100:.2f}%", "rank": True, "decs": True},
+            "accuracy": {"value": f"{values['accuracy'] * 100:.2f}%", "rank": True, "decs": True},
             "f1": {"value": f"{f1:.2f}%", "rank": False, "decs": True},
         }
     )
 
 
-def summary(labelled: LabelledPredictions) -> str:
+def summary(labelled: Labelled) -> str:
     """Return `macro_f1=0.2713; accuracy=0.2980; mask_accuracy=0.9184; ...`.
 
     It ends with the number of images without a prediction, if there are any: `unanswered=3;`.
     """
     values = statistics(labelled.count(), labelled.scheme)
-    names = ["macro_f1", "accuracy", *(name for name in values if name.endswith(("_accuracy", "_macro_f1")))]
+    further = [name for name in values if name == "micro_f1" or name.endswith(("_accuracy", "_macro_f1"))]
+    names = ["macro_f1", "accuracy", *further]
     unanswered = {"unanswered": labelled.without_prediction} if labelled.without_prediction else {}
     return log_line({name: float(values[name]) for name in names} | confidence_scores(labelled) | unanswered)
 
 
-def confidence_scores(labelled: LabelledPredictions) -> dict[str, float]:
+def confidence_scores(labelled: Labelled) -> dict[str, float]:
     """Return the scores of confidence that the columns of output.csv allow; images without a prediction are not sure.
 
-    `sure_precision` is missing if no prediction is sure.
+    `sure_precision` is missing if no prediction is sure. Several labels have none of these scores.
     """
     found: dict[str, float] = {}
+    if isinstance(labelled, LabelledSets):
+        return found
     is_predicted = labelled.predictions < labelled.scheme.num_classes
     hits = labelled.predictions == labelled.ground_truth
     if labelled.probabilities is not None and is_predicted.any():
@@ -118,8 +121,10 @@ def confidence_scores(labelled: LabelledPredictions) -> dict[str, float]:
     return found
 
 
-def quality_report(labelled: LabelledPredictions, resamples: int, seed: int) -> dict[str, Any]:
+def quality_report(labelled: Labelled, resamples: int, seed: int) -> dict[str, Any]:
     """Return evaluation.json: SageMaker's multiclass_classification_metrics, and under `details` their basis.
+
+    SageMaker has no metrics of several labels; they are in the same form, as multilabel_classification_metrics.
 
     Standard deviations come from a bootstrap over persons if they are known, else over images; without a bootstrap
     they are the text "NaN", as SageMaker writes it.
@@ -142,23 +147,28 @@ def quality_report(labelled: LabelledPredictions, resamples: int, seed: int) -> 
         **confidence_scores(labelled),
         "versions": {"python": platform.python_version(), "numpy": importlib.metadata.version("numpy")},
     }
+    if isinstance(labelled, LabelledSets):
+        return {"multilabel_classification_metrics": metrics, "details": details}
     confusion = nested_matrix(labelled.ground_truth, labelled.predictions, labelled.scheme.num_classes)
     return {"multiclass_classification_metrics": {"confusion_matrix": confusion, **metrics}, "details": details}
 
 
-def _class_table(counted: Counted, scheme: LabelScheme) -> list[dict[str, Any]]:
+def _class_table(counted: Counted | SetCounts, scheme: LabelScheme) -> list[dict[str, Any]]:
     """Return one row for each class: number, name, precision, recall, F1, support."""
-    columns = zip(scheme.classes, *(column.tolist() for column in per_class(counted)), strict=True)
+    counts = counted.classes if isinstance(counted, SetCounts) else counted
+    columns = zip(scheme.classes, *(column.tolist() for column in per_class(counts)), strict=True)
     keys = ("name", "precision", "recall", "f1", "support")
     return [{"class": number, **dict(zip(keys, row, strict=True))} for number, row in enumerate(columns)]
 
 
-def statistics(counted: Counted, scheme: LabelScheme) -> dict[str, Floats]:
+def statistics(counted: Counted | SetCounts, scheme: LabelScheme) -> dict[str, Floats]:
     """Return every metric of evaluation.json from confusion matrices (..., classes, columns) or counts: name -> (...).
 
     Weighted metrics are means over the classes, by support. The best constant classifier predicts the most frequent
     class for every image: the baseline for a model.
     """
+    if isinstance(counted, SetCounts):
+        return set_statistics(counted)
     counts = counts_of(counted)
     constant = _overall(_constant_classifier(counts))
     baseline = {f"{name}_best_constant_classifier": value for name, value in constant.items()}
@@ -182,7 +192,7 @@ def _constant_classifier(counts: Counts) -> Counts:
     return Counts(support * is_predicted, support, support.sum(-1, keepdims=True) * is_predicted)
 
 
-def standard_deviations(labelled: LabelledPredictions, resamples: int, seed: int) -> dict[str, float]:
+def standard_deviations(labelled: Labelled, resamples: int, seed: int) -> dict[str, float]:
     """Return the standard deviation of every metric by the bootstrap (Efron and Tibshirani, 1993, chapter 6).
 
     Persons are drawn with replacement, each with all of their images, because these are alike; images are drawn if

@@ -43,6 +43,8 @@ from data.image_store import apply_bad_image_policy
 from data.images import Pixels, Preparation
 from data.tables import OK, PROBABILITY, STATUS, UNSURE, find_images, write_predictions
 from description import Description
+from labelling.labelling import Labelling, labelling_of
+from labelling.outputs import outputs_of
 from labels import MASKED_FACES
 from metrics import log_line
 from model_files import load
@@ -100,8 +102,9 @@ def inference(data_dir: str | Path, model_dir: str | Path, output_dir: str | Pat
             journal.remove()
             raise
         probabilities = np.concatenate([batch.probabilities for batch in done])  # (images, classes)
+        labelling = labelling_of(description.scheme, description.thresholds)
         names = description.scheme.classes if args.answers == "name" else None
-        columns = {table.answer: prediction_column(probabilities, bad, names)}
+        columns = {table.answer: prediction_column(probabilities, bad, names, labelling)}
         unsure = find_unsure(probabilities, bad, description.unsure_thresholds)
         columns |= further_columns(probabilities, bad, unsure, args)
         output = write_predictions(Path(output_dir), table.with_columns(columns), description.scheme, args.answers)
@@ -136,9 +139,13 @@ def load_model(
 def create_predictor(
     model: nn.Module, description: Description, device: torch.device, args: InferenceConfig
 ) -> Predictor:
-    """Return the network at work, with its own temperature."""
-    dtype, temperature = select_dtype(args.precision, device), description.temperature
-    return Predictor(model, description.preparation, device, dtype, tta=args.tta, temperature=temperature)
+    """Return the network at work, with its own temperature and the activation of its labels."""
+    return Predictor(
+        *(model, description.preparation, device, select_dtype(args.precision, device)),
+        tta=args.tta,
+        temperature=description.temperature,
+        activation=outputs_of(description.scheme).activation,
+    )
 
 
 def load_described(
@@ -237,11 +244,10 @@ def find_bad_images(done: Sequence[BatchPredictions], policy: str) -> dict[int, 
 
 
 def prediction_column(
-    probabilities: NDArray[np.float32], bad: Container[int], names: Sequence[str] | None
+    probabilities: NDArray[np.float32], bad: Container[int], names: Sequence[str] | None, labelling: Labelling
 ) -> list[object]:
-    """Return the class of each image from probabilities (images, classes), by number or name; None for a bad one."""
-    labels = probabilities.argmax(1).tolist()
-    return _readable(labels if names is None else [names[label] for label in labels], bad)
+    """Return the labels of each image from probabilities (images, classes), by number or name; None for a bad one."""
+    return _readable(labelling.cells(probabilities, names), bad)
 
 
 def find_unsure(

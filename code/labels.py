@@ -1,16 +1,18 @@
 """Label schemes: what a class number means. No torch, no pandas.
 
 Masked faces have 18 classes from three tasks, mask x gender x age: `class = mask * 6 + gender * 3 + age`. Any other
-data set has a plain scheme: a list of class names without tasks.
+data set has a plain scheme: a list of class names without tasks. An image has one label, or any number of them if the
+scheme is `multi`: then its labels are written as `a|b`, and `|` alone stands for none.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import product
 from math import prod
 from typing import Any, Self
 
-from runtime.errors import DataError, unknown_name
+from runtime.errors import ConfigError, DataError, unknown_name
 
 
 class MaskLabels(IntEnum):
@@ -71,22 +73,30 @@ class Task:
     classes: tuple[str, ...]
 
 
+SINGLE, MULTI = "single", "multi"  # how many labels an image has: one, or any number
+SEPARATOR = "|"  # between the labels of an image
+
+
 @dataclass(frozen=True)
 class LabelScheme:
     """The names of all classes and, if a class combines several attributes, the tasks (the last varies fastest).
 
-    Raises DataError for fewer than two classes, or tasks whose values do not multiply to the number of classes.
+    `kind` tells how many labels an image has. Raises DataError for fewer than two classes, tasks whose values do not
+    multiply to the number of classes, tasks of a `multi` scheme, and another kind.
     """
 
     name: str
     classes: tuple[str, ...]
     tasks: tuple[Task, ...] = ()
+    kind: str = SINGLE
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise DataError(f"label scheme {self.name!r} has {len(self.classes)} classes; at least 2 are needed")
         if self.tasks and prod(len(task.classes) for task in self.tasks) != len(self.classes):
             raise DataError(f"label scheme {self.name!r}: the tasks do not multiply to {len(self.classes)} classes")
+        if self.kind not in (SINGLE, MULTI) or (self.kind == MULTI and self.tasks):
+            raise DataError(f"label scheme {self.name!r} is of the kind {self.kind!r}, expected {SINGLE} or {MULTI}")
 
     @property
     def num_classes(self) -> int:
@@ -113,14 +123,31 @@ class LabelScheme:
         return {task.name: task.classes[digit] for task, digit in zip(self.tasks, digits, strict=True)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON; the inverse of `from_dict`."""
+        """Return the fields for JSON, the kind only if it is not `single`; the inverse of `from_dict`."""
         tasks = [{"name": task.name, "classes": list(task.classes)} for task in self.tasks]
-        return {"name": self.name, "classes": list(self.classes), "tasks": tasks}
+        kind = {"kind": self.kind} if self.kind != SINGLE else {}
+        return {"name": self.name, "classes": list(self.classes), "tasks": tasks, **kind}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
         tasks = tuple(Task(task["name"], tuple(task["classes"])) for task in record["tasks"])
-        return cls(record["name"], tuple(record["classes"]), tasks)
+        return cls(record["name"], tuple(record["classes"]), tasks, record.get("kind", SINGLE))
+
+
+def require_one_label(scheme: LabelScheme, what: str, remedy: str) -> None:
+    """Raise ConfigError if images have several labels; the message names `what` needs one, and a `remedy`."""
+    if scheme.kind == MULTI:
+        raise ConfigError(f"{what} is for one label of each image, and these have several; {remedy}")
+
+
+def split_labels(text: str) -> list[str]:
+    """Return the labels in a text such as `a|b`, each once, in the order of the text; none of `|`."""
+    return list(dict.fromkeys(part for label in text.split(SEPARATOR) if (part := label.strip())))
+
+
+def join_labels(labels: Iterable[object]) -> str:
+    """Return labels as one text, the inverse of `split_labels`: `|` for none, as an empty text is no answer."""
+    return SEPARATOR.join(map(str, labels)) or SEPARATOR
 
 
 _TASKS = (

@@ -6,7 +6,7 @@ of classes is that of the logits.
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,7 +31,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
     """torch's cross entropy in float32; `label_smoothing` is spread over all classes, including the true one."""
 
     def __init__(self, weight: Tensor | None = None, label_smoothing: float = 0.0) -> None:
-        _require_number("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "at least 0 and below 1")
+        require_number("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "at least 0 and below 1")
         super().__init__(weight, label_smoothing=label_smoothing)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class FocalLoss(nn.Module):
 
     def __init__(self, weight: Tensor | None = None, gamma: float = 2.0, reduction: str = "mean") -> None:
         super().__init__()
-        _require_number("gamma", gamma, 0 <= gamma <= 100, "at least 0 and at most 100")
+        require_number("gamma", gamma, 0 <= gamma <= 100, "at least 0 and at most 100")
         _require("reduction", reduction, reduction in ("mean", "sum", "none"), "mean, sum or none")
         self.register_buffer("weight", weight, persistent=False)
         self.gamma, self.reduction = gamma, reduction
@@ -87,7 +87,7 @@ class LabelSmoothingLoss(nn.Module):
     ) -> None:
         """`dim` is the dimension of the classes. `classes` is optional; if given, it must match the logits."""
         super().__init__()
-        _require_number("smoothing", smoothing, 0 <= smoothing < 1, "at least 0 and below 1")
+        require_number("smoothing", smoothing, 0 <= smoothing < 1, "at least 0 and below 1")
         _require_classes(classes)
         self.register_buffer("weight", weight, persistent=False)
         self.classes, self.smoothing, self.dim = classes, smoothing, dim
@@ -116,7 +116,7 @@ class F1Loss(nn.Module):
     def __init__(self, classes: int | None = None, epsilon: float = 1e-7) -> None:
         """`classes` is optional, as in the original; if given, it must match the logits."""
         super().__init__()
-        _require_number("epsilon", epsilon, 0 < epsilon < 0.5, "above 0 and below 0.5")
+        require_number("epsilon", epsilon, 0 < epsilon < 0.5, "above 0 and below 0.5")
         _require_classes(classes)
         self.classes, self.epsilon = classes, epsilon
 
@@ -146,7 +146,8 @@ def _require_classes(classes: int | None) -> None:
     )
 
 
-def _require_number(name: str, value: float, valid: bool, expected: str) -> None:
+def require_number(name: str, value: float, valid: bool, expected: str) -> None:
+    """Raise ConfigError for an argument that is not finite or out of range."""
     _require(name, value, math.isfinite(value) and valid, expected)
 
 
@@ -162,8 +163,8 @@ _criterion_entrypoints: dict[str, Callable[..., nn.Module]] = {
     "f1": F1Loss,
 }
 
-# Not accepted in --criterion-args: training needs the mean over the batch, and `weight` comes from --class-weights.
-_NOT_BY_NAME = ("weight", "reduction", "dim")
+# Not accepted in --criterion-args: training needs the mean over the batch, and weights come from --class-weights.
+_NOT_BY_NAME = ("weight", "pos_weight", "reduction", "dim")
 
 
 def criterion_entrypoint(criterion_name: str) -> Callable[..., nn.Module]:
@@ -171,11 +172,6 @@ def criterion_entrypoint(criterion_name: str) -> Callable[..., nn.Module]:
     if not is_criterion(criterion_name):
         raise ConfigError(unknown_name("criterion", criterion_name, _criterion_entrypoints))
     return _criterion_entrypoints[criterion_name]
-
-
-def takes_image_weights(criterion_name: str) -> bool:
-    """Return True if a loss is a mean over images, so that each may have a weight of its own."""
-    return hasattr(criterion_entrypoint(criterion_name), "per_image")
 
 
 def is_criterion(criterion_name: str) -> bool:
@@ -189,14 +185,18 @@ def create_criterion(criterion_name: str, /, **kwargs: Any) -> nn.Module:
     >>> create_criterion("focal", gamma=1.5)
     FocalLoss()
     """
-    create = criterion_entrypoint(criterion_name)
+    return create_checked(criterion_entrypoint(criterion_name), criterion_name, kwargs)
+
+
+def create_checked(create: Callable[..., nn.Module], criterion_name: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Create a loss of the class `create`, whose name is `criterion_name` in messages, as `create_criterion` does."""
     accepted = inspect.signature(create).parameters
     options = [name for name in accepted if name not in _NOT_BY_NAME]
     given = {name: value for name, value in kwargs.items() if value is not None}
     if isinstance(given.get("weight"), Tensor) and "weight" not in accepted:
         raise ConfigError(f"--class-weights: the loss {criterion_name!r} takes no class weights; choose another loss")
     for name, value in given.items():
-        if name == "weight" and isinstance(value, Tensor):
+        if name in ("weight", "pos_weight") and isinstance(value, Tensor):
             continue
         if name not in options:
             raise ConfigError(f"--criterion-args: {unknown_name(f'argument of {criterion_name}', name, options)}")

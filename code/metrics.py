@@ -75,10 +75,10 @@ def count(
     )
 
 
-def stack(parts: Sequence[Counted]) -> Counted:
-    """Stack confusion matrices or counts, all of one shape, along a new first axis."""
-    if isinstance(parts[0], Counts):
-        return Counts(*(np.stack(column) for column in zip(*parts, strict=True)))
+def stack(parts: Sequence[Any]) -> Any:
+    """Stack confusion matrices or tuples of counts, all of one shape, along a new first axis."""
+    if isinstance(parts[0], tuple):
+        return type(parts[0])(*(np.stack(column) for column in zip(*parts, strict=True)))
     return np.stack(parts)
 
 
@@ -241,13 +241,15 @@ METRICS = (
     Metric("train_loss", ".4g", "mean loss of the training steps, on augmented images"),
     Metric("train_accuracy", ".4f", "accuracy of the training steps, on augmented images"),
     Metric("val_loss", ".4g", "mean loss over all validation images"),
-    Metric("val_accuracy", ".4f", "share of validation images whose class is right"),
+    Metric("val_accuracy", ".4f", "share of validation images whose class, or all of whose labels are right"),
     Metric("val_f1", ".4f", "macro F1 over the classes"),
     *(
         Metric(f"val_{task.name}_{log_name(score)}", ".4f", f"{meaning} of {task.name} alone")
         for task in MASKED_FACES.tasks
         for score, meaning in (("accuracy", "accuracy"), ("macro_f1", "macro F1"))
     ),
+    Metric("val_micro_f1", ".4f", "F1 over all pairs of image and class, of several labels"),
+    Metric("val_map", ".4f", "mean average precision over the classes, of several labels"),
     Metric("learning_rate", ".4g", "learning rate at the end of the epoch"),
     Metric("images_per_second", ".1f", "training images per second"),
     Metric("val_expected_calibration_error", ".4f", "gap between confidence and accuracy, once at the end"),

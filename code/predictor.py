@@ -45,16 +45,19 @@ class Predictor:
         release: Release = nothing_to_release,
         tta: str = "none",
         temperature: float = 1.0,
+        activation: Callable[[Tensor, float], Tensor] | None = None,
     ) -> None:
         """Move `model` to `device`; `dtype` is the autocast type, None means float32 throughout.
 
-        `release` gives back memory of the device, before batches are split. `tta` is a name in VIEWS.
+        `release` gives back memory of the device, before batches are split. `tta` is a name in VIEWS. `activation`
+        turns logits and `temperature` into probabilities, as the label scheme says (labelling/outputs.py); by default
+        it is that of one label.
         """
         self.model = to_device(model, device)
         self.device, self.dtype, self.temperature = device, dtype, temperature
         self.fills_up = device.type == "cuda"
         self.micro_batches = MicroBatches(release=release)
-        self._views = VIEWS[tta]
+        self._views, self._activation = VIEWS[tta], activation or to_probabilities
         self._normalize = BaseAugmentation.of(preparation).normalize
 
     def batch_sizes(self, most: int) -> tuple[int, ...]:
@@ -83,7 +86,7 @@ class Predictor:
         """
         images = torch.from_numpy(pixels)
         views = [self.logits(view(images).permute(0, 3, 1, 2)) for view in self._views]
-        means = torch.stack([to_probabilities(logits, self.temperature) for logits in views]).mean(0)
+        means = torch.stack([self._activation(logits, self.temperature) for logits in views]).mean(0)
         found: NDArray[np.float32] = means.cpu().numpy()
         return found
 

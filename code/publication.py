@@ -1,7 +1,9 @@
 """The end of a training: the published model with its temperature and thresholds, and the report about it."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ from numpy.typing import NDArray
 from calibration import Fitted, UnsureThresholds, announce_thresholds, calibrate, fit_thresholds
 from data.out_of_fold import PREDICTIONS_CSV, OutOfFold
 from description import Description
-from labels import LabelScheme
+from labelling.labelling import SeveralLabels
+from labels import MULTI, SINGLE, LabelScheme
 from metrics import log_line
 from model import load_state
 from model_files import publish
 from predictor import to_probabilities
 from report.layer_cam import LayerCam
+from report.several import write_several_report
 from report.write import write_report
 from training.inputs import Data
 from training.run import Run
@@ -30,13 +34,13 @@ class Published:
 
     predictions: Predictions
     probabilities: NDArray[np.float32]  # (images, classes), calibrated
-    fitted: Fitted
+    fitted: Fitted | None  # None for several labels, as is what follows
     thresholds: UnsureThresholds | None
 
     @property
     def metrics(self) -> dict[str, float]:
         """Return what the calibration adds to the metrics in model.json."""
-        return {"expected_calibration_error": self.fitted.scaling.error_after}
+        return {"expected_calibration_error": self.fitted.scaling.error_after} if self.fitted else {}
 
 
 def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
@@ -56,8 +60,9 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
         *(args.model, args.head, data.scheme, data.augmentation.preparation),
         metrics=run.best_scores | (published.metrics if published else {}),
         settings=asdict(args),
-        calibration=published.fitted.scaling if published else None,
+        calibration=published.fitted.scaling if published and published.fitted else None,
         unsure_thresholds=published.thresholds if published else None,
+        thresholds=tuple(state.best_thresholds),
     )
     publish(model_dir, model.state_dict(), description)
     if published:
@@ -70,7 +75,12 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
 
 
 def _calibrate(predictions: Predictions, data: Data, min_precision: float) -> Published:
-    """Fit a temperature on the predictions for the validation images and, with `min_precision`, thresholds."""
+    """Fit a temperature on the predictions for the validation images and, with `min_precision`, thresholds.
+
+    Nothing is fitted to several labels, whose decision thresholds are those of the best epoch.
+    """
+    if data.scheme.kind == MULTI:
+        return Published(predictions, predictions.probabilities, None, None)
     people = [data.split[index][1] for index in data.val_indices.tolist()]
     fitted = calibrate(predictions.logits, predictions.labels, people)
     probabilities = to_probabilities(torch.from_numpy(predictions.logits), fitted.scaling.temperature).numpy()
@@ -80,6 +90,8 @@ def _calibrate(predictions: Predictions, data: Data, min_precision: float) -> Pu
 
 def _announce(published: Published, scheme: LabelScheme) -> None:
     """Print what was fitted; warn of classes whose predictions are always unsure."""
+    if published.fitted is None:
+        return
     scaling, thresholds = published.fitted.scaling, published.thresholds
     if published.fitted.reason:
         print(f"the temperature stays 1, because {published.fitted.reason}", flush=True)
@@ -92,31 +104,37 @@ def _announce(published: Published, scheme: LabelScheme) -> None:
 def report(run: Run, data: Data, published: Published) -> None:
     """Write the report about the published network's predictions for the validation images.
 
-    With `--fold` also write predictions.csv, for cross-validation. Warn of validation images that are in training, too,
-    with the scores without them.
+    With `--fold` also write predictions.csv, for cross-validation (of one label). Warn of validation images that are in
+    training, too, with the scores without them.
     """
     predictions = published.predictions
-    if run.args.fold_numbers:
+    if run.args.fold_numbers and data.scheme.kind == SINGLE:
         folds = np.full(len(predictions.labels), run.args.fold_numbers[0])
         found = OutOfFold(data.val_names, predictions.labels, folds, published.probabilities)
         found.write(run.tracker.folder / PREDICTIONS_CSV)
     straddling = find_straddling(data.store, data.train_loader.indices, data.val_indices)
-    for sentence in describe_straddling(straddling, predictions.labels, predictions.classes, data.scheme):
+    labelling, labels, probabilities = run.best_labelling, predictions.labels, predictions.probabilities
+    for sentence in describe_straddling(straddling, labels, probabilities, labelling):
         print(f"warning: {sentence}", file=sys.stderr)
     trainer = run.trainer
     cam = LayerCam(trainer.evaluated, trainer.augmentation.normalize, trainer.device, trainer.release)
-    page = write_report(
+    write: Callable[..., Path] = partial(
+        write_report,
+        scheme=data.scheme,
+        explain=lambda _, pixels, classes: cam(pixels, classes),
+        calibration=published.fitted,
+        thresholds=published.thresholds,
+    )
+    if isinstance(labelling, SeveralLabels):
+        write = partial(write_several_report, labelling=labelling)
+    page = write(
         run.tracker.folder / "report",
         title=f"{run.state.run_name}: {run.args.model}",
-        scheme=data.scheme,
         history=run.state.history,
-        labels=predictions.labels,
+        labels=labels,
         probabilities=published.probabilities,
         names=data.val_names,
         pixels=data.val_image,
         settings=asdict(run.args),
-        explain=lambda _, pixels, classes: cam(pixels, classes),
-        calibration=published.fitted,
-        thresholds=published.thresholds,
     )
     print(f"report: {page}", flush=True)

@@ -43,6 +43,7 @@ from data.digests import check_digests
 from optimization import get_lr
 from publication import publish_best, report
 from recipes import AUTO
+from report.several import draw_grid
 from report.write import grid_image
 from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, select_device
@@ -245,8 +246,8 @@ def show_grid(run: Run, data: Data, predictions: Predictions) -> None:
     """Draw the original's grid of validation images in TensorBoard."""
     images = data.val_images(16)
     count = len(images)
-    predicted = predictions.probabilities[:count].argmax(1)
-    figure = grid_image(images, predictions.labels[:count], predicted, data.scheme)
+    labels, predicted = predictions.labels[:count], run.labelling.decide(predictions.probabilities[:count])
+    figure = draw_grid(images, labels, predicted, data.scheme)
     run.tracker.figure("results", figure, run.state.epoch)
 
 

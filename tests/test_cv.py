@@ -32,6 +32,7 @@ from server.settings import ServeConfig
 from support.drawing import draw_image
 from support.processes import wait_until
 from support.serving import InProcess
+from support.several_labels import planted
 from training.folds import Fold
 
 CODE = Path(__file__).parents[1] / "code"
@@ -297,6 +298,13 @@ def test_data_that_comes_with_a_split_is_rejected(tmp_path: Path) -> None:
     found = rejected(tmp_path / "data", "--folds", "2")
     assert found.startswith("the data comes with a split, and cross-validation makes its own; use train, or pass")
     assert "--validation-dir (SM_CHANNEL_VALIDATION)" in rejected(tmp_path / "data", SM_CHANNEL_VALIDATION="/data")
+
+
+def test_images_with_several_labels_are_rejected(tmp_path: Path) -> None:
+    planted(tmp_path / "data", 6)
+    found = rejected(tmp_path / "data")
+    assert found.startswith("cross-validation is for one label of each image, and these have several; use train.py")
+    assert "is for one label of each image" not in rejected(tmp_path / "data", "--task", "single", "--folds", "7")
 
 
 def test_more_folds_than_people_or_images_are_rejected(faces: Callable[..., Path], tmp_path: Path) -> None:

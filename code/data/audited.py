@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.names import canonical_name
-from data.readers import read_dataset
+from data.readers import read_apart, read_dataset
 from data.samples import Samples
+from data.several_labels import AUTO, apply_task, task_of
 from data.tables import find_images
 from data.validation import read_validation
 from labels import LabelScheme
@@ -32,21 +33,30 @@ class AuditedImage:
 
 
 def read_images(
-    dataset: str, train_dir: Path, validation_dir: Path | None, eval_dir: Path | None, split: Mapping[str, str]
+    dataset: str,
+    train_dir: Path,
+    validation_dir: Path | None,
+    eval_dir: Path | None,
+    split: Mapping[str, str],
+    labels_dir: Path | None = None,
 ) -> tuple[list[AuditedImage], LabelScheme]:
-    """Return all images and the classes of those in train.
+    """Return all images and the classes of those in train, whose labels are in `labels_dir` if it has files.
 
     `split` tells by path in train which images a training validated with ("val"); without it, the split that train
     comes with does. It counts only without a validation folder. A folder that does not exist or is empty is left out,
     except train. Raises DataError as the readers do.
     """
-    train = read_dataset(dataset, train_dir, "SM_CHANNEL_TRAIN")
+    if labels_dir and _has_files(labels_dir):
+        train = read_apart(dataset, train_dir, labels_dir)
+    else:
+        train = read_dataset(dataset, train_dir, "SM_CHANNEL_TRAIN")
+    train = apply_task(train, AUTO)
     if not split and train.has_split:
         split = dict(zip(train.table["path"], train.table["part"], strict=True))
     spelled = {canonical_name(name): name for name in train.scheme.classes}
     images = _labelled(train, train_dir, TRAIN, {} if _has_files(validation_dir) else split, spelled)
     if validation_dir and _has_files(validation_dir):
-        validation = read_validation(dataset, validation_dir)
+        validation = apply_task(read_validation(dataset, validation_dir), task_of(train))
         images += _labelled(validation, validation_dir, VALIDATION, {}, spelled)
     if eval_dir and _has_files(eval_dir):
         _, files = find_images(eval_dir)
@@ -70,16 +80,16 @@ def _labelled(
     samples: Samples, folder: Path, part: str, split: Mapping[str, str], spelled: Mapping[str, str]
 ) -> list[AuditedImage]:
     """Return the images of a data set; classes are `spelled` as in train, by their canonical name."""
-    names = [spelled.get(canonical_name(name), name) for name in samples.scheme.classes]
+    texts = samples.label_texts([spelled.get(canonical_name(name), name) for name in samples.scheme.classes])
     return [
         AuditedImage(
             file,
             _below(part, folder, file),
             VALIDATION if split.get(path) == "val" else part,
-            names[label],
+            text,
             path if part == TRAIN else "",
         )
-        for path, file, label in zip(samples.table["path"], samples.paths, samples.labels.tolist(), strict=True)
+        for path, file, text in zip(samples.table["path"], samples.paths, texts, strict=True)
     ]
 
 

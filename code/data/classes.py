@@ -1,4 +1,4 @@
-"""Classes as text: a column of class names or class numbers in gt.csv or output.csv. No torch, no pandas."""
+"""Classes as text: a column of class names or numbers, or of several, in gt.csv or output.csv. No torch, no pandas."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from data.names import canonical_name, check_names, read_number
 from data.tables import SCHEME_JSON
-from labels import LabelScheme
+from labels import SEPARATOR, LabelScheme, split_labels
 from runtime.errors import DataError
 
 Numbers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 def read_classes(
@@ -47,6 +48,33 @@ def read_classes(
     raise DataError(
         f"column {column} {wrong}, expected only numbers from 0 to {scheme.num_classes - 1} or only class names: {path}"
     )
+
+
+def read_label_sets(
+    texts: Sequence[str],
+    scheme: LabelScheme,
+    path: Path,
+    *,
+    column: str = "ans",
+    predicted: bool = False,
+    named: bool = False,
+) -> Flags:
+    """Return which classes each text of a column such as `3|7` or `a|b` has, (images, classes).
+
+    As `read_classes`, of all labels together; `|` stands for no label. An empty text, which stands for no prediction,
+    has none if `predicted`, else it raises DataError.
+    """
+    if not predicted and not all(texts):
+        raise DataError(
+            f"row {[bool(text) for text in texts].index(False) + 1} of {path.name} has no {column}, expected labels "
+            f"such as a|b, or {SEPARATOR} for none: {path}"
+        )
+    sets = [split_labels(text) for text in texts]
+    parts = [label for labels in sets for label in labels]
+    numbers = read_classes(parts, scheme, path, column=column, predicted=predicted, named=named)
+    flags = np.zeros((len(texts), scheme.num_classes), np.bool_)
+    flags[np.repeat(np.arange(len(texts)), [len(labels) for labels in sets]), numbers] = True
+    return flags
 
 
 def _look_up(texts: Sequence[str], reading: Mapping[str, int]) -> Numbers:

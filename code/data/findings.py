@@ -13,6 +13,7 @@ from data.audited import EVAL, AuditedImage
 from data.duplicates import Pairs, are_blank, connecting
 from data.looking import Looked
 from data.suspects import Suspect
+from labels import MULTI, LabelScheme, split_labels
 
 EXACT, NEAR, MIRRORED = "exact_duplicate", "near_duplicate", "mirrored_duplicate"
 SUSPECTED, UNREADABLE, BLANK = "suspected_label", "unreadable", "blank"
@@ -92,10 +93,11 @@ def image_findings(images: Sequence[AuditedImage], looked: Looked, *, min_side: 
 
 
 def class_findings(
-    images: Sequence[AuditedImage], looked: Looked, classes: Sequence[str], min_images: int
+    images: Sequence[AuditedImage], looked: Looked, scheme: LabelScheme, min_images: int
 ) -> list[Finding]:
     """Return a finding for each class with fewer than `min_images` images with this label that can be read."""
-    counts = Counter(image.label for image, usable in zip(images, looked.usable.tolist(), strict=True) if usable)
+    labels = [image.label for image, usable in zip(images, looked.usable.tolist(), strict=True) if usable]
+    counts = Counter(part for label in labels for part in (split_labels(label) if scheme.kind == MULTI else [label]))
     return [
         Finding(
             FEW,
@@ -103,7 +105,7 @@ def class_findings(
             score=float(counts[name]),
             message=f"the class has {counts[name]} images, expected at least {min_images}",
         )
-        for name in classes
+        for name in scheme.classes
         if counts[name] < min_images
     ]
 

@@ -16,6 +16,7 @@ from runtime.errors import DataError
 from runtime.files import open_regular
 
 MAX_TABLE_BYTES = 1 << 32
+LABEL_COLUMN = "label:"  # before the name of a class: a column of 0 and 1
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -44,8 +45,20 @@ def read_csv(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     except csv.Error as error:
         raise DataError(f"{path.name} cannot be read as csv ({error}): {path}") from None
     found = list(zip(*(row for _, row in rows), strict=True)) or [() for _ in header]
-    columns = {name: list(cells) for name, cells in zip(header, found, strict=True) if name in known}
-    return Cells(columns, [number for number, _ in rows]), [name for name in header if name not in known]
+    columns = {name: list(cells) for name, cells in zip(header, found, strict=True) if is_known(name, known)}
+    return Cells(columns, [number for number, _ in rows]), [name for name in header if not is_known(name, known)]
+
+
+def is_known(name: str, known: Sequence[str]) -> bool:
+    """Return True for the name of a column that is read: one of those `known`, or of a class."""
+    return name in known or name.startswith(LABEL_COLUMN)
+
+
+def column_name(text: str) -> str:
+    """Return the name of a column without blanks, in lower case except for the name of a class."""
+    kind, colon, name = text.strip().partition(":")
+    start = f"{kind.strip().lower()}{colon}"
+    return start + name.strip() if start == LABEL_COLUMN else text.strip().lower()
 
 
 def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
@@ -55,8 +68,11 @@ def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     DataError for a line that is not an object, and for values that are neither text nor number.
     """
     columns: dict[str, list[str]] = {name: [] for name in known}
-    numbers, others, seen = [], dict[str, None](), set[str]()
+    numbers, others, seen = list[int](), dict[str, None](), set[str]()
     for number, row in read_objects(path):
+        for name in row.keys() - columns.keys():
+            if is_known(name, known):
+                columns[name] = [""] * len(numbers)
         seen.update(row)
         others |= dict.fromkeys(name for name in row if name not in columns)
         for name, cells in columns.items():
@@ -109,12 +125,12 @@ def _read_header(file: io.TextIOWrapper, path: Path, known: Sequence[str]) -> tu
 
 def require_once(header: Sequence[str], known: Sequence[str], path: Path) -> None:
     """Raise DataError for a `known` column that is there twice."""
-    if twice := [name for name in header if name in known and header.count(name) > 1]:
+    if twice := [name for name in header if is_known(name, known) and header.count(name) > 1]:
         raise DataError(f"{path.name} has the column {twice[0]!r} more than once, expected it once: {path}")
 
 
 def _names(line: str, delimiter: str) -> list[str]:
-    return [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    return [column_name(name) for name in next(csv.reader([line], delimiter=delimiter), [])]
 
 
 def _checked(reader: Any, width: int, path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -2,21 +2,25 @@
 
 Columns: `path` and `label`, maybe `split` (train, val or test), `group` (images that stay together in a split, such as
 those of a patient or a camera) and `weight` (what an image's loss is multiplied by). Labels are text, exactly as they
-are: `0012`, `1.0` and `NA` are names of classes.
+are: `0012`, `1.0` and `NA` are names of classes. Several labels are a text such as `a|b`, or columns `label:NAME` of 0
+and 1 instead of `label` (several_labels.py).
 """
 
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from data.label_cells import Cells, read_csv, read_jsonl, read_lst
+from data.label_cells import LABEL_COLUMN, Cells, read_csv, read_jsonl, read_lst
+from data.label_columns import join_label_columns
 from data.label_rows import samples_of_rows
 from data.layout import check_image_names
 from data.listing import Listing, list_folder
 from data.names import canonical_name, first_names
 from data.parquet_cells import read_parquet
 from data.samples import Samples
+from data.several_labels import with_several_labels
 from runtime.errors import DataError
 from runtime.files import existing_folder
 
@@ -48,9 +52,11 @@ def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sampl
     listing = list_folder(channel)
     check_image_names(listing)
     names, missing = _find_files(cells, listing, path)
+    several = join_label_columns(cells, path)
     ignored, known = ", ".join(map(repr, others)), ", ".join(_COLUMNS)
     notes = [f"columns of {path.name} ignored: {ignored}; known are {known}: {path}"] if others else []
-    return samples_of_rows(listing, path, cells, (names, missing), notes)
+    samples = samples_of_rows(listing, path, cells, (names, missing), notes)
+    return with_several_labels(samples, several) if several else replace(samples, has_label_texts=True)
 
 
 def _tables(channel: Path) -> list[str]:
@@ -69,7 +75,12 @@ def _find_table(channel: Path, variable: str) -> Path:
 
 def _check_columns(columns: Mapping[str, Sequence[str]], others: Sequence[str], path: Path) -> None:
     """Raise DataError for a table without path, label or rows, and for a column that training would ignore."""
-    if absent := [name for name in ("path", "label") if name not in columns]:
+    has_label = any(name.startswith(LABEL_COLUMN) for name in columns)
+    if has_label and "label" in columns:
+        raise DataError(
+            f"{path.name} has a column label and columns such as {LABEL_COLUMN}cat, expected one of both: {path}"
+        )
+    if absent := [name for name in ("path", "label") if name not in columns and not (name == "label" and has_label)]:
         found = ", ".join((*columns, *others))
         raise DataError(
             f"{path.name} has the columns {found or 'none'}, expected {' and '.join(absent)}, too; rename them, or "

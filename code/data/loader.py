@@ -56,6 +56,7 @@ class Store(Protocol):
 class Batch:
     """One batch on the device: uint8 pixels (rows, 3, height, width), labels (batch,), indices in the store (batch,).
 
+    Labels are 0 and 1, (batch, classes), if images have several.
     `weights` (batch,) multiply the losses of the images, if they have any. The indices stay on the CPU. Where other
     workers compute a part of the batch, the pixels are those of some rows, from `first` on.
     """
@@ -87,7 +88,7 @@ class Loader:
     def __init__(
         self,
         store: Store,
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         indices: NDArray[np.int64],
         *,
         batch_size: int,
@@ -126,7 +127,7 @@ class Loader:
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         return [min(self.batch_size, len(self.indices) - start) for start in starts]
 
-    def labels_of(self, epoch: int) -> NDArray[np.int64]:
+    def labels_of(self, epoch: int) -> NDArray[Any]:
         """Return the labels of all batches of an epoch, in order, (images,)."""
         return self.labels[self._ordered_indices(epoch)[: self.samples_per_epoch]]
 
@@ -188,7 +189,8 @@ class Loader:
         which of them is faster.
         """
         with torch.cuda.stream(self._copies), torch.inference_mode(False):  # the caller may be in inference mode
-            labels = torch.empty(size, dtype=torch.int64, device=self.device)
+            like = torch.from_numpy(self.labels[:0].copy())
+            labels = torch.empty((size, *like.shape[1:]), dtype=like.dtype, device=self.device)
             weights = None if self.weights is None else torch.empty(size, device=self.device)
             return self._room_for(rows), labels, weights
 

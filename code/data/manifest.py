@@ -1,6 +1,7 @@
 """The reader of manifests of SageMaker Ground Truth: one *.manifest, a JSON object in each line.
 
     {"source-ref": "s3://bucket/photos/1.jpg", "animal": 0, "animal-metadata": {"class-name": "cat", "type": ...}}
+    {"source-ref": "s3://bucket/photos/1.jpg", "seen": [0, 3], "seen-metadata": {"class-map": {"0": "cat", ...}, ...}}
 
 The manifest is beside the images or in a folder of its own. An image is the file with the longest suffix of its key:
 photos/1.jpg, else 1.jpg. No torch.
@@ -17,6 +18,8 @@ from data.layout import check_image_names
 from data.listing import Listing, list_folder
 from data.names import canonical_name, first_names
 from data.samples import Samples
+from data.several_labels import with_several_labels
+from labels import SEPARATOR, join_labels
 from runtime.errors import DataError
 from runtime.files import existing_folder
 
@@ -41,6 +44,7 @@ class _Labelled:
     keys: list[str]
     cells: Cells
     notes: list[str]
+    has_several: bool  # labels for each image
 
 
 def fits_manifest(channel: Path) -> bool:
@@ -67,8 +71,7 @@ def read_manifest(channel: Path, variable: str = "SM_CHANNEL_TRAIN", labels_dir:
     labelled = _read_labelled(path)
     listing = list_folder(channel)
     check_image_names(listing)
-    files = _find_files(labelled.keys, listing, path)
-    return samples_of_rows(listing, path, labelled.cells, files, labelled.notes)
+    return _samples(labelled, listing, path)
 
 
 def read_manifest_objects(path: Path) -> ManifestObjects:
@@ -94,24 +97,29 @@ def read_manifest_objects(path: Path) -> ManifestObjects:
     keys = sorted(set(labelled.keys))
     listing = Listing(path.parent, keys, [], {})
     check_image_names(listing)
+    return ManifestObjects(next(iter(buckets)), keys, _samples(labelled, listing, path))
+
+
+def _samples(labelled: _Labelled, listing: Listing, path: Path) -> Samples:
+    """Return the data set of a manifest whose images are those of a listing."""
     files = _find_files(labelled.keys, listing, path)
-    return ManifestObjects(
-        next(iter(buckets)), keys, samples_of_rows(listing, path, labelled.cells, files, labelled.notes)
-    )
+    samples = samples_of_rows(listing, path, labelled.cells, files, labelled.notes)
+    return with_several_labels(samples) if labelled.has_several else samples
 
 
 def _read_labelled(path: Path) -> _Labelled:
     """Return the labelled lines of a manifest; raise DataError as `read_manifest` does."""
     rows = list(read_objects(path))
-    attribute = _find_attribute((row for _, row in rows), path)
+    attribute, has_several = _find_attribute((row for _, row in rows), path)
+    read_label = _class_names if has_several else _class_name
     labelled = [(number, row) for number, row in rows if f"{attribute}{_METADATA}" in row and attribute in row]
     keys = [_key(row, number, path) for number, row in labelled]
     sources = [str(row["source-ref"]) for _, row in labelled]
-    labels = [_class_name(row, attribute, number, path) for number, row in labelled]
+    labels = [read_label(row, attribute, number, path) for number, row in labelled]
     cells = Cells({"path": keys, "label": labels}, [number for number, _ in labelled])
     left_out = len(rows) - len(labelled)
     notes = [f"{left_out} lines of {path.name} have no label and are left out: {path}"] if left_out else []
-    return _Labelled(sources, keys, cells, notes)
+    return _Labelled(sources, keys, cells, notes, has_several)
 
 
 def _only_manifest(folder: Path, variable: str) -> Path:
@@ -128,8 +136,11 @@ def _manifests(channel: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
-def _find_attribute(rows: Iterator[Mapping[str, Any]], path: Path) -> str:
-    """Return the label attribute, whose metadata is of an image classification; raise DataError unless there is one."""
+def _find_attribute(rows: Iterator[Mapping[str, Any]], path: Path) -> tuple[str, bool]:
+    """Return the label attribute, whose metadata is of an image classification, and if that is a multi-label one.
+
+    Raises DataError unless there is one attribute.
+    """
     kinds: dict[str, str] = {}
     for row in rows:
         for name, value in row.items():
@@ -140,9 +151,7 @@ def _find_attribute(rows: Iterator[Mapping[str, Any]], path: Path) -> str:
         what = f"the label attributes {names}" if kinds else "no label of an image classification"
         raise DataError(f"{path.name} has {what}, expected one, with metadata of type {_SINGLE}: {path}")
     ((attribute, kind),) = kinds.items()
-    if kind == _MULTI:
-        raise DataError(f"{path.name} has several labels for each image ({attribute}), expected one: {path}")
-    return attribute
+    return attribute, kind == _MULTI
 
 
 def _key(row: Mapping[str, Any], number: int, path: Path) -> str:
@@ -162,6 +171,22 @@ def _class_name(row: Mapping[str, Any], attribute: str, number: int, path: Path)
     if not isinstance(name, str):
         raise DataError(f"line {number} of {path.name} has no class-name in {attribute}{_METADATA}: {path}")
     return name
+
+
+def _class_names(row: Mapping[str, Any], attribute: str, number: int, path: Path) -> str:
+    """Return the names of all classes of an image as one text; the label is a list of keys of the class-map."""
+    keys, metadata = row[attribute], row[f"{attribute}{_METADATA}"]
+    names = metadata.get("class-map") if isinstance(metadata, dict) else None
+    if not isinstance(keys, list) or not isinstance(names, dict):
+        raise DataError(f"line {number} of {path.name} has no list {attribute} with a class-map: {path}")
+    found = [names.get(str(key)) for key in keys]
+    for key, name in zip(keys, found, strict=True):
+        if not isinstance(name, str) or not name.strip() or SEPARATOR in name:
+            raise DataError(
+                f"line {number} of {path.name} has the label {key} and {name!r} for it in the class-map, expected the "
+                f"name of a class without {SEPARATOR!r}: {path}"
+            )
+    return join_labels(sorted(map(str, found)))
 
 
 def _find_files(keys: list[str], listing: Listing, path: Path) -> tuple[list[str], list[str]]:

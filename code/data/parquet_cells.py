@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from data.label_cells import MAX_TABLE_BYTES, Cells, require_once
+from data.label_cells import MAX_TABLE_BYTES, Cells, column_name, is_known, require_once
 from runtime.errors import DataError
 from runtime.files import open_regular
 
@@ -24,15 +24,15 @@ def read_parquet(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     try:
         with open_regular(path, MAX_TABLE_BYTES) as data:
             file = pq.ParquetFile(data)
-            header = [name.strip().lower() for name in file.schema_arrow.names]
+            header = [column_name(name) for name in file.schema_arrow.names]
             require_once(header, known, path)
-            chosen = [(name, number) for number, name in enumerate(header) if name in known]
+            chosen = [(name, number) for number, name in enumerate(header) if is_known(name, known)]
             columns = {name: _read_column(file, number, name, path) for name, number in chosen}
             rows = file.metadata.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise DataError(f"{path.name} cannot be read as parquet ({reason}): {path}") from None
-    others = [name for name in header if name not in known and not name.startswith(_INDEX)]
+    others = [name for name in header if not is_known(name, known) and not name.startswith(_INDEX)]
     return Cells(columns, range(1, rows + 1)), others
 
 

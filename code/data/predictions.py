@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.classes import Numbers, read_classes
+from data.classes import Flags, Numbers, read_classes, read_label_sets
 from data.names import canonical_name, first_names
 from data.tables import (
     GT_CSV,
@@ -23,11 +23,12 @@ from data.tables import (
     Table,
     read_table,
 )
-from labels import MASKED_FACES, LabelScheme
+from labels import MASKED_FACES, MULTI, LabelScheme
 from metrics import Counted, Matrix, confusion_matrix, count
 from runtime.errors import DataError
 from runtime.files import existing_folder
 from runtime.json_files import read_json_object
+from set_metrics import SetCounts, count_sets
 
 PERSON_COLUMNS = ("person", "id")
 
@@ -66,7 +67,30 @@ class LabelledPredictions:
         return count(self.ground_truth, self.predictions, self.scheme, sample_weight)
 
 
-def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> LabelledPredictions:
+@dataclass(frozen=True)
+class LabelledSets:
+    """Ground truth and prediction of every image as labels of which it has any number, in the order of gt.csv."""
+
+    scheme: LabelScheme
+    ground_truth: Flags  # (images, classes)
+    predictions: Flags  # (images, classes), all False for an image without a prediction
+    answered: Flags  # (images,)
+    persons: Numbers | None = None  # (images,), numbered from 0; None if persons are not known
+
+    @property
+    def without_prediction(self) -> int:
+        """Return the number of images without a prediction."""
+        return int((~self.answered).sum())
+
+    def count(self, sample_weight: Matrix | None = None) -> SetCounts:
+        """Return what the scores are computed from; `sample_weight` (images,) is 1 for each image if it is None."""
+        return count_sets(self.ground_truth, self.predictions, self.answered, sample_weight)
+
+
+Labelled = LabelledPredictions | LabelledSets
+
+
+def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> Labelled:
     """Join {gt_dir}/gt.csv and {pred_dir}/output.csv on ImageID, whatever read_table calls the columns.
 
     Classes are those of masked faces, or of a scheme.json (LabelScheme.to_dict) beside output.csv, where inference
@@ -82,14 +106,21 @@ def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -
     _check_same_images(truth_rows, predicted_rows, pred_dir / OUTPUT_CSV)
     scheme, named = _read_scheme(pred_dir / SCHEME_JSON)
     texts = [row["ans"] for row in truth_rows.values()]
+    predicted = [predicted_rows[key]["ans"] for key in truth_rows]
+    people = _read_persons(truth_rows, gt_dir, persons)
+    if scheme.kind == MULTI:
+        truth = read_label_sets(texts, scheme, gt_dir / GT_CSV, column=truth_column)
+        sets = read_label_sets(
+            predicted, scheme, pred_dir / OUTPUT_CSV, column=predicted_column, predicted=True, named=named
+        )
+        return LabelledSets(scheme, truth, sets, np.array([text != "" for text in predicted]), people)
     ground_truth = read_classes(texts, scheme, gt_dir / GT_CSV, column=truth_column)
-    texts = [predicted_rows[key]["ans"] for key in truth_rows]
     predictions = read_classes(
-        texts, scheme, pred_dir / OUTPUT_CSV, column=predicted_column, predicted=True, named=named
+        predicted, scheme, pred_dir / OUTPUT_CSV, column=predicted_column, predicted=True, named=named
     )
     rows = [predicted_rows[key] for key in truth_rows]
     return LabelledPredictions(
-        *(scheme, ground_truth, predictions, _read_persons(truth_rows, gt_dir, persons)),
+        *(scheme, ground_truth, predictions, people),
         probabilities=_read_probabilities(rows, scheme.num_classes, pred_dir / OUTPUT_CSV),
         unsure=_read_unsure(rows),
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from data.group_split import shuffle_key, split_groups
 from data.samples import Samples
+from labels import MULTI
 from runtime.errors import DataError
 
 
@@ -24,15 +25,16 @@ def split_samples(
 
     A data set that comes with a split keeps it. Rows with the same value in column `by` stay together. The split is
     stratified by gender x age, or by label in a data set without these: the number of people from each group is right
-    to within one; other groups are those of group_split.py. It depends on the seed, the ids and the groups only, not on
-    the order of the rows or on a global random state. Raises DataError if one of the parts is empty, and for a fold of
-    a data set that comes with a split.
+    to within one; other groups, and images with several labels, are those of group_split.py. It depends on the seed,
+    the ids and the groups only, not on the order of the rows or on a global random state. Raises DataError if one of
+    the parts is empty, and for a fold of a data set that comes with a split.
     """
     if samples.has_split:
         return _given_split(samples, fold)
-    if by == "person" and samples.has_groups and not samples.scheme.tasks:
+    if samples.scheme.kind == MULTI or (by == "person" and samples.has_groups and not samples.scheme.tasks):
         held_out = split_groups(samples.table["person"], samples.labels, ratio, seed, fold)
-        _check_parts(samples, len(held_out), samples.table["person"].nunique(), ratio, fold, "groups")
+        what = "groups" if samples.has_groups else "images"
+        _check_parts(samples, len(held_out), samples.table["person"].nunique(), ratio, fold, what)
         return _name_parts(samples.table["person"], held_out)
     groups = [task.name for task in samples.scheme.tasks if task.name != "mask"] if by == "person" else []
     firsts = samples.table.drop_duplicates(by)
@@ -60,7 +62,7 @@ def check_folds(samples: Samples, folds: int, dataset: str) -> None:
 
 def untrained_classes(samples: Samples, train: NDArray[np.int64]) -> list[str]:
     """Return the names of the classes without an image among the indices `train`."""
-    counts = np.bincount(samples.labels[train], minlength=samples.scheme.num_classes)
+    counts = samples.class_counts(train)
     return [name for name, count in zip(samples.scheme.classes, counts, strict=True) if not count]
 
 

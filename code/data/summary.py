@@ -13,7 +13,7 @@ from data.listing import describe_ignored, printable
 from data.names import read_number
 from data.samples import Samples
 from data.split import untrained_classes
-from labels import LabelScheme
+from labels import MULTI, LabelScheme
 
 _MOST = 20  # classes in one line
 
@@ -22,7 +22,7 @@ def describe_classes(samples: Samples) -> list[str]:
     """Return the line `images per class: cat (15), dog (12)`; no line if the classes are fixed, as of masked faces."""
     if samples.scheme.tasks:
         return []
-    counts = np.bincount(samples.labels, minlength=samples.scheme.num_classes).tolist()
+    counts = samples.class_counts().tolist()
     named = [f"{printable(name)} ({count})" for name, count in zip(samples.scheme.classes, counts, strict=True)]
     more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
     return [f"images per class: {', '.join(named[:_MOST])}{more}"]
@@ -36,9 +36,10 @@ def describe_found(samples: Samples, title: str) -> str:
     split = "no split given"
     if samples.has_split:
         split = "split given: {train} train, {val} val".format_map(Counter(samples.table["part"]))
+    several = ", several for each image" if samples.scheme.kind == MULTI else ""
     return (
-        f"found {title}: {len(samples.table)} images of {samples.scheme.num_classes} classes; {classes[0]}; {groups}; "
-        f"{split}"
+        f"found {title}: {len(samples.table)} images of {samples.scheme.num_classes} classes{several}; {classes[0]}; "
+        f"{groups}; {split}"
     )
 
 

@@ -9,6 +9,8 @@ from data.listing import describe_ignored
 from data.names import canonical_name, first_names
 from data.readers import read_dataset
 from data.samples import Samples
+from data.several_labels import renumber
+from labels import MULTI
 from runtime.errors import DataError
 
 
@@ -35,11 +37,10 @@ def add_validation(train: Samples, val: Samples) -> Samples:
             f"validation has classes that training does not have: {first_names(unknown)}; rename or remove them, the "
             f"classes of training are {first_names(train.scheme.classes, 8)}: {val.root}"
         )
-    labels = [known[canonical_name(name)] for name in val.scheme.classes]
-    parts = (
-        train.table.assign(part="train"),
-        val.table.assign(part="val", label=[labels[label] for label in val.labels]),
-    )
+    numbers = [known[canonical_name(name)] for name in val.scheme.classes]
+    cells = val.table["label"].tolist()
+    labels = renumber(cells, numbers) if val.scheme.kind == MULTI else [numbers[label] for label in cells]
+    parts = (train.table.assign(part="train"), val.table.assign(part="val", label=labels))
     table = pd.concat(parts, ignore_index=True)
     if "weight" in table:  # maybe of one folder only
         table["weight"] = table["weight"].fillna(1.0)

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.images import Pixels
+from labelling.outputs import outputs_of
 from model_files import load
 from predictor import Predictor
 from runtime.determinism import use_deterministic_kernels
@@ -29,7 +30,10 @@ class TorchEngine:
         dtype = select_dtype(precision, device)
         self.device = device.type
         preparation, temperature = self.description.preparation, self.description.temperature
-        self._predictor = Predictor(model, preparation, device, dtype, tta=tta, temperature=temperature)
+        activation = outputs_of(self.description.scheme).activation
+        self._predictor = Predictor(
+            model, preparation, device, dtype, tta=tta, temperature=temperature, activation=activation
+        )
 
     def batch_sizes(self, most: int) -> tuple[int, ...]:
         """Return the sizes that batches have on the device."""

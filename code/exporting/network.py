@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from data.images import Pixels
 from description import Description
+from labelling.outputs import outputs_of
 from predictor import VIEWS
 
 
@@ -26,6 +27,8 @@ class ExportedNetwork(nn.Module):
         """
         super().__init__()
         self.model, self.temperature = model, description.temperature
+        self._outputs = outputs_of(description.scheme)
+        self._activation = self._outputs.activation
         self._views = VIEWS[tta]
         self.register_buffer("mean", torch.tensor(description.preparation.mean))
         self.register_buffer("std", torch.tensor(description.preparation.std))
@@ -40,7 +43,7 @@ class ExportedNetwork(nn.Module):
 
     def classify(self, normalised: Tensor) -> Tensor:
         """Return the probabilities (batch, classes) of normalised images (batch, height, width, 3)."""
-        return torch.stack([self.logits(view(normalised)).softmax(1) for view in self._views]).mean(0)
+        return torch.stack([self._activation(self.logits(view(normalised)), 1.0) for view in self._views]).mean(0)
 
     def logits(self, normalised: Tensor) -> Tensor:
         """Return the logits (batch, classes), divided by the temperature, of normalised (batch, height, width, 3)."""
@@ -63,5 +66,6 @@ class ExportedNetwork(nn.Module):
     def mistaken(self, normalised: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Return what mistakes after the network give instead of probabilities (batch, classes), by their name."""
         logits = self.logits(torch.from_numpy(normalised.copy()))
-        found = {"the softmax is left out": logits, "the softmax is applied twice": logits.softmax(1).softmax(1)}
+        twice, what = self._activation(self._activation(logits, 1.0), 1.0), self._outputs.name
+        found = {f"the {what} is left out": logits, f"the {what} is applied twice": twice}
         return {name: values.numpy() for name, values in found.items()}

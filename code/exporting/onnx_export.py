@@ -11,6 +11,7 @@ from exporting.golden import GoldenPack
 from exporting.network import ExportedNetwork
 from exporting.onnx_file import to_onnx
 from exporting.parity import check_parity, largest_differences
+from labelling.outputs import outputs_of
 from model_files import load
 from model_folder import MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, find, sha256
 from predictor import Predictor
@@ -42,7 +43,10 @@ def export(model_dir: Path, golden_dir: Path, tta: str = "none") -> str:
     pack = GoldenPack.of(network, description.preparation)
     exported = to_onnx(network, description.preparation.size, identity)
     predictor = Predictor(
-        model, description.preparation, torch.device("cpu"), None, tta=tta, temperature=description.temperature
+        *(model, description.preparation, torch.device("cpu"), None),
+        tta=tta,
+        temperature=description.temperature,
+        activation=outputs_of(description.scheme).activation,
     )
     engine = OnnxRuntimeEngine(exported, identity, cpu_count(), path)
     differences = largest_differences(predictor.probabilities, engine.probabilities, pack.prepared)

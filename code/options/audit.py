@@ -14,6 +14,7 @@ class AuditPaths:
     data_dir: Path = folder("SM_CHANNEL_TRAIN", "/opt/ml/input/data/train/images", "images to train on")
     validation_dir: Path | None = folder("SM_CHANNEL_VALIDATION", None, "images to validate with")
     eval_dir: Path | None = folder("SM_CHANNEL_EVAL", None, "images to label")
+    labels_dir: Path | None = folder("SM_CHANNEL_LABELS", None, "a *.manifest; default: beside the images to train on")
     model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "trained model, for suspected labels")
     output_dir: Path = folder(
         "SM_OUTPUT_DATA_DIR", "./output", "folder of the run folders, for split.csv, and of oof.csv"

@@ -7,6 +7,7 @@ in dash and marker, too.
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import cycle
@@ -31,7 +32,7 @@ FONT = "DejaVu Sans"  # included in matplotlib
 BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
 GREY, INK, RUST = "#767676", "#222222", "#a34100"
 
-_STYLE: dict[RcKeyType, Any] = {
+STYLE: dict[RcKeyType, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#b0b0b0",
     "axes.grid": True,
@@ -50,7 +51,7 @@ _STYLE: dict[RcKeyType, Any] = {
     "xtick.color": "#555555",
     "ytick.color": "#555555",
 }
-_LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (ORANGE, ":", "D"))
+LINES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (ORANGE, ":", "D"))
 
 _MARKED_EPOCHS = 30  # at most, for a marker at each epoch
 _DETAILED_CLASSES = 6  # at most, for a share and a count in each cell of the confusion matrix
@@ -61,10 +62,10 @@ _CAPTION = 30  # characters that fit above an image in a grid
 _IMAGE_INCHES = 1.6  # width of an image in a grid
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
     """Draw loss, accuracy, macro F1 (also by task) and learning rate by epoch, with a dotted line at the best epoch."""
-    tasks = [key for key in history[0] if key.startswith("val_") and key.endswith("_f1") and key != "val_f1"]
+    tasks = [key for key in history[0] if re.fullmatch("val_(?!micro_).+_f1", key)]
     scores = {"val_accuracy": "validation accuracy", "train_accuracy": "training accuracy", "val_f1": "validation F1"}
     panels = [
         ("Loss", {"val_loss": "validation", "train_loss": "training"}),
@@ -75,7 +76,7 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
         names = {key: key.removeprefix("val_").removesuffix("_f1") for key in tasks}
         panels.insert(2, ("Validation macro F1 by task", names))
     rows, columns = (2, 2) if tasks else (1, 3)
-    figure = _figure(9.6, 3.1 * rows)
+    figure = new_figure(9.6, 3.1 * rows)
     for axes, (title, lines) in zip(figure.subplots(rows, columns).flat, panels, strict=True):
         axes.axvline(best_epoch, color=GREY, linestyle=":", linewidth=1.2)
         _draw_lines(axes, history, lines)
@@ -90,7 +91,7 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
 def _draw_lines(axes: Axes, history: Sequence[Mapping[str, float]], lines: Mapping[str, str]) -> None:
     """Draw one line for each key of `lines`, labelled with its value."""
     epochs = [row["epoch"] for row in history]
-    for (key, label), (color, dash, marker) in zip(lines.items(), cycle(_LINES), strict=False):
+    for (key, label), (color, dash, marker) in zip(lines.items(), cycle(LINES), strict=False):
         values = [row[key] for row in history]
         # A line needs two points, so few epochs are drawn as points, too.
         marker = marker if len(epochs) <= _MARKED_EPOCHS else ""
@@ -99,7 +100,7 @@ def _draw_lines(axes: Axes, history: Sequence[Mapping[str, float]], lines: Mappi
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
 
 
-@rc_context(_STYLE | {"axes.grid": False, "axes.spines.right": True, "axes.spines.top": True})
+@rc_context(STYLE | {"axes.grid": False, "axes.spines.right": True, "axes.spines.top": True})
 def confusion(
     matrix: NDArray[np.int64],
     names: Sequence[str],
@@ -119,7 +120,7 @@ def confusion(
     shares = matrix / np.maximum(support[:, None], 1)
     cell = _cell_inches(classes)
     longest = min(_LONG_NAME, max(map(len, names))) if classes <= _NAMED_CLASSES else 4
-    figure = _figure(classes * cell + 1.5 + 0.075 * longest, classes * cell + 1.0)
+    figure = new_figure(classes * cell + 1.5 + 0.075 * longest, classes * cell + 1.0)
     axes = figure.subplots()
     # The square root keeps single mistakes visible among many classes.
     mesh = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1.0 if classes <= _NAMED_CLASSES else 0.5, 0, 1))
@@ -167,7 +168,7 @@ def _write_cells(axes: Axes, matrix: NDArray[np.int64], shares: NDArray[np.float
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=10 if detailed else 7.5)
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def reliability(result: Calibration, before: Calibration | None = None) -> Figure:
     """Draw accuracy by confidence, with the ideal as diagonal, and the number of images by confidence.
 
@@ -178,7 +179,7 @@ def reliability(result: Calibration, before: Calibration | None = None) -> Figur
         if before
         else {"Expected calibration error": result}
     )
-    figure = _figure(5.6 * len(drawn), 5.2)
+    figure = new_figure(5.6 * len(drawn), 5.2)
     columns = figure.subplots(2, len(drawn), sharex=True, squeeze=False, height_ratios=(3, 1)).T
     for (upper, lower), (title, shown) in zip(columns, drawn.items(), strict=True):
         _draw_reliability(upper, lower, shown)
@@ -207,7 +208,7 @@ def _draw_reliability(upper: Axes, lower: Axes, result: Calibration) -> None:
     upper.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def image_grid(
     images: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int, colors: Sequence[str] | None = None
 ) -> Figure:
@@ -216,7 +217,7 @@ def image_grid(
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
     tile_height = _IMAGE_INCHES * aspect + 0.13 * lines + 0.15
     width, height = columns * (_IMAGE_INCHES + 0.1), max(1, math.ceil(len(images) / columns)) * tile_height
-    figure = _figure(width, height, layout=None)
+    figure = new_figure(width, height, layout=None)
     # One canvas measured in inches: one Axes per image takes ten times as long.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -285,7 +286,9 @@ def png(figure: Figure, dots_per_inch: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(width_inches: float, height_inches: float, layout: Literal["compressed"] | None = "compressed") -> Figure:
+def new_figure(
+    width_inches: float, height_inches: float, layout: Literal["compressed"] | None = "compressed"
+) -> Figure:
     """Create a figure with a canvas of its own."""
     figure = Figure((width_inches, height_inches), layout=layout)
     FigureCanvasAgg(figure)

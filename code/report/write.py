@@ -109,9 +109,9 @@ def _shown(
     """Return a prediction as the page shows it."""
     label, prediction = int(results.labels[index]), int(results.predictions[index])
     lines = figures.compare(results.scheme, label, prediction, only_wrong=label != prediction)
-    image, warmth = _small(images[index]), heat.maps.get(index) if heat else None
+    image, warmth = small(images[index]), heat.maps.get(index) if heat else None
     drawn = (b"", "") if warmth is None else (overlay(warmth, image.size), place_of(warmth))
-    return ShownImage(_jpeg(image), lines, float(results.confidence[index]), names[index], *drawn)
+    return ShownImage(jpeg(image), lines, float(results.confidence[index]), names[index], *drawn)
 
 
 def _grid(images: Sequence[NDArray[np.uint8]], shown: Sequence[ShownImage]) -> bytes:
@@ -120,14 +120,14 @@ def _grid(images: Sequence[NDArray[np.uint8]], shown: Sequence[ShownImage]) -> b
     return figures.png(figures.image_grid(images, captions, columns=6), dots_per_inch=100)
 
 
-def _small(pixels: NDArray[np.uint8]) -> Image.Image:
+def small(pixels: NDArray[np.uint8]) -> Image.Image:
     """Return an image (height, width, 3) scaled down for the page."""
     image = Image.fromarray(pixels)
     image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     return image
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
     """Return an image as a JPEG file."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)

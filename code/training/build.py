@@ -7,8 +7,8 @@ from augmentation import BaseAugmentation
 from config import TrainConfig
 from data.mixing import Mixer
 from initial_weights import InitialWeights
+from labelling.outputs import Outputs, outputs_of
 from labels import LabelScheme
-from loss import create_criterion
 from model import create_model
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, learning_rate_scales
 from runtime.determinism import use_deterministic_attention
@@ -40,12 +40,12 @@ def build_trainer(
     model = create_model(args.model, scheme, head=args.head, size=args.resize, drop_path=args.drop_path)
     if initial:  # only the first worker has them, and the others get its weights
         print(f"pretrained: {initial.copy_into(model)}", flush=True)
-    model = to_device(model, device)
+    model, outputs = to_device(model, device), outputs_of(scheme)
     if args.deterministic:
         use_deterministic_attention(model, device)
     return Trainer(
         model=model,
-        criterion=_create_criterion(args, class_weights).to(device),
+        criterion=_create_criterion(args, outputs, class_weights).to(device),
         optimizer=create_optimizer(
             args.optimizer,
             model,
@@ -73,6 +73,7 @@ def build_trainer(
         parts=max(1, args.parts),
         release=release,
         workers=workers or Workers(),
+        outputs=outputs,
     )
 
 
@@ -92,9 +93,9 @@ def _freeze(args: TrainConfig, model: nn.Module) -> Freezing:
     return freezing
 
 
-def _create_criterion(args: TrainConfig, class_weights: Tensor | None) -> nn.Module:
+def _create_criterion(args: TrainConfig, outputs: Outputs, class_weights: Tensor | None) -> nn.Module:
     """Create the loss; without weights first, so that a wrong argument is not taken for a loss without weights."""
-    plain = create_criterion(args.criterion, **args.criterion_args)
+    plain = outputs.create_criterion(args.criterion, None, args.criterion_args)
     if class_weights is None:
         return plain
-    return create_criterion(args.criterion, weight=class_weights, **args.criterion_args)
+    return outputs.create_criterion(args.criterion, class_weights, args.criterion_args)

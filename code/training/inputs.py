@@ -31,7 +31,7 @@ from data.shared_store import Peers
 from data.store_cache import StoreCache
 from data.summary import describe_classes, describe_found, describe_untrained, find_warnings
 from dataset import MaskBaseDataset, create_dataset, pixel_statistics
-from labels import LabelScheme
+from labels import LabelScheme, require_one_label
 from runtime.errors import DataError, ImageError
 from runtime.files import replacing
 from training.fingerprint import TOO_EXPENSIVE
@@ -39,7 +39,7 @@ from training.initial import Start
 from training.loss_weights import balanced_weights, check_image_weights
 from training.tracking import progress
 
-SplitRow = tuple[str, str, int, str]
+SplitRow = tuple[str, str, int | str, str]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,12 @@ def _read_dataset(
         validation_dir=Path(validation_dir) if validation_dir else None,
         labels_dir=Path(labels_dir) if labels_dir else None,
         allow_leaks=args.allow_leaks,
+        task=args.task,
     )
+    if args.sampler == "balanced":
+        require_one_label(dataset.scheme, "--sampler balanced", "pass --class-weights balanced")
+    if args.min_precision:
+        require_one_label(dataset.scheme, "--min-precision", "leave it out, as each class has its own threshold")
     name = type(dataset).__name__
     if args.dataset == AUTO:
         print(describe_found(dataset.samples, LAYOUTS[name].title), flush=True)

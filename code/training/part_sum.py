@@ -1,10 +1,12 @@
 """What leaves the parts of a batch: one vector for each, which is summed over all parts, and what becomes of the sum.
 
 A vector holds the gradients in the order of their memory, the running statistics of batch norm, the loss, and one
-place for the predicted class of each image of the batch. Each part starts from the statistics before the step, so the
-mean of what the parts make of them is one update with the mean of their batches. Counters in the statistics are sent
-as what was added to them.
+place for the predicted class of each image of the batch (one for each class, if images have several labels). Each part
+starts from the statistics before the step, so the mean of what the parts make of them is one update with the mean of
+their batches. Counters in the statistics are sent as what was added to them.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,8 @@ class PartSum:
         self._vectors: list[Tensor] = []
         self._free: list[Tensor] = []
         self._nodes: Nodes = {}
-        self._batch_size = self._length = 0
+        self._length = 0
+        self._shape: tuple[int, ...] = (0,)
         self._parts = 1
 
     @property
@@ -40,10 +43,10 @@ class PartSum:
     def _like(self) -> Tensor:
         return self.parameters[0].detach().new_empty(0, dtype=torch.float32)
 
-    def begin(self, batch_size: int, parts: int) -> None:
-        """Begin a batch of `batch_size` images in `parts` parts; forget what was computed of the one before."""
-        self._batch_size, self._parts, self._nodes = batch_size, parts, {}
-        length = self.workers.padded(self._head + batch_size)
+    def begin(self, shape: tuple[int, ...], parts: int) -> None:
+        """Begin a batch in `parts` parts, whose predictions have `shape`; forget the one before."""
+        self._shape, self._parts, self._nodes = shape, parts, {}
+        length = self.workers.padded(self._head + math.prod(shape))
         if length != self._length:
             self._length, self._vectors = length, []
         self._free = list(self._vectors)
@@ -51,7 +54,7 @@ class PartSum:
 
     @torch.no_grad()
     def add(self, part: int, loss: Tensor, predicted: Tensor, rows: slice) -> None:
-        """Add a part: the gradients and statistics as they are, its loss (), and the classes (rows,) of its images."""
+        """Add a part: the gradients and statistics as they are, its loss (), and the predictions of its images."""
         if not self._free:
             self._free.append(self._like.new_zeros(self._length))
             self._vectors.append(self._free[-1])
@@ -61,12 +64,12 @@ class PartSum:
         pieces += [(live - saved).float().reshape(1) for live, saved in self._counters]
         torch.cat([*pieces, loss.float().reshape(1)], out=vector[: self._head])
         vector[self._head :] = 0
-        vector[self._head :][rows] = predicted
+        self._predictions(vector)[rows] = predicted
         add_node(self._nodes, (0, part), vector, self._parts, self._add)
 
     @torch.no_grad()
     def finish(self) -> tuple[Tensor, Tensor]:
-        """Set gradients and statistics to those of the whole batch; returns its loss () and classes (batch,).
+        """Set gradients and statistics to those of the whole batch; returns its loss () and its predictions.
 
         The gradients are valid until the next batch begins.
         """
@@ -83,8 +86,11 @@ class PartSum:
         for live, saved in self._counters:
             live.copy_(saved + (total[place] / self._parts).round().to(live.dtype))
             place += 1
-        predicted = total[self._head : self._head + self._batch_size].to(torch.int64)
-        return total[place].clone(), predicted
+        return total[place].clone(), self._predictions(total).to(torch.int64)
+
+    def _predictions(self, vector: Tensor) -> Tensor:
+        """Return the places of the predictions in a vector, in their shape."""
+        return vector[self._head : self._head + math.prod(self._shape)].view(self._shape)
 
     def _add(self, left: Tensor, right: Tensor) -> Tensor:
         self._free.append(right)

@@ -12,13 +12,14 @@ import torch
 from config import TrainConfig
 from data.image_store import ImageStore
 from data.loader import Loader
+from labelling.labelling import Labelling, labelling_of
 from labels import LabelScheme
-from metrics import count, log_name, scores
+from metrics import log_name
 from optimization import get_lr
 from runtime.files import replacing
 from training.checkpoint import Checkpoints
 from training.inputs import SplitRow, write_split
-from training.state import TrainState
+from training.state import TrainState, are_right
 from training.tracking import LateCurves, Tracker, progress
 from training.trainer import Predictions, Trainer
 
@@ -39,7 +40,7 @@ class Run:
         """Only the first worker has `checkpoints`; all others compute the same, and save nothing."""
         self.args, self.scheme, self.trainer, self.state = args, scheme, trainer, state
         self.checkpoints, self.tracker, self.store = checkpoints, tracker, store
-        self.workers = trainer.workers
+        self.workers, self.labelling = trainer.workers, labelling_of(scheme)
         if checkpoints:
             self.workers.control.wants_save = lambda: checkpoints.is_due(state.steps_done + 1)
         self.images_per_second = 0.0  # of the last epoch
@@ -49,6 +50,11 @@ class Run:
         """Return True once all epochs are complete, or the last `--patience` of them brought no better score."""
         patience = self.args.patience
         return self.state.epoch >= self.args.epochs or 0 < patience <= self.state.epochs_since_best
+
+    @property
+    def best_labelling(self) -> Labelling:
+        """Return how the network of the best epoch labels images: several labels have the thresholds of that epoch."""
+        return labelling_of(self.scheme, self.state.best_thresholds)
 
     @property
     def best_scores(self) -> dict[str, float]:
@@ -82,7 +88,7 @@ class Run:
                 curves.write()
                 state.add(loss, batch.labels, predicted)
                 if state.steps_done % self.args.log_interval == 0:
-                    accuracy = (batch.labels == predicted).float().mean()
+                    accuracy = are_right(batch.labels, predicted).float().mean()
                     curves.add(state.steps_done, loss, accuracy, get_lr(trainer.optimizer))
                 if self._is_due():
                     self.save()
@@ -110,6 +116,7 @@ class Run:
             {"learning_rate": get_lr(self.trainer.optimizer), **validation},
             score=validation[f"val_{self.args.metric}"],
             weights=self.trainer.evaluated.state_dict(),
+            thresholds=self.labelling.thresholds_of(predictions.labels, predictions.probabilities),
         )
         speed = {"images_per_second": self.images_per_second, "validation_seconds": time.monotonic() - started}
         self.tracker.epoch(state.history, speed)
@@ -147,5 +154,5 @@ class Run:
 
     def _validation_row(self, predictions: Predictions) -> Mapping[str, float]:
         """Return the loss and the scores under their names in the history and the log: val_loss, val_f1, ..."""
-        found = scores(count(predictions.labels, predictions.classes, self.scheme), self.scheme)
+        found = self.labelling.scores(predictions.labels, predictions.probabilities)
         return {"val_loss": predictions.loss} | {f"val_{log_name(name)}": value for name, value in found.items()}

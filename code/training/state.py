@@ -1,6 +1,6 @@
 """Training state: counters, running sums, history and best weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class TrainState:
     best_epoch: int = 0  # counts from 1; 0 before the first epoch is complete
     best_score: float = -1.0
     best_weights: dict[str, Tensor] | None = None
+    best_thresholds: list[float] = field(default_factory=list)  # (classes,) of several labels, else none
     _loss_copy: HostCopy | None = field(default=None, init=False, repr=False)  # of loss_sum, after the last step
 
     @property
@@ -40,8 +41,8 @@ class TrainState:
         return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
     def add(self, loss: Tensor, labels: Tensor, predicted: Tensor) -> None:
-        """Count one step: its loss (), its labels (batch,) and its predicted classes (batch,), all on the device."""
-        hits = (labels == predicted).sum()
+        """Count one step: its loss (), its labels and its predictions, (batch, ...) both, all on the device."""
+        hits = are_right(labels, predicted).sum()
         self.loss_sum = loss if self.loss_sum is None else self.loss_sum + loss
         self.hits = hits if self.hits is None else self.hits + hits
         self.images += len(labels)
@@ -60,8 +61,15 @@ class TrainState:
                 "lower --lr, set --clip-norm, or train with --precision fp32"
             )
 
-    def end_epoch(self, values: Mapping[str, float], *, score: float, weights: Mapping[str, Tensor]) -> None:
-        """Complete the epoch: append its row to the history, and copy the weights if its score is the best so far."""
+    def end_epoch(
+        self,
+        values: Mapping[str, float],
+        *,
+        score: float,
+        weights: Mapping[str, Tensor],
+        thresholds: Sequence[float] = (),
+    ) -> None:
+        """Complete the epoch: append its row to the history; if its score is the best, keep weights and thresholds."""
         assert self.loss_sum is not None, "an epoch has at least one step"
         assert self.hits is not None
         accuracy = float(self.hits / torch.tensor(self.images))  # of two tensors of int64: in float32
@@ -74,7 +82,7 @@ class TrainState:
         }
         self.history.append(row | dict(values))
         if score > self.best_score:
-            self.best_epoch, self.best_score = self.epoch, score
+            self.best_epoch, self.best_score, self.best_thresholds = self.epoch, score, list(thresholds)
             self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
         self.step, self.loss_sum, self.hits, self.images = 0, None, None, 0
 
@@ -85,13 +93,14 @@ class TrainState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state of a run; its tensors move to the device of this one.
 
-        Raises KeyError for a missing part, ValueError for one that no run has. 0.1.0
+        Raises KeyError for a missing part, ValueError for one that no run has. 0.1.0 had no thresholds, and
         stored the confusion matrix (classes, classes) of the epoch; its sums are what is needed of it.
         """
         if "matrix" in state:
             matrix = state["matrix"]
             sums = (None, 0) if matrix is None else (matrix.diagonal().sum(), int(matrix.sum()))
             state = {**state, **dict(zip(("hits", "images"), sums, strict=True))}
+        state = {"best_thresholds": [], **state}
         _check(state)
         for name in self.state_dict():
             setattr(self, name, state[name])
@@ -111,6 +120,7 @@ def _check(state: Mapping[str, Any]) -> None:
         **{name: type(state[name]) is not int or state[name] < 0 for name in counts},
         **{name: not _is_sum(state[name]) for name in ("loss_sum", "hits")},
         "best_score": type(state["best_score"]) not in (int, float),
+        "best_thresholds": not _are_numbers(state["best_thresholds"]),
         "history": not isinstance(history, list) or not all(map(_is_row, history)),
         "best_weights": weights is not None and not all(isinstance(tensor, Tensor) for tensor in weights.values()),
     }
@@ -121,6 +131,12 @@ def _check(state: Mapping[str, Any]) -> None:
         raise ValueError(f"{wrong[0]} is not that of a run")
 
 
+def are_right(labels: Tensor, predicted: Tensor) -> Tensor:
+    """Return True for each image whose prediction is its label, (batch,); of several labels, all have to be."""
+    same = labels == predicted
+    return same if same.dim() == 1 else same.all(1)
+
+
 def is_run_name(name: Any) -> bool:
     """Return True for the name of a folder in the output folder that is not hidden."""
     return isinstance(name, str) and name != "" and not name.startswith(".") and not {"/", "\0"} & set(name)
@@ -128,6 +144,10 @@ def is_run_name(name: Any) -> bool:
 
 def _is_sum(value: Any) -> bool:
     return value is None or (isinstance(value, Tensor) and value.dim() == 0)
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is float for value in values)
 
 
 def _is_row(row: Any) -> bool:

@@ -4,15 +4,15 @@ Looked for once, after the last epoch, in the images that the store has decoded 
 on it.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from data.duplicates import components, find_duplicates
 from data.image_store import ImageStore
 from data.signatures import SIDE, signatures_of
-from labels import LabelScheme
-from metrics import count as count_predictions
-from metrics import scores
+from labelling.labelling import Labelling
 
 Indices = NDArray[np.int64]
 
@@ -30,11 +30,11 @@ def find_straddling(store: ImageStore, train: Indices, val: Indices) -> NDArray[
 
 
 def describe_straddling(
-    straddling: NDArray[np.bool_], labels: Indices, classes: Indices, scheme: LabelScheme
+    straddling: NDArray[np.bool_], labels: NDArray[Any], probabilities: NDArray[np.float32], labelling: Labelling
 ) -> list[str]:
     """Return a sentence with the scores of the other validation images if some are `straddling` (n,); else nothing.
 
-    `labels` and predicted `classes` (n,) are those of all validation images.
+    `labels` (n, ...) and `probabilities` (n, classes) are those of all validation images.
     """
     found, others = int(straddling.sum()), ~straddling
     if not found:
@@ -42,8 +42,7 @@ def describe_straddling(
     start = f"{found} of {len(labels)} validation images are nearly the same as training images, see `make audit`"
     if not others.any():
         return [f"{start}; there is no score without them"]
-    whole = scores(count_predictions(labels, classes, scheme), scheme)
-    rest = scores(count_predictions(labels[others], classes[others], scheme), scheme)
+    whole, rest = labelling.scores(labels, probabilities), labelling.scores(labels[others], probabilities[others])
     return [
         f"{start}; without them accuracy is {rest['accuracy']:.4f} instead of {whole['accuracy']:.4f}, "
         f"macro F1 {rest['macro_f1']:.4f} instead of {whole['macro_f1']:.4f}"

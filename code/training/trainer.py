@@ -28,6 +28,7 @@ from augmentation import BaseAugmentation
 from data.batch_draws import Draws
 from data.loader import Batch, Loader, derive_seed, generator
 from data.mixing import Mixer
+from labelling.outputs import ONE_LABEL, Outputs
 from optimization import ExponentialMovingAverage, set_lr
 from predictor import Predictor
 from runtime.errors import CheckpointError, ConfigError, DeviceError, TrainingError
@@ -46,18 +47,12 @@ from training.workers import Workers
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for labelled images: mean loss, true labels (images,), probabilities and logits (images, classes)."""
+    """Predictions for images: mean loss, labels as in the loader, probabilities and logits (images, classes)."""
 
     loss: float
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     probabilities: NDArray[np.float32]  # not calibrated
     logits: NDArray[np.float32]
-
-    @property
-    def classes(self) -> NDArray[np.int64]:
-        """Return the predicted classes, (images,)."""
-        predicted: NDArray[np.int64] = self.probabilities.argmax(1)
-        return predicted
 
 
 @dataclass
@@ -83,6 +78,7 @@ class Trainer:
     parts: int = 1  # that a batch is cut into, at least
     release: Release = nothing_to_release  # gives back memory of the device, before batches are cut further
     workers: Workers = field(default_factory=Workers)
+    outputs: Outputs = ONE_LABEL  # what the logits mean
 
     def __post_init__(self) -> None:
         self.scaler = GradScaler(self.device.type, enabled=self.dtype is torch.float16)
@@ -108,7 +104,7 @@ class Trainer:
         return range(own[0].start, own[-1].stop) if own else range(0)
 
     def step(self, batch: Batch, epoch: int, steps_done: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step; returns the loss () and the predicted classes (batch,), both on the device.
+        """Take one optimizer step; returns the loss () and the predictions as the labels, both on the device.
 
         They are those of the whole batch, whichever parts of it this worker computes.
         """
@@ -140,7 +136,7 @@ class Trainer:
         if self.workers.size == 1 and count == 1:
             whole = self._compute(batch.pixels, batch, slice(None), (epoch, batch.step), ())
             return lambda: whole
-        self.part_sum.begin(len(batch.labels), count)
+        self.part_sum.begin(tuple(batch.labels.shape), count)
         for part in self.workers.parts(count):
             own = share(len(batch.labels), count, part)
             rows, draw = slice(own.start, own.stop), (part,) if count > 1 else ()
@@ -170,7 +166,7 @@ class Trainer:
         logits = self._forward(images)
         loss = part_loss(self.criterion, self.mixer, logits, batch, rows, draws.tensors)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), logits.detach().argmax(1)
+        return loss.detach(), self.outputs.decide(logits.detach())
 
     def _draw(self, shape: Sequence[int], draw: torch.Generator) -> Draws:
         """Draw how images of `shape` are augmented and mixed, and start to copy that to the device."""
@@ -220,7 +216,8 @@ class Trainer:
         loss = float(whole_loss(self.criterion, logits, truth, found))  # of all images: some losses are no mean
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower --lr, or train with --precision fp32")
-        return Predictions(loss, truth.cpu().numpy(), logits.softmax(1).cpu().numpy(), logits.cpu().numpy())
+        probabilities = self.outputs.activation(logits, 1.0)
+        return Predictions(loss, truth.cpu().numpy(), probabilities.cpu().numpy(), logits.cpu().numpy())
 
     def checksum(self) -> int:
         """Return a number that changes with any bit of what is trained: weights, statistics, optimizer, average."""

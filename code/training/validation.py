@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from data.decode_board import DecodeLimits
 from data.decoding import stream
+from labelling.outputs import outputs_of
 from labels import LabelScheme
 from model_files import load
 from predictor import Predictor
@@ -37,7 +38,10 @@ def predict_images(
             f"the model was trained with other classes than those of the images ({len(description.scheme.classes)} "
             f"instead of {len(scheme.classes)}, or other names); pass the model of these images: {model_dir}"
         )
-    temperature = description.temperature
-    predictor = Predictor(model, description.preparation, select_device(device), None, temperature=temperature)
+    predictor = Predictor(
+        *(model, description.preparation, select_device(device), None),
+        temperature=description.temperature,
+        activation=outputs_of(description.scheme).activation,
+    )
     batches = stream(paths, description.preparation, batch_size=_BATCH, processes=processes, limits=limits)
     return np.concatenate([predictor.probabilities(pixels) for pixels, _ in batches])

@@ -26,6 +26,7 @@ from data.digests import content_digest, file_digest, file_digests
 from data.images import is_image_file
 from data.names import canonical_name, check_names, first_names
 from data.tables import INFO_CSV, OK, STATUS, UNSURE, Table, read_table
+from labels import join_labels
 from runtime.errors import DataError
 from runtime.files import NAME_BYTES
 from runtime.journal import Journal
@@ -45,8 +46,10 @@ def read_response(path: Path) -> Response:
     """Return the response that a NAME.out holds; raise DataError if it is not one of this image's server."""
     try:
         response = read_json(path, most_bytes=MAX_RESPONSE_BYTES)
-        if not isinstance(response["prediction"], int | str | None):
-            raise TypeError(response["prediction"])
+        prediction = response["prediction"]
+        is_several = isinstance(prediction, list) and isinstance(response["labels"], list)
+        if not is_several and not isinstance(prediction, int | str | None):
+            raise TypeError(prediction)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"not a response of this image, expected JSON with `prediction` ({error!r}): {path}") from None
     return dict(response)
@@ -120,8 +123,10 @@ def _status(response: Response) -> str:
 
 
 def _prediction(name: str, response: Response, answers: str) -> object:
-    """Return the class of an image by number or by name, or None if it has no prediction."""
+    """Return the class or classes of an image by number or by name, or None if it has no prediction."""
     number, label = response.get("prediction"), response.get("label")
+    if isinstance(number, list):
+        return join_labels(number if answers == "index" else response["labels"])
     if answers == "index" or number is None:
         return number
     if not isinstance(label, str):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from config import TrainConfig
 from data.readers import LAYOUTS, find_dataset
+from data.several_labels import apply_task
 from data.split import check_folds
 from jobs.aws import Aws
 from jobs.checks import name_problems
@@ -19,6 +20,7 @@ from jobs.job import fold_name
 from jobs.plan import Plan, submit_plan
 from jobs.training import TrainingOptions, check_restarts, training_channels, training_job
 from jobs.watch import wait
+from labels import require_one_label
 from options.cv import CvConfig
 from runtime.arguments import option
 from runtime.errors import ConfigError
@@ -102,4 +104,6 @@ def check_cross_validation(training: TrainingOptions, folds: int, hyperparameter
     dataset, folder = hyperparameters.get("dataset", TrainConfig.dataset), Path(training.data)
     if folder.is_dir():
         found = find_dataset(dataset, folder, "--data")
-        check_folds(LAYOUTS[found].read(folder, "--data"), folds, found)
+        samples = apply_task(LAYOUTS[found].read(folder, "--data"), hyperparameters.get("task", TrainConfig.task))
+        require_one_label(samples.scheme, "cross-validation", f"use submit.py train ... -- --fold 1/{folds}: {folder}")
+        check_folds(samples, folds, found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from config import TrainConfig
 from data.readers import AUTO, LAYOUTS, Layout, find_dataset, layout_apart
 from data.samples import Samples
+from data.several_labels import apply_task, task_of
 from data.summary import describe_classes, describe_found, find_warnings
 from data.validation import add_validation, check_leaks
 from runtime.conversion import show
@@ -22,13 +23,15 @@ def check_local_data(
     dataset = hyperparameters.get("dataset", TrainConfig.dataset)
     folders = {"--data": data, "--validation-data": validation_data}
     found = {}
+    task = hyperparameters.get("task", TrainConfig.task)
     if listed:
-        found["--data"] = listed
-        _describe(listed, layout_apart(dataset), dataset)
+        found["--data"] = apply_task(listed, task)
+        _describe(found["--data"], layout_apart(dataset), dataset)
     for flag, text in folders.items():
         if text and "://" not in text:
             layout = LAYOUTS[find_dataset(dataset, Path(text), flag)]
-            found[flag] = layout.read(Path(text), flag)
+            wanted = task_of(found["--data"]) if "--data" in found else task
+            found[flag] = apply_task(layout.read(Path(text), flag), wanted)
             _describe(found[flag], layout, dataset)
     allow_leaks = hyperparameters.get("allow_leaks") == show(True)
     if len(found) == len(folders):

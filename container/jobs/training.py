@@ -64,7 +64,12 @@ class TrainingOptions:
         """Return a sentence for each missing option and for each that does not fit another one."""
         problems = name_problems(self.name) + data_problems("data", self.data)
         problems += manifest_problems(self.data, self.input_mode)
-        if self.validation_data:
+        if is_manifest(self.validation_data):
+            problems.append(
+                "--validation-data: a manifest is for --data only, expected a folder with images and the manifest: "
+                f"{self.validation_data}"
+            )
+        elif self.validation_data:
             problems += data_problems("validation-data", self.validation_data)
         problems += pretrained_problems(self.pretrained_data, self.from_)
         if self.resume_from:

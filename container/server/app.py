@@ -197,7 +197,7 @@ def _load_model(config: ServeConfig) -> "tuple[Classifier, Writer]":
     """Return the loaded model and what writes its predictions; raise ModelError if either cannot be used."""
     classifier = _load_classifier(config)
     try:
-        writer = Writer(classifier.scheme, classifier.thresholds)
+        writer = Writer(classifier.labelling, classifier.thresholds)
         writer.prediction(np.zeros(classifier.scheme.num_classes, np.float32), Format())
     except Exception as error:  # whatever names made by hand make Python raise
         reason = f"{type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from data.images import Pixels
 from description import DESCRIPTION
 from engines.engine import Loaded
 from engines.exported_model import ExportedModel
+from labelling.labelling import labelling_of
 from model_folder import find_folder, sha256
 from runtime.errors import ConfigError, ModelError
 from runtime.process import cpu_count
@@ -27,6 +28,7 @@ class Classifier:
         self._engine, self.digest = loaded.engine, loaded.digest
         self.scheme, self.preparation = loaded.description.scheme, loaded.description.preparation
         self.thresholds = loaded.description.unsure_thresholds
+        self.labelling = labelling_of(self.scheme, loaded.description.thresholds)
         self.name = f"{loaded.description.architecture}, {self.scheme.num_classes} classes"
         self._config = config
 

@@ -8,6 +8,10 @@ csv has prediction, label, the attributes, probability, error, and with `verbose
 
 Of a model with thresholds (`--min-precision` of train), a prediction also has `"unsure": true` or `false`, in csv after
 the probability.
+
+A model of several labels responds with lists, in csv joined by `|`; `verbose` adds all_probabilities and all_labels:
+
+    {"prediction": [0, 2], "labels": ["cat", "sea"], "probabilities": [0.93, 0.81]}
 """
 
 import csv
@@ -21,10 +25,10 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from calibration import UnsureThresholds
-from labels import LabelScheme
+from labelling.labelling import DIGITS, Labelling
+from labels import join_labels
 
 JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
-DIGITS = 6  # of a probability
 RETRY_SECONDS = 1
 MAX_ACCEPT = 1024  # characters; browsers send about 150
 
@@ -105,35 +109,31 @@ def quoted(text: str | None, most: int = 80) -> str:
 
 
 class Writer:
-    """Write predictions and image errors; what each class means is looked up once."""
+    """Write predictions and image errors."""
 
-    def __init__(self, scheme: LabelScheme, thresholds: UnsureThresholds | None = None) -> None:
-        self.scheme, self.thresholds = scheme, thresholds
-        self._classes = [
-            {"prediction": label, "label": name, **scheme.describe(label)} for label, name in enumerate(scheme.classes)
-        ]
+    def __init__(self, labelling: Labelling, thresholds: UnsureThresholds | None = None) -> None:
+        """`thresholds` are those of one label, below which a prediction is unsure."""
+        self.labelling, self.thresholds = labelling, thresholds
+        self._missing = np.full(labelling.scheme.num_classes, np.nan, np.float32)
+        self._columns = len(labelling.response(self._missing)) + (thresholds is not None)  # of csv, before the error
 
     def prediction(self, probabilities: NDArray[np.float32], wanted: Format) -> Response:
         """Return the response for one image, from its probabilities (classes,)."""
-        label = int(probabilities.argmax())
-        record: dict[str, Any] = {**self._classes[label], "probability": round(float(probabilities[label]), DIGITS)}
+        record = self.labelling.response(probabilities)
         if self.thresholds:
             record["unsure"] = bool(self.thresholds.is_unsure(probabilities[None])[0])
         if wanted.media_type == CSV:
-            cells = [json.dumps(value) if isinstance(value, bool) else value for value in record.values()]
-            return self._row([*cells, ""], probabilities if wanted.verbose else None)
+            return self._row([*map(_cell, record.values()), ""], probabilities if wanted.verbose else None)
         if wanted.verbose:
-            record["probabilities"] = [round(value, DIGITS) for value in probabilities.tolist()]
-            record["labels"] = list(self.scheme.classes)
+            record |= self.labelling.details(probabilities)
         return _text(record, wanted)
 
     def error(self, code: str, message: str, wanted: Format) -> Response:
         """Return the response for an image without a prediction, with status 200, so that the job does not fail."""
         if wanted.media_type != CSV:
             return _text(_error(code, message), wanted)
-        blanks = [""] * (len(self._classes[0]) + 1 + (self.thresholds is not None))
-        missing = np.full(self.scheme.num_classes, np.nan, np.float32)
-        return self._row([*blanks, ascii(f"{code}: {message}")[1:-1]], missing if wanted.verbose else None)
+        blanks = [""] * self._columns
+        return self._row([*blanks, ascii(f"{code}: {message}")[1:-1]], self._missing if wanted.verbose else None)
 
     def _row(self, cells: list[Any], probabilities: NDArray[np.float32] | None) -> Response:
         if probabilities is not None:
@@ -141,6 +141,13 @@ class Writer:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
         return Response(text.getvalue(), media_type=CSV)
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as a cell of csv; several labels are one text, and a flag is `true` or `false`."""
+    if isinstance(value, list):
+        return join_labels(value)
+    return json.dumps(value) if isinstance(value, bool) else value
 
 
 def _text(record: dict[str, Any], wanted: Format) -> Response:

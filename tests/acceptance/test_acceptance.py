@@ -35,6 +35,7 @@ SDK = ROOT / ".venv-acceptance" / "bin" / "python"
 IMAGE = os.environ.get("IMAGE", "mask-classifier")
 PLACE = ("--region", "eu-west-1", "--bucket", "faces", "--role", "arn:aws:iam::123456789012:role/sagemaker")
 EPOCHS = 2
+SEVERAL_LABELS = {"val_micro_f1", "val_map"}  # metrics of images with several labels alone
 QUICK = ("--epochs", str(EPOCHS), "--model", "TinyModel", "--resize", "32", "24", "--batch-size", "16")
 
 
@@ -186,8 +187,11 @@ def test_each_metric_definition_finds_its_value_once_an_epoch_in_the_real_log(cl
     history = [json.loads(line) for line in lines]
     for definition in metric_definitions():
         found = [float(text) for text in re.findall(definition["Regex"], trained.log)]
-        assert len(found) == EPOCHS, definition
         name = definition["Name"].replace(":", "_")
+        if name in SEVERAL_LABELS:
+            assert not found, definition
+            continue
+        assert len(found) == EPOCHS, definition
         if name != "images_per_second":  # the speed is in the log alone
             assert found == pytest.approx([row[name] for row in history], rel=1e-3, abs=1e-4), definition
 

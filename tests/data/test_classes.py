@@ -19,7 +19,9 @@ def tables(tmp_path: Path) -> PredictionTables:
 
 
 def read(tables: PredictionTables) -> LabelledPredictions:
-    return read_predictions(tables.gt_dir, tables.pred_dir)
+    found = read_predictions(tables.gt_dir, tables.pred_dir)
+    assert isinstance(found, LabelledPredictions)
+    return found
 
 
 def write_scheme(tables: PredictionTables, scheme: LabelScheme) -> None:

@@ -20,6 +20,7 @@ from data.findings import (
 from data.looking import Looked
 from data.signatures import signatures_of
 from data.suspects import Suspect
+from labels import MULTI, LabelScheme
 from runtime.errors import ImageError
 from support.smooth_images import smooth_image
 
@@ -89,9 +90,14 @@ def test_images_are_unreadable_blank_tiny_or_of_an_extreme_shape() -> None:
 def test_only_images_that_can_be_read_count_for_a_class() -> None:
     images = [image("a"), image("b"), image("c", label="dog"), image("d", "eval", "")]
     error = ImageError("x", "empty")
-    found = class_findings(images, looked(*[(9, 9)] * 4, errors={1: error}), ("cat", "dog", "fish"), 2)
+    found = class_findings(
+        images, looked(*[(9, 9)] * 4, errors={1: error}), LabelScheme("pets", ("cat", "dog", "fish")), 2
+    )
     assert [(finding.label, finding.score) for finding in found] == [("cat", 1), ("dog", 1), ("fish", 0)]
-    assert class_findings(images, looked(*[(9, 9)] * 4), ("cat",), 2) == []
+    assert class_findings(images, looked(*[(9, 9)] * 4), LabelScheme("pets", ("cat", "dog")), 2)[1:] == []
+    several = [image("a", label="cat|dog"), image("b", label="dog"), image("c", label="|")]
+    found = class_findings(several, looked(*[(9, 9)] * 3), LabelScheme("pets", ("cat", "dog"), kind=MULTI), 2)
+    assert [(finding.label, finding.score) for finding in found] == [("cat", 1)]
 
 
 def test_a_suspected_label_names_what_the_model_says() -> None:

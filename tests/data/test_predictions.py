@@ -20,7 +20,9 @@ def tables(tmp_path: Path) -> PredictionTables:
 
 
 def read(tables: PredictionTables, persons: str | None = None) -> LabelledPredictions:
-    return read_predictions(tables.gt_dir, tables.pred_dir, persons)
+    found = read_predictions(tables.gt_dir, tables.pred_dir, persons)
+    assert isinstance(found, LabelledPredictions)
+    return found
 
 
 def count_persons(labelled: LabelledPredictions) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch.results import Response
-from data.predictions import read_predictions
+from data.predictions import LabelledPredictions, read_predictions
 from jobs import download as download_module
 from jobs.aws import AwsError
 from jobs.download import download, find_scheme
@@ -124,7 +124,9 @@ def test_a_transform_with_classes_of_your_own_can_be_evaluated(tmp_path: Path, m
     download(FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", tmp_path)
     assert not (tmp_path / "model.tar.gz").exists()
     (tmp_path / "gt.csv").write_text("ImageID,ans\na.jpg,dog\n")
-    assert read_predictions(tmp_path, tmp_path).matrix().tolist() == [[0, 0], [0, 1]]
+    found = read_predictions(tmp_path, tmp_path)
+    assert isinstance(found, LabelledPredictions)
+    assert found.matrix().tolist() == [[0, 0], [0, 1]]
 
 
 def test_masked_faces_need_no_scheme(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from jobs.job import fold_name
 from runtime.errors import ConfigError, DataError
 from support.drawing import draw_image
 from support.job_requests import DryRunCommand
+from support.several_labels import planted
 
 DATA = ("--data", "s3://my-bucket/faces")
 
@@ -64,3 +65,6 @@ def test_local_data_that_cannot_be_divided_is_rejected(
             draw_image(number, 0).save(tmp_path / "pets" / part / name / "1.jpg")
     with pytest.raises(DataError, match="the data comes with a split, and cross-validation makes its own"):
         dry_run("cv", "--data", str(tmp_path / "pets"), "--folds", "2")
+    planted(tmp_path / "several", 4)
+    with pytest.raises(ConfigError, match="cross-validation is for one label of each image, and these have several"):
+        dry_run("cv", "--data", str(tmp_path / "several"), "--folds", "2")

@@ -113,7 +113,7 @@ def test_the_runtime_is_the_ground_and_faces_are_for_the_demo_alone() -> None:
     assert wings_below("runtime") == set()
     assert wings_below("data") == {"runtime"}
     assert wings_below("networks") == {"runtime"}
-    assert wings_below("training") <= {"data", "networks", "runtime"}
+    assert wings_below("training") <= {"data", "labelling", "networks", "runtime"}
     assert {name for name in MODULES if "faces" in {wing_of(found) for found in IMPORTS[name]}} <= {
         "demo",
         *(name for name in MODULES if wing_of(name) == "faces"),
@@ -132,7 +132,7 @@ def test_commands_are_imported_by_nobody() -> None:
 
 def test_every_wing_is_a_regular_package_without_code_of_its_own() -> None:
     assert set(WINGS) == {
-        *("data", "training", "report", "runtime", "faces", "options", "networks", "engines", "exporting"),
+        *("data", "training", "report", "runtime", "faces", "options", "networks", "engines", "exporting", "labelling"),
         *("server", "batch", "jobs"),
     }
     assert [wing for wing, folder in WINGS.items() if (folder / "__init__.py").read_text()] == []

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration import UnsureThresholds
+from labelling.labelling import labelling_of
 from labels import MASKED_FACES, LabelScheme
 from server.responses import CSV, MAX_ACCEPT, Format, Writer
 from server.settings import ServeConfig
@@ -98,4 +99,4 @@ def test_predictions_below_the_threshold_of_their_class_are_unsure_in_all_format
             assert len(cells) == 5 + 2
         assert {server.post(body).json()["unsure"] for body in bodies} == {True, False}
     for limits, row in ((None, b",,,empty: no bytes\n"), (thresholds, b",,,,empty: no bytes\n")):
-        assert Writer(scheme, limits).error("empty", "no bytes", Format(CSV)).body == row
+        assert Writer(labelling_of(scheme), limits).error("empty", "no bytes", Format(CSV)).body == row

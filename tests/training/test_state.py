@@ -122,6 +122,6 @@ def test_a_state_that_no_run_has_is_rejected(name: str, value: object) -> None:
 
 def test_a_state_that_lacks_a_part_is_rejected() -> None:
     stored = TrainState("exp", CPU).state_dict()
-    for name in stored:
+    for name in stored.keys() - {"best_thresholds"}:  # 0.1.0 had none
         with pytest.raises(KeyError, match=name):
             TrainState("other", CPU).load_state_dict({key: stored[key] for key in stored if key != name})

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 
 from data.image_store import ImageStore
 from data.images import Preparation
+from labelling.labelling import labelling_of
 from labels import LabelScheme
 from support.smooth_images import scaled, smooth_image
 from training.straddling import describe_straddling, find_straddling
@@ -51,10 +52,11 @@ def test_the_sentence_has_the_scores_of_the_other_images_and_those_of_all() -> N
     straddling = np.array([True, True, False, False, False, False])
     rest = f1_score(labels[2:], classes[2:], average="macro")
     whole = f1_score(labels, classes, average="macro")
-    assert describe_straddling(straddling, labels, classes, PETS) == [
+    probabilities, labelling = np.eye(PETS.num_classes, dtype=np.float32)[classes], labelling_of(PETS)
+    assert describe_straddling(straddling, labels, probabilities, labelling) == [
         "2 of 6 validation images are nearly the same as training images, see `make audit`; without them accuracy is "
         f"0.5000 instead of 0.6667, macro F1 {rest:.4f} instead of {whole:.4f}"
     ]
-    assert describe_straddling(np.zeros(6, bool), labels, classes, PETS) == []
-    (sentence,) = describe_straddling(np.ones(6, bool), labels, classes, PETS)
+    assert describe_straddling(np.zeros(6, bool), labels, probabilities, labelling) == []
+    (sentence,) = describe_straddling(np.ones(6, bool), labels, probabilities, labelling)
     assert sentence.endswith("see `make audit`; there is no score without them")

@@ -14,13 +14,14 @@ from torchvision.ops import StochasticDepth
 
 from data.loader import Batch, generator
 from data.mixing import Mixer
+from labelling.labelling import labelling_of
+from labels import LabelScheme
 from model import TinyModel
 from optimization import get_lr
 from runtime.errors import ConfigError, ModelError, TrainingError
 from support.trainers import CPU, PLAIN, Faces, first_batch, trainer_of, without_dropout
 from training.build import build_trainer
 from training.inputs import Data, read_data
-from training.trainer import Predictions
 
 
 def test_a_step_is_that_of_plain_torch(data: Data) -> None:
@@ -230,7 +231,7 @@ def test_predictions_count_every_image_and_compare_with_torch(data: Data) -> Non
     logits = torch.from_numpy(predictions.probabilities).log()
     expected = nn.functional.cross_entropy(logits, torch.from_numpy(predictions.labels))
     assert predictions.loss == pytest.approx(float(expected), rel=1e-4)
-    assert len(predictions.classes) == 14
+    assert predictions.probabilities.shape == (14, 18)
 
 
 def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
@@ -243,7 +244,7 @@ def test_a_validation_loss_that_is_not_finite_is_an_error(data: Data) -> None:
 
 def test_the_predicted_class_is_the_most_probable_one() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], np.float32)
-    assert Predictions(0.0, np.array([0, 1, 1]), probabilities, probabilities).classes.tolist() == [0, 0, 1]
+    assert labelling_of(LabelScheme("pets", ("cat", "dog"))).decide(probabilities).tolist() == [0, 0, 1]
 
 
 def test_pretrained_weights_come_from_a_file_the_channel_or_not_at_all(data: Data, tmp_path: Path) -> None:

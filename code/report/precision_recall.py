@@ -1,0 +1,29 @@
+"""The figure of precision by recall, which the report about several labels has. No torch."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from report.figures import LINES, STYLE, new_figure, shorten
+
+
+@rc_context(STYLE)
+def precision_recall(
+    truth: Mapping[str, NDArray[np.bool_]], probabilities: Sequence[NDArray[np.floating[Any]]]
+) -> Figure:
+    """Draw precision by recall: a step curve for each class, of its ground truth and its probabilities (images,)."""
+    figure = new_figure(5.6, 4.4)
+    axes = figure.subplots()
+    for (name, flags), found, (color, dash, _) in zip(truth.items(), probabilities, cycle(LINES), strict=False):
+        hits = np.cumsum(flags[np.argsort(-found, kind="stable")])
+        recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
+        axes.step(recall, precision, dash, color=color, label=shorten(name), where="pre")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    if truth:
+        axes.legend(loc="lower left")
+    return figure
