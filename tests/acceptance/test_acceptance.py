@@ -210,6 +210,53 @@ def test_a_job_on_two_instances_trains_one_model(cloud: Cloud, faces: Path) -> N
     assert len(re.findall(r"\bepoch=\d+;", run.log)) == EPOCHS, "one host alone writes metrics"
 
 
+def test_a_job_trains_from_a_manifest_in_its_channel_and_validates_with_a_channel(
+    cloud: Cloud, faces: Path, tmp_path: Path
+) -> None:
+    train, validation = with_manifest(faces, tmp_path)
+    how = ("--prefix", "manifest", "--validation-data", validation)
+    requests = cloud.plan("train", "--data", train, *how, "--", *QUICK)
+    request = requests["CreateTrainingJob"]
+    uris = {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request["InputDataConfig"]
+    }
+    assert set(uris) == {"train", "validation"}
+    cloud.upload(train, uris["train"])
+    cloud.upload(validation, uris["validation"])
+    run = cloud.carry_out(requests)
+    assert run.exit_code == 0, run.log
+    left = cloud.file_artifacts(request)
+    assert json.loads(contents(left / "model.tar.gz")["model.json"])["scheme"]["classes"] == ["incorrect", "normal"]
+    output = contents(left / "output.tar.gz")
+    split = list(csv.DictReader(io.StringIO(output["data/exp/split.csv"].decode())))
+    parts = {part: {row["path"] for row in split if row["split"] == part} for part in ("train", "val")}
+    assert parts["train"] == {path.relative_to(train).as_posix() for path in train.rglob("*.jpg")}
+    assert parts["val"] == {path.relative_to(validation).as_posix() for path in validation.rglob("*.jpg")}
+    assert "found manifest: " in run.log
+
+
+def with_manifest(faces: Path, root: Path) -> tuple[Path, Path]:
+    """Return a folder with images and a manifest of Ground Truth, and one of other people in class folders."""
+    names, people = (
+        {"incorrect_mask.jpg": "incorrect", "normal.jpg": "normal"},
+        sorted((faces / "train/images").iterdir()),
+    )
+    train, validation, lines = root / "train", root / "validation", []
+    for number, person in enumerate(people):
+        for file, name in names.items():
+            if number < len(people) // 3:
+                target = validation / name / f"{person.name}.jpg"
+            else:
+                target = train / "photos" / person.name / file
+                about = {"class-name": name, "type": "groundtruth/image-classification", "human-annotated": "yes"}
+                key = target.relative_to(train).as_posix()
+                lines.append(json.dumps({"source-ref": f"s3://faces/{key}", "mask": 0, "mask-metadata": about}))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(person / file, target)
+    (train / "output.manifest").write_text("\n".join(lines))
+    return train, validation
+
+
 def test_a_bad_hyperparameter_fails_with_our_sentence_as_the_reason(cloud: Cloud, faces: Path) -> None:
     requests = cloud.plan("train", "--data", faces / "train", "--prefix", "bad")
     request = requests["CreateTrainingJob"]

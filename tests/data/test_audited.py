@@ -1,5 +1,6 @@
 """audited.py: which images an audit looks at, and which part each is in."""
 
+import json
 import os
 from pathlib import Path
 
@@ -79,3 +80,19 @@ def test_the_split_is_that_of_the_newest_run(tmp_path: Path) -> None:
     os.utime(tmp_path / "exp2" / "split.csv", (2e9, 2e9))
     with pytest.raises(DataError, match=r"split\.csv cannot be read"):
         find_split(tmp_path)
+
+
+def test_labels_may_be_in_a_folder_of_their_own(train: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    about = {"type": "groundtruth/image-classification"}
+    rows = [("cat/1.png", "tabby"), ("cat/2.png", "siamese"), ("dog/1.png", "poodle")]
+    lines = [
+        json.dumps({"source-ref": f"s3://pets/{key}", "pet": 0, "pet-metadata": about | {"class-name": name}})
+        for key, name in rows
+    ]
+    (tmp_path / "labels/output.manifest").write_text("\n".join(lines))
+    images, scheme = read_images("auto", train, None, None, {}, tmp_path / "labels")
+    assert [(image.path.removeprefix("train/"), image.label) for image in images] == rows
+    assert scheme.classes == ("poodle", "siamese", "tabby")
+    images, _ = read_images("auto", train, None, None, {}, tmp_path / "missing")
+    assert {image.label for image in images} == {"cat", "dog"}

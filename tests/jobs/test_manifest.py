@@ -88,6 +88,22 @@ def test_only_file_mode_reads_the_objects_of_a_manifest(data: str, mode: str) ->
     assert "\n" not in str(caught.value)
 
 
+def test_a_manifest_of_validation_images_is_refused_with_what_to_do() -> None:
+    words = ("--data", "s3://photos/train", "--validation-data", "s3://photos/val.manifest")
+    with pytest.raises(ConfigError, match="--validation-data: a manifest is for --data only, expected a folder with"):
+        parse("submit.py", words, {}, TrainingOptions)
+
+
+def test_several_labels_are_found_and_said_before_anything_is_sent(dry_run: DryRunCommand, tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "labels.csv").write_text("path,label\n1.jpg,cat|tree\n2.jpg,tree\n")
+    _, printed = dry_run("train", "--data", str(tmp_path))
+    assert "found label table: 2 images of 2 classes, several for each image" in printed
+    _, printed = dry_run("train", "--data", str(tmp_path), "--", "--task", "single")
+    assert "2 images of 2 classes; images per class: cat|tree (1), tree (1)" in printed
+
+
 def test_a_folder_with_the_ending_of_a_manifest_is_a_folder(dry_run: DryRunCommand, tmp_path: Path) -> None:
     for name in ("cat/1.jpg", "dog/1.jpg"):
         (tmp_path / "pets.manifest" / name).parent.mkdir(parents=True)
