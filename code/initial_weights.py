@@ -39,7 +39,7 @@ class InitialWeights:
     state: Mapping[str, Tensor]
 
     def copy_into(self, network: nn.Module) -> str:
-        """Copy them into a network, whose head may differ and then stays random; return which tensors were taken.
+        """Copy them into a network, whose head may differ and then starts at zero; return which tensors were taken.
 
         Only once: the tensors are removed here, because they take as much memory as the network. Raises ModelError if
         they are not those of the model.

@@ -67,8 +67,10 @@ def backbone_of(name: str) -> str:
 def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> str:
     """Copy every tensor whose name and shape fit, without the prefixes of wrappers; returns a summary.
 
-    A tensor with the right name but another shape is accepted in the last layer only: otherwise half of ResNet-50 would
-    be accepted for ResNet-18. Published weights may have other names or another image size, see `_converted`.
+    A tensor with the right name but another shape is accepted in the layer of the logits only: otherwise half of
+    ResNet-50 would be accepted for ResNet-18. That layer then starts at zero, as in BiT and ViT (Kolesnikov et al.,
+    2020; Dosovitskiy et al., 2021): timm draws some so large that it takes epochs to unlearn them. Published weights
+    may have other names or another image size, see `_converted`.
     """
     own = model.state_dict()
     keys = dict(zip(_unwrapped(own), own, strict=True))  # bare name -> name in this model
@@ -82,10 +84,12 @@ def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> s
             f"the weights are not of model {name!r}: {len(fitting)} of its {len(own)} tensors fit, the first is"
             f" {next(iter(given), 'missing')}, expected {next(iter(keys))}; give those of the same model: {where}"
         )
-    _copy(model, fitting)
+    new_head = [key for key in fresh if key in heads]
+    _copy(model, {**fitting, **{key: torch.zeros_like(own[key]) for key in new_head}})
     unused = len(given.keys() - keys.keys())
     report = f"{len(fitting)} of {len(own)} tensors from {where}"
-    report += f"; random: {', '.join(fresh[:4])}{' ...' if len(fresh) > 4 else ''}" if fresh else ""
+    for start, names in (("zero", new_head), ("random", [key for key in fresh if key not in heads])):
+        report += f"; {start}: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}" if names else ""
     return report + (f"; not used: {unused} of the file" if unused else "")
 
 

@@ -68,7 +68,7 @@ def test_a_model_of_this_job_is_a_start_for_other_classes(kind: str, tmp_path: P
     assert found.sha256 == json.loads((tmp_path / "model/model.json").read_text())["sha256"]
     model = create_model("TinyModel", THREE, size=(32, 24))
     report = found.copy_into(model)
-    assert "; random: fc.weight, fc.bias" in report
+    assert "; zero: fc.weight, fc.bias" in report
     state = safetensors.torch.load_file(tmp_path / "model/model.safetensors")
     own = model.state_dict()
     assert all(torch.equal(own[name], state[f"network.{name}"]) for name in own if not name.startswith("fc."))
@@ -142,8 +142,7 @@ def test_published_weights_of_timm_load_except_for_the_head(tmp_path: Path, endi
     prefix = "network.backbone." if head == "factored" else "backbone."
     report = read("timm/resnet10t", tmp_path).copy_into(model)
     assert (
-        report
-        == f"{len(state) - 2} of {len(state)} tensors from {tmp_path}; random: {prefix}fc.weight, {prefix}fc.bias"
+        report == f"{len(state) - 2} of {len(state)} tensors from {tmp_path}; zero: {prefix}fc.weight, {prefix}fc.bias"
     )
     assert fits(model, state, prefix)
 
@@ -154,7 +153,7 @@ def test_position_embeddings_of_timm_are_interpolated_to_the_size_of_the_images(
     state["pos_embed"][0, 1:] = ramp[:, None]
     torch.save(state, tmp_path / "vit.pth")
     model = create_model(VIT, THREE, size=(160, 320))
-    assert "; random: backbone.head.weight, backbone.head.bias" in read(VIT, tmp_path).copy_into(model)
+    assert "; zero: backbone.head.weight, backbone.head.bias" in read(VIT, tmp_path).copy_into(model)
     grid = model.state_dict()["backbone.pos_embed"][0, 1:, 0].view(10, 20)
     expected = (torch.arange(20.0) + 0.5) / 2 - 0.5  # the same ramp at twice as many places
     torch.testing.assert_close(grid[:, 3:-3], expected[3:-3].expand(10, -1), atol=0.05, rtol=0)

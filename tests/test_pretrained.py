@@ -91,7 +91,8 @@ def test_published_weights_load_except_for_the_head(
     state, path, model = imagenet(), tmp_path / f"weights{ending}", resnet18()
     save(state, path)
     report = load_pretrained(model, path, "resnet18")
-    assert report == f"120 of 122 tensors from {path}; random: backbone.fc.weight, backbone.fc.bias"
+    assert report == f"120 of 122 tensors from {path}; zero: backbone.fc.weight, backbone.fc.bias"
+    assert not any(tensor.any() for name, tensor in model.state_dict().items() if ".fc." in name)
     assert fits(model, state, "backbone.")
 
 
@@ -149,9 +150,7 @@ def test_position_embeddings_of_a_vision_transformer_are_interpolated(tmp_path: 
     state["encoder.pos_embedding"] = torch.arange(50.0).view(1, 50, 1).expand(1, 50, 768).contiguous()
     torch.save(state, tmp_path / "vit.pth")
     model = create_model("vit_b_32", THREE, size=(96, 96))
-    assert "random: backbone.heads.head.weight, backbone.heads.head.bias" in load_pretrained(
-        model, tmp_path, "vit_b_32"
-    )
+    assert "zero: backbone.heads.head.weight, backbone.heads.head.bias" in load_pretrained(model, tmp_path, "vit_b_32")
     grid = model.state_dict()["backbone.encoder.pos_embedding"][0, :, 0]  # (1 + 3 x 3,)
     expected = torch.tensor([0.0, 1, 4, 7, 22, 25, 28, 43, 46, 49])  # corners, middles of the sides, centre
     torch.testing.assert_close(grid, expected)

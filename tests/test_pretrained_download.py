@@ -43,7 +43,7 @@ def test_weights_that_torch_hub_has_downloaded_are_copied_into_the_cache(
 ) -> None:
     state, model = imagenet(), resnet18()
     path = put_into_hub(tmp_path, monkeypatch, state)
-    report = f"120 of 122 tensors from {tmp_path / 'cache' / name}; random: "
+    report = f"120 of 122 tensors from {tmp_path / 'cache' / name}; zero: "
     assert load_pretrained(model, "download", name).startswith(report)
     assert fits(model, state, "backbone.")
     path.unlink()

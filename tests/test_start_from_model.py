@@ -55,7 +55,7 @@ def channel(faces: Faces, tmp_path: Path) -> Path:
     return tmp_path / "ml"
 
 
-def test_the_body_is_taken_and_the_head_is_random(
+def test_the_body_is_taken_and_the_head_starts_at_zero(
     channel: Path, pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables = folder_variables(COMMANDS["train"], channel)
@@ -70,7 +70,7 @@ def test_the_body_is_taken_and_the_head_is_random(
     assert (after.preparation.mean, after.preparation.std) == (before.preparation.mean, before.preparation.std)
     count = len(second.state_dict())
     assert f"pretrained: {count - 2} of {count} tensors from {paths.pretrained_dir}/model.tar.gz" in said
-    assert "; random: fc.weight, fc.bias\n" in said
+    assert "; zero: fc.weight, fc.bias\n" in said
     theirs, ours = first.state_dict()["network.stem.0.weight"], second.state_dict()["stem.0.weight"]
     assert float((theirs - ours).abs().max()) < 1e-4  # a step of this learning rate changes nothing else
 

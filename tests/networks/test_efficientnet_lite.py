@@ -87,13 +87,14 @@ def test_its_mean_and_std_are_its_own(published: dict[str, Tensor]) -> None:
     torch.testing.assert_close((pixels / 255 - STATISTICS.mean[0]) / STATISTICS.std[0], (pixels - 127) / 128)
 
 
-def test_a_head_for_other_classes_starts_random() -> None:
+def test_a_head_for_other_classes_starts_at_zero() -> None:
     model = create_model(NAME, LabelScheme("folders", ("cat", "dog")), size=(64, 48))
     weights = InitialWeights.read(NAME, str(FILE), None)
     assert weights
     report = weights.copy_into(model)
     assert report.startswith("294 of 296 tensors from ")
-    assert report.endswith("; random: backbone.classifier.weight, backbone.classifier.bias")
+    assert report.endswith("; zero: backbone.classifier.weight, backbone.classifier.bias")
+    assert not model.eval()(torch.rand(2, 3, 64, 48)).any()
 
 
 def test_another_network_does_not_take_them() -> None:

@@ -80,7 +80,7 @@ def test_weights_of_timm_are_fetched_once_and_used_as_they_are(server: WeightsSe
     weights = InitialWeights.read(TIMM, "auto", folder)
     assert weights
     assert weights.statistics == notes.statistics
-    assert "; random: backbone.head.weight, backbone.head.bias" in weights.copy_into(
+    assert "; zero: backbone.head.weight, backbone.head.bias" in weights.copy_into(
         create_model(TIMM, PLAIN, size=(32, 32))
     )
 
