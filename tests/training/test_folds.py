@@ -39,7 +39,8 @@ def stop() -> Iterator[StopSignals]:
     """Listen for signals to stop, and restore what was there before."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     before[signal.SIGQUIT] = signal.getsignal(signal.SIGQUIT)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a terminal's; where tests run under nohup, it would stay ignored
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's; in the background, they would stay ignored
+        signal.signal(number, signal.SIG_DFL)
     yield StopSignals()
     for number, handler in before.items():
         signal.signal(number, handler)
