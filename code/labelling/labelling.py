@@ -10,6 +10,7 @@ torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,7 +51,7 @@ class Labelling(Protocol):
         ...
 
     def scores(self, truth: NDArray[Any], probabilities: Probabilities) -> dict[str, float]:
-        """Return the scores of labelled images by name; a scheme of several labels has the best thresholds then."""
+        """Return the scores of labelled images by name."""
         ...
 
 
@@ -59,6 +60,12 @@ class OneLabel:
     """Every image has one class: the most probable one."""
 
     scheme: LabelScheme
+
+    @cached_property
+    def _described(self) -> list[dict[str, Any]]:
+        """Return what a response says about each class, looked up once for all requests."""
+        classes = enumerate(self.scheme.classes)
+        return [{"prediction": label, "label": name, **self.scheme.describe(label)} for label, name in classes]
 
     def decide(self, probabilities: Probabilities) -> NDArray[np.int64]:
         decided: NDArray[np.int64] = probabilities.argmax(1)
@@ -70,8 +77,7 @@ class OneLabel:
 
     def response(self, probabilities: Probabilities) -> dict[str, Any]:
         label = int(probabilities.argmax())
-        described = {"prediction": label, "label": self.scheme.classes[label], **self.scheme.describe(label)}
-        return {**described, "probability": round(float(probabilities[label]), DIGITS)}
+        return {**self._described[label], "probability": round(float(probabilities[label]), DIGITS)}
 
     def details(self, probabilities: Probabilities) -> dict[str, Any]:
         return {"probabilities": _rounded(probabilities), "labels": list(self.scheme.classes)}
@@ -118,8 +124,7 @@ class SeveralLabels:
         return best_thresholds(truth.astype(np.bool_), probabilities)
 
     def scores(self, truth: NDArray[Any], probabilities: Probabilities) -> dict[str, float]:
-        flags = truth.astype(np.bool_)
-        return several_scores(flags, probabilities, np.array(best_thresholds(flags, probabilities)))
+        return several_scores(truth.astype(np.bool_), probabilities, self.limits())
 
 
 def labelling_of(scheme: LabelScheme, thresholds: Sequence[float] = ()) -> Labelling:

@@ -111,12 +111,13 @@ class Run:
         state.check_finite()
         self.workers.require_same_weights(self.trainer.checksum() if self.workers.size > 1 else 0)
         predictions = self.trainer.predict(loader, state.epoch)
-        validation = self._validation_row(predictions)
+        thresholds = self.labelling.thresholds_of(predictions.labels, predictions.probabilities)
+        validation = self._validation_row(predictions, labelling_of(self.scheme, thresholds))
         state.end_epoch(
             {"learning_rate": get_lr(self.trainer.optimizer), **validation},
             score=validation[f"val_{self.args.metric}"],
             weights=self.trainer.evaluated.state_dict(),
-            thresholds=self.labelling.thresholds_of(predictions.labels, predictions.probabilities),
+            thresholds=thresholds,
         )
         speed = {"images_per_second": self.images_per_second, "validation_seconds": time.monotonic() - started}
         self.tracker.epoch(state.history, speed)
@@ -152,7 +153,7 @@ class Run:
         if self.checkpoints:
             self.checkpoints.wait()
 
-    def _validation_row(self, predictions: Predictions) -> Mapping[str, float]:
+    def _validation_row(self, predictions: Predictions, labelling: Labelling) -> Mapping[str, float]:
         """Return the loss and the scores under their names in the history and the log: val_loss, val_f1, ..."""
-        found = self.labelling.scores(predictions.labels, predictions.probabilities)
+        found = labelling.scores(predictions.labels, predictions.probabilities)
         return {"val_loss": predictions.loss} | {f"val_{log_name(name)}": value for name, value in found.items()}

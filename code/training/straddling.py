@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from data.duplicates import components, find_duplicates
 from data.image_store import ImageStore
 from data.signatures import SIDE, signatures_of
-from labelling.labelling import Labelling
+from labelling.labelling import Labelling, labelling_of
 
 Indices = NDArray[np.int64]
 
@@ -42,8 +42,14 @@ def describe_straddling(
     start = f"{found} of {len(labels)} validation images are nearly the same as training images, see `make audit`"
     if not others.any():
         return [f"{start}; there is no score without them"]
-    whole, rest = labelling.scores(labels, probabilities), labelling.scores(labels[others], probabilities[others])
+    whole, rest = (_best_scores(labels[of], probabilities[of], labelling) for of in (slice(None), others))
     return [
         f"{start}; without them accuracy is {rest['accuracy']:.4f} instead of {whole['accuracy']:.4f}, "
         f"macro F1 {rest['macro_f1']:.4f} instead of {whole['macro_f1']:.4f}"
     ]
+
+
+def _best_scores(labels: NDArray[Any], probabilities: NDArray[np.float32], labelling: Labelling) -> dict[str, float]:
+    """Return the scores of images with the thresholds that are the best for them."""
+    thresholds = labelling.thresholds_of(labels, probabilities)
+    return labelling_of(labelling.scheme, thresholds).scores(labels, probabilities)
