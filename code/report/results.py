@@ -75,12 +75,52 @@ class Group:
         }
 
 
+class RunResults:
+    """What every report tells about a run; these are fields of its subclasses.
+
+    `history` has one row per epoch as in metrics.jsonl; `metric` is the score in it that selects the best epoch.
+    """
+
+    history: Sequence[Mapping[str, float]]
+    labels: NDArray[Any]
+    metric: str
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Return the scores of the predictions by name."""
+        raise NotImplementedError
+
+    @cached_property
+    def best_epoch(self) -> int:
+        """Return the first epoch with the highest score; 0 if the first epoch was not completed."""
+        best = max(self.history, key=lambda row: row[f"val_{self.metric}"], default={"epoch": 0})
+        return int(best["epoch"])
+
+    def overview(self) -> dict[str, Any]:
+        """Return what metrics.json begins with."""
+        return {
+            "pictures": len(self.labels),
+            "epochs": len(self.history),
+            "best_epoch": self.best_epoch,
+            "best_by": self.metric,
+            "scores": {log_name(name): value for name, value in self.scores.items()},
+        }
+
+
+def class_rows(names: Sequence[str], counted: Counted) -> list[dict[str, Any]]:
+    """Return name, precision, recall, f1 and support of every class."""
+    columns = per_class(counted)._asdict()
+    return [
+        {"name": name} | {key: column[label].item() for key, column in columns.items()}
+        for label, name in enumerate(names)
+    ]
+
+
 @dataclass(frozen=True)
-class Results:
+class Results(RunResults):
     """Predictions for labelled images: labels (n,), probabilities (n, classes), and the scores they give.
 
-    `history` has one row per epoch as in metrics.jsonl; `metric` is the score in it that selects the best epoch. With
-    `fitted`, the probabilities are calibrated; with `thresholds`, some predictions are unsure.
+    With `fitted`, the probabilities are calibrated; with `thresholds`, some predictions are unsure.
     """
 
     scheme: LabelScheme
@@ -169,12 +209,6 @@ class Results:
         return Sure(int(is_sure.sum()), int((is_sure & (self.predictions == self.labels)).sum()))
 
     @cached_property
-    def best_epoch(self) -> int:
-        """Return the first epoch with the highest score; 0 if the first epoch was not completed."""
-        best = max(self.history, key=lambda row: row[f"val_{self.metric}"], default={"epoch": 0})
-        return int(best["epoch"])
-
-    @cached_property
     def wrong(self) -> int:
         """Return the number of wrong predictions."""
         return int((self.predictions != self.labels).sum())
@@ -200,11 +234,7 @@ class Results:
     @cached_property
     def classes(self) -> list[dict[str, Any]]:
         """Return name, precision, recall, f1 and support of every class."""
-        columns = per_class(self.counted)._asdict()
-        return [
-            {"name": name} | {key: column[label].item() for key, column in columns.items()}
-            for label, name in enumerate(self.scheme.classes)
-        ]
+        return class_rows(self.scheme.classes, self.counted)
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -235,11 +265,7 @@ class Results:
         is_small = self.scheme.num_classes <= WHOLE_MATRIX
         sparse = None if is_small else nested_matrix(self.labels, self.predictions, self.scheme.num_classes)
         return {
-            "pictures": len(self.labels),
-            "epochs": len(self.history),
-            "best_epoch": self.best_epoch,
-            "best_by": self.metric,
-            "scores": {log_name(name): value for name, value in self.scores.items()},
+            **self.overview(),
             "expected_calibration_error": self.calibration.expected_error,
             **({"calibration": self.fitted.scaling.to_dict()} if self.fitted else {}),
             **({"sure": self.sure._asdict()} if self.sure else {}),

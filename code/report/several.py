@@ -7,7 +7,6 @@ Files in the report folder; the page holds copies of the images and needs none o
     curves.png  precision_recall.png
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,24 +20,20 @@ from numpy.typing import NDArray
 
 from labelling.labelling import SeveralLabels
 from labels import MULTI, LabelScheme, join_labels
-from metrics import log_name, per_class
 from report import figures
 from report.html import environment
 from report.precision_recall import precision_recall
-from report.write import jpeg, small
-from runtime.files import replacing
-from set_metrics import average_precision, count_labels, several_scores
+from report.results import RunResults, class_rows
+from report.write import jpeg, small, write_files
+from set_metrics import average_precision, count_labels
 
 _MOST_SHOWN = 24  # images
 _MOST_CURVES = 8  # classes with a curve of their own: the worst
 
 
 @dataclass(frozen=True)
-class SeveralResults:
-    """Predictions for labelled images: labels (n, classes) of 0 and 1, probabilities (n, classes), and their scores.
-
-    `history` has one row per epoch as in metrics.jsonl; `metric` is the score in it that selects the best epoch.
-    """
+class SeveralResults(RunResults):
+    """Predictions for labelled images: labels (n, classes) of 0 and 1, probabilities (n, classes), and their scores."""
 
     labelling: SeveralLabels
     history: Sequence[Mapping[str, float]]
@@ -61,13 +56,7 @@ class SeveralResults:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        return several_scores(self.truth, self.probabilities, self.labelling.limits())
-
-    @cached_property
-    def best_epoch(self) -> int:
-        """Return the first epoch with the highest score; 0 if the first epoch was not completed."""
-        best = max(self.history, key=lambda row: row[f"val_{self.metric}"], default={"epoch": 0})
-        return int(best["epoch"])
+        return self.labelling.scores(self.truth, self.probabilities)
 
     @cached_property
     def precisions(self) -> NDArray[np.float64]:
@@ -77,14 +66,11 @@ class SeveralResults:
     @cached_property
     def classes(self) -> list[dict[str, Any]]:
         """Return name, threshold, precision, recall, f1, support and average precision of every class."""
-        columns = per_class(count_labels(self.truth, self.decided))._asdict()
+        rows = class_rows(self.labelling.scheme.classes, count_labels(self.truth, self.decided))
         known = [None if value != value else value for value in self.precisions.tolist()]
         return [
-            {"name": name, "threshold": threshold, "average_precision": known[label]}
-            | {key: column[label].item() for key, column in columns.items()}
-            for label, (name, threshold) in enumerate(
-                zip(self.labelling.scheme.classes, self.labelling.limits().tolist(), strict=True)
-            )
+            {"name": row["name"], "threshold": threshold, "average_precision": precision} | row
+            for row, threshold, precision in zip(rows, self.labelling.limits().tolist(), known, strict=True)
         ]
 
     @cached_property
@@ -112,14 +98,7 @@ class SeveralResults:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contents of metrics.json."""
-        return {
-            "pictures": len(self.labels),
-            "epochs": len(self.history),
-            "best_epoch": self.best_epoch,
-            "best_by": self.metric,
-            "scores": {log_name(name): value for name, value in self.scores.items()},
-            "classes": self.classes,
-        }
+        return {**self.overview(), "classes": self.classes}
 
 
 def draw_grid(images: NDArray[np.uint8], truth: NDArray[Any], decided: NDArray[Any], scheme: LabelScheme) -> Figure:
@@ -158,13 +137,7 @@ def write_several_report(
     charts = {name: figures.png(figure) for name, figure in drawn.items()}
     worst = [(jpeg(small(pixels(index))), results.describe(index), names[index]) for index in results.worst]
     page = _TEMPLATE.render(title=title, results=results, charts=charts, worst=worst, settings=settings)
-    files = {f"{name}.png": data for name, data in charts.items()}
-    files["metrics.json"] = (json.dumps(results.to_dict(), indent=2, allow_nan=False) + "\n").encode()
-    files["report.html"] = page.encode()
-    for name, data in files.items():
-        with replacing(folder / name, "wb") as file:
-            file.write(data)
-    return folder / "report.html"
+    return write_files(folder, charts, results.to_dict(), page)
 
 
 _TEMPLATE = environment().get_template("several.html")

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -62,13 +63,18 @@ def write_report(
     heat = find_heat(explain, images, results.predictions) if explain else None
     mistakes, shown = ([_shown(results, index, images, names, heat) for index in part] for part in (wrong, right))
     charts = _charts(results)
-    files = {f"{name}.png": data for name, data in charts.items()}
-    if mistakes:
-        files["mistakes.png"] = _grid([images[index] for index in wrong], mistakes)
+    page = render(title, results, charts, mistakes, settings, heat, shown)
+    grids = {"mistakes": _grid([images[index] for index in wrong], mistakes)} if mistakes else {}
     if heat and heat.maps:
-        files["heat.png"] = _grid([blend(images[index], heat.maps[index]) for index in images], [*mistakes, *shown])
-    files["metrics.json"] = (json.dumps(results.to_dict(), indent=2, allow_nan=False) + "\n").encode()
-    files["report.html"] = render(title, results, charts, mistakes, settings, heat, shown).encode()
+        grids["heat"] = _grid([blend(images[index], heat.maps[index]) for index in images], [*mistakes, *shown])
+    return write_files(folder, charts | grids, results.to_dict(), page)
+
+
+def write_files(folder: Path, images: Mapping[str, bytes], metrics: Mapping[str, Any], page: str) -> Path:
+    """Write the files of a report, the page last: `images` are PNG files by name. Return the path of the page."""
+    files = {f"{name}.png": data for name, data in images.items()}
+    files["metrics.json"] = (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode()
+    files["report.html"] = page.encode()
     for name, data in files.items():
         with replacing(folder / name, "wb") as file:
             file.write(data)
