@@ -6,6 +6,7 @@ aws.call("sagemaker", "DescribeTrainingJob", TrainingJobName="faces-261124-03150
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -112,6 +113,16 @@ class Aws:
         except AwsError as error:
             if not error.is_absent:
                 raise
+            return None
+
+    def find_if_permitted(self, warning: str, service: str, operation: str, **request: Any) -> dict[str, Any] | None:
+        """Return what `find` does; without the permission, as with policies of 0.1.0, warn and return None."""
+        try:
+            return self.find(service, operation, **request)
+        except AwsError as error:
+            if not error.is_forbidden:
+                raise
+            print(f"warning: {warning}: {error}", file=sys.stderr)
             return None
 
     def pages(self, service: str, operation: str, **request: Any) -> Iterator[dict[str, Any]]:

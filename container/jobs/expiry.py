@@ -2,11 +2,10 @@
 
 import json
 import re
-import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from jobs.aws import Aws, AwsError
+from jobs.aws import Aws
 from jobs.common import SecureJobLocation
 from jobs.plan import Plan
 from jobs.request_parts import Call, partition
@@ -80,13 +79,8 @@ def schedule(job: str, location: SecureJobLocation, end: datetime, region: str) 
 
 def find_end(aws: Aws, job: str) -> datetime | None:
     """Return when the endpoint is deleted, None if no schedule does that; without the permission to look, warn."""
-    try:
-        found = aws.find("scheduler", "GetSchedule", Name=job)
-    except AwsError as error:
-        if not error.is_forbidden:
-            raise
-        print(f"warning: whether a schedule deletes the endpoint is not known: {error}", file=sys.stderr)
-        return None
+    warning = "whether a schedule deletes the endpoint is not known"
+    found = aws.find_if_permitted(warning, "scheduler", "GetSchedule", Name=job)
     expression = re.fullmatch(r"at\((.*)\)", str(found["ScheduleExpression"])) if found else None
     return datetime.fromisoformat(expression[1]).replace(tzinfo=UTC) if expression else None
 

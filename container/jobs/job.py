@@ -104,9 +104,7 @@ def find(aws: Aws, name: str) -> Job:
     """Return the job or endpoint of that name; raise JobError if there is none."""
     if job := look_up(aws, name):
         return job
-    raise JobError(
-        f"no job or endpoint is called {name!r} in {aws.region}; `aws sagemaker list-training-jobs` lists the jobs"
-    )
+    raise _no_job(aws, name)
 
 
 def find_all(aws: Aws, name: str) -> list[Job]:
@@ -118,7 +116,13 @@ def find_all(aws: Aws, name: str) -> list[Job]:
         return [job]
     if folds := count_folds(aws, name):
         return [describe(aws, TRAINING, fold_name(name, number)) for number in range(1, folds + 1)]
-    return [find(aws, name)]  # raises that nothing is called so
+    raise _no_job(aws, name)
+
+
+def _no_job(aws: Aws, name: str) -> JobError:
+    return JobError(
+        f"no job or endpoint is called {name!r} in {aws.region}; `aws sagemaker list-training-jobs` lists the jobs"
+    )
 
 
 def fold_name(name: str, number: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from jobs.aws import Aws, AwsError
 from jobs.common import JobLocation
 from jobs.instances import has_gpu, has_other_chip
-from jobs.s3 import Upload, extract, fetch, upload_of
+from jobs.s3 import MISSING_FILE, Upload, extract, fetch, upload_of
 from runtime.errors import JobError
 
 _EXPORT = Path(__file__).parents[2] / "code" / "export.py"
@@ -104,8 +104,7 @@ def _fetch(aws: Aws, uri: str, path: Path) -> None:
     try:
         fetch(aws, uri, path)
     except AwsError as error:
-        missing = "a file that the job needs does not exist; `submit.py status` shows whether its job has ended"
-        raise AwsError(f"{missing if error.is_absent else error}: {uri}", error.code, error.status) from error
+        raise AwsError(f"{MISSING_FILE if error.is_absent else error}: {uri}", error.code, error.status) from error
 
 
 def _export(model: Path, golden: Path, tta: str, source: str) -> None:

@@ -15,7 +15,7 @@ from jobs.common import JobLocation, SubmitOptions
 from jobs.ecr import LITE
 from jobs.limits import check_request
 from jobs.request_parts import Call, by_operation
-from jobs.s3 import Upload, send, split_uri
+from jobs.s3 import MISSING_FILE, Upload, send, split_uri
 from jobs.watch import wait
 from runtime.errors import JobError
 
@@ -167,9 +167,8 @@ def _check_data(aws: Aws, uri: str, own_bucket: str) -> None:
     """Raise JobError if an object, or every object under a prefix, is missing; ignore what only the role may read."""
     bucket, key = split_uri(uri)
     if not uri.endswith("/"):
-        missing = f"a file that the job needs does not exist; `submit.py status` shows whether its job has ended: {uri}"
         try:
-            _head(aws, "HeadObject", missing, Bucket=bucket, Key=key)
+            _head(aws, "HeadObject", f"{MISSING_FILE}: {uri}", Bucket=bucket, Key=key)
         except AwsError as error:
             if not error.is_forbidden or bucket == own_bucket:
                 raise

@@ -27,6 +27,7 @@ from runtime.errors import DataError
 from runtime.files import existing_folder, file_sha256, remove_temporary_files, replacing, short_name
 from runtime.process import cpu_count
 
+MISSING_FILE = "a file that the job needs does not exist; `submit.py status` shows whether its job has ended"
 MAX_UNPACKED_BYTES = 64 << 30  # of an archive
 
 _PARENT = attrgetter("parent")

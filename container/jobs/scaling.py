@@ -4,11 +4,10 @@ Two policies are needed: target tracking follows the backlog of each instance, a
 no instance. So the first one is started by a step, when an alarm sees a backlog without capacity.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.aws import Aws, AwsError
+from jobs.aws import Aws
 from jobs.common import SecureJobLocation
 from jobs.plan import Plan
 from jobs.request_parts import VARIANT, Call, Request, given, partition
@@ -137,14 +136,10 @@ def remove_scaling(aws: Aws, job: str) -> list[str]:
 
 
 def _look(aws: Aws, service: str, operation: str, **request: Any) -> dict[str, Any]:
-    """Return the response to a question, empty with a warning without the permission, as policies of 0.1.0 are."""
-    try:
-        return aws.call(service, operation, **request)
-    except AwsError as error:
-        if not error.is_forbidden:
-            raise
-        print(f"warning: what follows the endpoint's backlog is not removed: {error}", file=sys.stderr)
-        return {}
+    """Return the response to a question, empty with a warning without the permission."""
+    return (
+        aws.find_if_permitted("what follows the endpoint's backlog is not removed", service, operation, **request) or {}
+    )
 
 
 def _target(job: str) -> dict[str, str]:
