@@ -80,20 +80,20 @@ demo: $(ENV)/job  ## draw a small data set, train, infer, evaluate: no Docker, n
 
 .PHONY: test test-fast test-slow test-networks test-gpu-path
 test: $(ENV)/dev lint  ## run lint, types and the test suite
-	$(BIN)/pytest -m "not image and not chaos and not slow and not networks" --ignore tests/gpu --numprocesses 4 \
+	$(BIN)/pytest -m "not image and not chaos and not slow and not networks" --ignore tests/gpu --numprocesses 2 \
 		--dist loadfile --cov --cov-report=term
 
 test-fast: $(ENV)/dev lint  ## run lint, types and the tests that need no training
-	$(BIN)/pytest tests/project tests/runtime tests/data tests/report tests/jobs --numprocesses 4 --dist loadfile
+	$(BIN)/pytest tests/project tests/runtime tests/data tests/report tests/jobs --numprocesses 2 --dist loadfile
 
 test-slow: $(ENV)/dev  ## run the tests that take longer than the others together
-	$(BIN)/pytest -m "slow and not image and not chaos" --ignore tests/gpu --numprocesses 4 --dist loadfile
+	$(BIN)/pytest -m "slow and not image and not chaos" --ignore tests/gpu --numprocesses 2 --dist loadfile
 
 test-networks: $(ENV)/dev  ## train, explain and export many networks of torchvision and timm; about half an hour
-	$(BIN)/pytest -m networks --numprocesses 4 --dist loadfile
+	$(BIN)/pytest -m networks --numprocesses 2 --dist loadfile
 
 test-gpu-path: $(ENV)/dev  ## run the code for GPUs on a stand-in for one, every classifier too; needs no GPU
-	$(BIN)/pytest tests/gpu --numprocesses 4 --dist loadfile
+	$(BIN)/pytest tests/gpu --numprocesses 2 --dist loadfile
 
 .PHONY: lint
 lint: $(ENV)/dev  ## check style, types and the Dockerfile
