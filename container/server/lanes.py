@@ -2,9 +2,9 @@
 
 A limit alone does not protect honest clients: 64 images that take the full limit each keep every process busy for
 minutes. So every image starts in the first lane, whose budget is that of an ordinary image. One that exceeds the
-budget, or whose header claims more pixels than belong there, moves on and is not blamed for it:
+budget, whose header claims more pixels than belong there, or whose file is larger, moves on and is not blamed for it:
 
-    ordinary    one worker for each CPU             2 megapixels of JPEG, 0.4 of other formats
+    ordinary    one worker for each CPU             2 megapixels of JPEG, 0.4 of other formats, in 1 MiB
     large       as many, at low priority            16 megapixels, such as photographs of phones
     heavy       one, at the lowest priority         everything, within the limits of SERVE_DECODE_*
 
@@ -47,6 +47,7 @@ class Lane:
     workers: int
     niceness: int = 0
     most_waiting: int = 1 << 30  # images
+    most_bytes: int = 1 << 62  # of a body
     most_pixels: int = 1 << 62
     most_seconds: float = math.inf  # that a header may claim
     base_seconds: float = math.inf  # the budget, besides twice what the header claims
@@ -69,10 +70,10 @@ def choose_lanes(processes: int, max_waiting: int, *, is_batch: bool) -> Sequenc
     if is_batch:
         return (Lane(processes),)
     return (
-        Lane(processes, most_pixels=2_000_000, most_seconds=0.02, base_seconds=0.01),
+        Lane(processes, most_bytes=1 << 20, most_pixels=2_000_000, most_seconds=0.02, base_seconds=0.01),
         Lane(
             processes,
-            niceness=10,
+            niceness=15,
             most_waiting=max(1, max_waiting // 2),
             most_pixels=16_000_000,
             base_seconds=0.05,

@@ -32,7 +32,7 @@ from server.slot_board import BAD, DONE, FREE, WAITING, SlotBoard, to_token
 SCRIPT = Path(__file__).with_name("slot_work.py")
 NAMES = {"threads": "SERVE_THREADS", "memory": "SERVE_DECODE_MEMORY_MB"}
 NOTICE_SECONDS = 1.0  # between looks at other things while the thread of the model waits
-KEPT_BYTES = 256 << 10  # of a body's pages, which are used again; those of larger bodies are given back
+MOST_KEPT_BYTES = 192 << 20  # pages of bodies that are used again; new ones make a copy take three times as long
 _MOST_PARTS = 512  # of a body in one system call; IOV_MAX is 1024
 
 
@@ -69,6 +69,7 @@ class SlotPool:
             os.set_blocking(writing, False)
         self._tokens = ends[1]
         self._free, self._held, self._serial = list(range(slots))[::-1], list[int](), 0
+        self._kept, self._kept_bytes = [0] * slots, 0  # bytes of pages, by slot and of all of them
         self._template = take_template(SCRIPT)
         self._events = select.poll()
         self._events.register(self._bell, select.POLLIN)
@@ -158,8 +159,7 @@ class SlotPool:
             if slot in in_hand:
                 self._held.append(slot)
                 continue
-            if self._board.lengths[slot] > KEPT_BYTES:
-                self._give_back(slot)
+            self._keep(slot, int(self._board.lengths[slot]))
             self._free.append(slot)
 
     def reset(self, slot: int) -> None:
@@ -175,6 +175,17 @@ class SlotPool:
         ready = np.flatnonzero(states >= DONE)
         found: list[int] = ready[np.argsort(self._board.serials[ready])].tolist()
         return found
+
+    def _keep(self, slot: int, size: int) -> None:
+        """Keep the pages of a body for the next one in its slot, or give them back if that would be too much memory."""
+        more = max(0, size - self._kept[slot])
+        if self._kept_bytes + more <= MOST_KEPT_BYTES:
+            self._kept[slot] += more
+            self._kept_bytes += more
+        elif more:
+            self._kept_bytes -= self._kept[slot]
+            self._kept[slot] = 0
+            self._give_back(slot)
 
     def _give_back(self, slot: int) -> None:
         """Return the pages of a body to the system."""

@@ -203,6 +203,9 @@ class _Worker:
             work.board.states[slot] = DROPPED
             return
         size = int(work.board.lengths[slot])
+        if size > self.lane.most_bytes:
+            work.pass_on(slot, self.number, Claim(0, 0.0))
+            return
 
         def admit(image: Image.Image) -> None:
             claim = Claim.of(image.format, image.size)

@@ -56,7 +56,7 @@ def test_no_lane_exceeds_the_limits_of_the_server() -> None:
 
 def test_only_the_last_lane_is_without_a_bound_and_only_the_first_never_rejects() -> None:
     assert [lane.workers for lane in (ORDINARY, LARGE, HEAVY)] == [4, 4, 1]
-    assert [lane.niceness for lane in (ORDINARY, LARGE, HEAVY)] == [0, 10, 19]
+    assert [lane.niceness for lane in (ORDINARY, LARGE, HEAVY)] == [0, 15, 19]
     assert ORDINARY.most_waiting > 128
     assert (LARGE.most_waiting, HEAVY.most_waiting) == (64, 8)
     assert choose_lanes(1, 1, is_batch=False)[1].most_waiting == 1

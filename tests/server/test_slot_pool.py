@@ -16,6 +16,7 @@ from PIL import Image
 from data.decode_board import IN_HAND, NEXT, NOTHING, DecodeLimits
 from data.images import Preparation, prepare
 from runtime.errors import DecodingError
+from server import slot_pool
 from server.lanes import Lane, choose_lanes
 from server.slot_board import WAITING
 from server.slot_pool import Decoding, NoSlotError, SlotPool
@@ -131,6 +132,18 @@ def test_an_image_that_claims_more_than_a_lane_accepts_goes_to_the_first_that_do
     assert pool._board.seats[4, NEXT] == 1, "only the larger one came to the heavy worker"
 
 
+def test_a_large_file_of_a_small_image_is_not_read_among_the_ordinary_ones(start: Start) -> None:
+    body = photo((400, 300), "PNG")
+    padded = body + bytes(2 << 20)
+    pool = start()
+    assert is_image(outcome(pool, body), body)
+    wait_until(lambda: (pool._board.seats[:, IN_HAND] == NOTHING).all())
+    assert pool._board.seats[2:, NEXT].sum() == 0
+    assert is_image(outcome(pool, padded), body)
+    wait_until(lambda: (pool._board.seats[:, IN_HAND] == NOTHING).all())
+    assert pool._board.seats[2:4, NEXT].sum() == 1
+
+
 def test_a_full_lane_rejects_and_the_lane_before_it_still_works(start: Start) -> None:
     lanes = (*LANES[:2], replace(LANES[2], most_waiting=2))
     pool = start(lanes=lanes)
@@ -195,13 +208,17 @@ def test_a_cancelled_image_is_not_decoded(start: Start, tmp_path: Path, monkeypa
     assert (tmp_path / "log").read_text() == ".."
 
 
-def test_the_memory_of_large_bodies_is_given_back(start: Start) -> None:
-    pool, body = start(), encoded_image(1, "BMP", (1000, 1000))
-    for _ in range(10):
-        assert is_image(outcome(pool, body), body)
+def test_the_memory_of_bodies_is_kept_only_up_to_a_limit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = encoded_image(1, "BMP", (1000, 1000))
+    monkeypatch.setattr(slot_pool, "MOST_KEPT_BYTES", 3 * len(body))
+    pool = start()
+    for _ in range(3):
+        slots = [submit(pool, body) for _ in range(10)]
+        assert all(is_image(found, body) for found in collect(pool, slots).values())
     wait_until(lambda: (pool._board.seats[:, IN_HAND] == NOTHING).all())
     pool.release([pool.reserve()])
-    assert os.fstat(pool._bodies).st_blocks * 512 < 2 * len(body)
+    kept = os.fstat(pool._bodies).st_blocks * 512
+    assert 2 * len(body) < kept < 3.1 * len(body)
 
 
 def test_without_a_slot_and_after_the_close_bodies_are_rejected(start: Start) -> None:
