@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.names import canonical_name
+from labels import SEPARATOR
 from runtime.errors import DataError
 from runtime.files import open_regular
 
@@ -64,8 +65,8 @@ def column_name(text: str) -> str:
 def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     """Return the cells of the `known` keys of a file with one JSON object in each line, and its other keys.
 
-    A number is the text that is in the file: 1.0 stays `1.0`. A missing key and null are an empty cell. Raises
-    DataError for a line that is not an object, and for values that are neither text nor number.
+    A number is the text that is in the file: 1.0 stays `1.0`. A missing key and null are an empty cell, and `label` may
+    be a list. Raises DataError for a line that is not an object, and for values that are neither text nor number.
     """
     columns: dict[str, list[str]] = {name: [] for name in known}
     numbers, others, seen = list[int](), dict[str, None](), set[str]()
@@ -77,11 +78,26 @@ def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
         others |= dict.fromkeys(name for name in row if name not in columns)
         for name, cells in columns.items():
             value = "" if row.get(name) is None else row[name]
+            if name == "label" and isinstance(value, list):
+                value = cell_of_labels(value, number, path)
             if not isinstance(value, str):
                 raise DataError(f"row {number} of {path.name} has {name} {value!r}, expected text: {path}")
             cells.append(value)
         numbers.append(number)
     return Cells({name: cells for name, cells in columns.items() if name in seen}, numbers), list(others)
+
+
+def cell_of_labels(labels: Sequence[object], row: int, path: Path) -> str:
+    """Return the cell of a list of labels, such as `cat|dog|`: the last bar says that even one label is a list.
+
+    Raises DataError for what is not text, and for a label that would become two.
+    """
+    for label in labels:
+        if not isinstance(label, str) or SEPARATOR in label or not label.strip():
+            raise DataError(
+                f"row {row} of {path.name} has the label {label!r} in a list, expected text without |: {path}"
+            )
+    return "".join(f"{label}{SEPARATOR}" for label in labels) or SEPARATOR
 
 
 def read_lst(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from data.label_cells import MAX_TABLE_BYTES, Cells, column_name, is_known, require_once
+from data.label_cells import MAX_TABLE_BYTES, Cells, cell_of_labels, column_name, is_known, require_once
 from runtime.errors import DataError
 from runtime.files import open_regular
 
@@ -18,8 +18,8 @@ def read_parquet(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     """Return the cells of the `known` columns of a parquet file, and the names of its other columns.
 
     A number is the text that pandas writes into a csv file: 12, 1.0 and True; a value that is missing or NaN is an
-    empty cell. A category counts as its text. The index of a frame is ignored. Raises DataError for a file that is not
-    parquet, for columns that are there twice, and for values that are neither text nor number.
+    empty cell. A category counts as its text, and `label` may have lists of texts. The index of a frame is ignored.
+    Raises DataError for a file that is not parquet, for columns that are there twice, and for other values.
     """
     try:
         with open_regular(path, MAX_TABLE_BYTES) as data:
@@ -48,4 +48,9 @@ def _read_column(file: pq.ParquetFile, number: int, name: str, path: Path) -> li
         return [text or "" for text in column.to_pylist()]
     if types.is_integer(column.type) or types.is_floating(column.type) or types.is_boolean(column.type):
         return ["" if value is None or value != value else str(value) for value in column.to_pylist()]
+    if name == "label" and (types.is_list(column.type) or types.is_large_list(column.type)):
+        if types.is_integer(column.type.value_type):
+            column = column.cast(pa.list_(pa.string()))
+        lists = enumerate(column.to_pylist(), start=1)
+        return ["" if labels is None else cell_of_labels(labels, row, path) for row, labels in lists]
     raise DataError(f"{path.name} has values of type {column.type} in the column {name}, expected text: {path}")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from data.label_table import read_label_table
 from data.samples import Samples
+from data.several_labels import apply_task
 from runtime.errors import DataError
 from support.label_tables import LABELS, PETS, folder, named
 
@@ -66,11 +67,18 @@ def test_a_missing_value_is_an_empty_cell(tmp_path: Path) -> None:
         written(tmp_path, frame.assign(label=pd.Series(["a", None, "b"])))
 
 
+def test_a_list_of_numbers_is_several_labels(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"path": NAMES[:3], "label": [[3, 12], [], [3]]})
+    samples = apply_task(written(tmp_path, frame), "auto")
+    assert samples.scheme.classes == ("12", "3")
+    assert samples.labels.tolist() == [[1, 1], [0, 0], [0, 1]]
+
+
 def test_what_is_no_table_of_labels_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels.parquet cannot be read as parquet"):
         read_label_table(folder(tmp_path, "path,label\n", file="labels.parquet"))
-    frame = pd.DataFrame({"path": PETS, "label": [[1], [2], [3], [4]]})
-    with pytest.raises(DataError, match=r"has values of type list<.*> in the column label, expected text"):
+    frame = pd.DataFrame({"path": PETS, "label": [{"a": 1}] * 4})
+    with pytest.raises(DataError, match=r"has values of type struct<.*> in the column label, expected text"):
         written(tmp_path, frame)
     with pytest.raises(DataError, match="has the columns path, expected label, too"):
         written(tmp_path, frame[["path"]])

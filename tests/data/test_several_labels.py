@@ -75,7 +75,14 @@ def test_texts_columns_and_manifests_say_the_same(tmp_path: Path) -> None:
         )
         for name, found in SETS.items()
     ]
+    lists = [json.dumps({"path": name, "label": [*found]}) for name, found in SETS.items()]
+    folder(tmp_path / "parquet-lists", TEXTS)
+    (tmp_path / "parquet-lists/labels.csv").unlink()
+    frame = pd.DataFrame({"path": list(SETS), "label": [[*found] for found in SETS.values()]})
+    frame.to_parquet(tmp_path / "parquet-lists/labels.parquet")
     found = [
+        read(tmp_path / "lists", "\n".join(lists), file="labels.jsonl"),
+        apply_task(read_label_table(tmp_path / "parquet-lists"), "auto"),
         read(tmp_path / "texts", TEXTS),
         read(tmp_path / "columns", COLUMNS),
         read(tmp_path / "lines", "\n".join(lines), file="labels.jsonl"),
@@ -87,6 +94,18 @@ def test_texts_columns_and_manifests_say_the_same(tmp_path: Path) -> None:
         assert sets(samples) == SETS
         assert samples.table["label"].tolist() == ["0|2", "0", "|", "1|2"]
         assert samples.class_counts().tolist() == [2, 1, 2]
+
+
+def test_lists_are_several_labels_even_if_each_has_one(tmp_path: Path) -> None:
+    lines = '{"path": "cat/1.jpg", "label": ["cat"]}\n{"path": "dog/1.jpg", "label": ["dog"]}'
+    assert sets(read(tmp_path, lines, file="labels.jsonl")) == {"cat/1.jpg": ["cat"], "dog/1.jpg": ["dog"]}
+
+
+@pytest.mark.parametrize("label", ["TV|radio", " ", None, ["cat"]])
+def test_a_list_holds_texts_that_are_one_label_each(tmp_path: Path, label: object) -> None:
+    line = json.dumps({"path": "cat/1.jpg", "label": ["dog", label]})
+    with pytest.raises(DataError, match=r"row 1 of labels.jsonl has the label .* expected text without \|"):
+        read(tmp_path, line, file="labels.jsonl")
 
 
 @pytest.mark.parametrize(
