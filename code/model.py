@@ -34,6 +34,8 @@ __all__ = [
 class BaseModel(nn.Module):
     """The original's baseline: three convolutions without padding, average pool, a linear layer; 99,410 parameters."""
 
+    smallest_side = 16  # of an image in pixels: one position is left for the average pool
+
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 32, kernel_size=7, stride=1)
@@ -60,6 +62,8 @@ class TinyModel(nn.Module):
     The last batch norm of each block is initialised to zero, so that a block starts as its shortcut (Goyal et al.,
     Accurate, Large Minibatch SGD, 2017). The shortcut pools before its projection (He et al., Bag of Tricks, 2019).
     """
+
+    smallest_side = 1
 
     def __init__(self, num_classes: int, width: int = 32, dropout: float = 0.2) -> None:
         super().__init__()
@@ -221,19 +225,33 @@ def _create_network(name: str, outputs: int, size: tuple[int, int], drop_path: f
 
 
 def _check_size(model: nn.Module, name: str, size: tuple[int, int], outputs: int) -> None:
-    """Raise ConfigError for a size the network does not take: run one image on the meta device, without computing."""
+    """Raise ConfigError for a size the network does not take."""
+    if isinstance(model, BaseModel | TinyModel):
+        if min(size) < model.smallest_side:
+            raise ConfigError(_too_small(name, size))
+    else:
+        _try_size(model, name, size, outputs)
+
+
+def _try_size(model: nn.Module, name: str, size: tuple[int, int], outputs: int) -> None:
+    """Raise ConfigError for a size the network does not take: run one image on the meta device, without computing.
+
+    The first convolution there imports much of torch, for most of a second.
+    """
     shapes = {key: tensor.to("meta") for key, tensor in (*model.named_parameters(), *model.named_buffers())}
     try:
         logits = functional_call(model.eval(), shapes, torch.empty(1, 3, *size, device="meta"))
     except (RuntimeError, AssertionError, ValueError) as error:
         usual = usual_size(name) if isinstance(model, TimmModel) else None
         larger = f", such as {usual[0]} {usual[1]}" if usual else ""
-        raise ConfigError(
-            f"model {name!r} cannot take images of {_shown(size)}; try a larger --resize{larger}"
-        ) from error
+        raise ConfigError(_too_small(name, size) + larger) from error
     if not isinstance(logits, Tensor) or logits.shape != (1, outputs):
         raise ConfigError(f"model {name!r} is no classifier: it does not give one number per class; choose another")
     model.train()
+
+
+def _too_small(name: str, size: tuple[int, int]) -> str:
+    return f"model {name!r} cannot take images of {_shown(size)}; try a larger --resize"
 
 
 def _shown(size: tuple[int, int]) -> str:

@@ -95,6 +95,15 @@ def test_tiny_model_takes_images_of_any_size(size: tuple[int, int]) -> None:
     assert model(torch.randn(2, 3, *size)).shape == (2, 18)
 
 
+@pytest.mark.parametrize("network", [BaseModel, TinyModel])
+def test_the_smallest_side_is_the_smallest_that_a_network_takes(network: type[BaseModel | TinyModel]) -> None:
+    side = network.smallest_side
+    model = create_model(network.__name__, MASKED_FACES, size=(side, side + 1)).eval()
+    assert model(torch.randn(1, 3, side, side + 1)).shape == (1, 18)
+    with pytest.raises(RuntimeError):
+        model(torch.randn(1, 3, side + 1, side - 1))
+
+
 def test_a_block_of_tiny_model_starts_as_its_shortcut() -> None:
     block = TinyModel(18).blocks[1]
     assert isinstance(block, _Block)

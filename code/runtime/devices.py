@@ -2,9 +2,12 @@
 
 import ctypes
 import functools
+import importlib.metadata
 import os
+import re
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,9 +90,8 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 def runtime_versions(device: torch.device) -> dict[str, Any]:
     """Return what the bits of a result depend on besides data and settings: library versions and the processor."""
-    import torchvision  # not at the top: it takes a second to import, and most users of this module do not need it
-
-    versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np, PIL)}
+    versions = {module.__name__: str(module.__version__) for module in (torch, np, PIL)}
+    versions["torchvision"] = _torchvision_version()
     if device.type == "cuda":
         return versions | {
             "processor": torch.cuda.get_device_name(device),
@@ -99,6 +101,14 @@ def runtime_versions(device: torch.device) -> dict[str, Any]:
             "cuDNN": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         }
     return versions | {"processor": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+
+
+def _torchvision_version() -> str:
+    """Return `torchvision.__version__` without importing torchvision, which takes a second."""
+    distribution = importlib.metadata.distribution("torchvision")
+    text = Path(str(distribution.locate_file("torchvision/version.py"))).read_text()
+    found = re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)  # with the build, which the metadata leave out
+    return found[1] if found else distribution.version
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:

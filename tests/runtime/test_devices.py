@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 from runtime import cuda_errors, devices
 from runtime.devices import HostCopy, configure_process, runtime_versions, select_device, select_dtype
@@ -214,6 +215,7 @@ def test_runtime_versions_name_everything_that_bits_depend_on() -> None:
     found = runtime_versions(CPU)
     assert found.keys() == {"torch", "torchvision", "numpy", "PIL", "processor", "threads"}
     assert found["torch"] == torch.__version__
+    assert found["torchvision"] == torchvision.__version__
     assert found["threads"] == torch.get_num_threads()
 
 
