@@ -34,7 +34,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             **_FEW_IMAGES,
             "epochs": 20,
             "batch_size": 32,
-            "resize": (160, 120),
+            "resize": (224, 168),
             "lr": 0.001,
             "head_lr": 0.003,
             "layer_decay": 0.9,
