@@ -102,6 +102,8 @@ def test_the_smallest_side_is_the_smallest_that_a_network_takes(network: type[Ba
     assert model(torch.randn(1, 3, side, side + 1)).shape == (1, 18)
     with pytest.raises(RuntimeError):
         model(torch.randn(1, 3, side + 1, side - 1))
+    with pytest.raises(ConfigError, match=r"try a larger --resize$"):
+        create_model(network.__name__, MASKED_FACES, size=(side + 1, side - 1))
 
 
 def test_a_block_of_tiny_model_starts_as_its_shortcut() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.names import canonical_name
-from labels import SEPARATOR
+from labels import SEPARATOR, join_labels
 from runtime.errors import DataError
 from runtime.files import open_regular
 
@@ -97,7 +97,7 @@ def cell_of_labels(labels: Sequence[object], row: int, path: Path) -> str:
             raise DataError(
                 f"row {row} of {path.name} has the label {label!r} in a list, expected text without |: {path}"
             )
-    return "".join(f"{label}{SEPARATOR}" for label in labels) or SEPARATOR
+    return join_labels([*labels, ""])
 
 
 def read_lst(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:

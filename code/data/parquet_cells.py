@@ -18,7 +18,7 @@ def read_parquet(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     """Return the cells of the `known` columns of a parquet file, and the names of its other columns.
 
     A number is the text that pandas writes into a csv file: 12, 1.0 and True; a value that is missing or NaN is an
-    empty cell. A category counts as its text, and `label` may have lists of texts. The index of a frame is ignored.
+    empty cell. A category counts as its text, and `label` may have lists. The index of a frame is ignored.
     Raises DataError for a file that is not parquet, for columns that are there twice, and for other values.
     """
     try:

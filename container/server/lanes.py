@@ -28,16 +28,17 @@ MOST_HEAVY = 8  # images that wait for the heavy worker
 
 @dataclass(frozen=True)
 class Claim:
-    """What the header of an image says that decoding will cost; a hostile header says anything."""
+    """The size of a file, and what its header says that decoding will cost; a hostile header says anything."""
 
-    pixels: int
-    seconds: float  # of CPU
+    pixels: int = 0
+    seconds: float = 0.0  # of CPU
+    file_bytes: int = 0
 
     @classmethod
-    def of(cls, kind: str | None, size: tuple[int, int]) -> Self:
+    def of(cls, kind: str | None, size: tuple[int, int], file_bytes: int = 0) -> Self:
         """Return the claim of an image of a format and of a size in pixels."""
         pixels = size[0] * size[1]
-        return cls(pixels, pixels * (JPEG_SECONDS if kind == "JPEG" else OTHER_SECONDS))
+        return cls(pixels, pixels * (JPEG_SECONDS if kind == "JPEG" else OTHER_SECONDS), file_bytes)
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,15 @@ class Lane:
     workers: int
     niceness: int = 0
     most_waiting: int = 1 << 30  # images
-    most_bytes: int = 1 << 62  # of a body
+    most_bytes: int = 1 << 62  # of a file
     most_pixels: int = 1 << 62
     most_seconds: float = math.inf  # that a header may claim
     base_seconds: float = math.inf  # the budget, besides twice what the header claims
 
     def accepts(self, claim: Claim) -> bool:
-        """Return whether an image with this header belongs here, or in a lane before."""
-        return claim.pixels <= self.most_pixels and claim.seconds <= self.most_seconds
+        """Return whether an image with this claim belongs here, or in a lane before."""
+        fits = claim.pixels <= self.most_pixels and claim.seconds <= self.most_seconds
+        return fits and claim.file_bytes <= self.most_bytes
 
     def budget(self, limits: DecodeLimits, file_bytes: int, claim: Claim | None = None) -> tuple[float, int]:
         """Return the CPU time in seconds and the memory in bytes for an image; without a claim, to read its header."""

@@ -182,7 +182,7 @@ class SlotPool:
         if self._kept_bytes + more <= MOST_KEPT_BYTES:
             self._kept[slot] += more
             self._kept_bytes += more
-        elif more:
+        else:
             self._kept_bytes -= self._kept[slot]
             self._kept[slot] = 0
             self._give_back(slot)

@@ -203,12 +203,12 @@ class _Worker:
             work.board.states[slot] = DROPPED
             return
         size = int(work.board.lengths[slot])
-        if size > self.lane.most_bytes:
-            work.pass_on(slot, self.number, Claim(0, 0.0))
+        if not self.lane.accepts(unread := Claim(file_bytes=size)):
+            work.pass_on(slot, self.number, unread)
             return
 
         def admit(image: Image.Image) -> None:
-            claim = Claim.of(image.format, image.size)
+            claim = Claim.of(image.format, image.size, size)
             if not self.lane.accepts(claim):
                 raise BelongsElsewhere(claim)
             self._limit(size, claim)

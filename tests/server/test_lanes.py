@@ -31,6 +31,12 @@ def test_an_image_belongs_to_the_first_lane_that_accepts_its_claim(
     assert next(each for each in (ORDINARY, LARGE, HEAVY) if each.accepts(claim)) is lane
 
 
+def test_a_file_that_is_too_large_for_the_first_lane_belongs_to_the_second_whatever_its_header_says() -> None:
+    assert ORDINARY.accepts(Claim.of("JPEG", (384, 512), 1 << 20))
+    larger = Claim.of("JPEG", (384, 512), (1 << 20) + 1)
+    assert [lane.accepts(larger) for lane in (ORDINARY, LARGE, HEAVY)] == [False, True, True]
+
+
 def test_an_ordinary_image_may_cost_some_milliseconds_and_a_heavy_one_all_that_is_allowed() -> None:
     assert ORDINARY.budget(LIMITS, 50_000)[0] == 0.01
     most = Claim.of("JPEG", (2000, 1000))

@@ -208,6 +208,16 @@ def test_a_cancelled_image_is_not_decoded(start: Start, tmp_path: Path, monkeypa
     assert (tmp_path / "log").read_text() == ".."
 
 
+def test_the_memory_of_large_bodies_is_given_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_pool, "MOST_KEPT_BYTES", 0)
+    pool, body = start(), encoded_image(1, "BMP", (1000, 1000))
+    for _ in range(10):
+        assert is_image(outcome(pool, body), body)
+    wait_until(lambda: (pool._board.seats[:, IN_HAND] == NOTHING).all())
+    pool.release([pool.reserve()])
+    assert os.fstat(pool._bodies).st_blocks * 512 < 2 * len(body)
+
+
 def test_the_memory_of_bodies_is_kept_only_up_to_a_limit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     body = encoded_image(1, "BMP", (1000, 1000))
     monkeypatch.setattr(slot_pool, "MOST_KEPT_BYTES", 3 * len(body))
