@@ -88,16 +88,12 @@ def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
         if processes > 1:
             spawn = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(min(processes, len(people)), spawn, initializer=_end_with_parent)
+            # After Ctrl-C this waits for the people in hand, which takes a moment. To kill the workers instead
+            # makes Python 3.11's pool fail on futures that are cancelled already, with a traceback.
             stack.callback(pool.shutdown, cancel_futures=True)
             drawn = pool.map(draw, people)
-        bar = tqdm(drawn, "drawing", len(people), leave=False, unit="person", disable=not sys.stderr.isatty())
-        try:
-            for _ in bar:
-                pass
-        except BaseException:  # Ctrl-C: end at once, whatever the workers have in hand
-            for worker in multiprocessing.active_children():
-                worker.kill()
-            raise
+        for _ in tqdm(drawn, "drawing", len(people), leave=False, unit="person", disable=not sys.stderr.isatty()):
+            pass
 
 
 def _end_with_parent() -> None:
