@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from config import TrainConfig, TrainPaths
-from options.cv import CvConfig
+from options.cv import FOLDS, CvConfig
 from recipes import AUTO, choose, explain, has_initial_weights
 from runtime.arguments import flag_of, parse
 from runtime.errors import ConfigError, DataError
@@ -32,6 +32,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before pandas is
 
 from calibration import UnsureThresholds, announce_thresholds, fit_thresholds
 from data.images import Preparation, prepare
+from data.names import first_names
 from data.out_of_fold import CV_JSON, OOF_CSV, PREDICTIONS_CSV, OutOfFold, join_folds
 from data.readers import read_apart, read_dataset
 from data.samples import Samples
@@ -54,11 +55,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         print(explain(recipe, has_weights=has_weights), flush=True)
         paths, config, options = parse("cv.py", argv, environ, TrainPaths, CvConfig, TrainConfig)
     folder = paths.output_dir / "cv"
-    folds = [Fold(number + 1, config.folds, folder) for number in range(config.folds)]
     with locked(folder):
         check_writable(paths.model_dir)
-        samples = None if config.collect else read_samples(paths, options, config.folds)
-        if samples:
+        count = config.folds or (count_folds(folder) if config.collect else FOLDS)
+        folds = [Fold(number + 1, count, folder) for number in range(count)]
+        samples = None
+        if not config.collect or paths.data_dir.is_dir():
+            samples = read_samples(paths, options, count)
+        if not config.collect:
             train_folds(folds, paths, words_for_training(argv))
         summary = join(folds, paths.output_dir, paths.model_dir, samples, options)
     print(summary, flush=True)
@@ -131,13 +135,26 @@ def join(
             f"{len(missing)} of {len(folds)} folds are not complete, expected output/*/{PREDICTIONS_CSV} of a training "
             f"that is finished; train them with the same --folds: {missing[0]}"
         )
+    check_parts(folds)
     found = join_folds([OutOfFold.read(fold.predictions()[-1]) for fold in folds])
+    if samples and (others := set(found.paths) - set(samples.table["path"])):
+        raise DataError(
+            f"{len(others)} images of the folds are not in the training folder ({first_names(sorted(others))}); give "
+            "the folder that they were trained on as --data-dir (SM_CHANNEL_TRAIN), or none for no report"
+        )
+    report = output_dir / "cv" / "report"
     scheme = LabelScheme.from_dict(read_json_object(folds[0].model_dir / "model.json")["scheme"])
     summary = summarize(found, scheme)
     found.write(output_dir / OOF_CSV)
     thresholds = choose_thresholds(found, options.min_precision or precision_of(folds))
     if samples:
-        write_oof_report(output_dir / "cv" / "report", found, samples, folds, thresholds, options)
+        write_oof_report(report, found, samples, folds, thresholds, options)
+    elif report.exists():
+        print(
+            "warning: the report is not written again without the images, so its scores and thresholds may be others; "
+            f"give them as --data-dir (SM_CHANNEL_TRAIN): {report}",
+            file=sys.stderr,
+        )
     publish(folds, model_dir, summary["oof"], thresholds)
     if thresholds:
         announce_thresholds(thresholds, len(found.paths), scheme.classes)
@@ -148,9 +165,31 @@ def join(
     return f"{last} predictions: {output_dir / OOF_CSV}; ensemble: {model_dir}"
 
 
+def count_folds(folder: Path) -> int:
+    """Return the number of folds that the first one in a folder is a part of; raises DataError if there is none."""
+    first = Fold(1, FOLDS, folder)
+    text = str(first.settings().get("fold"))
+    if numbers := TrainConfig(fold=text).fold_numbers:
+        return numbers[1]
+    raise DataError(f"the first fold is part {text}, expected 1/{FOLDS} or another number; give --folds: {folder}")
+
+
+def check_parts(folds: Sequence[Fold]) -> None:
+    """Raise ConfigError for a fold that was trained as a part of another number of folds, or as another part."""
+    for fold in folds:
+        found = fold.settings().get("fold")
+        if found != (expected := f"{fold.number}/{fold.folds}"):
+            number = str(found).rpartition("/")[2]
+            remedy = f"pass --folds {number}, or train all" if number.isdecimal() else "train all"
+            raise ConfigError(
+                f"{fold.folder.name} is part {found}, expected {expected}; {remedy} folds with the same --folds: "
+                f"{fold.model_dir}"
+            )
+
+
 def precision_of(folds: Sequence[Fold]) -> float:
     """Return the --min-precision that the folds were trained with; raises DataError if they differ."""
-    found = {read_json_object(fold.model_dir / "model.json")["settings"].get("min_precision", 0.0) for fold in folds}
+    found = {fold.settings().get("min_precision", 0.0) for fold in folds}
     if len(found) > 1:
         raise DataError(
             f"the folds were trained with different values of --min-precision ({', '.join(map(str, sorted(found)))}); "

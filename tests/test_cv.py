@@ -29,7 +29,7 @@ from predictor import Predictor
 from runtime.arguments import parse
 from runtime.errors import ConfigError, DataError
 from server.settings import ServeConfig
-from support.drawing import draw_image
+from support.drawing import draw_faces, draw_image
 from support.processes import wait_until
 from support.serving import InProcess
 from support.several_labels import planted
@@ -191,8 +191,49 @@ def test_folds_that_lie_there_are_joined_without_training_them(
     cv.main(again, {})
     record = json.loads((tmp_path / "model/model.json").read_text())
     assert record["unsure_thresholds"]["min_precision"] == 0.9
+    assert "warning: the report is not written again without the images" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"1 of 3 folds are not complete, expected output/\*/predictions\.csv"):
         cv.main(["--folds", "3", "--collect", *paths], {})
+
+
+def test_the_number_of_folds_to_join_is_that_of_those_that_are_there(whole: Cv, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(whole.output, tmp_path / "output"))
+    paths = ["--collect", "--output-dir", str(output), "--model-dir", str(tmp_path / "model")]
+    cv.main(paths, {})
+    assert (output / "oof.csv").read_bytes() == (whole.output / "oof.csv").read_bytes()
+    for number in (1, 2):  # as if two of three folds had been copied here
+        path = output / f"cv/fold-{number}/model/model.json"
+        path.write_text(path.read_text().replace(f'"fold": "{number}/2"', f'"fold": "{number}/3"'))
+    before = (output / "oof.csv").read_bytes(), (tmp_path / "model/model.json").read_bytes()
+    with pytest.raises(
+        ConfigError, match=r"^fold-1 is part 1/3, expected 1/2; pass --folds 3, or train all folds with"
+    ):
+        cv.main(["--folds", "2", *paths], {})
+    with pytest.raises(DataError, match="1 of 3 folds are not complete"):
+        cv.main(paths, {})
+    assert ((output / "oof.csv").read_bytes(), (tmp_path / "model/model.json").read_bytes()) == before
+    shutil.rmtree(output / "cv/fold-1/model")
+    with pytest.raises(
+        DataError, match="^fold 1 of 5 has no model that can be read .*; train it with the same --folds"
+    ):
+        cv.main(paths, {})
+
+
+def test_the_report_of_joined_folds_has_their_thresholds_if_the_images_are_there(
+    whole: Cv, module_faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Path(shutil.copytree(whole.output, tmp_path / "output"))
+    page, model = output / "cv/report/report.html", tmp_path / "model"
+    paths = ["--collect", "--output-dir", str(output), "--model-dir", str(model), "--device", "cpu"]
+    before = page.read_text()
+    cv.main([*paths, "--min-precision", "0.9", "--data-dir", str(module_faces)], {})
+    sure = re.search(r"\n(\d+) of 84 validation images are sure, with a precision of 0\.9\n", capsys.readouterr().out)
+    assert sure
+    assert f"  {sure[1]} of 84 predictions are sure, and" in page.read_text()
+    assert page.read_text() != before
+    others = draw_faces(tmp_path / "others", 4)
+    with pytest.raises(DataError, match="images of the folds are not in the training folder .*; give the folder that"):
+        cv.main([*paths, "--data-dir", str(others)], {})
 
 
 def test_folds_that_were_trained_for_different_precisions_are_an_error(tmp_path: Path) -> None:

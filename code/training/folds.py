@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from config import TrainPaths
 from data.out_of_fold import PREDICTIONS_CSV
 from runtime.arguments import flag_of
-from runtime.errors import TrainingError
+from runtime.errors import DataError, TrainingError
+from runtime.json_files import read_json_object
 from runtime.parent import end_with_parent
 from training.worker_processes import StopSignals
 
@@ -39,6 +41,17 @@ class Fold:
     def predictions(self) -> list[Path]:
         """Return the predictions of its runs, the newest last; a run that is not finished has none."""
         return sorted(self.output_dir.glob(f"*/{PREDICTIONS_CSV}"), key=lambda path: path.stat().st_mtime)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the options that its model was trained with; raises DataError if model.json does not tell them."""
+        path = self.model_dir / "model.json"
+        try:
+            return dict(read_json_object(path)["settings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.name} has no model that can be read ({error!r}), expected a training that is finished; train "
+                f"it with the same --folds, or give the folder of the folds as --output-dir: {path}"
+            ) from None
 
     def train(self, paths: TrainPaths, store_dir: Path, options: Sequence[str], stop: StopSignals) -> None:
         """Train the fold, or resume it, with the words `options`; a fold that is trained already takes seconds.

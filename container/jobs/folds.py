@@ -21,7 +21,7 @@ from jobs.plan import Plan, submit_plan
 from jobs.training import TrainingOptions, check_restarts, training_channels, training_job
 from jobs.watch import wait
 from labels import require_one_label
-from options.cv import CvConfig
+from options.cv import FOLDS
 from runtime.arguments import option
 from runtime.errors import ConfigError
 from sagemaker_limits import NAME_LENGTH
@@ -31,7 +31,7 @@ from sagemaker_limits import NAME_LENGTH
 class FoldOptions:
     """The folds."""
 
-    folds: int = option(CvConfig.folds, "number of folds, each of which is a training job", minimum=2, maximum=100)
+    folds: int = option(FOLDS, "number of folds, each of which is a training job", minimum=2, maximum=100)
 
 
 def cross_validate(

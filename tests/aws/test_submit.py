@@ -140,7 +140,7 @@ def test_the_folds_of_a_cross_validation_are_downloaded_and_joined(
         described = client("sagemaker").describe_training_job(TrainingJobName=f"{name}-fold-{number}")
         assert described["HyperParameters"] == {"epochs": "3", "fold": f"{number}/2", "recipe": "scratch"}
         fold, own = tmp_path / f"{number}", paths[number - 1 :: 2]
-        publish_model(fold / "model", seed=number)
+        publish_model(fold / "model", seed=number, settings={"fold": f"{number}/2"})
         probabilities = np.random.default_rng(number).dirichlet(np.ones(18), len(own)).astype(np.float32)
         labels, folds = np.zeros(len(own), np.int64), np.full(len(own), number)
         OutOfFold(own, labels, folds, probabilities).write(fold / "output/exp/predictions.csv")
