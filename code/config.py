@@ -240,9 +240,10 @@ class TrainConfig:
     def problems(self) -> list[str]:
         """Return one sentence for each contradiction between options."""
         problems = []
-        if self.parts > self.batch_size:
+        is_open = self.recipe == AUTO  # what recipes set is checked when one is chosen, and all options are read again
+        if self.parts > self.batch_size and not is_open:
             problems.append(f"--parts: {self.parts} is more than the {self.batch_size} images of a batch")
-        if self.warmup_epochs > self.epochs:
+        if self.warmup_epochs > self.epochs and not is_open:
             problems.append(f"--warmup-epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs of the run")
         if self.freeze not in ("none", "all") and not self.freeze.isdecimal():
             problems.append(f"--freeze: {self.freeze!r} is not a number of blocks, all or none")

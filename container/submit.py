@@ -19,6 +19,7 @@ from jobs.endpoint import EndpointOptions, deploy, remove
 from jobs.evaluation import EvaluationOptions, evaluate
 from jobs.expiry import ExpiryOptions
 from jobs.folds import FoldOptions, cross_validate
+from jobs.hyperparameters import with_auto
 from jobs.job import stop_command
 from jobs.logs import logs_command
 from jobs.placeholders import placeholders
@@ -127,7 +128,8 @@ def _check_passed(name: str, command: Command, passed: Words) -> None:
     """Raise ConfigError for words after `--` that the program in the container rejects."""
     if command.passes is None:
         raise ConfigError(f"`{name}` takes no arguments after --")
-    parse(command.passes[0], passed, {}, command.passes[1])
+    program, options = command.passes
+    parse(program, with_auto(passed) if options is TrainConfig else passed, {}, options)
 
 
 def _main() -> None:

@@ -1,5 +1,6 @@
 """A recipe is a set of options that any option overrides, and a run keeps its recipe when it is resumed."""
 
+import inspect
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from model import create_model
 from recipes import RECIPES, choose, describe, has_initial_weights
 from runtime.arguments import parse
 from runtime.conversion import show
-from runtime.errors import CheckpointError
+from runtime.errors import CheckpointError, ConfigError
 from train import main
 from training.start import read_kept
 
@@ -92,6 +93,35 @@ def test_weights_decide_unless_a_run_is_resumed() -> None:
     assert [has_initial_weights(given, Path("weights")) for given in ("auto", "none")] == [True, False]
 
 
+# Every rule about several options: words that break it with each recipe, and whether recipes set one of these options.
+RULES = [
+    ("--parts 99", "99 is more than the", True),
+    ("--warmup-epochs 99", "99 is more than the", True),
+    ("--freeze some", "'some' is not a number of blocks", False),
+    ("--freeze-epochs 2", "2 has no effect without --freeze", False),
+    ("--fit pad --statistics dataset", "is computed from images that --fit pad has padded", False),
+    ("--fold 3/2", "'3/2' is not k/n", False),
+    ("--name a/b", "'a/b' is not the name of a folder", False),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence", "is_set"), RULES)
+def test_what_recipes_set_is_checked_once_the_recipe_is_chosen(words: str, sentence: str, is_set: bool) -> None:
+    for name in RECIPES:
+        with pytest.raises(ConfigError, match=sentence):
+            options(*words.split(), "--recipe", name)
+    if is_set:
+        options(*words.split(), "--recipe", "auto")
+    else:
+        with pytest.raises(ConfigError, match=sentence):
+            options(*words.split(), "--recipe", "auto")
+
+
+def test_every_rule_about_several_options_is_in_the_table() -> None:
+    source = inspect.getsource(TrainConfig.problems)
+    assert source.count("problems.append(") == len(RULES)
+
+
 @pytest.fixture
 def run(faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Run train.py with `--recipe auto`, and return config.json."""
@@ -137,6 +167,20 @@ def test_a_resumed_run_keeps_its_recipe_with_weights_or_without(
     fresh = run("--resume", "never")
     assert "recipe: scratch (no weights to start from)" in capsys.readouterr().out
     assert (fresh["recipe"], fresh["model"], fresh["lr"]) == ("scratch", "TinyModel", 0.003)
+
+
+def test_auto_is_checked_with_the_options_of_the_recipe_that_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[TrainConfig] = []
+    monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("train.train", lambda data, model, config, **others: started.append(config))
+    monkeypatch.setattr(sys, "argv", ["train.py", "--recipe", "auto", "--warmup-epochs", "3"])
+    main()
+    assert (started[0].recipe, started[0].warmup_epochs, started[0].epochs) == ("scratch", 3, 80)
+    sys.argv += ["--epochs", "1"]
+    with pytest.raises(ConfigError, match=r"^--warmup-epochs: 3 is more than the 1 epochs of the run$"):
+        main()
 
 
 def test_a_run_of_the_last_release_has_the_recipe_original() -> None:

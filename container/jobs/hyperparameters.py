@@ -10,7 +10,7 @@ from typing import Any
 from config import TrainConfig
 from jobs.common import Words
 from recipes import AUTO, choose, explain
-from runtime.arguments import parse, upgrade
+from runtime.arguments import flag_of, parse, upgrade
 from runtime.conversion import show
 
 TYPES = typing.get_type_hints(TrainConfig)
@@ -20,12 +20,18 @@ _CURRENT_NAMES = {old: field.name for field in fields(TrainConfig) for old in fi
 def read_hyperparameters(words: Words) -> dict[str, str]:
     """Return `--epochs 30 --resize 128 96` as SageMaker's strings: {"epochs": "30", "resize": "128,96"}.
 
-    Only what is given is included. Raises ConfigError as code/train.py does.
+    Only what is given is included. Raises ConfigError as code/train.py does; what depends on the recipe is checked by
+    `with_recipe`, which chooses it.
     """
-    (config,) = parse("train.py", words, {}, TrainConfig)
+    (config,) = parse("train.py", with_auto(words), {}, TrainConfig)
     flags = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
     given = {_CURRENT_NAMES.get(flag, flag) for flag in flags}
     return {name: as_text(getattr(config, name)) for name in TYPES if name in given}
+
+
+def with_auto(words: Words) -> list[str]:
+    """Return words for code/train.py whose recipe is `auto`, unless they name one: of a flag, the last value counts."""
+    return ["--recipe", AUTO, *words]
 
 
 def with_recipe(
@@ -34,7 +40,7 @@ def with_recipe(
     """Return the hyperparameters of a job with its recipe, and print it to stderr.
 
     Unless they name one, it is finetune with weights to start from, else scratch. A job that `resumes` another one
-    keeps the recipe that it finds in the checkpoint.
+    keeps the recipe that it finds in the checkpoint. Raises ConfigError for what does not fit the recipe.
     """
     if hyperparameters.get("recipe", AUTO) != AUTO:
         return dict(hyperparameters)
@@ -43,7 +49,14 @@ def with_recipe(
     recipe = AUTO if resumes else choose(has_weights=has_weights)
     said = "recipe: that of the job to resume" if resumes else explain(recipe, has_weights=has_weights)
     print(said, file=sys.stderr)
-    return {**hyperparameters, "recipe": recipe}
+    chosen = {**hyperparameters, "recipe": recipe}
+    parse("train.py", as_words(chosen), {}, TrainConfig)
+    return chosen
+
+
+def as_words(hyperparameters: Mapping[str, str]) -> list[str]:
+    """Return hyperparameters as words for code/train.py, as container/launch.py passes them on."""
+    return [f"{flag_of(name)}={value}" for name, value in hyperparameters.items()]
 
 
 def current_hyperparameters(stored: Mapping[str, str]) -> dict[str, str]:

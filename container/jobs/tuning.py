@@ -9,7 +9,7 @@ from jobs.aws import Aws
 from jobs.checks import name_problems, pair_problems, pairs
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, Words, unique_name
 from jobs.ecr import job_image
-from jobs.hyperparameters import TYPES, read_hyperparameters, with_recipe
+from jobs.hyperparameters import TYPES, as_words, read_hyperparameters, with_auto, with_recipe
 from jobs.inputs import existing_inputs
 from jobs.instances import describe_instances, waste
 from jobs.plan import Plan, submit_job
@@ -57,11 +57,13 @@ def tune(
 ) -> None:
     """Submit a tuning job; the words after `--` are hyperparameters that all trials share."""
     hyperparameters, ranges = read_hyperparameters(fixed_words), read_search(tuning.search, fixed_words)
-    check_tuning(training, tuning, hyperparameters)
+    check_tuning(training, tuning)
     aws, job = Aws(connection), unique_name(training.name)
     channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
     if "recipe" not in pairs(tuning.search):
         hyperparameters = with_recipe(hyperparameters, channels)
+        read_search(tuning.search, as_words(hyperparameters))
+    check_hyperband(tuning, hyperparameters)
     image = job_image(aws, location)
     options = (training, tuning)
     call = tuning_job(job, location, options, image, channels=channels, hyperparameters=hyperparameters, ranges=ranges)
@@ -133,16 +135,20 @@ def most_epochs(hyperparameters: Mapping[str, str]) -> int:
     return int(hyperparameters.get("epochs", recipe.get("epochs", TrainConfig.epochs)))
 
 
-def check_tuning(training: TrainingOptions, tuning: TuningOptions, hyperparameters: Mapping[str, str]) -> None:
+def check_hyperband(tuning: TuningOptions, hyperparameters: Mapping[str, str]) -> None:
+    """Raise ConfigError if Hyperband, which divides the epochs, has one alone, that of the recipe counted."""
+    if tuning.strategy == "Hyperband" and most_epochs(hyperparameters) < 2:
+        raise ConfigError(
+            "--strategy Hyperband: needs several epochs to choose from; give the maximum, as in -- --epochs 30"
+        )
+
+
+def check_tuning(training: TrainingOptions, tuning: TuningOptions) -> None:
     """Raise ConfigError that names everything in a search that SageMaker rejects."""
     names = [name for metric in metric_definitions() if (name := metric["Name"]).startswith("val:")]
     problems = name_problems(training.name, most=TUNING_NAME_LENGTH - len(unique_name("")))
     if tuning.objective not in names:
         problems.append("--objective: " + unknown_name("metric", tuning.objective, names, most=len(names)))
-    if tuning.strategy == "Hyperband" and most_epochs(hyperparameters) < 2:
-        problems.append(
-            "--strategy Hyperband: needs several epochs to choose from; give the maximum, as in -- --epochs 30"
-        )
     if training.resume_from:
         problems.append("--resume-from: a search cannot be resumed, its jobs have no checkpoints; leave it out")
     if problems:
@@ -168,7 +174,7 @@ def read_search(text: str, fixed: Words) -> dict[str, list[dict[str, Any]]]:
                 raise ConfigError("has a fixed value after -- as well; leave out one of them")
             kind, values, entry = _read_range(name, choice.split(":"))
             for value in values:
-                parse("train.py", [*fixed, f"--{name}", value], {}, TrainConfig)
+                parse("train.py", [*with_auto(fixed), f"--{name}", value], {}, TrainConfig)
             ranges[kind].append(entry)
         except ConfigError as error:
             problems.append(f"--search {name}={choice}: {error}")

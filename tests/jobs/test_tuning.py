@@ -56,7 +56,10 @@ def test_what_does_not_fit_together_is_named(flags: tuple[str, ...], sentence: s
         (("--objective", "val_f1"), "--objective: unknown metric 'val_f1' .did you mean 'val:f1'"),
         (("--objective", "epoch"), "--objective: unknown metric 'epoch'"),
         (("--objective", "train:loss"), "--objective: unknown metric 'train:loss'"),
-        (("--strategy", "Hyperband"), "--strategy Hyperband: needs several epochs to choose from"),
+        (
+            ("--strategy", "Hyperband", "--", "--recipe", "original"),
+            "--strategy Hyperband: needs several epochs to choose from",
+        ),
         (("--name", "a-name-of-20-letters"), "at most 15 characters"),
         (("--resume-from", "faces-1"), "--resume-from: a search cannot be resumed"),
     ],
@@ -174,7 +177,20 @@ def test_a_search_becomes_ranges_by_the_type_of_each_hyperparameter() -> None:
 )
 def test_a_search_that_training_would_reject_is_rejected(text: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        read_search(text, ["--epochs", "5"])
+        read_search(text, ["--epochs", "5", "--recipe", "original"])
+
+
+def test_a_search_is_checked_with_the_recipe_that_the_job_gets(dry_run: DryRunCommand) -> None:
+    """Without weights to start from that is scratch: 80 epochs, 64 images in a batch."""
+    hyperband = ("--strategy", "Hyperband")
+    requests, _ = dry_run("tune", *DATA, "--search", "warmup_epochs=1:9,parts=1:48", *hyperband)
+    config = requests["CreateHyperParameterTuningJob"]["HyperParameterTuningJobConfig"]
+    assert config["StrategyConfig"]["HyperbandStrategyConfig"]["MaxResource"] == 80
+    with pytest.raises(ConfigError, match=r"^--search warmup_epochs=1:99: --warmup-epochs: 99 is more than the 80 epo"):
+        dry_run("tune", *DATA, "--search", "warmup_epochs=1:99")
+    weights = ("--pretrained-data", "s3://my-bucket/weights")
+    with pytest.raises(ConfigError, match=r"^--search parts=1:48: --parts: 48 is more than the 32 images of a batch$"):
+        dry_run("tune", *DATA, *weights, "--search", "parts=1:48", "--", "--model", "resnet18")
 
 
 def test_every_mistake_of_a_search_is_named_at_once() -> None:
