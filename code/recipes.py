@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from runtime.errors import ConfigError
+
 AUTO = "auto"
 Recipe = Mapping[str, Any]
 
@@ -69,6 +71,29 @@ def explain(recipe: str, *, has_weights: bool, kept: str = "") -> str:
     why = "weights to start from" if has_weights else "no weights to start from"
     why = "as the run that is resumed" if kept else why
     return f"recipe: {recipe} ({why}); --recipe original, scratch or finetune decides"
+
+
+def warning_without_weights(recipe: str, freeze: str, freeze_epochs: int, epochs: int) -> str:
+    """Return the warning for a run without weights to start from whose options are for some; empty if none is.
+
+    Raises ConfigError if blocks are frozen, and so random, for the whole run.
+    """
+    remedy = "give --pretrained FILE or the `pretrained` channel, such as what `make weights` fetches"
+    if freeze == "all" or (freeze.isdecimal() and int(freeze)):
+        if not freeze_epochs or freeze_epochs >= epochs:
+            raise ConfigError(
+                f"--freeze: {freeze} keeps random weights for the whole run, as there are no weights to start from; "
+                f"{remedy}, or leave --freeze out"
+            )
+        return (
+            f"--freeze-epochs: {freeze_epochs} keeps random weights until then, as there are no weights to start from; "
+            f"{remedy}, or leave --freeze out"
+        )
+    if recipe == "finetune":
+        return (
+            f"--recipe: finetune is for weights to start from, and there are none; {remedy}, or pass --recipe scratch"
+        )
+    return ""
 
 
 def describe() -> str:

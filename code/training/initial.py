@@ -4,6 +4,7 @@ Both are fixed when a run starts. `--statistics auto` is the mean and std of the
 pipeline; when the run is resumed, it is what the checkpoint has, and weights are not needed any more.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from config import TrainConfig
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD
 from initial_weights import IMAGENET, InitialWeights
+from recipes import warning_without_weights
 from runtime.errors import CheckpointError
 from training.fingerprint import INITIAL_WEIGHTS, STATISTICS
 from training.start import Kept
@@ -49,13 +51,17 @@ def choose_start(
     """Read the initial weights, and settle `--statistics auto`; returns the options with what it means.
 
     It stays `auto` for a mean and std that have no name. The log says which they are. Raises ModelError for weights
-    that cannot be used.
+    that cannot be used, ConfigError for blocks that are frozen for the whole run and have none.
     """
     weights, chosen = None, None
     if workers.is_first:
         weights = InitialWeights.read(args.model, args.pretrained, Path(pretrained_dir) if pretrained_dir else None)
         chosen = _choose(args, weights, kept.fingerprint if kept else {})
     name, mean, std, sha256 = workers.tell(chosen)
+    if sha256 is None:
+        warning = warning_without_weights(args.recipe, args.freeze, args.freeze_epochs, args.epochs)
+        if warning and workers.is_first:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
     statistics = Statistics(tuple(mean), tuple(std))
     fingerprint: dict[str, Any] = {INITIAL_WEIGHTS: sha256}
     if name == "auto":

@@ -9,7 +9,7 @@ from typing import Any
 
 from config import TrainConfig
 from jobs.common import Words
-from recipes import AUTO, choose, explain
+from recipes import AUTO, choose, explain, warning_without_weights
 from runtime.arguments import flag_of, parse, upgrade
 from runtime.conversion import show
 
@@ -42,15 +42,17 @@ def with_recipe(
     Unless they name one, it is finetune with weights to start from, else scratch. A job that `resumes` another one
     keeps the recipe that it finds in the checkpoint. Raises ConfigError for what does not fit the recipe.
     """
-    if hyperparameters.get("recipe", AUTO) != AUTO:
-        return dict(hyperparameters)
-    pretrained = hyperparameters.get("pretrained", "auto")
+    pretrained, chosen = hyperparameters.get("pretrained", "auto"), dict(hyperparameters)
     has_weights = "pretrained" in channels if pretrained == "auto" else pretrained != "none"
-    recipe = AUTO if resumes else choose(has_weights=has_weights)
-    said = "recipe: that of the job to resume" if resumes else explain(recipe, has_weights=has_weights)
-    print(said, file=sys.stderr)
-    chosen = {**hyperparameters, "recipe": recipe}
-    parse("train.py", as_words(chosen), {}, TrainConfig)
+    if hyperparameters.get("recipe", AUTO) == AUTO:
+        chosen["recipe"] = AUTO if resumes else choose(has_weights=has_weights)
+        said = explain(chosen["recipe"], has_weights=has_weights)
+        print("recipe: that of the job to resume" if resumes else said, file=sys.stderr)
+    (config,) = parse("train.py", as_words(chosen), {}, TrainConfig)
+    if has_weights or resumes:
+        return chosen
+    if warning := warning_without_weights(config.recipe, config.freeze, config.freeze_epochs, config.epochs):
+        print(f"warning: {warning}", file=sys.stderr)
     return chosen
 
 

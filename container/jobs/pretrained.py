@@ -7,14 +7,16 @@ from pathlib import Path
 
 from jobs.aws import Aws
 from jobs.checks import data_problems, model_problems
-from jobs.common import JobLocation
+from jobs.common import JobLocation, SecureJobLocation
 from jobs.hyperparameters import current_hyperparameters, default_hyperparameters
 from jobs.inputs import Input, resolve_input
 from jobs.s3 import upload_of
+from recipes import AUTO
 from runtime.errors import ConfigError
 from weights_cache import cache_dir, find, notes_path
 
 ARCHIVE_ENDING = ".tar.gz"
+_CHANNELS = "/opt/ml/input/data/"  # where a job has its channels
 
 
 def pretrained_problems(pretrained_data: str, from_job: str) -> list[str]:
@@ -25,8 +27,23 @@ def pretrained_problems(pretrained_data: str, from_job: str) -> list[str]:
     return problems + (["--from and --pretrained-data: both are weights to start from; give one"] if both else [])
 
 
+def check_pretrained(asked: str, *, has_channel: bool, network_isolation: bool) -> None:
+    """Raise ConfigError for a `--pretrained` of training that names what a job cannot have."""
+    if asked == "download" and network_isolation:
+        raise ConfigError(
+            "--pretrained download: the job has no network; run `make weights MODEL=...` first, whose weights are "
+            "uploaded, or pass --network-isolation no"
+        )
+    is_there = asked.startswith(_CHANNELS) and (has_channel or not asked.startswith(f"{_CHANNELS}pretrained/"))
+    if asked not in ("auto", "none", "download") and not is_there:
+        raise ConfigError(
+            f"--pretrained {asked}: the job does not have this file, as it is not uploaded; pass --pretrained-data "
+            "FILE before the -- instead"
+        )
+
+
 def pretrained_channel(
-    location: JobLocation,
+    location: SecureJobLocation,
     hyperparameters: Mapping[str, str],
     *,
     pretrained_data: str,
@@ -37,16 +54,15 @@ def pretrained_channel(
     """Return the channel's URI and its upload, None if training starts from random weights.
 
     Cached weights of the model are taken for a job that is new and asks for no others. Raises ConfigError if the
-    hyperparameters contradict what is given, or if the earlier job has another model; without `aws`, as in a dry run,
-    that is not known.
+    hyperparameters contradict what is given or name what the job does not have, or if the earlier job has another
+    model; without `aws`, as in a dry run, that is not known.
     """
-    asked = hyperparameters.get("pretrained", "auto")
-    if pretrained_data or from_job:
-        if asked in ("none", "download"):
-            flag = "--from" if from_job else "--pretrained-data"
-            raise ConfigError(
-                f"{flag}: the job would ignore it because of -- --pretrained {asked}; leave one of them out"
-            )
+    asked, is_given = hyperparameters.get("pretrained", "auto"), bool(pretrained_data or from_job)
+    if is_given and asked in ("none", "download"):
+        flag = "--from" if from_job else "--pretrained-data"
+        raise ConfigError(f"{flag}: the job would ignore it because of -- --pretrained {asked}; leave one of them out")
+    check_pretrained(asked, has_channel=is_given, network_isolation=location.network_isolation)
+    if is_given:
         return _from_job(location, from_job, hyperparameters, aws) if from_job else _given(location, pretrained_data)
     if asked != "auto" or resume_from:
         return None
@@ -75,8 +91,10 @@ def _from_job(location: JobLocation, job: str, hyperparameters: Mapping[str, str
     """Return the model.tar.gz of an earlier job, whose architecture is compared if SageMaker still knows the job."""
     uri = location.model(job)
     if aws and uri != job and (described := aws.find("sagemaker", "DescribeTrainingJob", TrainingJobName=job)):
-        theirs = _model_of(current_hyperparameters(described.get("HyperParameters", {})))
-        if theirs != (ours := _model_of(hyperparameters)):
+        stored = described.get("HyperParameters", {})
+        is_known = "model" in stored or stored.get("recipe") != AUTO  # else it is that of the job that it resumed
+        theirs = _model_of(current_hyperparameters(stored))
+        if is_known and theirs != (ours := _model_of(hyperparameters)):
             raise ConfigError(
                 f"--from {job}: it trained a {theirs}, and this job would train a {ours}; pass -- --model {theirs}"
             )
@@ -84,4 +102,5 @@ def _from_job(location: JobLocation, job: str, hyperparameters: Mapping[str, str
 
 
 def _model_of(hyperparameters: Mapping[str, str]) -> str:
-    return hyperparameters.get("model", default_hyperparameters()["model"])
+    """Return the model that a job trains: the one it names, else that of its recipe."""
+    return hyperparameters.get("model", default_hyperparameters(hyperparameters.get("recipe", AUTO))["model"])

@@ -197,7 +197,7 @@ def _channel(name: str, uri: str) -> Request:
 
 
 def training_channels(
-    location: JobLocation, options: TrainingOptions, hyperparameters: Mapping[str, str], aws: Aws | None = None
+    location: SecureJobLocation, options: TrainingOptions, hyperparameters: Mapping[str, str], aws: Aws | None = None
 ) -> tuple[dict[str, str], tuple[Upload, ...]]:
     """Return the channels of a training job and their uploads; local data sets are read as training reads them.
 

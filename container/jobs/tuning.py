@@ -13,6 +13,7 @@ from jobs.hyperparameters import TYPES, as_words, read_hyperparameters, with_aut
 from jobs.inputs import existing_inputs
 from jobs.instances import describe_instances, waste
 from jobs.plan import Plan, submit_job
+from jobs.pretrained import check_pretrained
 from jobs.request_parts import Call, given, tags
 from jobs.training import TrainingOptions, algorithm, training_channels, training_definition
 from metrics import metric_definitions
@@ -60,6 +61,8 @@ def tune(
     check_tuning(training, tuning)
     aws, job = Aws(connection), unique_name(training.name)
     channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
+    for asked in pairs(tuning.search).get("pretrained", "auto").split(":"):
+        check_pretrained(asked, has_channel="pretrained" in channels, network_isolation=location.network_isolation)
     if "recipe" not in pairs(tuning.search):
         hyperparameters = with_recipe(hyperparameters, channels)
         read_search(tuning.search, as_words(hyperparameters))

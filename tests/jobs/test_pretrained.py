@@ -58,6 +58,12 @@ def test_an_earlier_job_with_another_model_is_rejected_before_it_costs() -> None
     sentence = "--from faces-1: it trained a resnet18, and this job would train a BaseModel; pass -- --model resnet18"
     with pytest.raises(ConfigError, match=f"^{sentence}$"):
         channel_of(aws, "faces-1")
+    with pytest.raises(ConfigError, match="it trained a resnet18, and this job would train a TinyModel; pass"):
+        channel_of(aws, "faces-1", recipe="scratch")
+    of_scratch = FakeAws(DescribeTrainingJob={"HyperParameters": {"recipe": "scratch"}})
+    assert channel_of(of_scratch, "faces-1", recipe="scratch") == JOB
+    resumed = FakeAws(DescribeTrainingJob={"HyperParameters": {"recipe": "auto"}})
+    assert channel_of(resumed, "faces-1", model="resnet18") == JOB, "its model is that of the job that it resumed"
     gone = FakeAws(DescribeTrainingJob=AwsError("could not find it", "ValidationException"))
     assert channel_of(gone, "faces-1") == JOB
 
@@ -118,3 +124,44 @@ def test_what_does_not_fit_together_is_named(flags: tuple[str, ...], sentence: s
 def test_weights_that_the_job_would_ignore_are_an_error(dry_run: DryRunCommand) -> None:
     with pytest.raises(ConfigError, match=r"^--from: the job would ignore it because of -- --pretrained none; leave"):
         dry_run("train", *DATA, "--from", "faces-1", "--", "--pretrained", "none")
+
+
+@pytest.mark.parametrize(("command", "is_searched"), [("train", False), ("cv", False), ("tune", False), ("tune", True)])
+def test_weights_that_the_job_cannot_have_are_an_error(
+    dry_run: DryRunCommand, tmp_path: Path, command: str, is_searched: bool
+) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"0")
+    channel = ("--pretrained-data", "s3://my-bucket/weights")
+
+    def submit(asked: str, *options: str) -> None:
+        search = f"pretrained=none:{asked}" if is_searched else "lr=0.1:1"
+        searched = ("--search", search) if command == "tune" else ()
+        passed = () if is_searched else ("--", "--pretrained", asked)
+        dry_run(command, *DATA, *options, *searched, *passed)
+
+    for options in ((), channel):
+        for file in (str(tmp_path / "weights.pth"), "missing.pth"):
+            with pytest.raises(
+                ConfigError, match=rf"^--pretrained {file}: the job does not have this file, as it is no"
+            ):
+                submit(file, *options)
+    with pytest.raises(ConfigError, match=r"^--pretrained download: the job has no network; run `make weights MODEL="):
+        submit("download")
+    submit("download", "--network-isolation", "no")
+    inside = "/opt/ml/input/data/pretrained/weights.pth"
+    submit(inside, *channel)
+    with pytest.raises(ConfigError, match=r"; pass --pretrained-data FILE before the -- instead$"):
+        submit(inside)
+
+
+def test_random_weights_are_not_frozen_for_a_whole_job(dry_run: DryRunCommand) -> None:
+    frozen = ("--", "--freeze", "all")
+    with pytest.raises(
+        ConfigError, match=r"^--freeze: all keeps random weights for the whole run, as there are no weig"
+    ):
+        dry_run("train", *DATA, *frozen)
+    assert "random weights" not in dry_run("train", *DATA, "--from", "faces-1", *frozen)[1]
+    assert "random weights" not in dry_run("train", *DATA, "--resume-from", "faces-1", *frozen)[1]
+    for words in ((*frozen, "--freeze-epochs", "3"), ("--", "--recipe", "finetune")):
+        printed = dry_run("train", *DATA, *words)[1]
+        assert [line for line in printed.splitlines() if line.startswith("warning: --")], printed

@@ -372,7 +372,7 @@ def test_a_folder_is_checked_and_described_before_the_upload_as_in_training(
         ((), "scratch"),
         (("--pretrained-data", "s3://my-bucket/weights"), "finetune"),
         (("--", "--pretrained", "none"), "scratch"),
-        (("--", "--pretrained", "download"), "finetune"),
+        (("--network-isolation", "no", "--", "--pretrained", "download"), "finetune"),
         (("--", "--recipe", "original"), "original"),
         (("--", "--recipe", "auto"), "scratch"),
         (("--resume-from", "faces-1"), "auto"),

@@ -14,13 +14,14 @@ import torch
 from config import TrainConfig
 from data.images import IMAGENET_MEAN, ORIGINAL_MEAN
 from model import TinyModel
-from runtime.errors import CheckpointError
+from runtime.errors import CheckpointError, ConfigError
 from runtime.process import StopRequest
 from support.pretrained_weights import imagenet
 from support.trainers import PLAIN
 from train import train
 from training.fingerprint import INITIAL_WEIGHTS, STATISTICS
 from training.initial import choose_start
+from training.start import Kept
 from training.workers import Workers
 from weights_cache import Notes, Statistics, notes_path
 
@@ -143,3 +144,37 @@ def test_a_run_whose_checkpoints_are_all_damaged_needs_its_weights_again(faces: 
     with pytest.raises(CheckpointError, match="no checkpoint can be used, and the weights that the run started from"):
         run(data, tmp_path)
     run(data, tmp_path, pretrained_dir=weights)
+
+
+@pytest.mark.parametrize("changes", [{}, {"freeze_epochs": 1}, {"freeze_epochs": 5, "freeze": "2"}])
+def test_random_weights_are_not_frozen_for_a_whole_run(tmp_path: Path, changes: dict[str, Any]) -> None:
+    frozen = replace(SMALL, **{"epochs": 1, "freeze": "all", **changes})
+    with pytest.raises(
+        ConfigError, match=rf"^--freeze: {frozen.freeze} keeps random weights for the whole run, as ther"
+    ):
+        choose_start(frozen, Workers())
+    choose_start(frozen, Workers(), write_weights(tmp_path / "weights"))
+    kept = Kept(fingerprint={INITIAL_WEIGHTS: "abc", "statistics": "original"})
+    _, start = choose_start(frozen, Workers(), kept=kept)
+    assert start.sha256 == "abc", "a run that is resumed does not need the file"
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"freeze": "all", "freeze_epochs": 1, "recipe": "finetune"}, "warning: --freeze-epochs: 1 keeps random"),
+        ({"recipe": "finetune"}, "warning: --recipe: finetune is for weights to start from, and there are none; give"),
+        ({"freeze": "0"}, ""),
+        ({"recipe": "scratch"}, ""),
+    ],
+)
+def test_options_for_weights_that_are_not_there_are_one_warning(
+    tmp_path: Path, changes: dict[str, Any], warning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = replace(SMALL, **{"epochs": 2, **changes})
+    choose_start(options, Workers())
+    said = capsys.readouterr().err
+    assert said.startswith(warning)
+    assert said.count("\n") == bool(warning)
+    choose_start(options, Workers(), write_weights(tmp_path / "weights"))
+    assert capsys.readouterr().err == ""

@@ -85,7 +85,7 @@ def test_the_validation_loss_is_weighted_and_its_predictions_are_not(tmp_path: P
     "changes",
     [
         {**RECIPES["scratch"], "epochs": 1},
-        {**RECIPES["finetune"], "epochs": 1, "resize": (32, 32), "freeze": "all", "patience": 1},
+        {**RECIPES["finetune"], "epochs": 2, "resize": (32, 32), "freeze": "all", "freeze_epochs": 1, "patience": 1},
         {"criterion": "focal", "criterion_args": {"gamma": 1.5}, "fold": "1/3", "metric": "accuracy"},
         {"cutmix": 0.5, "mixup": 0.5, "parts": 2, "precision": "bf16", "fit": "pad"},
     ],
