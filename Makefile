@@ -14,9 +14,15 @@ SHELL         := /bin/bash
 
 # Take what was given as it is: make would expand a `$` in it.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
-FOUND := $(foreach name,DATA OUT DEMO ARGS SUBMIT JOB SEARCH PRETRAINED,$(if $(findstring environment,$(origin $(name))),$(name)))
+from-environment = $(strip $(foreach name,$(1),$(if $(findstring environment,$(origin $(name))),$(name))))
+FOUND := $(call from-environment,DATA OUT DEMO ARGS SUBMIT JOB SEARCH PRETRAINED WEIGHTS_CACHE)
 $(foreach name,$(GIVEN) $(FOUND),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
+# Options count only if they are given to make: others use such names in the environment, too.
+IGNORED := $(call from-environment,MODEL EPOCHS RECIPE RESUME FOLDS BATCH_SIZE LR)
+unexport $(IGNORED)
+warn-ignored = $(if $(IGNORED),echo "warning: options in the environment are ignored ($(IGNORED)); give them to make:" \
+	"make $@ $(firstword $(IGNORED))=..." >&2)
 
 DATA       ?=
 DEMO       ?= demo
@@ -41,8 +47,9 @@ absolute = $(if $(filter /% s3://%,$(firstword $(1))),$(1),$(if $(1),$(CURDIR)/$
 folder   = $(if $(filter docker,$(RUNTIME)),$(call absolute,$(call home,$(1))),$(call home,$(1)))
 override DATA := $(call folder,$(DATA))
 override OUT  := $(call folder,$(OUT))
+override WEIGHTS_CACHE := $(call folder,$(WEIGHTS_CACHE))
 override PRETRAINED := $(if $(filter auto none download,$(PRETRAINED)),$(PRETRAINED),$(call folder,$(PRETRAINED)))
-export DATA DEMO OUT ARGS SUBMIT JOB SEARCH IMAGE PORT PRETRAINED RUNTIME
+export DATA DEMO OUT ARGS SUBMIT JOB SEARCH IMAGE PORT PRETRAINED RUNTIME WEIGHTS_CACHE
 
 # Python 3.11 and 3.12 are what the lock files hold hashes for.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
@@ -133,13 +140,14 @@ demo train cv infer evaluate audit serve: export SM_OUTPUT_DATA_DIR = $(OUT)/out
 audit: export SM_CHANNEL_VALIDATION = $(DATA)/validation
 audit: export SM_AUDIT_DIR = $(OUT)/audit
 # The optional channels that are there; "$$@" is then --pretrained, if that is given.
-with-channels = . container/local/channels.sh;
+with-channels = GOAL=$@; . container/local/channels.sh;
 # Inside a container the files belong to whoever runs make.
 export USER_ID  := $(shell id -u)
 export GROUP_ID := $(shell id -g)
 
 .PHONY: train cv infer evaluate audit
 train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; results are in OUT
+	@$(warn-ignored)
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store" $(if $(filter audit,$@),"$$OUT/audit")
 	@rm -f "$$OUT/output/failure"
@@ -147,6 +155,7 @@ train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; r
 
 .PHONY: weights
 weights: $(ENV)/job  ## fetch the published weights of MODEL, such as resnet18 or timm/convnext_tiny, into a cache, once
+	@$(warn-ignored)
 	@$(BIN)/python code/weights.py $(if $(filter train cv,$(MAKECMDGOALS)),--model "$$MODEL",$(OPTIONS))
 
 .PHONY: serve
@@ -211,6 +220,7 @@ push: $(ENV)/job  ## push the image to ECR
 	@$(submit) push --local-image "$$IMAGE" $$SUBMIT
 
 submit: $(ENV)/job data-given  ## train on SageMaker with DATA/train; prints the name of the job
+	@$(warn-ignored)
 	@test ! -d "$$DATA/validation" || set -- --validation-data "$$DATA/validation"; \
 		$(pretrained-channel) $(submit) train --data "$$DATA/train" "$$@" $$SUBMIT -- $(pretrained-option) $(FLAGS)
 
@@ -223,6 +233,7 @@ submit-evaluate: $(ENV)/job data-given  ## compare the predictions of the transf
 	@$(submit) evaluate --predictions "$$OUT/$$JOB" --ground-truth "$$DATA/gt" $$SUBMIT -- $(FLAGS)
 
 tune: $(ENV)/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=0.001:0.1:log,optimizer=SGD:AdamW"
+	@$(warn-ignored)
 	@test ! -d "$$DATA/validation" || set -- --validation-data "$$DATA/validation"; \
 		$(pretrained-channel) $(submit) tune --data "$$DATA/train" "$$@" --search "$$SEARCH" $$SUBMIT -- \
 		$(pretrained-option) $(FLAGS)

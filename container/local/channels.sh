@@ -1,6 +1,7 @@
 # The optional channels of a training, sourced by `make train` and `make cv`. A folder that is named has to exist, so
 # only what is there is exported: SM_CHANNEL_* for a command on this machine, and in COMPOSE_FILE what mounts it.
 #
+#   GOAL               train or cv
 #   DATA/validation    validation images
 #   PRETRAINED         weights to start from, a file or a folder; else those of MODEL that `make weights` has cached
 #
@@ -27,21 +28,32 @@ cached_weights() {
   fi
 }
 
-# Whether the run in OUT, or each of its folds, has begun without weights: it is resumed as it began.
+# Print the folder of a run to resume, or of a fold, that began without weights: it is resumed as it began. A run that has
+# taken no step has fixed nothing, see code/training/start.py. The newest checkpoint of a folder counts.
 began_without_weights() {
-  newest=$(find "$OUT/checkpoints/" -maxdepth 2 -name 'step-*.json' 2>/dev/null | sort | tail -n 1)
-  [ "${RESUME:-$(given_in_args --resume)}" != never ] && [ -n "$newest" ] &&
-    ! grep -q '"initial weights": "' "$newest"
+  if [ "${RESUME:-$(given_in_args --resume)}" = never ]; then return; fi
+  if [ "$GOAL" = cv ]; then depth=2; else depth=1; fi
+  find "$OUT/checkpoints/" -mindepth "$depth" -maxdepth "$depth" -name 'step-*.json' ! -name 'step-000000000-*' \
+    2>/dev/null | LC_ALL=C sort -r | while IFS= read -r manifest; do
+    if [ "${manifest%/*}" = "$seen" ]; then continue; fi
+    seen=${manifest%/*}
+    if ! grep -q '"initial weights": "' "$manifest"; then printf '%s' "$seen" && break; fi
+  done
 }
 
 pretrained=
 case ${PRETRAINED:-$(given_in_args --pretrained)} in
   '' | auto)
-    if [ -z "$SM_CHANNEL_PRETRAINED" ] && ! began_without_weights; then
-      model=${MODEL:-$(given_in_args --model)}
-      SM_CHANNEL_PRETRAINED=$(cached_weights "$model")
-      if [ -n "$SM_CHANNEL_PRETRAINED" ]; then
-        echo "weights of $model: those in the cache, $SM_CHANNEL_PRETRAINED; PRETRAINED=none trains from scratch"
+    model=${MODEL:-$(given_in_args --model)}
+    cached=$(cached_weights "$model")
+    if [ -z "$SM_CHANNEL_PRETRAINED" ] && [ -n "$cached" ]; then
+      began=$(began_without_weights)
+      if [ -n "$began" ]; then
+        echo "weights of $model: those in the cache, $cached, are ignored, as the run to resume began without weights;" \
+          "RESUME=never starts from scratch with them: $began"
+      else
+        SM_CHANNEL_PRETRAINED=$cached
+        echo "weights of $model: those in the cache, $cached; PRETRAINED=none trains from scratch"
       fi
     fi
     ;;

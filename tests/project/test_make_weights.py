@@ -1,5 +1,6 @@
 """`make` hands weights on to training: those that are given, or those of the model that are cached."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,68 @@ def test_weights_that_are_given_or_refused_count_before_the_cache(weights: Weigh
     assert weights.handed("MODEL=resnet18", "PRETRAINED=auto")
 
 
-@pytest.mark.parametrize("fold", ["", "fold-1"])
-def test_a_run_that_began_without_weights_is_resumed_without_them(weights: Weights, fold: str) -> None:
+@pytest.mark.parametrize(("goal", "fold"), [("train", ""), ("cv", "fold-1"), ("cv", "fold-10")])
+def test_a_run_that_began_without_weights_is_resumed_without_them(weights: Weights, goal: str, fold: str) -> None:
     folder, checkpoints = weights.add("resnet18"), weights.out / "checkpoints" / fold
-    checkpoints.mkdir(parents=True)
+    other = {"train": "fold-1", "cv": "."}[goal]  # of the other command
+    for path in (checkpoints, checkpoints.with_name("fold-2"), weights.out / "checkpoints" / other):
+        path.mkdir(parents=True, exist_ok=True)
+    (weights.out / "checkpoints" / other / "step-000000009-epoch-000001.json").write_text("{}")
+    if goal == "cv":
+        (checkpoints.with_name("fold-2") / "step-000000009-epoch-000001.json").write_text('{"initial weights": "abc"}')
     (checkpoints / "step-000000001-epoch-000001.json").write_text('{"initial weights": "abc"}')
-    assert weights.handed("MODEL=resnet18") == str(folder)
+    assert weights.handed("MODEL=resnet18", goal=goal) == str(folder)
     for content in ('{"initial weights": null}', "{}"):
         (checkpoints / "step-000000002-epoch-000001.json").write_text(content)
-        assert weights.handed("MODEL=resnet18") is None
-        assert weights.handed("MODEL=resnet18", "RESUME=never") == str(folder)
+        assert weights.handed("MODEL=resnet18", goal=goal) is None
+        assert weights.handed("MODEL=resnet18", "RESUME=never", goal=goal) == str(folder)
+        assert weights.handed("MODEL=resnet18", "ARGS=--resume never", goal=goal) == str(folder)
+    where = (f"DATA={weights.data}", f"OUT={weights.out}", f"WEIGHTS_CACHE={weights.cache}", "RUNTIME=host")
+    said = weights.make.run(goal, "MODEL=resnet18", *where).stdout
+    assert f"weights of resnet18: those in the cache, {folder}, are ignored, as the run to resume began without" in said
+    assert f"; RESUME=never starts from scratch with them: {weights.out}/checkpoints" in said
+
+
+@pytest.mark.parametrize(("goal", "fold"), [("train", ""), ("cv", "fold-1")])
+def test_a_run_that_has_taken_no_step_starts_with_the_cached_weights(weights: Weights, goal: str, fold: str) -> None:
+    """Training takes them, too: a checkpoint before the first step fixes nothing."""
+    folder, checkpoints = weights.add("resnet18"), weights.out / "checkpoints" / fold
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "step-000000000-epoch-000000.json").write_text('{"initial weights": null}')
+    assert weights.handed("MODEL=resnet18", goal=goal) == str(folder)
+
+
+@pytest.mark.parametrize("goal", ["train", "cv", "submit", "tune", "weights"])
+def test_options_in_the_environment_are_ignored_and_named(weights: Weights, tmp_path: Path, goal: str) -> None:
+    weights.add("resnet18")
+    environ = {"MODEL": "resnet18", "EPOCHS": "3", "WEIGHTS_CACHE": str(weights.cache), "OUT": str(weights.out)}
+    done = weights.make.run(goal, f"DATA={weights.data}", "RUNTIME=host", **environ)
+    assert (
+        "warning: options in the environment are ignored (MODEL EPOCHS); give them to make: "
+        f"make {goal} MODEL=...\n" in done.stderr
+    )
+    words, seen = json.loads(weights.make.record.read_text().splitlines()[-1])
+    assert not {"--model", "--epochs"} & set(words)
+    assert not {"MODEL", "EPOCHS", "SM_CHANNEL_PRETRAINED"} & seen.keys()
+    assert "ignored" not in weights.make.run(goal, f"DATA={weights.data}", "RUNTIME=host", "MODEL=resnet18").stderr
+
+
+@pytest.mark.parametrize("is_in_environment", [False, True])
+def test_a_tilde_in_the_folder_of_the_cache_is_the_home_folder(
+    weights: Weights, tmp_path: Path, is_in_environment: bool
+) -> None:
+    folder = weights.add("resnet18")
+    given = {"WEIGHTS_CACHE": "~/cache"}
+    words = () if is_in_environment else ("WEIGHTS_CACHE=~/cache",)
+    where = ("MODEL=resnet18", f"DATA={weights.data}", f"OUT={weights.out}", "RUNTIME=host")
+    for goal in ("train", "weights"):
+        weights.make.record.unlink(missing_ok=True)
+        environ = {"HOME": str(tmp_path)} | (given if is_in_environment else {})
+        call = weights.make.calls(goal, *where, *words, **environ)[-1]
+        assert call["environ"]["WEIGHTS_CACHE"] == str(weights.cache)
+    weights.make.record.unlink()
+    call = weights.make.calls("train", *where, *words, **environ)[-1]
+    assert call["environ"]["SM_CHANNEL_PRETRAINED"] == str(folder)
 
 
 @pytest.mark.parametrize("name", ["my weights.pth", HOSTILE])
