@@ -63,17 +63,17 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         if not config.collect or paths.data_dir.is_dir():
             samples = read_samples(paths, options, count)
         if not config.collect:
-            train_folds(folds, paths, words_for_training(argv))
+            train_folds(folds, paths, words_for_training(argv), options.resume)
         summary = join(folds, paths.output_dir, paths.model_dir, samples, options)
     print(summary, flush=True)
     write_message(summary)
 
 
-def train_folds(folds: Sequence[Fold], paths: TrainPaths, words: Sequence[str]) -> None:
+def train_folds(folds: Sequence[Fold], paths: TrainPaths, words: Sequence[str], resume: str) -> None:
     """Train the folds one after the other; they share the decoded images, which are kept where SM_STORE_DIR is set."""
     stop, own_store = StopSignals(), folds[0].folder.parent / "store"
     for fold in folds:
-        fold.train(paths, paths.store_dir or own_store, words, stop)
+        fold.train(paths, paths.store_dir or own_store, words, stop, resume=resume)
     shutil.rmtree(own_store, ignore_errors=True)
 
 
@@ -85,7 +85,8 @@ def check_options(paths: TrainPaths, options: TrainConfig, environ: Mapping[str,
     if paths.validation_dir is not None:
         problems.append(
             "--validation-dir (SM_CHANNEL_VALIDATION): cross-validation validates with every image of the training "
-            f"folder once; leave it out, or use train.py: {paths.validation_dir}"
+            "folder once; leave it out (`make cv`: move the folder out of DATA), or use train.py (`make train`): "
+            f"{paths.validation_dir}"
         )
     if (hosts := read_hosts(environ)).are_several:
         problems.append(

@@ -78,6 +78,11 @@ class InitialWeights:
     @classmethod
     def _from_model(cls, model: str, source: Path) -> Self:
         description, state, sha256 = read(source)
+        if description.members:
+            raise ModelError(
+                f"an ensemble of {len(description.members)} models cannot be started from; give one of them, such as "
+                f"output/data/cv/fold-1/model of `make cv`: {source}"
+            )
         if description.architecture != model:
             raise ModelError(
                 f"the weights to start from are of a model {description.architecture!r}, expected {model!r}; give "

@@ -334,7 +334,9 @@ def test_data_that_comes_with_a_split_is_rejected(tmp_path: Path) -> None:
             draw_image(number, 0).save(tmp_path / "data" / part / name / "1.jpg")
     found = rejected(tmp_path / "data", "--folds", "2")
     assert found.startswith("the data comes with a split, and cross-validation makes its own; use train, or pass")
-    assert "--validation-dir (SM_CHANNEL_VALIDATION)" in rejected(tmp_path / "data", SM_CHANNEL_VALIDATION="/data")
+    found = rejected(tmp_path / "data", SM_CHANNEL_VALIDATION="/data")
+    assert "--validation-dir (SM_CHANNEL_VALIDATION)" in found
+    assert "leave it out (`make cv`: move the folder out of DATA), or use train.py (`make train`): /data" in found
 
 
 def test_images_with_several_labels_are_rejected(tmp_path: Path) -> None:

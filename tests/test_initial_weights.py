@@ -14,7 +14,7 @@ from description import Description
 from initial_weights import IMAGENET, InitialWeights
 from labels import MASKED_FACES, LabelScheme
 from model import TinyModel, create_model
-from model_files import publish
+from model_files import publish, publish_ensemble
 from runtime.errors import ModelError
 from support.archives import archive_of
 from support.pretrained_weights import THREE, fits, imagenet, resnet18
@@ -79,6 +79,15 @@ def test_a_model_of_another_architecture_names_both(tmp_path: Path) -> None:
     sentence = "are of a model 'TinyModel', expected 'resnet18'; give --model TinyModel, or other weights: .*/model$"
     with pytest.raises(ModelError, match=sentence):
         read("resnet18", folder)
+
+
+@pytest.mark.parametrize("model", ["TinyModel", "Ensemble"])
+def test_an_ensemble_names_what_can_be_started_from(model: str, tmp_path: Path) -> None:
+    members = [publish_model(tmp_path / f"fold-{number}") for number in (1, 2, 3)]
+    publish_ensemble(tmp_path / "model", members)
+    sentence = "^an ensemble of 3 models cannot be started from; give one of them, such as .*fold-1/model .*: .*/model$"
+    with pytest.raises(ModelError, match=sentence):
+        read(model, tmp_path / "model")
 
 
 def test_a_damaged_model_is_an_error(tmp_path: Path) -> None:

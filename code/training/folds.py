@@ -53,8 +53,12 @@ class Fold:
                 f"it with the same --folds, or give the folder of the folds as --output-dir: {path}"
             ) from None
 
-    def train(self, paths: TrainPaths, store_dir: Path, options: Sequence[str], stop: StopSignals) -> None:
+    def train(
+        self, paths: TrainPaths, store_dir: Path, options: Sequence[str], stop: StopSignals, *, resume: str = "auto"
+    ) -> None:
         """Train the fold, or resume it, with the words `options`; a fold that is trained already takes seconds.
+
+        `resume` is the value of --resume in `options`: never trains each fold from scratch at each start.
 
         Ends the process with the exit code of a training that fails, which has said why, and after a signal to stop.
         Raises TrainingError for one that a signal ended.
@@ -71,21 +75,24 @@ class Fold:
             "store_dir": store_dir,
         }
         words = [f"{flag_of(name)}={path}" for name, path in folders.items() if path]
+        remedy = "the same command resumes"
+        if resume == "never":
+            remedy += " without --resume never (RESUME=never), with which all folds are trained from scratch again"
         print(self.name, flush=True)
         code = _run([sys.executable, str(_TRAIN), *options, "--fold", f"{self.number}/{self.folds}", *words], stop)
         if stop.count:
-            print(f"stopped in {self.name}; the same command resumes", file=sys.stderr, flush=True)
+            print(f"stopped in {self.name}; {remedy}", file=sys.stderr, flush=True)
             sys.exit(128 + stop.number)
         if code < 0:
             raise TrainingError(
                 f"the training of {self.name} was ended by signal {-code}, which the kernel sends when memory runs "
-                "out; the same command resumes"
+                f"out; {remedy}"
             )
         if code:
-            print(f"{self.name} failed, see its message above; the same command resumes", file=sys.stderr, flush=True)
+            print(f"{self.name} failed, see its message above; {remedy}", file=sys.stderr, flush=True)
             sys.exit(code)
         if not self.predictions():
-            raise TrainingError(f"the training of {self.name} was stopped before its end; the same command resumes")
+            raise TrainingError(f"the training of {self.name} was stopped before its end; {remedy}")
 
 
 def _run(command: Sequence[str], stop: StopSignals) -> int:

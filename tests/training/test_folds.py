@@ -31,7 +31,7 @@ signal.signal(signal.SIGTERM, save)
 os.kill(os.getppid(), signal.{name})
 time.sleep(600)
 """
-Train = Callable[[str], Fold]
+Train = Callable[..., Fold]
 
 
 @pytest.fixture
@@ -52,10 +52,11 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopSignals) ->
     script = tmp_path / "train.py"
     monkeypatch.setattr(folds, "_TRAIN", script)
 
-    def run(lines: str) -> Fold:
+    def run(lines: str, resume: str = "auto") -> Fold:
         script.write_text(STUB + lines)
         fold = Fold(2, 3, tmp_path / "cv")
-        fold.train(TrainPaths(data_dir=tmp_path / "a b"), tmp_path / "store", ["--lr=1", "--resize", "96", "72"], stop)
+        paths, words = TrainPaths(data_dir=tmp_path / "a b"), ["--lr=1", "--resize", "96", "72"]
+        fold.train(paths, tmp_path / "store", words, stop, resume=resume)
         return fold
 
     return run
@@ -103,3 +104,13 @@ def test_a_signal_to_stop_is_a_sigterm_for_the_training(
     assert ended.value.code == 128 + signal.Signals[name]
     assert (tmp_path / "cv/fold-2/output/exp/saved").exists()
     assert "stopped in fold 2 of 3; the same command resumes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lines", ["", "sys.exit(3)", "os.kill(os.getpid(), signal.SIGKILL)", ENDS_IN_ORDER])
+def test_a_command_that_never_resumes_is_not_said_to_resume(
+    train: Train, lines: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((SystemExit, TrainingError)) as ended:
+        train(lines.replace("{name}", "SIGTERM"), resume="never")
+    said = f"{capsys.readouterr().err}{ended.value}"
+    assert "; the same command resumes without --resume never (RESUME=never), with which all folds are" in said
