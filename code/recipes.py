@@ -73,12 +73,13 @@ def explain(recipe: str, *, has_weights: bool, kept: str = "") -> str:
     return f"recipe: {recipe} ({why}); --recipe original, scratch or finetune decides"
 
 
-def warning_without_weights(recipe: str, freeze: str, freeze_epochs: int, epochs: int) -> str:
+def warning_without_weights(recipe: str, freeze: str, freeze_epochs: int, epochs: int, where: str = "") -> str:
     """Return the warning for a run without weights to start from whose options are for some; empty if none is.
 
-    Raises ConfigError if blocks are frozen, and so random, for the whole run.
+    `where` are the options that take weights, unless they are those of train.py. Raises ConfigError if blocks are
+    frozen, and so random, for the whole run.
     """
-    remedy = "give --pretrained FILE or the `pretrained` channel, such as what `make weights` fetches"
+    remedy = f"give {where or '--pretrained FILE or the `pretrained` channel'}, such as what `make weights` fetches"
     if freeze == "all" or (freeze.isdecimal() and int(freeze)):
         if not freeze_epochs or freeze_epochs >= epochs:
             raise ConfigError(

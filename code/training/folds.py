@@ -48,9 +48,10 @@ class Fold:
         try:
             return dict(read_json_object(path)["settings"])
         except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else repr(error)
             raise DataError(
-                f"{self.name} has no model that can be read ({error!r}), expected a training that is finished; train "
-                f"it with the same --folds, or give the folder of the folds as --output-dir: {path}"
+                f"{self.folder.name} has no model that can be read ({reason}), expected a training that is finished; "
+                f"train it with the same --folds, or give the folder of the folds as --output-dir: {path}"
             ) from None
 
     def train(

@@ -51,7 +51,8 @@ def with_recipe(
     (config,) = parse("train.py", as_words(chosen), {}, TrainConfig)
     if has_weights or resumes:
         return chosen
-    if warning := warning_without_weights(config.recipe, config.freeze, config.freeze_epochs, config.epochs):
+    options = config.recipe, config.freeze, config.freeze_epochs, config.epochs
+    if warning := warning_without_weights(*options, where="--pretrained-data FILE or --from JOB"):
         print(f"warning: {warning}", file=sys.stderr)
     return chosen
 

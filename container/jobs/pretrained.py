@@ -13,6 +13,7 @@ from jobs.inputs import Input, resolve_input
 from jobs.s3 import upload_of
 from recipes import AUTO
 from runtime.errors import ConfigError
+from runtime.json_files import read_json_object
 from weights_cache import cache_dir, find, notes_path
 
 ARCHIVE_ENDING = ".tar.gz"
@@ -63,7 +64,10 @@ def pretrained_channel(
         raise ConfigError(f"{flag}: the job would ignore it because of -- --pretrained {asked}; leave one of them out")
     check_pretrained(asked, has_channel=is_given, network_isolation=location.network_isolation)
     if is_given:
-        return _from_job(location, from_job, hyperparameters, aws) if from_job else _given(location, pretrained_data)
+        if from_job:
+            return _from_job(location, from_job, hyperparameters, aws)
+        _check_model(Path(pretrained_data), _model_of(hyperparameters))
+        return _given(location, pretrained_data)
     if asked != "auto" or resume_from:
         return None
     model = _model_of(hyperparameters)
@@ -73,6 +77,25 @@ def pretrained_channel(
         f"weights of {model}: those in the cache, {cached}; -- --pretrained none trains from scratch", file=sys.stderr
     )
     return resolve_input(location, "pretrained-data", str(cached))
+
+
+def _check_model(folder: Path, model: str) -> None:
+    """Raise ConfigError for the local folder of a model of this job that a `model` cannot be started from."""
+    try:
+        record = read_json_object(folder / "model.json")
+    except (OSError, ValueError):
+        return  # other weights, or training says what is wrong with them
+    theirs = record.get("architecture", model)
+    if record.get("members"):
+        raise ConfigError(
+            f"--pretrained-data: an ensemble of {len(record['members'])} models cannot be started from; give one of "
+            f"them, such as output/data/cv/fold-1/model of `make cv`: {folder}"
+        )
+    if theirs != model:
+        raise ConfigError(
+            f"--pretrained-data: it is a {theirs}, and this job would train a {model}; pass -- --model {theirs}: "
+            f"{folder}"
+        )
 
 
 def _given(location: JobLocation, text: str) -> Input:

@@ -1,5 +1,6 @@
 """The `pretrained` channel of a job: what is given, an earlier job's model, or the cached weights of its model."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,16 @@ def test_random_weights_are_not_frozen_for_a_whole_job(dry_run: DryRunCommand) -
     for words in ((*frozen, "--freeze-epochs", "3"), ("--", "--recipe", "finetune")):
         printed = dry_run("train", *DATA, *words)[1]
         assert [line for line in printed.splitlines() if line.startswith("warning: --")], printed
+
+
+def test_a_model_that_the_job_cannot_start_from_is_not_uploaded(dry_run: DryRunCommand, tmp_path: Path) -> None:
+    def submit(record: dict[str, Any], *words: str) -> None:
+        (tmp_path / "model.json").write_text(json.dumps(record))
+        dry_run("train", *DATA, "--pretrained-data", str(tmp_path), *words)
+
+    single = {"architecture": "resnet18"}
+    submit(single, "--", "--model", "resnet18")
+    with pytest.raises(ConfigError, match="it is a resnet18, and this job would train a BaseModel; pass -- --mod"):
+        submit(single)
+    with pytest.raises(ConfigError, match=r"an ensemble of 2 models cannot be started from; give one of them, such as"):
+        submit({"architecture": "Ensemble", "members": [single, single]}, "--", "--model", "resnet18")
