@@ -34,10 +34,10 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "scratch": {**_FEW_IMAGES, "model": "TinyModel", "epochs": 80, "lr": 0.003},
         "finetune": {
             **_FEW_IMAGES,
-            "epochs": 20,
+            "epochs": 8,
             "batch_size": 32,
-            "resize": (224, 168),
-            "lr": 0.001,
+            "resize": (320, 240),
+            "lr": 0.002,
             "head_lr": 0.003,
             "layer_decay": 0.9,
         },

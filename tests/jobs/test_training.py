@@ -391,7 +391,7 @@ def test_a_job_has_the_recipe_for_its_initial_weights_or_that_of_the_job_it_resu
     [
         ({"recipe": "scratch"}, {}, ""),
         ({"recipe": "scratch"}, {"recipe": "auto", "epochs": "80"}, ""),
-        ({"recipe": "scratch"}, {"recipe": "finetune"}, "lr was 0.003, is 0.001"),
+        ({"recipe": "scratch"}, {"recipe": "finetune"}, "lr was 0.003, is 0.002"),
         ({"recipe": "scratch"}, {"epochs": "9"}, "epochs was 80, is 9"),
         ({"epochs": "3"}, {"recipe": "scratch", "epochs": "3"}, "optimizer was SGD, is AdamW"),
     ],
