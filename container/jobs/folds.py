@@ -48,7 +48,7 @@ def cross_validate(
     """
     hyperparameters = read_hyperparameters(hyperparameter_words)
     check_cross_validation(training, options.folds, hyperparameters)
-    check_restarts(hyperparameters, spot=training.spot)
+    check_restarts(hyperparameters, training)
     aws, name = Aws(connection), unique_name(training.name)
     channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
     image = job_image(aws, location)
