@@ -50,7 +50,7 @@ class TrainingOptions:
     max_hours: float = option(12.0, "maximum training time", above=0, maximum=TRAINING_HOURS)
     spot: bool = option(True, "spot instances: cheaper, may be interrupted, then resumed from the checkpoint")
     max_wait_hours: float | None = option(
-        None, "spot: maximum time, waiting included; default: twice --max-hours", above=0
+        None, "spot: maximum time, waiting included; default: twice --max-hours", above=0, maximum=TRAINING_HOURS
     )
     warm_pool_minutes: int = option(
         0, "time that the instance is kept for the next job", minimum=0, maximum=WARM_POOL_MINUTES
