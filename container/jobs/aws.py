@@ -22,6 +22,7 @@ TRANSFER_THREADS = 16  # small files wait for S3, not for this machine
 _ABSENT = (
     "ResourceNotFound",
     "ResourceNotFoundException",
+    "ObjectNotFoundException",
     "RepositoryNotFoundException",
     "ImageNotFoundException",
     "NoSuchEntity",
