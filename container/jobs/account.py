@@ -1,5 +1,6 @@
 """`submit.py setup`: a bucket, the role that jobs assume, and the policy for users who submit jobs."""
 
+import hashlib
 import json
 import re
 import sys
@@ -19,12 +20,15 @@ from runtime.arguments import folder as from_environment
 from runtime.arguments import option
 
 _POLICIES = Path(__file__).resolve().parents[1] / "iam-policy.json"
-_POLICY_NAME = "sagemaker-job"
 
 _KEY = re.compile(r"arn:aws[a-z-]*:kms:[\w-]+:\d{12}:key/[\w-]+")
 _REMAINS = {  # after a later request has failed
     "CreateBucket": "the new bucket remains, `aws s3 rb s3://{Bucket}` removes it",
     "CreateRole": "the new role remains, `aws iam delete-role --role-name {RoleName}` removes it",
+    "PutRolePolicy": (
+        "the new role has a policy, `aws iam delete-role-policy --role-name {RoleName} --policy-name {PolicyName}` "
+        "removes it"
+    ),
 }
 
 Document = dict[str, Any]
@@ -70,11 +74,12 @@ def setup_command(connection: Connection, options: SetupOptions) -> None:
 def setup(aws: Aws, options: SetupOptions) -> None:
     """Create the bucket and the role if they do not exist, and print the policy for users who submit as JSON.
 
-    With `dry_run`, print the requests instead. The role's policy is written each time, so a second run repairs it.
+    With `dry_run`, print the requests instead. The policies of the role are written each time, so a second run repairs
+    them. Each has a name of its own, so a run with other options adds to the role and takes nothing away.
     """
     account = options.account or str(aws.call("sts", "GetCallerIdentity")["Account"])
     documents = policies(options, account, aws.region)
-    requests = _requests(options, aws.region, documents)
+    requests = _requests(options, account, aws.region, documents)
     for service, operation, request in requests:
         if service != "s3":  # whose description does not know every region
             check_request(service, operation, request)
@@ -82,26 +87,60 @@ def setup(aws: Aws, options: SetupOptions) -> None:
         shown = by_operation((operation, request) for _, operation, request in requests)
         print(json.dumps(shown | {"submitter": documents["submitter"]}, indent=2))
         return
-    remains: list[str] = []
-    for service, operation, request in requests:
-        try:
-            if _create(aws, service, operation, request) and operation in _REMAINS:
-                remains.append(_REMAINS[operation].format(**request))
-        except AwsError as error:
-            raise AwsError("; ".join([str(error), *remains]), error.code) from error
+    _carry_out(aws, requests)
     print(json.dumps(documents["submitter"], indent=2))
-    role = f"arn:{partition(aws.region)}:iam::{account}:role/{options.role_name}"
-    print(f"above: the policy for users who submit jobs\nexport SAGEMAKER_ROLE={role}", file=sys.stderr)
-    print(f"export SAGEMAKER_BUCKET={options.bucket}", file=sys.stderr)
+    print("\n".join(_next_steps(options, account, aws.region, documents["submitter"])), file=sys.stderr)
 
 
 def policies(options: SetupOptions, account: str, region: str) -> dict[str, Document]:
     """Return the documents of iam-policy.json for this account: `trust`, `execution_role` and `submitter`.
 
-    With `expiry`, `expiry_trust` and `expiry_role` are those of the role with which endpoints are deleted.
+    `execution_role_with_data`, `_with_kms` and `_with_vpc` are there if they are asked for, those of the submitter are
+    in `submitter`. With `expiry`, `expiry_trust` and `expiry_role` are those of the role with which endpoints are
+    deleted.
     """
+    values = _values(options, account, region)
+    as_json = {name: json.dumps(value)[1:-1] for name, value in values.items()}  # a quote stays within its string
+    documents: dict[str, Document] = {
+        name: json.loads(template.substitute(as_json))
+        for name, template in _templates().items()
+        if _is_wanted(name, options)
+    }
+    for name in [name for name in documents if name.startswith("submitter_with_")]:
+        documents["submitter"]["Statement"] += documents.pop(name)["Statement"]
+    return documents
+
+
+def policy_name(document: str, options: SetupOptions, account: str, region: str) -> str:
+    """Return the name of a document of iam-policy.json as an inline policy of a role.
+
+    It has a digest of the bucket, key, region, ... in the document: that for another one is another policy.
+    """
+    values = _values(options, account, region)
+    used = [(name, values[name]) for name in sorted(_templates()[document].get_identifiers())]
+    what = document.partition("_with_")[2]
+    return "-".join(["sagemaker-job", *([what] if what else []), _digest(used)])
+
+
+def _templates() -> dict[str, Template]:
+    return {name: Template(json.dumps(document)) for name, document in json.loads(_POLICIES.read_text()).items()}
+
+
+def _is_wanted(document: str, options: SetupOptions) -> bool:
+    extras = {
+        "data": bool(options.data),
+        "expiry": options.expiry,
+        "kms": options.kms_key is not None,
+        "vpc": options.vpc,
+    }
+    what = "expiry" if document.startswith("expiry_") else document.partition("_with_")[2]
+    return not what or extras[what]
+
+
+def _values(options: SetupOptions, account: str, region: str) -> dict[str, str]:
+    """Return what the placeholders of iam-policy.json stand for."""
     data_bucket, data_prefix = split_uri(options.data)
-    values = {
+    return {
         "Account": account,
         "Bucket": str(options.bucket),
         "DataBucket": data_bucket,
@@ -114,42 +153,68 @@ def policies(options: SetupOptions, account: str, region: str) -> dict[str, Docu
         "Role": options.role_name,
         "RoleEnding": ROLE_ENDING,
     }
-    as_json = {name: json.dumps(value)[1:-1] for name, value in values.items()}  # a quote stays within its string
-    documents: dict[str, Document] = json.loads(Template(_POLICIES.read_text()).substitute(as_json))
-    wanted = {
-        "data": bool(options.data),
-        "expiry": options.expiry,
-        "kms": options.kms_key is not None,
-        "vpc": options.vpc,
-    }
-    if not options.expiry:
-        del documents["expiry_trust"], documents["expiry_role"]
-    for name in [name for name in documents if "_with_" in name]:
-        whose, _, what = name.partition("_with_")
-        extra = documents.pop(name)
-        if wanted[what]:
-            documents[whose]["Statement"] += extra["Statement"]
-    return documents
 
 
-def _requests(options: SetupOptions, region: str, documents: dict[str, Document]) -> Requests:
-    """Return all requests in order."""
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def _requests(options: SetupOptions, account: str, region: str, documents: dict[str, Document]) -> Requests:
+    """Return all requests in order: the bucket, each role, and each of its policies."""
     location = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    requests = [("s3", "CreateBucket", {"Bucket": options.bucket} | location)]
-    requests += _role_requests(options.role_name, documents["trust"], documents["execution_role"])
-    if options.expiry:
-        name = options.role_name + ROLE_ENDING
-        requests += _role_requests(name, documents["expiry_trust"], documents["expiry_role"])
+    requests: Requests = [("s3", "CreateBucket", {"Bucket": options.bucket} | location)]
+    for trust, policy, ending in (("trust", "execution_role", ""), ("expiry_trust", "expiry_role", ROLE_ENDING)):
+        if trust not in documents:
+            continue
+        role = {"RoleName": options.role_name + ending}
+        requests.append(("iam", "CreateRole", role | {"AssumeRolePolicyDocument": json.dumps(documents[trust])}))
+        for name in [name for name in documents if name.startswith(policy)]:
+            inline = {
+                "PolicyName": policy_name(name, options, account, region),
+                "PolicyDocument": json.dumps(documents[name]),
+            }
+            requests.append(("iam", "PutRolePolicy", role | inline))
     return requests
 
 
-def _role_requests(name: str, trust: Document, policy: Document) -> Requests:
-    """Return CreateRole and PutRolePolicy."""
-    role = {"RoleName": name}
+def _explain(error: AwsError, request: Document) -> str:
+    """Return the error as a sentence; that a role has too many policies is one of our own."""
+    if error.code not in ("LimitExceeded", "LimitExceededException") or "PolicyName" not in request:
+        return str(error)
+    role = f"--role-name {request['RoleName']}"
+    return (
+        f"role {request['RoleName']!r} has no room for the policy {request['PolicyName']}, IAM allows 10,240 "
+        f"characters in all; `aws iam list-role-policies {role}` lists its policies, and `aws iam delete-role-policy "
+        f"{role} --policy-name NAME` deletes one that is not needed any more"
+    )
+
+
+def _next_steps(options: SetupOptions, account: str, region: str, submitter: Document) -> list[str]:
+    """Return how the policy of those who submit is attached, beside those of earlier runs, and what they export."""
+    iam = f"arn:{partition(region)}:iam::{account}"
+    name = f"{options.role_name}-submitter-{_digest(submitter)}"
     return [
-        ("iam", "CreateRole", role | {"AssumeRolePolicyDocument": json.dumps(trust)}),
-        ("iam", "PutRolePolicy", role | {"PolicyName": _POLICY_NAME, "PolicyDocument": json.dumps(policy)}),
+        "above: the policy for users who submit jobs; save it as submitter.json, and attach it for each of them:",
+        f"aws iam create-policy --policy-name {name} --policy-document file://submitter.json",
+        f"aws iam attach-user-policy --user-name NAME --policy-arn {iam}:policy/{name}",
+        "they need:",
+        f"export SAGEMAKER_ROLE={iam}:role/{options.role_name}",
+        f"export SAGEMAKER_BUCKET={options.bucket}",
     ]
+
+
+def _carry_out(aws: Aws, requests: Requests) -> None:
+    """Send the requests; an error names what this run has created, in the order in which it can be removed."""
+    remains, new_roles = list[str](), set[str]()
+    for service, operation, request in requests:
+        try:
+            is_new = _create(aws, service, operation, request)
+        except AwsError as error:
+            raise AwsError("; ".join([_explain(error, request), *reversed(remains)]), error.code) from error
+        if operation == "CreateRole" and is_new:
+            new_roles.add(request["RoleName"])
+        if is_new and (operation != "PutRolePolicy" or request["RoleName"] in new_roles):
+            remains.append(_REMAINS[operation].format(**request))
 
 
 def _create(aws: Aws, service: str, operation: str, request: Document) -> bool:

@@ -22,6 +22,7 @@ TRANSFER_THREADS = 16  # small files wait for S3, not for this machine
 _ABSENT = (
     "ResourceNotFound",
     "ResourceNotFoundException",
+    "ObjectNotFoundException",
     "RepositoryNotFoundException",
     "ImageNotFoundException",
     "NoSuchEntity",
@@ -202,7 +203,7 @@ def _sentence(code: str, message: str, service: str, operation: str) -> str:
             return "AWS does not know these credentials; check the --profile and `aws configure list`"
         case "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException":
             return f"AWS rejects the signature; check the secret key and the clock of this machine: {message}"
-        case "ResourceLimitExceeded" | "LimitExceededException":
+        case "ResourceLimitExceeded" | "LimitExceeded" | "LimitExceededException":
             return f"the account's quota is used up; request more in Service Quotas, or choose another type: {message}"
         case "ResourceInUse" | "ResourceInUseException":
             return f"this name is already in use, perhaps by this very request: {message}"

@@ -22,6 +22,8 @@ from runtime.arguments import option
 
 Words = Sequence[str]
 
+HIGHEST_PRICE = 10**9  # of an instance hour, in any currency
+
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+")
 
 
@@ -105,14 +107,16 @@ class DryRun:
 class Polling:
     """Waiting."""
 
-    poll_seconds: float = option(15.0, "seconds between two requests for the status", minimum=0)
+    poll_seconds: float = option(15.0, "seconds between two requests for the status", minimum=0, maximum=3600)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitOptions(DryRun, Polling):
     """Dry run, cost and waiting."""
 
-    price_per_hour: float | None = option(None, "price of an instance hour, to print the maximum cost", minimum=0)
+    price_per_hour: float | None = option(
+        None, "price of an instance hour, to print the maximum cost", minimum=0, maximum=HIGHEST_PRICE
+    )
     wait: bool = option(False, "wait until the job has ended, or the endpoint is in service")
 
 

@@ -1,22 +1,25 @@
 """`submit.py download`: the files of a job in S3, such as model and outputs, the predictions of a transform."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
 from batch.results import Response, join_downloaded, read_downloaded
 from data.tables import SCHEME_JSON, write_predictions
 from jobs.aws import Aws, AwsError
+from jobs.checks import pair_problems, pairs
 from jobs.common import Connection, JobName
-from jobs.job import TRAINING, Job, count_folds, describe, find, fold_name, look_up
+from jobs.job import TRAINING, Job, describe, find, find_folds, fold_name, look_up
+from jobs.resuming import fold_of
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import MASKED_FACES, LabelScheme
 from options.inference import ANSWERS, ANSWERS_HELP, STATUS_HELP
 from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.arguments import option
-from runtime.errors import DataError, JobError
+from runtime.errors import ConfigError, DataError, JobError
 from runtime.json_files import MAX_BYTES, parse_json
 
 _CV = Path(__file__).parents[2] / "code" / "cv.py"
@@ -30,26 +33,31 @@ class DownloadOptions:
     info: Path | None = option(None, "for a transform: info.csv with the rows of output.csv, in their order")
     answers: str = option("index", f"for a transform: {ANSWERS_HELP}", choices=ANSWERS)
     status: bool = option(False, f"for a transform: {STATUS_HELP}")
+    fold_jobs: str = option("", "for a cross-validation: other jobs that trained a fold, such as 2=JOB,5=JOB")
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each part of --fold-jobs that is malformed."""
+        return pair_problems("fold-jobs", self.fold_jobs)
 
 
 def download_command(connection: Connection, name: JobName, options: DownloadOptions) -> None:
     """Download the files of a job and print where they are."""
-    for path in download(Aws(connection), name.job, options.to, options.info, options.answers, options.status):
+    for path in download(Aws(connection), name.job, options):
         print(path)
 
 
-def download(
-    aws: Aws, name: str, folder: Path, info: Path | None = None, answers: str = "index", status: bool = False
-) -> list[Path]:
-    """Write the files of a job into a folder; return where to look, most important first.
+def download(aws: Aws, name: str, options: DownloadOptions) -> list[Path]:
+    """Write the files of a job into the folder `to`; return where to look, most important first.
 
     Training and tuning (its best job): model/ and output/. Cross-validation: the ensemble in model/, and output/ with
     oof.csv and the folds. Transform: answers/ and output.csv, with the rows of `info` and its classes as --answers and
     with --status, as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there are no files
     yet.
     """
-    if (job := look_up(aws, name)) is None:
-        return _join_folds(aws, name, folder)
+    folder = options.to
+    job = look_up(aws, name)
+    if job is None or options.fold_jobs:
+        return _join_folds(aws, name, folder, pairs(options.fold_jobs))
     match job.kind.noun:
         case "TrainingJob":
             return _fetch_training(aws, job, folder)
@@ -60,10 +68,10 @@ def download(
         case "TransformJob":
             outputs = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
             _check_files(job, outputs)
-            table, responses = read_downloaded(outputs, info)
-            table = join_downloaded(table, responses, answers, status)
+            table, responses = read_downloaded(outputs, options.info)
+            table = join_downloaded(table, responses, options.answers, options.status)
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
-            return [write_predictions(folder, table, scheme, answers), folder / "answers"]
+            return [write_predictions(folder, table, scheme, options.answers), folder / "answers"]
         case "ProcessingJob":
             uris = [output["S3Output"]["S3Uri"] for output in job.facts["ProcessingOutputConfig"]["Outputs"]]
             paths = [path for uri in uris for path in fetch_folder(aws, uri, folder).values()]
@@ -92,21 +100,61 @@ def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
     return folders
 
 
-def _join_folds(aws: Aws, name: str, folder: Path) -> list[Path]:
-    """Download the folds of a cross-validation and join them, as code/cv.py does; raises JobError without folds."""
-    folds = count_folds(aws, name)
-    if not folds:
-        find(aws, name)  # raises that nothing is called so
+def _join_folds(aws: Aws, name: str, folder: Path, chosen: Mapping[str, str]) -> list[Path]:
+    """Download the folds of a cross-validation and join them, as code/cv.py does; raises JobError without folds.
+
+    `chosen` are the names of jobs that trained a fold in the place of its own, by the number of the fold.
+    """
+    jobs = dict(enumerate(find_folds(aws, name), 1))
+    if not jobs:
+        job = find(aws, name)  # raises that nothing is called so
+        raise ConfigError(f"--fold-jobs: {job.title} is not a cross-validation; leave it out")
+    for text, other in chosen.items():
+        number = _number(text, len(jobs))
+        jobs[number] = _other_fold(aws, f"{number}/{len(jobs)}", other)
+    if problems := [problem for number, job in jobs.items() if (problem := _fold_problem(name, number, job))]:
+        raise JobError("; ".join(problems))
     output, model = folder / "output", folder / "model"
-    for number in range(1, folds + 1):
-        job = describe(aws, TRAINING, fold_name(name, number))
+    for number, job in jobs.items():
+        if job.name != fold_name(name, number):
+            print(f"fold {number} of {name!r} is that of {job.title}", file=sys.stderr)
         _fetch_training(aws, job, output / "cv" / f"fold-{number}")
+    folds = len(jobs)
     words = ["--collect", f"--folds={folds}", f"--output-dir={output}", f"--model-dir={model}"]
-    # A process of its own, because submit.py does without torch; what it prints goes to stderr.
-    done = subprocess.run([sys.executable, str(_CV), *words], stdout=2)  # noqa: S603
+    # A process of its own, because submit.py does without torch; what it prints goes to stderr. It has no channels.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
+    done = subprocess.run([sys.executable, str(_CV), *words], env=environment, stdout=2)  # noqa: S603
     if done.returncode:
         raise JobError(f"the {folds} folds of {name!r} cannot be joined, see the message above: {output / 'cv'}")
     return [model, output]
+
+
+def _number(text: str, folds: int) -> int:
+    """Return the number of a fold; raise ConfigError if there is none of that number."""
+    if not text.isdecimal() or not 1 <= int(text) <= folds:
+        raise ConfigError(f"--fold-jobs: {text!r} is not the number of a fold, expected 1 to {folds}")
+    return int(text)
+
+
+def _other_fold(aws: Aws, fold: str, name: str) -> Job:
+    """Return a job that trained a fold; raise ConfigError if it trained another one, or all images."""
+    job = describe(aws, TRAINING, name)
+    if (theirs := fold_of(job.facts)) != fold:
+        what = f"fold {theirs}" if theirs else "no fold"
+        raise ConfigError(f"--fold-jobs: {job.title} trained {what}, expected {fold}; name one with -- --fold {fold}")
+    return job
+
+
+def _fold_problem(name: str, number: int, job: Job) -> str:
+    """Return why a fold has no model and which commands train it; empty if it has one, also if it was stopped."""
+    if job.status in ("Completed", "Stopped"):
+        return ""
+    problem = f"fold {number} of {name!r} has no model: {job.title} is {job.status}"
+    if not job.is_over:
+        return f"{problem}; `submit.py wait {name}` waits for it"
+    resume = f"`{command}` resumes it; " if (command := job.resume_command) else ""
+    fresh = f"train it from scratch with -- --fold {fold_of(job.facts)}, and pass --fold-jobs {number}=JOB"
+    return f"{problem}; {resume}without a checkpoint, {fresh}"
 
 
 def _check_files(job: Job, paths: Sized) -> None:

@@ -1,8 +1,9 @@
 """`submit.py deploy` and `submit.py remove`: an endpoint, which costs until it is removed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.aws import Aws
+from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName, SecureJobLocation, SubmitOptions, unique_name
 from jobs.expiry import ExpiryOptions, make_expiring, remove_schedule
 from jobs.instances import describe_instances, has_gpu, volume_key, waste
@@ -91,18 +92,44 @@ def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) ->
 
 
 def remove(connection: Connection, name: JobName) -> None:
-    """Delete an endpoint and everything that was created with it; raise JobError if there is nothing of that name."""
-    aws = Aws(connection)
-    removed = remove_schedule(aws, name.job) + remove_scaling(aws, name.job)
-    removed += [noun for noun in ("Endpoint", "EndpointConfig", "Model") if _delete(aws, noun, name.job)]
+    """Delete an endpoint and everything that was created with it; raise JobError if there is nothing of that name.
+
+    The endpoint, which costs, is deleted first, and the schedule that would delete it last: where the endpoint cannot
+    be deleted now, it still expires. A schedule whose endpoint is gone fails, and deletes itself.
+    """
+    aws, job = Aws(connection), name.job
+    steps: tuple[Callable[[], list[str]], ...] = (
+        lambda: _delete(aws, "Endpoint", job),
+        lambda: remove_scaling(aws, job),
+        lambda: _delete(aws, "EndpointConfig", job),
+        lambda: _delete(aws, "Model", job),
+        lambda: remove_schedule(aws, job),
+    )
+    removed: list[str] = []
+    for step in steps:
+        try:
+            removed += step()
+        except AwsError as error:
+            raise AwsError(f"{error}; {_remains(job, removed, error)}", error.code, error.status) from error
     if not removed:
-        raise JobError(f"no endpoint and no model is called {name.job!r} in {aws.region}")
-    print(f"removed {name.job}: {', '.join(removed)}")
+        raise JobError(f"no endpoint and no model is called {job!r} in {aws.region}")
+    print(f"removed {job}: {', '.join(removed)}")
 
 
-def _delete(aws: Aws, noun: str, name: str) -> bool:
-    """Delete a resource; return False if it does not exist."""
-    if aws.find("sagemaker", f"Describe{noun}", **{f"{noun}Name": name}) is None:
-        return False
-    aws.call("sagemaker", f"Delete{noun}", **{f"{noun}Name": name})
-    return True
+def _delete(aws: Aws, noun: str, name: str) -> list[str]:
+    """Delete a resource unless that is already under way; return what was there."""
+    described = aws.find("sagemaker", f"Describe{noun}", **{f"{noun}Name": name})
+    if described is None:
+        return []
+    if described.get(f"{noun}Status") != "Deleting":
+        aws.find("sagemaker", f"Delete{noun}", **{f"{noun}Name": name})  # a schedule may be faster
+    return [noun]
+
+
+def _remains(job: str, removed: list[str], error: AwsError) -> str:
+    """Return what was removed before an error, and how to go on."""
+    if removed:
+        return f"removed so far: {', '.join(removed)}; `submit.py remove {job}` removes the rest"
+    what = "the endpoint may have been removed, and nothing else" if error.maybe_done else "nothing was removed"
+    again = f"`submit.py remove {job}` tries again, for an endpoint that is being created after `submit.py wait {job}`"
+    return f"{what}; {again}"

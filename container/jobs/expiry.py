@@ -89,5 +89,5 @@ def remove_schedule(aws: Aws, job: str) -> list[str]:
     """Delete the schedule of an endpoint; return what was there."""
     if find_end(aws, job) is None:
         return []
-    aws.call("scheduler", "DeleteSchedule", Name=job)
+    aws.find("scheduler", "DeleteSchedule", Name=job)
     return ["Schedule"]

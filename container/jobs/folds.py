@@ -48,7 +48,7 @@ def cross_validate(
     """
     hyperparameters = read_hyperparameters(hyperparameter_words)
     check_cross_validation(training, options.folds, hyperparameters)
-    check_restarts(hyperparameters, spot=training.spot)
+    check_restarts(hyperparameters, training)
     aws, name = Aws(connection), unique_name(training.name)
     channels, uploads = training_channels(location, training, hyperparameters, None if submit.dry_run else aws)
     image = job_image(aws, location)
@@ -98,7 +98,10 @@ def check_cross_validation(training: TrainingOptions, folds: int, hyperparameter
     if training.validation_data:
         problems.append("--validation-data: cross-validation validates with the training images; leave it out")
     if training.resume_from:
-        problems.append("--resume-from: a fold is resumed with `submit.py train ... -- --fold k/n`; leave it out")
+        problems.append(
+            "--resume-from: a fold is resumed by `submit.py train --resume-from NAME-fold-k ... -- --fold k/n`; "
+            "leave it out"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     dataset, folder = hyperparameters.get("dataset", TrainConfig.dataset), Path(training.data)

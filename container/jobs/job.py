@@ -1,17 +1,22 @@
 """Jobs and endpoints that exist: find one by its name, describe its state, stop it.
 
-The folds of a cross-validation are training jobs, and its name is what their names begin with.
+The folds of a cross-validation are training jobs, and its name is what their names begin with. A fold that failed or
+was stopped may be resumed by a job of any name, which has the checkpoints of the fold.
 """
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName
+from jobs.resuming import checkpoints, fold_of, resume_command
 from runtime.errors import JobError
 from sagemaker_limits import NAME_LENGTH, TUNING_NAME_LENGTH
 
 _UNDER_WAY = ("InProgress", "Stopping", "Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+_MANY = 50  # descriptions of jobs, which take seconds
 _BAD = ("Failed", "OutOfService", "UpdateRollbackFailed")
 
 
@@ -66,6 +71,11 @@ class Job:
         return name
 
     @property
+    def resume_command(self) -> str:
+        """Return the command that resumes a training job, empty for other jobs and for those without checkpoints."""
+        return resume_command(self.facts) if self.kind is TRAINING else ""
+
+    @property
     def reminder(self) -> str:
         """Return a sentence for when nobody watches a job that is not over: it costs, and these commands help."""
         remove = self.kind.noun == "Endpoint"
@@ -91,12 +101,14 @@ class Job:
             reason = str(self.facts.get("FailureReason") or self.facts.get("ExitMessage") or "no reason given")
             log = "" if self.kind.log_group is None else f"; `submit.py logs {self.name}` prints its log"
             rest = f"; `submit.py remove {self.name}` removes what remains" if self.kind.noun == "Endpoint" else ""
+            if resume := self.resume_command:
+                rest = f"; `{resume}` resumes it"
             raise JobFailed(f"{reason.strip()}; {self.title} failed{log}{rest}")
         if self.status == "Stopped":
             how = self.facts.get("SecondaryStatus", "Stopped")
             what = "`submit.py download` fetches its files"
-            if self.kind is TRAINING:
-                what += f", `submit.py train --resume-from {self.name}` resumes it"
+            if resume := self.resume_command:
+                what += f", `{resume}` resumes it"
             raise JobFailed(f"{self.title} was stopped before its end ({how}); {what}")
 
 
@@ -114,8 +126,8 @@ def find_all(aws: Aws, name: str) -> list[Job]:
     """
     if job := look_up(aws, name):
         return [job]
-    if folds := count_folds(aws, name):
-        return [describe(aws, TRAINING, fold_name(name, number)) for number in range(1, folds + 1)]
+    if folds := find_folds(aws, name):
+        return folds
     raise _no_job(aws, name)
 
 
@@ -130,14 +142,46 @@ def fold_name(name: str, number: int) -> str:
     return f"{name}-fold-{number}"
 
 
+def find_folds(aws: Aws, name: str) -> list[Job]:
+    """Return the jobs of the folds of the cross-validation of that name, in order; none if there is none.
+
+    In the place of a fold that did not complete is the job that resumed it: the newest one that did, else the newest.
+    """
+    folds = [describe(aws, TRAINING, fold_name(name, number)) for number in range(1, count_folds(aws, name) + 1)]
+    resumed = _find_resumed(aws, [job for job in folds if job.is_over and job.status != "Completed"])
+    return [resumed.get(job.name, job) for job in folds]
+
+
+def _find_resumed(aws: Aws, jobs: Sequence[Job]) -> dict[str, Job]:
+    """Return the job that resumed each of these by the name of the latter, as far as there is one."""
+    wanted = {(checkpoints(job.facts), fold_of(job.facts)): job.name for job in jobs if checkpoints(job.facts)}
+    if not wanted:
+        return {}
+    since = min(job.facts["CreationTime"] for job in jobs)
+    pages = aws.pages("sagemaker", "ListTrainingJobs", CreationTimeAfter=since)
+    listed = [each for page in pages for each in page["TrainingJobSummaries"]]
+    later = [each for each in listed if each["TrainingJobName"] not in wanted.values()]
+    later.sort(key=lambda each: (each["TrainingJobStatus"] == "Completed", each["CreationTime"]), reverse=True)
+    if len(later) > _MANY:
+        names = ", ".join(wanted.values())
+        print(f"looking through {len(later)} training jobs for those that resumed {names}", file=sys.stderr)
+    found: dict[str, Job] = {}
+    for summary in later:
+        job = describe(aws, TRAINING, summary["TrainingJobName"])
+        if original := wanted.pop((checkpoints(job.facts), fold_of(job.facts)), ""):
+            found[original] = job
+        if not wanted:
+            break
+    return found
+
+
 def count_folds(aws: Aws, name: str) -> int:
     """Return the number of folds of the cross-validation of that name, 0 if there is none."""
     first = fold_name(name, 1)
     described = (
         aws.find("sagemaker", "DescribeTrainingJob", TrainingJobName=first) if len(first) <= NAME_LENGTH else None
     )
-    fold = (described or {}).get("HyperParameters", {}).get("fold", "").strip('"')
-    count = fold.partition("/")[2]
+    count = fold_of(described or {}).partition("/")[2]
     return int(count) if count.isdecimal() else 0
 
 

@@ -119,18 +119,21 @@ def scaling(job: str, region: str, options: AsyncOptions, instance_count: int) -
 
 
 def remove_scaling(aws: Aws, job: str) -> list[str]:
-    """Delete what `scaling` has created for an endpoint; return what was there."""
+    """Delete what `scaling` has created for an endpoint; return what was there.
+
+    SageMaker may be deleting the scalable target with its policies at the same time, because the endpoint is deleted.
+    """
     target, removed = _target(job), []
     found = _look(aws, _SERVICE, "DescribeScalingPolicies", **target)
     for policy in found.get("ScalingPolicies", []):
-        aws.call(_SERVICE, "DeleteScalingPolicy", PolicyName=policy["PolicyName"], **target)
+        aws.find(_SERVICE, "DeleteScalingPolicy", PolicyName=policy["PolicyName"], **target)
         removed.append(f"ScalingPolicy {policy['PolicyName']}")
     resource = {"ServiceNamespace": target["ServiceNamespace"], "ResourceIds": [target["ResourceId"]]}
     if _look(aws, _SERVICE, "DescribeScalableTargets", **resource).get("ScalableTargets"):
-        aws.call(_SERVICE, "DeregisterScalableTarget", **target)
+        aws.find(_SERVICE, "DeregisterScalableTarget", **target)
         removed.append("ScalableTarget")
     if _look(aws, "cloudwatch", "DescribeAlarms", AlarmNames=[_alarm_name(job)]).get("MetricAlarms"):
-        aws.call("cloudwatch", "DeleteAlarms", AlarmNames=[_alarm_name(job)])
+        aws.find("cloudwatch", "DeleteAlarms", AlarmNames=[_alarm_name(job)])
         removed.append("Alarm")
     return removed
 

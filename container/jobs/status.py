@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobs.aws import Aws
-from jobs.common import Connection, JobName
+from jobs.common import HIGHEST_PRICE, Connection, JobName
 from jobs.expiry import find_end
 from jobs.instances import describe_instances
 from jobs.job import Job, find_all
@@ -23,7 +23,9 @@ _STARTS = ("TrainingStartTime", "TransformStartTime", "ProcessingStartTime", "Cr
 class StatusOptions:
     """The cost."""
 
-    price_per_hour: float | None = option(None, "price of an instance hour, to print the cost so far", minimum=0)
+    price_per_hour: float | None = option(
+        None, "price of an instance hour, to print the cost so far", minimum=0, maximum=HIGHEST_PRICE
+    )
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class TrainingOptions:
     max_hours: float = option(12.0, "maximum training time", above=0, maximum=TRAINING_HOURS)
     spot: bool = option(True, "spot instances: cheaper, may be interrupted, then resumed from the checkpoint")
     max_wait_hours: float | None = option(
-        None, "spot: maximum time, waiting included; default: twice --max-hours", above=0
+        None, "spot: maximum time, waiting included; default: twice --max-hours", above=0, maximum=TRAINING_HOURS
     )
     warm_pool_minutes: int = option(
         0, "time that the instance is kept for the next job", minimum=0, maximum=WARM_POOL_MINUTES
@@ -107,7 +107,7 @@ def train(
 ) -> None:
     """Submit a training job; raise JobError if it could not start or not be resumed."""
     hyperparameters = read_hyperparameters(hyperparameter_words)
-    check_restarts(hyperparameters, spot=options.spot)
+    check_restarts(hyperparameters, options)
     aws, job = Aws(connection), unique_name(options.name)
     channels, uploads = training_channels(location, options, hyperparameters, None if submit.dry_run else aws)
     image = job_image(aws, location)
@@ -234,9 +234,15 @@ def training_channels(
     return channels, uploads
 
 
-def check_restarts(hyperparameters: Mapping[str, str], *, spot: bool) -> None:
-    """Raise ConfigError for a spot job that would ignore its own checkpoint after an interruption."""
-    if spot and hyperparameters.get("resume") == "never":
+def check_restarts(hyperparameters: Mapping[str, str], options: TrainingOptions) -> None:
+    """Raise ConfigError for a job that would ignore the checkpoint of the job it resumes, or its own on spot."""
+    if hyperparameters.get("resume") != "never":
+        return
+    if options.resume_from:
+        raise ConfigError(
+            f"--resume-from {options.resume_from}: --resume never ignores its checkpoint; leave out one of the two"
+        )
+    if options.spot:
         raise ConfigError(
             "--resume never restarts a spot job from scratch after each interruption; leave it out, jobs start from "
             "scratch anyway"

@@ -14,6 +14,7 @@ from runtime.arguments import folder, option
 from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
 
 REQUESTS_PER_CPU = 8  # concurrent: enough for batches that pay, while other images are decoded
+MOST_WAITING = 16_384  # the pipe to the decoding processes holds no more (slot_board.py)
 
 
 def setting(variable: str, help: str, **accepted: Any) -> Mapping[str, Any]:
@@ -72,7 +73,9 @@ class ServeConfig:
     )
     max_waiting: int = field(
         default=128,
-        metadata=setting("SERVE_MAX_WAITING", "most concurrent requests; others get a 503", minimum=1),
+        metadata=setting(
+            "SERVE_MAX_WAITING", "most concurrent requests; others get a 503", minimum=1, maximum=MOST_WAITING
+        ),
     )
     threads: int = field(
         default=0,
@@ -103,7 +106,9 @@ class ServeConfig:
     )
     receive_seconds: float = field(
         default=10.0,
-        metadata=setting("SERVE_RECEIVE_SECONDS", "longest time for a request to arrive, in seconds", above=0),
+        metadata=setting(
+            "SERVE_RECEIVE_SECONDS", "longest time for a request to arrive, in seconds", above=0, maximum=3600
+        ),
     )
 
     @property

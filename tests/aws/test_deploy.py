@@ -150,8 +150,8 @@ def test_an_asynchronous_endpoint_scales_from_none_and_is_removed_with_everythin
     assert step in policies
     assert step.endswith("policyName/first-instance")
     assert trained("remove", name) == [
-        f"removed {name}: ScalingPolicy backlog, ScalingPolicy first-instance, ScalableTarget, Alarm, "
-        "Endpoint, EndpointConfig, Model"
+        f"removed {name}: Endpoint, ScalingPolicy backlog, ScalingPolicy first-instance, ScalableTarget, Alarm, "
+        "EndpointConfig, Model"
     ]
     assert scaling_of(name) == ([], [], [])
     assert calls <= allowed_to_submitters()
@@ -184,7 +184,9 @@ def test_an_endpoint_whose_scaling_fails_half_way_is_named_with_its_removal(
     if isinstance(fails, AwsError):
         assert f"RegisterScalableTarget endpoint/{name}/variant/all was rolled back" in said
         assert scaling_of(name) == ([], [], [])
-    assert "Endpoint, EndpointConfig, Model" in trained("remove", name)[0]
+    (removed,) = trained("remove", name)
+    assert removed.startswith(f"removed {name}: Endpoint, ")
+    assert removed.endswith("EndpointConfig, Model")
     assert scaling_of(name) == ([], [], [])
 
 
@@ -202,10 +204,38 @@ def test_an_endpoint_expires_by_a_schedule_that_is_removed_with_it(
     _, runs, expires = trained("status", name, "--price-per-hour", "1.5")
     assert runs == "running for 0 min on 1 x ml.c5.xlarge; costs 1.50 per hour, 0.00 so far"
     assert expires == f"a schedule deletes it at {end:%Y-%m-%d %H:%M} UTC"
-    assert trained("remove", name) == [f"removed {name}: Schedule, Endpoint, EndpointConfig, Model"]
+    assert trained("remove", name) == [f"removed {name}: Endpoint, EndpointConfig, Model, Schedule"]
     assert client("scheduler").list_schedules()["Schedules"] == []
     assert calls <= allowed_to_submitters(expiry=True)
     assert not calls <= allowed_to_submitters()
+
+
+def test_an_endpoint_that_cannot_be_removed_yet_keeps_what_ends_its_cost(
+    trained: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained("setup", "--expiry")
+    words = ("--async", "--min", "0", "--expires", "8h", "--poll-seconds", "0")
+    (name,) = trained("deploy", "--model", JOB, "--image", IMAGE, *CPU, *words)
+    kept = scaling_of(name)
+    call, refusals = Aws.call, ["Cannot update in-progress endpoint"]
+
+    def failing(aws: Aws, service: str, operation: str, **request: Any) -> dict[str, Any]:
+        if operation == "DeleteEndpoint" and refusals:
+            raise AwsError(refusals.pop(), "ValidationException", 400)
+        return call(aws, service, operation, **request)
+
+    monkeypatch.setattr(Aws, "call", failing)
+    with pytest.raises(AwsError) as caught:
+        trained("remove", name)
+    assert str(caught.value) == (
+        f"Cannot update in-progress endpoint; nothing was removed; `submit.py remove {name}` tries again, for an "
+        f"endpoint that is being created after `submit.py wait {name}`"
+    )
+    assert client("scheduler").get_schedule(Name=name)
+    assert scaling_of(name) == kept
+    (removed,) = trained("remove", name)
+    assert removed.startswith(f"removed {name}: Endpoint, ScalingPolicy")
+    assert removed.endswith("Alarm, EndpointConfig, Model, Schedule")
 
 
 def test_an_endpoint_that_cannot_be_created_leaves_no_schedule(

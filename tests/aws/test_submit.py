@@ -1,26 +1,21 @@
 """The whole way against a real HTTP server that speaks AWS's protocol: from an empty account to predictions."""
 
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import submit
-from data.out_of_fold import OutOfFold
 from data.readers import read_apart
 from runtime.errors import ConfigError, DataError, JobError
 from runtime.version import version
 from support.aws_account import ACCOUNT, IMAGE, REGION, allowed_to_submitters, archive, client, put
-from support.serving import publish_model
 
 
 def test_from_an_empty_account_to_a_registered_model_with_the_submitters_permissions_alone(
@@ -120,42 +115,6 @@ def test_a_job_starts_from_the_model_of_another_one(
     sources = {channel["ChannelName"]: channel["DataSource"] for channel in described["InputDataConfig"]}
     assert sources["pretrained"]["S3DataSource"]["S3Uri"] == uri
     assert sources["pretrained"]["S3DataSource"]["S3DataType"] == "S3Prefix"
-
-
-def test_the_folds_of_a_cross_validation_are_downloaded_and_joined(
-    ready: Callable[..., list[str]], faces: Callable[..., Path], tmp_path: Path, calls: set[str]
-) -> None:
-    data, quick = faces(people=4), ("--poll-seconds", "0", "--wait")
-    calls.clear()
-    (name,) = ready("cv", "--data", str(data), "--image", IMAGE, "--folds", "2", *quick, "--", "--epochs", "3")
-    titles = [f"training job '{name}-fold-{number}'" for number in (1, 2)]
-    for command in (("status", name), ("wait", name, "--poll-seconds", "0")):
-        assert [line.partition("  ")[0] for line in ready(*command)] == titles
-    with pytest.raises(JobError, match=f"{name}-fold-1' has already ended: Completed; training job .*-fold-2' has"):
-        ready("stop", name)
-    with pytest.raises(JobError, match=f"there is no file in S3|{name}-fold-1' has no model.tar.gz"):
-        ready("download", name, "--to", str(tmp_path / "got"))
-    paths = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.jpg"))
-    for number in (1, 2):
-        described = client("sagemaker").describe_training_job(TrainingJobName=f"{name}-fold-{number}")
-        assert described["HyperParameters"] == {"epochs": "3", "fold": f"{number}/2", "recipe": "scratch"}
-        fold, own = tmp_path / f"{number}", paths[number - 1 :: 2]
-        publish_model(fold / "model", seed=number, settings={"fold": f"{number}/2"})
-        probabilities = np.random.default_rng(number).dirichlet(np.ones(18), len(own)).astype(np.float32)
-        labels, folds = np.zeros(len(own), np.int64), np.full(len(own), number)
-        OutOfFold(own, labels, folds, probabilities).write(fold / "output/exp/predictions.csv")
-        for part in ("model", "output"):
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-                tar.add(fold / part, ".")
-            put(f"s3://my-bucket/mask-classifier/training/{name}-fold-{number}/output/{part}.tar.gz", buffer.getvalue())
-    found = ready("download", name, "--to", str(tmp_path / "got"))
-    assert found == [str(tmp_path / "got/model"), str(tmp_path / "got/output")]
-    assert OutOfFold.read(tmp_path / "got/output/oof.csv").paths == paths
-    record = json.loads((tmp_path / "got/model/model.json").read_text())
-    assert len(record["members"]) == 2
-    assert (tmp_path / "got/output/cv.json").exists()
-    assert calls <= allowed_to_submitters()
 
 
 def test_a_folder_is_sent_once(

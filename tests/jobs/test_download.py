@@ -3,7 +3,9 @@
 import io
 import json
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -12,27 +14,32 @@ from batch.results import Response
 from data.predictions import LabelledPredictions, read_predictions
 from jobs import download as download_module
 from jobs.aws import AwsError
-from jobs.download import download, find_scheme
+from jobs.download import DownloadOptions, download, find_scheme
 from labels import MASKED_FACES
-from runtime.errors import JobError
-from support.fake_aws import ABSENT, FakeAws
+from runtime.arguments import parse
+from runtime.errors import ConfigError, JobError
+from support.fake_aws import ABSENT, FakeAws, training
 from support.transform_outputs import write_outputs
+
+
+def to(folder: Path, **options: Any) -> DownloadOptions:
+    return DownloadOptions(to=folder, **options)
 
 
 def test_a_job_without_files_says_its_state(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="training job 'faces' has no model: InProgress"):
-        download(FakeAws(DescribeTrainingJob={"TrainingJobStatus": "InProgress"}), "faces", tmp_path)
+        download(FakeAws(DescribeTrainingJob={"TrainingJobStatus": "InProgress"}), "faces", to(tmp_path))
     with pytest.raises(JobError, match="tuning job 'faces' has no best training job yet"):
-        download(FakeAws(DescribeHyperParameterTuningJob={}), "faces", tmp_path)
+        download(FakeAws(DescribeHyperParameterTuningJob={}), "faces", to(tmp_path))
     with pytest.raises(JobError, match="endpoint 'faces' has no files"):
-        download(FakeAws(DescribeEndpoint={}), "faces", tmp_path)
+        download(FakeAws(DescribeEndpoint={}), "faces", to(tmp_path))
 
 
 def test_a_transform_without_responses_says_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: {})
     facts = {"TransformJobStatus": "InProgress", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
     with pytest.raises(JobError, match="has no files yet: InProgress"):
-        download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path)
+        download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path))
 
 
 @pytest.mark.parametrize(("missing", "sentence"), [("model", "has no model.tar.gz"), ("output", None)])
@@ -54,9 +61,9 @@ def test_a_model_is_required_and_outputs_are_optional(
     )
     if sentence:
         with pytest.raises(AwsError, match=sentence):
-            download(aws, "faces", tmp_path)
+            download(aws, "faces", to(tmp_path))
     else:
-        assert download(aws, "faces", tmp_path) == [tmp_path / "model"]
+        assert download(aws, "faces", to(tmp_path)) == [tmp_path / "model"]
 
 
 def test_responses_of_another_transform_in_the_same_folder_stay(
@@ -69,7 +76,7 @@ def test_responses_of_another_transform_in_the_same_folder_stay(
         lambda aws, uri, folder: {"new.jpg.out": write_outputs(folder, new=2) / "new.jpg.out"},
     )
     facts = {"TransformJobStatus": "Completed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
-    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path)
+    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path))
     assert output.read_text() == "ImageID,ans\nnew.jpg,2\n"
 
 
@@ -83,9 +90,9 @@ def test_a_transform_is_joined_with_the_users_header_and_names(tmp_path: Path, m
     facts = {"TransformJobStatus": "Completed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
     info = tmp_path / "info.csv"
     info.write_text("file,kind\na.jpg,\n")
-    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path / "to", info, "name")
+    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path / "to", info=info, answers="name"))
     assert output.read_text() == f'file,kind\na.jpg,"{MASKED_FACES.classes[2]}"\n'
-    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", tmp_path / "to", info, status=True)
+    output, _ = download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path / "to", info=info, status=True))
     assert output.read_text() == "file,kind,status\na.jpg,2,ok\n"
 
 
@@ -121,7 +128,7 @@ def test_a_transform_with_classes_of_your_own_can_be_evaluated(tmp_path: Path, m
     keep_in_s3(monkeypatch, {"scheme": PETS})
     monkeypatch.setattr(download_module, "fetch_folder", fetch_folder)
     facts = {"TransformJobStatus": "Completed", "ModelName": "pets-1", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
-    download(FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", tmp_path)
+    download(FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", to(tmp_path))
     assert not (tmp_path / "model.tar.gz").exists()
     (tmp_path / "gt.csv").write_text("ImageID,ans\na.jpg,dog\n")
     found = read_predictions(tmp_path, tmp_path)
@@ -146,3 +153,100 @@ def test_a_model_without_a_description_of_its_classes_is_reported(
     printed = capsys.readouterr().err
     assert "without it these classes cannot be evaluated" in printed
     assert reason in printed
+
+
+# ---- the folds of a cross-validation ----
+
+CHECKPOINTS = "s3://b/mask-classifier/checkpoints"
+
+
+def fold(number: int, status: str, checkpoints: str = "") -> dict[str, Any]:
+    """Return the description of a training job of a fold of three."""
+    folder = f"{CHECKPOINTS}/{checkpoints or f'cars-fold-{number}'}/"
+    created = datetime(2026, 11, 24, number, tzinfo=UTC)
+    return training(
+        status,
+        HyperParameters={"fold": f'"{number}/3"', "epochs": "30", "augmentation_args": '{"num_ops": 2}'},
+        CheckpointConfig={"S3Uri": folder},
+        CreationTime=created,
+        ModelArtifacts={"S3ModelArtifacts": "s3://b/model.tar.gz"},
+    )
+
+
+def cars(**others: dict[str, Any]) -> FakeAws:
+    """Return an AWS with a cross-validation whose second fold failed, and other training jobs, oldest first."""
+    jobs = {"cars-fold-1": fold(1, "Completed"), "cars-fold-2": fold(2, "Failed"), "cars-fold-3": fold(3, "Stopped")}
+    jobs |= {name.replace("_", "-"): facts for name, facts in others.items()}
+    summaries = [
+        {"TrainingJobName": name, "TrainingJobStatus": facts["TrainingJobStatus"], "CreationTime": hours}
+        for hours, (name, facts) in enumerate(jobs.items())
+    ]
+
+    def describe(request: dict[str, Any]) -> dict[str, Any]:
+        if request["TrainingJobName"] not in jobs:
+            raise ABSENT
+        return jobs[request["TrainingJobName"]]
+
+    return FakeAws(DescribeTrainingJob=describe, ListTrainingJobs={"TrainingJobSummaries": summaries})
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Note the job that each fold is fetched from, instead of fetching and joining them."""
+    noted: dict[str, str] = {}
+    monkeypatch.setattr(
+        download_module, "_fetch_training", lambda aws, job, folder: noted.update({folder.name: job.name})
+    )
+    monkeypatch.setattr("jobs.download.subprocess.run", lambda *words, **_: CompletedProcess(words, 0))
+    return noted
+
+
+def test_a_fold_is_that_of_the_newest_job_that_completed_it(
+    fetched: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws = cars(
+        older=fold(2, "Completed", "cars-fold-2"),
+        newer=fold(2, "Completed", "cars-fold-2"),
+        failed=fold(2, "Failed", "cars-fold-2"),
+        forced=fold(1, "Completed", "cars-fold-2"),
+        bikes=fold(2, "Completed", "bikes-fold-2"),
+    )
+    download(aws, "cars", to(tmp_path))
+    assert fetched == {"fold-1": "cars-fold-1", "fold-2": "newer", "fold-3": "cars-fold-3"}
+    assert capsys.readouterr().err == "fold 2 of 'cars' is that of training job 'newer'\n"
+
+
+def test_other_jobs_are_looked_at_only_for_folds_that_did_not_complete(fetched: dict[str, str], tmp_path: Path) -> None:
+    aws = cars(**{"cars_fold_2": fold(2, "Completed"), "cars_fold_3": fold(3, "Completed")})
+    download(aws, "cars", to(tmp_path))
+    assert "ListTrainingJobs" not in aws.operations
+
+
+def test_a_fold_without_a_model_names_the_commands_that_train_it(fetched: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(JobError) as caught:
+        download(cars(), "cars", to(tmp_path))
+    assert str(caught.value) == (
+        "fold 2 of 'cars' has no model: training job 'cars-fold-2' is Failed; `submit.py train --data DATA "
+        "--resume-from cars-fold-2 -- --augmentation-args '{\"num_ops\": 2}' --epochs 30 --fold 2/3` resumes it; "
+        "without a checkpoint, train it from scratch with -- --fold 2/3, and pass --fold-jobs 2=JOB"
+    )
+    assert fetched == {}
+    resumed = cars(newer=fold(2, "InProgress", "cars-fold-2"))
+    with pytest.raises(JobError, match=r"job 'newer' is InProgress; `submit.py wait cars` waits for it$"):
+        download(resumed, "cars", to(tmp_path))
+
+
+def test_a_fold_may_be_that_of_any_job_that_trained_it(fetched: dict[str, str], tmp_path: Path) -> None:
+    aws = cars(fresh=fold(2, "Completed", "fresh"), third=fold(3, "Completed", "third"))
+    download(aws, "cars", to(tmp_path, fold_jobs="2=fresh,3=third"))
+    assert fetched == {"fold-1": "cars-fold-1", "fold-2": "fresh", "fold-3": "third"}
+    for given, sentence in (
+        ("2=third", "training job 'third' trained fold 3/3, expected 2/3; name one with -- --fold 2/3"),
+        ("4=fresh", "'4' is not the number of a fold, expected 1 to 3"),
+    ):
+        with pytest.raises(ConfigError, match=f"--fold-jobs: {sentence}"):
+            download(aws, "cars", to(tmp_path, fold_jobs=given))
+    with pytest.raises(ConfigError, match="--fold-jobs: training job 'fresh' is not a cross-validation; leave it out"):
+        download(aws, "fresh", to(tmp_path, fold_jobs="2=fresh"))
+    with pytest.raises(ConfigError, match="--fold-jobs: 'fresh' is not of the form name=value"):
+        parse("submit.py", ["--fold-jobs", "fresh"], {}, DownloadOptions)

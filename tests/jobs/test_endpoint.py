@@ -2,10 +2,13 @@
 
 import pytest
 
-from jobs.common import SecureJobLocation
-from jobs.endpoint import EndpointOptions, endpoint
+from jobs import endpoint as endpoint_module
+from jobs.aws import AwsError
+from jobs.common import Connection, JobName, SecureJobLocation
+from jobs.endpoint import EndpointOptions, endpoint, remove
 from runtime.arguments import parse
 from runtime.errors import ConfigError
+from support.fake_aws import FakeAws
 from support.job_requests import LOCATION, LOCATIONS, SECURED, TAGS, DryRunCommand, checked
 
 
@@ -46,3 +49,58 @@ def test_an_endpoint_says_that_it_costs_until_it_is_removed(dry_run: DryRunComma
     assert list(requests) == ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"]
     assert f"until it is removed: `submit.py remove {requests['CreateEndpoint']['EndpointName']}`" in printed
     assert "costs    1.5 per instance and hour, until the job has ended or the endpoint is removed" in printed
+
+
+# ---- removal ----
+
+IN_SERVICE = {"EndpointStatus": "InService"}
+FOUND = {
+    **{"DescribeEndpoint": IN_SERVICE, "DescribeEndpointConfig": {}, "DescribeModel": {}},
+    **{"DescribeScalableTargets": {"ScalableTargets": [{}]}, "DescribeAlarms": {"MetricAlarms": [{}]}},
+    **{"DescribeScalingPolicies": {"ScalingPolicies": [{"PolicyName": "backlog"}]}},
+    "GetSchedule": {"ScheduleExpression": "at(2026-11-27T08:30:00)"},
+}
+GONE = AwsError("no scalable target is registered", "ObjectNotFoundException", 400)
+
+
+def removed(monkeypatch: pytest.MonkeyPatch, **responses: object) -> list[str]:
+    """Remove an endpoint that has everything; return the operations that changed something, in order."""
+    aws = FakeAws(otherwise={}, **FOUND | responses)
+    monkeypatch.setattr(endpoint_module, "Aws", lambda connection: aws)
+    remove(Connection(), JobName(job="e-1"))
+    return [name for name in aws.operations if name.startswith(("Delete", "Deregister"))]
+
+
+def test_what_costs_is_removed_first_and_the_schedule_that_would_end_it_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = [
+        *("DeleteEndpoint", "DeleteScalingPolicy", "DeregisterScalableTarget", "DeleteAlarms"),
+        *("DeleteEndpointConfig", "DeleteModel", "DeleteSchedule"),
+    ]
+    assert removed(monkeypatch) == order
+    faster = {"DeleteScalingPolicy": GONE, "DeregisterScalableTarget": GONE, "DeleteSchedule": GONE}
+    assert removed(monkeypatch, **faster) == order  # SageMaker and the scheduler delete them, too
+    assert removed(monkeypatch, DescribeEndpoint={"EndpointStatus": "Deleting"}) == order[1:]
+    everything = "Endpoint, ScalingPolicy backlog, ScalableTarget, Alarm, EndpointConfig, Model, Schedule"
+    assert capsys.readouterr().out == f"removed e-1: {everything}\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("responses", "sentence"),
+    [
+        ({"DeleteEndpoint": AwsError("x", "Throttling")}, "x; nothing was removed; `submit.py remove e-1` tries again"),
+        ({"DescribeEndpoint": AwsError("x", "AccessDenied")}, "x; nothing was removed; `submit.py remove e-1` tries"),
+        ({"DeleteEndpoint": AwsError("x", "unanswered")}, "x; the endpoint may have been removed, and nothing else; "),
+        (
+            {"DeleteAlarms": AwsError("x", "AccessDenied")},
+            "x; removed so far: Endpoint; `submit.py remove e-1` removes the rest",
+        ),
+    ],
+)
+def test_a_removal_that_breaks_off_says_what_is_removed_and_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, responses: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(AwsError) as caught:
+        removed(monkeypatch, **responses)
+    assert str(caught.value).startswith(sentence)

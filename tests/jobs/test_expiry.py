@@ -54,11 +54,14 @@ def test_anything_else_is_refused(text: str, sentence: str) -> None:
         parse("submit.py", ("--expires", text), {}, ExpiryOptions)
 
 
-def test_the_role_may_delete_endpoints_and_is_passed_to_the_scheduler_alone() -> None:
+def test_the_role_may_delete_endpoints_with_their_scaling_and_is_passed_to_the_scheduler_alone() -> None:
     asked = policies(SetupOptions(bucket="my-bucket", expiry=True), "123456789012", "eu-west-1")
-    (statement,) = asked["expiry_role"]["Statement"]
+    statement, scaling = asked["expiry_role"]["Statement"]
     assert statement["Action"] == "sagemaker:DeleteEndpoint"
     assert statement["Resource"] == "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/*"
+    # SageMaker deregisters the scalable target of an endpoint with the permission of whoever deletes the endpoint
+    assert scaling["Action"] == "application-autoscaling:DeregisterScalableTarget"
+    assert scaling["Condition"] == {"StringEquals": {"application-autoscaling:service-namespace": "sagemaker"}}
     assert asked["expiry_trust"]["Statement"][0]["Principal"] == {"Service": "scheduler.amazonaws.com"}
     (passing,) = [each for each in asked["submitter"]["Statement"] if each["Sid"] == "HandTheRoleToTheScheduler"]
     assert passing["Resource"] == "arn:aws:iam::123456789012:role/mask-classifier-sagemaker-expiry"

@@ -41,7 +41,10 @@ def test_each_fold_is_a_training_job_that_differs_in_nothing_but_the_fold(dry_ru
     ("words", "sentence"),
     [
         (("--folds", "1"), "--folds: 1 is out of range"),
-        (("--resume-from", "faces-1"), "--resume-from: a fold is resumed with `submit.py train ... -- --fold k/n`"),
+        (
+            ("--resume-from", "faces-1"),
+            "a fold is resumed by `submit.py train --resume-from NAME-fold-k ... -- --fold k/n`",
+        ),
         (("--validation-data", "s3://b/c"), "--validation-data: cross-validation validates with the training images"),
         (("--name", "a-name-of-forty-letters-is-much-too-long"), "at most 39 characters"),
         (("--", "--fold", "1/5"), "--fold: every job gets its own"),

@@ -67,10 +67,19 @@ def test_a_spot_job_may_wait_as_long_as_it_trains_but_never_longer_than_28_days(
 
 
 def test_a_spot_job_never_ignores_its_checkpoint() -> None:
-    check_restarts({"resume": "never"}, spot=False)
-    check_restarts({"resume": "auto"}, spot=True)
+    check_restarts({"resume": "never"}, replace(OPTIONS, spot=False))
+    check_restarts({"resume": "auto"}, OPTIONS)
     with pytest.raises(ConfigError, match="leave it out, jobs start from scratch anyway"):
-        check_restarts({"resume": "never"}, spot=True)
+        check_restarts({"resume": "never"}, OPTIONS)
+
+
+@pytest.mark.parametrize("spot", [True, False])
+def test_a_job_that_resumes_another_one_never_ignores_its_checkpoint(spot: bool) -> None:
+    options = replace(OPTIONS, spot=spot, resume_from="faces-1")
+    check_restarts({"resume": "force"}, options)
+    sentence = "--resume-from faces-1: --resume never ignores its checkpoint; leave out one of the two"
+    with pytest.raises(ConfigError, match=sentence):
+        check_restarts({"resume": "never"}, options)
 
 
 # ---- the request ----

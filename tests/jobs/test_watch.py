@@ -49,8 +49,16 @@ def test_an_endpoint_that_failed_says_how_to_remove_what_remains() -> None:
 
 def test_a_stopped_job_says_why() -> None:
     aws = FakeAws(DescribeTrainingJob=training("Stopped", "MaxRuntimeExceeded"))
-    with pytest.raises(JobFailed, match=r"before its end \(MaxRuntimeExceeded\).*--resume-from faces` resumes"):
+    with pytest.raises(JobFailed, match=r"before its end \(MaxRuntimeExceeded\); `submit.py download` fetches"):
         wait(aws, "faces", 0)
+
+
+@pytest.mark.parametrize("status", ["Failed", "Stopped"])
+def test_a_job_that_did_not_complete_says_how_it_is_resumed_even_if_it_was_itself(status: str) -> None:
+    checkpoints = {"S3Uri": "s3://b/mask-classifier/checkpoints/faces-0/"}
+    aws = FakeAws(DescribeTrainingJob=training(status, status, CheckpointConfig=checkpoints))
+    with pytest.raises(JobFailed, match=r"[;,] `submit.py train --data DATA --resume-from faces-0` resumes it$"):
+        wait(aws, "faces-1", 0)
 
 
 def test_waiting_continues_when_the_network_is_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import fields
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from commands import COMMANDS
+from server.settings import ServeConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +54,27 @@ def test_the_audit_in_a_container_reads_all_of_data_and_writes_to_its_own_folder
         ("${OUT:-./out}/audit", "/opt/audit", ""),
     ]
     assert "environment: [SM_AUDIT_DIR=/opt/audit]" in service
+
+
+def environment(compose: str, service: str) -> set[str]:
+    """Return the variables that a service gets, with those of the block that servers share."""
+    shared = compose.partition("\nx-serve-environment: &serve-environment\n")[2].partition("\n\n")[0]
+    own = compose.partition(f"\n  {service}:")[2].partition("\n    environment:\n")[2]
+    names = {line.split(":")[0].strip() for line in takewhile(lambda line: line.startswith(" " * 6), own.splitlines())}
+    return names - {"<<"} | set(re.findall(r"^  (\w+):$", shared, re.MULTILINE) if "<<" in names else ())
+
+
+@pytest.mark.parametrize(
+    ("service", "others"),
+    [
+        ("serve", {"SAGEMAKER_BATCH", "BAD_INPUT"}),  # settings of a batch transform
+        ("transform-server", set()),
+    ],
+)
+def test_compose_passes_every_setting_of_the_server_on(service: str, others: set[str]) -> None:
+    settings = {field.metadata["variable"] for field in fields(ServeConfig)}
+    fixed = {"SM_MODEL_DIR", "SERVE_HOST", "SAGEMAKER_BIND_TO_PORT"}  # by the mounts and the ports
+    assert environment((ROOT / "docker-compose.yml").read_text(), service) == settings - fixed - others
 
 
 def test_make_has_a_target_for_every_command_and_no_other() -> None:
