@@ -12,7 +12,7 @@ from labels import LabelScheme
 from model import create_model
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, learning_rate_scales
 from runtime.determinism import use_deterministic_attention
-from runtime.devices import select_dtype, to_device
+from runtime.devices import select_training_dtype, to_device
 from runtime.memory import Release, nothing_to_release
 from training.depth import depths
 from training.freezing import Freezing
@@ -66,7 +66,7 @@ def build_trainer(
         freezing=_freeze(args, model),
         average=ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None,
         device=device,
-        dtype=select_dtype(args.precision, device),
+        dtype=select_training_dtype(args.precision, device, args.resize),
         seed=args.seed,
         peak_lr=args.lr,
         clip_norm=args.clip_norm,
