@@ -21,11 +21,6 @@ from runtime.nvidia import driver_release, has_gpu, wants_cpu
 from runtime.process import cpu_count
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
-# On a CPU, torch 2.10 does not write the gradient of all weights in bf16: where the stride of a convolution is larger
-# than the width of its input, those that only meet padding are whatever was in the memory. Networks that halve an image
-# five times have such a convolution up to 16 pixels: TinyModel, resnet18 and mobilenet_v3_small were measured, at 8 to
-# 48. The forward pass is complete, so infer and serve compute in bf16 at any size.
-_SMALLEST_TRAINED_IN_BF16 = 17  # pixels of the smaller side
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -91,23 +86,6 @@ def select_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         return torch.bfloat16 if has_bf16 else torch.float16
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
-
-
-def select_training_dtype(precision: str, device: torch.device, size: tuple[int, int]) -> torch.dtype | None:
-    """Return the autocast type to train with on images of `size` (height, width); see `select_dtype`.
-
-    On a CPU, bf16 is for images whose smaller side is above 16 pixels: of smaller ones `auto` is float32, and
-    `--precision bf16` raises ConfigError.
-    """
-    dtype = select_dtype(precision, device)
-    if device.type != "cpu" or dtype is None or min(size) >= _SMALLEST_TRAINED_IN_BF16:
-        return dtype
-    if precision == "auto":
-        return None
-    raise ConfigError(
-        f"--precision {precision} on a CPU trains on images of at least {_SMALLEST_TRAINED_IN_BF16} pixels on each side,"
-        f" got --resize {size[0]} {size[1]}; pass auto or fp32, or a larger --resize"
-    )
 
 
 def runtime_versions(device: torch.device) -> dict[str, Any]:

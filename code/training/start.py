@@ -17,7 +17,7 @@ import torch
 
 from config import TrainConfig, TrainPaths
 from recipes import choose, explain, has_initial_weights
-from runtime.devices import runtime_versions, select_training_dtype
+from runtime.devices import runtime_versions, select_dtype
 from runtime.errors import DataError
 from runtime.files import read_regular
 from runtime.json_files import parse_json
@@ -73,10 +73,9 @@ def settle(args: TrainConfig, workers: Workers, device: torch.device, kept: Kept
 
     Returns the options with the number of parts, and without the number of workers, which no file of the run names;
     then the paths of images that are too expensive to decode. Raises ConfigError if workers differ in what the bits
-    depend on, or for a number format that does not fit the device or the images.
+    depend on, or for a number format that the GPU does not have.
     """
-    # a number format that does not fit ends the run before its images are read
-    select_training_dtype(args.precision, device, args.resize)
+    select_dtype(args.precision, device)  # one that the GPU lacks ends the run before its images are read
     parts = args.parts or kept.parts or min(workers.size, max(1, args.batch_size // 2))
     limit = int(os.environ.get("OMP_NUM_THREADS") or 0) or cpu_count()
     threads = kept.threads or max(1, min(cpu_count() // parts, limit))

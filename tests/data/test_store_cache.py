@@ -225,7 +225,16 @@ def test_files_of_others_in_the_folder_are_left_alone(folder: Path, samples: Sam
     folder.mkdir()
     digits = "0123456789abcdef" * 2
     names = [
-        *("a.json", "a.pixels", "b.json", "c.json", "d.json", "model.json", f"{digits}0.json", f"{digits.upper()}.json"),
+        *(
+            "a.json",
+            "a.pixels",
+            "b.json",
+            "c.json",
+            "d.json",
+            "model.json",
+            f"{digits}0.json",
+            f"{digits.upper()}.json",
+        ),
         *(f"{digits[:-1]}.json", f"{digits}.json.bak", ".mine.pixels.tmp", "notes.txt"),
     ]
     for age, name in enumerate(names):

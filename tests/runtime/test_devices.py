@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from runtime import cuda_errors, devices
-from runtime.devices import HostCopy, configure_process, runtime_versions, select_device, select_dtype, select_training_dtype
+from runtime.devices import HostCopy, configure_process, runtime_versions, select_device, select_dtype
 from runtime.errors import ConfigError, DeviceError
 from support.drivers import NEW_VERSION, OLD_VERSION
 
@@ -181,24 +181,6 @@ def test_half_precision_is_chosen_by_what_the_hardware_has(monkeypatch: pytest.M
 def test_fp16_on_a_cpu_is_rejected() -> None:
     with pytest.raises(ConfigError, match="needs a GPU"):
         select_dtype("fp16", CPU)
-
-
-def test_small_images_are_not_trained_on_in_bf16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
-    for size in ((16, 16), (96, 16), (16, 96), (8, 8)):
-        assert select_training_dtype("auto", CPU, size) is select_training_dtype("fp32", CPU, size) is None
-        with pytest.raises(ConfigError, match=rf"at least 17 pixels .*, got --resize {size[0]} {size[1]}; pass auto or"):
-            select_training_dtype("bf16", CPU, size)
-    for name in ("auto", "bf16"):
-        assert select_training_dtype(name, CPU, (17, 17)) is select_dtype(name, CPU) is torch.bfloat16
-    with pytest.raises(ConfigError, match="needs a GPU"):
-        select_training_dtype("fp16", CPU, (16, 16))
-
-
-def test_small_images_are_trained_on_in_half_precision_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    for name in ("auto", "bf16"):
-        assert select_training_dtype(name, CUDA, (8, 8)) is torch.bfloat16
 
 
 def test_no_more_threads_compute_than_the_container_has_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,13 @@ def test_other_files_in_the_folder_are_ignored(checkpoints: Checkpoints, resume:
     names = [
         *("step-000000009-epoch-000000.pt.sagemaker-uploading", "step-000000009-epoch-000000.json.sagemaker-uploaded"),
         *("notes.txt", ".hidden.tmp", "step-000000001-epoch-000000.json.sagemaker-uploading"),
-        *("step-1.json", "step-1.pt", "step-1-epoch-1.json", "step-000000000-epoch-000000-best.json", "step-by-step.pt"),
+        *(
+            "step-1.json",
+            "step-1.pt",
+            "step-1-epoch-1.json",
+            "step-000000000-epoch-000000-best.json",
+            "step-by-step.pt",
+        ),
         *("step-000000003-epoch-000000 (copy).pt", "old-step-000000000-epoch-000000.pt", "step-000000009-epoch-.json"),
         *(".step-000000009-epoch-000000.pt.tmp", ".step-000000009-epoch-000000.pt.mine.tmp", ".step-9.pt.k3j2_a9z.tmp"),
     ]

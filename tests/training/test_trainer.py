@@ -179,37 +179,6 @@ def test_a_step_consumes_no_global_randomness_and_repeats_itself(data: Data) -> 
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize(
-    ("precision", "size", "model"),
-    [
-        *(("auto", (16, 16), "TinyModel"), ("auto", (96, 16), "TinyModel"), ("auto", (16, 16), "resnet18")),
-        *(("bf16", (17, 17), "TinyModel"), ("bf16", (96, 17), "TinyModel"), ("bf16", (17, 17), "resnet18")),
-    ],
-)
-def test_small_images_give_the_same_bits_whatever_was_in_the_memory(
-    faces: Faces, monkeypatch: pytest.MonkeyPatch, precision: str, size: tuple[int, int], model: str
-) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
-    data, states = read_data(faces(6), replace(PLAIN, resize=size), CPU), []
-    for content in (float("nan"), 1e30):
-        trainer = trainer_of(data, precision=precision, resize=size, model=model)
-        for module in trainer.model.modules():
-            if isinstance(module, nn.BatchNorm2d):  # TinyModel's blocks begin as shortcuts, without a gradient
-                nn.init.ones_(module.weight)
-        for step in range(2):
-            fill_free_memory(content)
-            trainer.step(first_batch(data), epoch=0, steps_done=step)
-        states.append(list(trainer.model.state_dict().values()))
-    assert all(tensor.isfinite().all() for tensor in states[0])
-    assert all(torch.equal(one, other) for one, other in zip(*states, strict=True))
-
-
-def fill_free_memory(content: float) -> None:
-    """Write numbers into memory that later tensors of up to 4 MB get, by allocating and freeing it."""
-    filled = [torch.full((size,), content) for size in [2**power for power in range(8, 21)] * 8]
-    assert filled
-
-
 def test_validating_in_between_changes_no_bit_of_later_steps(data: Data) -> None:
     states = []
     for validate in (False, True):
