@@ -52,6 +52,7 @@ from training.fingerprint import adds_up_parts, explain_difference, upgrade_chec
 from training.tracking import say
 
 KEEP = 2
+IN_RUN_FOLDER = "checkpoints"  # where they are without SM_CHECKPOINT_DIR
 MAX_MANIFEST_BYTES = 64 << 20
 _NAME = re.compile(r"step-[0-9]{9,}-epoch-[0-9]{6,}\.(json|pt)")  # of rule 1; no other file is read or removed
 State = dict[str, Any]

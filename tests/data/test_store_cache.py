@@ -231,7 +231,6 @@ def test_files_of_others_in_the_folder_are_left_alone(folder: Path, samples: Sam
             "b.json",
             "c.json",
             "d.json",
-            "model.json",
             f"{digits}0.json",
             f"{digits.upper()}.json",
         ),

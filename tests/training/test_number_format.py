@@ -1,4 +1,4 @@
-"""Training in bf16 on a CPU needs a network whose maps are no smaller than its strides; all of its gradients are written."""
+"""Training in bf16 on a CPU is for networks whose maps are no smaller than their strides: all gradients are written."""
 
 from dataclasses import replace
 
