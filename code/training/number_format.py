@@ -44,8 +44,8 @@ def has_too_large_strides(network: nn.Module, size: tuple[int, int]) -> bool:
 
     The height counts as well: only the width was found to matter, on the processors that were measured.
     """
-    was_training = network.training
-    with torch.no_grad(), _Strides() as strides:
+    was_training, strides = network.training, _Strides()
+    with torch.no_grad(), strides:
         network.eval()(torch.zeros(1, 3, *size))
     network.train(was_training)
     return strides.are_too_large
