@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from description import DESCRIPTION
+from description import DESCRIPTION, Description
 from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.errors import ModelError
 from runtime.files import UnusableFile, existing_folder, read_regular
@@ -65,15 +65,47 @@ def read_parts(source: Path) -> tuple[bytes, bytes]:
     return _read_folder(source) if source.is_dir() else _read_archive(source)
 
 
+def read_description(source: Path) -> tuple[Description, str]:
+    """Return the description in a model folder or a model.tar.gz, and the sha256 of its model.json.
+
+    The weights are not read. Raises ModelError for anything else.
+    """
+    if source.name == LEGACY:
+        raise ModelError(f"{LEGACY} does not describe its classes, expected a folder with {DESCRIPTION}: {source}")
+    try:
+        text = read_regular(source / DESCRIPTION, MAX_DESCRIPTION_BYTES) if source.is_dir() else _archived(source)
+        record = parse_json(text)
+    except ArchiveError as error:
+        raise ModelError(f"cannot be read as an archive ({error.reason}), expected a {ARCHIVE}: {source}") from None
+    except OSError as error:
+        raise ModelError(f"{DESCRIPTION} cannot be read ({error.strerror}): {source}") from None
+    except ValueError as error:
+        raise ModelError(_not_json(error, str(source))) from None
+    return Description.from_dict(record, str(source)), sha256(text)
+
+
+def _archived(path: Path) -> bytes:
+    """Return the model.json in a model.tar.gz; raises ModelError if it has none, and as `open_archive` does."""
+    with open_archive(path) as archive:
+        for member in members(archive, MAX_BYTES):
+            if member.name.removeprefix("./") == DESCRIPTION and member.isreg():
+                return read_member(archive, member, MAX_DESCRIPTION_BYTES)
+    raise ModelError(f"the archive lacks {DESCRIPTION} at its top level: {path}")
+
+
 def parse_record(description: bytes, weights_sha256: str, where: str) -> dict[str, Any]:
     """Return the content of a model.json, whose checksum proves that it belongs to the weights and no bit changed."""
     try:
         record = parse_json(description)
     except ValueError as error:
-        raise ModelError(f"{DESCRIPTION} is not JSON ({error}); train again or give another: {where}") from None
+        raise ModelError(_not_json(error, where)) from None
     if not isinstance(record, dict) or record.get("sha256") != weights_sha256:
         raise ModelError(f"{WEIGHTS} is damaged or belongs to another {DESCRIPTION} (sha256 differs): {where}")
     return record
+
+
+def _not_json(error: ValueError, where: str) -> str:
+    return f"{DESCRIPTION} is not JSON ({error}); train again or give another: {where}"
 
 
 def sha256(data: bytes) -> str:

@@ -22,10 +22,12 @@ from predictor import to_probabilities
 from report.layer_cam import LayerCam
 from report.several import write_several_report
 from report.write import write_report
+from training.checkpoint import IN_RUN_FOLDER
 from training.inputs import Data
 from training.run import Run
 from training.straddling import describe_straddling, find_straddling
 from training.trainer import Predictions
+from training.unfinished import REPORT, resume_flag
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,17 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
         _announce(published, data.scheme)
     elif args.min_precision:
         print("warning: the model of a stopped run has no thresholds; resume the run to get them", file=sys.stderr)
-    done = "finished" if run.is_finished else "stopped, and can be resumed"
+    done = "finished" if run.is_finished else f"stopped, and can be resumed{_how_to_resume(run)}"
     print(f"{done}: best epoch {state.best_epoch} of {state.epoch}; model: {model_dir}", flush=True)
     return published
+
+
+def _how_to_resume(run: Run) -> str:
+    """Return what the same command needs to resume the run: nothing if it was given its checkpoint folder."""
+    folder = run.checkpoints.folder if run.checkpoints else None
+    if folder != run.tracker.folder / IN_RUN_FOLDER:
+        return ""
+    return f" by the same command with {resume_flag(folder)}"
 
 
 def _calibrate(predictions: Predictions, data: Data, min_precision: float) -> Published:
@@ -128,7 +138,7 @@ def report(run: Run, data: Data, published: Published) -> None:
     if isinstance(labelling, SeveralLabels):
         write = partial(write_several_report, labelling=labelling)
     page = write(
-        run.tracker.folder / "report",
+        run.tracker.folder / REPORT,
         title=f"{run.state.run_name}: {run.args.model}",
         history=run.state.history,
         labels=labels,

@@ -49,7 +49,7 @@ from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process, select_device
 from runtime.errors import CheckpointError
 from training.build import build_trainer
-from training.checkpoint import Checkpoints, State
+from training.checkpoint import IN_RUN_FOLDER, Checkpoints, State
 from training.initial import Start, choose_start
 from training.inputs import Data, read_data
 from training.rendezvous import join, quiet
@@ -58,6 +58,7 @@ from training.start import Kept, choose_recipe, find_kept, require_same_data, se
 from training.state import TrainState
 from training.tracking import Silent, Tracker, increment_path
 from training.trainer import Predictions, Trainer
+from training.unfinished import mention_unfinished
 from training.workers import Control, Workers
 
 __all__ = ["get_lr", "grid_image", "increment_path", "main", "seed_everything", "train"]
@@ -68,6 +69,8 @@ def main() -> None:
     paths, config = parse("train.py", sys.argv[1:], os.environ, TrainPaths, TrainConfig)
     with join(os.environ) as workers, quiet(not workers.is_first), locked(*_own_folders(paths, workers)):
         kept = find_kept(paths.checkpoint_dir, config, workers)
+        if workers.is_first and not paths.checkpoint_dir and config.resume != "never":
+            mention_unfinished(paths.output_dir / config.name)
         if config.recipe == AUTO:
             words = [*sys.argv[1:], "--recipe", choose_recipe(paths, config, workers, kept)]
             paths, config = parse("train.py", words, os.environ, TrainPaths, TrainConfig)
@@ -182,7 +185,7 @@ def create_run(
         run_dir = increment_path(output_dir / args.name)
         state.run_name = run_dir.name
         checkpoints = Checkpoints(
-            checkpoint_dir or run_dir / "checkpoints",
+            checkpoint_dir or run_dir / IN_RUN_FOLDER,
             args.fingerprint() | data.fingerprint,
             versions_of(trainer.device),
             recipe=args.recipe,

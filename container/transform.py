@@ -25,16 +25,17 @@ from tqdm import tqdm
 
 from batch.client import Endpoint, Parameters
 from batch.local_server import local_server
-from batch.results import OutputFolder, Response, join
+from batch.results import OutputFolder, Response, announce_missing_scheme, are_masked_faces, join
 from data.images import MAX_BYTES, read_file
 from data.listing import is_file, size_bytes
-from data.tables import find_images, find_root, write_predictions
+from data.tables import SCHEME_JSON, find_images, find_root, write_predictions
+from description import DESCRIPTION
 from labels import LabelScheme
+from model_folder import find, read_description
 from options.inference import ANSWERS, ANSWERS_HELP, STATUS_HELP
 from runtime.arguments import folder, option, parse
-from runtime.errors import DataError, ImageError
+from runtime.errors import DataError, ImageError, ModelError
 from runtime.failure import run
-from runtime.json_files import read_json_object
 from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB, INVOCATION_RETRIES, INVOCATION_SECONDS
 
 
@@ -43,7 +44,7 @@ class TransformConfig:
     """Label images through the server, as SageMaker Batch Transform does."""
 
     data_dir: Path = folder("SM_CHANNEL_EVAL", "/opt/ml/input/data/eval", "images to label, with info.csv or without")
-    model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model folder to serve")
+    model_dir: Path = folder("SM_CHANNEL_MODEL", "./model", "model to serve, or that of --url")
     output_dir: Path = folder("SM_OUTPUT_DATA_DIR", "./output", "folder for output.csv and transform/NAME.out")
     answers: str = option("index", ANSWERS_HELP, choices=ANSWERS)
     status: bool = option(False, STATUS_HELP)
@@ -77,6 +78,7 @@ def transform(config: TransformConfig) -> Path:
     with serving(config, payload_mb(prefix, existing)) as endpoint:
         endpoint.wait()
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)
+        scheme = read_scheme(config, parameters.model_sha256)
         outputs = OutputFolder(config.output_dir / "transform")
         send_all(endpoint, prefix, existing, outputs, parameters)
     responses = {
@@ -86,7 +88,9 @@ def transform(config: TransformConfig) -> Path:
     table, reasons = join(table, responses, config.answers, config.status)
     for name, reason in reasons.items():
         print(f"no prediction: {reason}: {prefix / name}", file=sys.stderr)
-    output = write_predictions(config.output_dir, table, read_scheme(config), config.answers)
+    if scheme is None and not are_masked_faces(responses.values()):
+        announce_missing_scheme(f"there is no model at --model-dir: {config.model_dir}")
+    output = write_predictions(config.output_dir, table, scheme, config.answers)
     print(f"pictures={len(table.rows)}; unreadable={len(reasons)}; output: {output}", flush=True)
     return output
 
@@ -185,14 +189,33 @@ def _outcomes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def read_scheme(config: TransformConfig) -> LabelScheme | None:
-    """Return the label scheme of the model, or None if the model of the server at --url is not on this machine."""
-    from description import DESCRIPTION
-    from model_files import find
+def read_scheme(config: TransformConfig, served_sha256: str) -> LabelScheme | None:
+    """Return the label scheme of the server's model, or None if that model is not on this machine.
 
-    if config.url and not config.model_dir.exists():
+    `served_sha256` is that of the server's model.json, empty if the server does not send it. Raises ModelError for a
+    --model-dir whose model cannot be read or is another one, before anything is sent.
+    """
+    if config.url and not has_model(config):
         return None
-    return LabelScheme.from_dict(read_json_object(find(config.model_dir) / DESCRIPTION)["scheme"])
+    description, own = read_description(find(config.model_dir))
+    if served_sha256 and own != served_sha256:
+        raise ModelError(
+            f"--model-dir holds another model than the server at --url (sha256 of {DESCRIPTION} {own[:12]}, of the "
+            f"server's {served_sha256[:12]}); pass the server's model, or a folder that does not exist to do without "
+            f"{SCHEME_JSON}: {config.model_dir}"
+        )
+    if not served_sha256:
+        print(
+            f"warning: the server does not say which model it has, so {SCHEME_JSON} is that of --model-dir without a "
+            f"comparison: {config.model_dir}",
+            file=sys.stderr,
+        )
+    return description.scheme
+
+
+def has_model(config: TransformConfig) -> bool:
+    """Return whether there is anything at --model-dir, whose default is for a server of its own."""
+    return config.model_dir.is_file() or (config.model_dir.is_dir() and any(config.model_dir.iterdir()))
 
 
 if __name__ == "__main__":

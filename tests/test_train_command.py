@@ -1,6 +1,7 @@
 """The command train.py: arguments of the original, messages, failure file, signals."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,6 +80,41 @@ def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Pa
     assert "stopped, and can be resumed" in rest
     load(tmp_path / "model")
     assert list((tmp_path / "checkpoints").glob("step-*.json"))
+
+
+def test_a_stopped_run_without_a_checkpoint_folder_names_what_resumes_it(faces: Faces, tmp_path: Path) -> None:
+    faces()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "OMP_NUM_THREADS": "1",
+        "SM_CHANNEL_TRAIN": str(tmp_path / "train"),
+        "SM_MODEL_DIR": str(tmp_path / "model"),
+        "SM_OUTPUT_DATA_DIR": str(tmp_path / "my output"),
+    }
+    line = [sys.executable, str(CODE / "train.py"), *SMALL, "--epochs", "100000", "--model", "TinyModel"]
+    flags = ["--checkpoint-dir", str(tmp_path / "my output/exp/checkpoints")]
+
+    def stopped(*more: str) -> list[str]:
+        with Preloaded([*line, *more], environment) as process:
+            output = ""
+            for printed in process.stdout:
+                output += printed
+                if printed.startswith("epoch="):
+                    process.send_signal(signal.SIGTERM)
+                    break
+            output += process.stdout.read()
+            assert process.wait(30) == 0, output
+        return output.splitlines()
+
+    first, second, third = stopped(), stopped(), stopped(*flags)
+    assert first[-1].startswith(f"stopped, and can be resumed by the same command with {shlex.join(flags)}: best epoch")
+    warning = (
+        "warning: this run starts from scratch, and an earlier one is not finished; to resume that one, add "
+        f"{shlex.join(flags)}"
+    )
+    assert [run.count(warning) for run in (first, second, third)] == [0, 1, 0]
+    assert "my output/exp2/checkpoints" in second[-1]
+    assert [text for text in third if text.startswith("resumed at epoch")]
 
 
 @pytest.mark.parametrize("redirection", [">&- 2>&-", pytest.param("| head -1", marks=pytest.mark.slow)])

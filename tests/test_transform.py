@@ -24,6 +24,7 @@ from data.images import FORMATS, MAX_BYTES
 from inference import inference
 from labels import LabelScheme
 from options.inference import InferenceConfig
+from runtime.errors import ModelError
 from support.serving import ROOT, publish_model
 from support.strange_files import KINDS, make_strange
 from support.transform_container import command, forked_servers, outs
@@ -152,6 +153,23 @@ def test_on_a_terminal_without_info_csv_and_as_a_command(eval_folder: EvalFolder
     assert "images/s" in shown
     expected = inferred(data, model, tmp_path / "inferred")
     assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
+
+
+# a running server
+
+
+def test_a_running_server_names_the_model_that_scheme_json_is_of(eval_folder: EvalFolder, tmp_path: Path) -> None:
+    data, _ = eval_folder(3)
+    pets, birds = (LabelScheme(name, ("one", "two")) for name in ("pets", "birds"))
+    model, other = publish_model(tmp_path / "model", pets), publish_model(tmp_path / "other", birds)
+    with local_server(model, 0) as (url, _):
+        config = TransformConfig(data_dir=data, model_dir=model, output_dir=tmp_path / "transformed", url=url)
+        transform(config)
+        with pytest.raises(ModelError, match="another model than the server"):
+            transform(replace(config, model_dir=other))
+    expected = inferred(data, model, tmp_path / "inferred")
+    assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
+    assert "scheme.json" in expected
 
 
 # its own server

@@ -10,6 +10,7 @@
 4. Jobs that fill the same entry at the same time each have their own locked temporary file. The last to finish wins;
    all have the same bits. A temporary file without a lock was left by a killed job and is removed.
 5. The three entries used last are kept. A job that has one open can read it to the end even if it is removed.
+6. The folder may be shared: a file whose name is none of these is left alone.
 
 A folder that cannot be read or written costs time and prints a warning; it never stops a run.
 """
@@ -20,6 +21,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import weakref
@@ -35,13 +37,14 @@ from data.decode_pool import SharedPixels
 from data.digests import DigestArray, as_array, file_digests
 from data.images import MAX_BYTES, Pixels, Preparation, is_outdated
 from runtime.errors import ImageError
-from runtime.files import ANY_SIZE, fsync_folder, open_regular, replacing
+from runtime.files import ANY_SIZE, RANDOM_CHARACTERS, fsync_folder, open_regular, replacing
 from runtime.json_files import read_json_object
 from runtime.version import version
 
 KEEP = 3  # entries
 FORMAT = 1  # increase when images.py makes different pixels from the same file
 _SUFFIX = ".pixels.tmp"
+_MANIFEST, _TEMPORARY = re.compile(r"[0-9a-f]{32}\.json"), re.compile(rf"\.{RANDOM_CHARACTERS}{re.escape(_SUFFIX)}")
 _CHUNK = 1 << 24  # bytes
 
 
@@ -222,13 +225,17 @@ def _digest(pixels: Pixels) -> str:
 
 def _remove_stale(folder: Path) -> None:
     """Remove the temporary files of killed jobs, and entries until one more fits: those used longest ago."""
-    for path in folder.glob(f".*{_SUFFIX}"):
+    for path in _find(folder, _TEMPORARY):
         with contextlib.suppress(OSError), open_regular(path, ANY_SIZE) as file:
             # An OSError means that it is locked, so its job is running.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
     with contextlib.suppress(OSError):  # another job does the same at this moment
-        manifests = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        manifests = sorted(_find(folder, _MANIFEST), key=lambda path: path.stat().st_mtime, reverse=True)
         for manifest in manifests[KEEP - 1 :]:
             manifest.unlink()  # first, so that no manifest is ever without its array
             manifest.with_suffix(".pixels").unlink(missing_ok=True)
+
+
+def _find(folder: Path, names: re.Pattern[str]) -> list[Path]:
+    return [path for path in folder.glob("*") if names.fullmatch(path.name)]

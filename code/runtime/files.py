@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
@@ -15,6 +16,8 @@ from runtime.errors import DataError
 
 NAME_BYTES = 255  # most in one name, of every usual file system
 ANY_SIZE = 1 << 63  # for files that are read in parts
+RANDOM_CHARACTERS = "[a-z0-9_]{8}"  # what tempfile adds to a name
+_TEMPORARY = re.compile(rf"\.(.+)\.{RANDOM_CHARACTERS}\.tmp", re.DOTALL)
 
 
 class UnusableFile(OSError):
@@ -127,8 +130,17 @@ def remove_temporary_files(folder: Path, names: Collection[str]) -> None:
     """Remove the temporary files that killed writers of files with these names left."""
     stems = {_temporary_stem(name) for name in names}
     for temporary in folder.glob(".*.*.tmp"):
-        if temporary.name[1:].rsplit(".", 2)[0] in stems:
+        if target_of(temporary.name) in stems:
             temporary.unlink(missing_ok=True)
+
+
+def target_of(temporary: str) -> str | None:
+    """Return the name of the file that a temporary file of `replacing` becomes; None if its name is not of that kind.
+
+    A target with a very long name is known by its digest.
+    """
+    found = _TEMPORARY.fullmatch(temporary)
+    return found[1] if found else None
 
 
 def _temporary_stem(name: str) -> str:

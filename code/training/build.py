@@ -12,10 +12,11 @@ from labels import LabelScheme
 from model import create_model
 from optimization import ExponentialMovingAverage, create_optimizer, create_schedule, learning_rate_scales
 from runtime.determinism import use_deterministic_attention
-from runtime.devices import select_dtype, to_device
+from runtime.devices import to_device
 from runtime.memory import Release, nothing_to_release
 from training.depth import depths
 from training.freezing import Freezing
+from training.number_format import select_training_dtype
 from training.trainer import Trainer
 from training.workers import Workers
 
@@ -41,6 +42,7 @@ def build_trainer(
     if initial:  # only the first worker has them, and the others get its weights
         print(f"pretrained: {initial.copy_into(model)}", flush=True)
     model, outputs = to_device(model, device), outputs_of(scheme)
+    dtype = select_training_dtype(args.precision, device, model, args.model, args.resize)
     if args.deterministic:
         use_deterministic_attention(model, device)
     return Trainer(
@@ -66,7 +68,7 @@ def build_trainer(
         freezing=_freeze(args, model),
         average=ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None,
         device=device,
-        dtype=select_dtype(args.precision, device),
+        dtype=dtype,
         seed=args.seed,
         peak_lr=args.lr,
         clip_norm=args.clip_norm,

@@ -12,8 +12,8 @@
 6. A checkpoint made with different data or settings is rejected, unless `--resume force` is given or it was made
    before the first step. With a different processor or different versions training resumes, with a warning that the
    bits may differ.
-7. Temporary files that a killed run left behind are removed when the next one starts. Other files in the folder, such
-   as `.sagemaker-uploading` of SageMaker's copy to S3, are ignored.
+7. Temporary files that a killed run left behind are removed when the next one starts. Any other file in the folder is
+   ignored, also one whose name only begins like ours, such as `.sagemaker-uploading` of SageMaker's copy to S3.
 8. A checkpoint of an earlier version is translated to the current names when it is read, and keeps its files. An option
    that it does not know has its default, which is how the earlier version behaved.
 9. The weights mean the classes that they were trained on. So a checkpoint of other classes is rejected even with
@@ -33,6 +33,7 @@ The state is read with `weights_only=True`: tensors, numbers, strings, lists and
 import hashlib
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -44,14 +45,16 @@ import torch
 from torch.utils.serialization import config as serialization
 
 from runtime.errors import CheckpointError
-from runtime.files import read_regular, replacing
+from runtime.files import read_regular, replacing, target_of
 from runtime.json_files import parse_json
 from runtime.version import version
 from training.fingerprint import adds_up_parts, explain_difference, upgrade_checkpoint, version_differences
 from training.tracking import say
 
 KEEP = 2
+IN_RUN_FOLDER = "checkpoints"  # where they are without SM_CHECKPOINT_DIR
 MAX_MANIFEST_BYTES = 64 << 20
+_NAME = re.compile(r"step-[0-9]{9,}-epoch-[0-9]{6,}\.(json|pt)")  # of rule 1; no other file is read or removed
 State = dict[str, Any]
 
 
@@ -204,14 +207,19 @@ class Checkpoints:
 
     def _remove_temporary_files(self) -> None:
         """Remove what a crash left: temporary files, and states without a manifest."""
-        states = [path for path in self.folder.glob("step-*.pt") if not path.with_suffix(".json").exists()]
-        for path in [*states, *self.folder.glob(".step-*.tmp")]:
+        states = [path for path in _find(self.folder, ".pt") if not path.with_suffix(".json").exists()]
+        hidden = [path for path in self.folder.glob(".step-*.tmp") if _NAME.fullmatch(target_of(path.name) or "")]
+        for path in [*states, *hidden]:
             path.unlink(missing_ok=True)
 
 
 def find_manifests(folder: Path) -> list[Path]:
     """Return the manifests of a checkpoint folder, newest first; names sort by step, then by epoch."""
-    return sorted(folder.glob("step-*.json"), reverse=True)
+    return sorted(_find(folder, ".json"), reverse=True)
+
+
+def _find(folder: Path, ending: str) -> list[Path]:
+    return [path for path in folder.glob(f"step-*{ending}") if _NAME.fullmatch(path.name)]
 
 
 def _explain_misfit(error: Exception, manifest: Mapping[str, Any], folder: Path) -> str:

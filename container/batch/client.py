@@ -1,5 +1,6 @@
 """The client's side of batch transform: one object per request, retried as SageMaker retries."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,13 @@ class Parameters:
 
     concurrency: int = 1
     payload_mb: int = DEFAULT_PAYLOAD_MB
-    digest: str = ""  # of the model, if the server sends one
+    digest: str = ""  # of the model and how it is served, if the server sends one
+
+    @property
+    def model_sha256(self) -> str:
+        """Return the sha256 of the server's model.json, with which our digest begins; empty for any other server."""
+        found = re.match(r"[0-9a-f]{64}\b", self.digest)
+        return found[0] if found else ""
 
 
 class Endpoint:

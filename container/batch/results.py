@@ -25,8 +25,8 @@ from typing import Any
 from data.digests import content_digest, file_digest, file_digests
 from data.images import is_image_file
 from data.names import canonical_name, check_names, first_names
-from data.tables import INFO_CSV, OK, STATUS, UNSURE, Table, read_table
-from labels import join_labels
+from data.tables import INFO_CSV, OK, SCHEME_JSON, STATUS, UNSURE, Table, read_table
+from labels import MASKED_FACES, join_labels
 from runtime.errors import DataError
 from runtime.files import NAME_BYTES
 from runtime.journal import Journal
@@ -132,6 +132,25 @@ def _prediction(name: str, response: Response, answers: str) -> object:
     if not isinstance(label, str):
         raise DataError(f"the response has no `label`, which --answers name needs; pass --answers index: {name}")
     return label
+
+
+def announce_missing_scheme(reason: object) -> None:
+    """Print that there is no scheme.json beside output.csv, and why."""
+    print(f"{SCHEME_JSON} is missing, without it these classes cannot be evaluated: {reason}", file=sys.stderr)
+
+
+def are_masked_faces(responses: Iterable[Response]) -> bool:
+    """Return whether all predictions number classes of masked faces, which evaluation assumes without scheme.json."""
+    return all(_is_masked_face(response) for response in responses)
+
+
+def _is_masked_face(response: Response) -> bool:
+    number = response.get("prediction")
+    if number is None:
+        return True
+    if not isinstance(number, int) or not 0 <= number < MASKED_FACES.num_classes:
+        return False
+    return response.get("label") in (None, MASKED_FACES.classes[number])
 
 
 def join_downloaded(

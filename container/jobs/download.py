@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.results import Response, join_downloaded, read_downloaded
-from data.tables import SCHEME_JSON, write_predictions
+from batch.results import Response, announce_missing_scheme, are_masked_faces, join_downloaded, read_downloaded
+from data.tables import write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.checks import pair_problems, pairs
 from jobs.common import Connection, JobName
 from jobs.job import TRAINING, Job, describe, find, find_folds, fold_name, look_up
 from jobs.resuming import fold_of
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
-from labels import MASKED_FACES, LabelScheme
+from labels import LabelScheme
 from options.inference import ANSWERS, ANSWERS_HELP, STATUS_HELP
 from runtime.archives import ArchiveError, members, open_archive, read_member
 from runtime.arguments import option
@@ -169,7 +169,7 @@ def find_scheme(aws: Aws, model: str, responses: Iterable[Response], folder: Pat
     Returns None where they are those of masked faces, which evaluation assumes. If the model is gone, prints that
     scheme.json is missing and returns None too.
     """
-    if all(_is_masked_face(response) for response in responses):
+    if are_masked_faces(responses):
         return None
     archive = folder / "model.tar.gz"
     try:
@@ -177,19 +177,10 @@ def find_scheme(aws: Aws, model: str, responses: Iterable[Response], folder: Pat
         fetch(aws, described["PrimaryContainer"]["ModelDataUrl"], archive)
         return _scheme_of(archive)
     except (AwsError, DataError) as error:
-        print(f"{SCHEME_JSON} is missing, without it these classes cannot be evaluated: {error}", file=sys.stderr)
+        announce_missing_scheme(error)
         return None
     finally:
         archive.unlink(missing_ok=True)
-
-
-def _is_masked_face(response: Response) -> bool:
-    number = response["prediction"]
-    if number is None:
-        return True
-    if not isinstance(number, int) or not 0 <= number < MASKED_FACES.num_classes:
-        return False
-    return response.get("label") in (None, MASKED_FACES.classes[number])
 
 
 def _scheme_of(archive: Path) -> LabelScheme:

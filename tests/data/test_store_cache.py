@@ -221,6 +221,31 @@ def test_the_entry_used_longest_ago_is_removed_first(folder: Path, samples: Samp
     assert [one(height).manifest.exists() for height in (10, 11, 12, 13)] == [True, False, True, True]
 
 
+def test_files_of_others_in_the_folder_are_left_alone(folder: Path, samples: Samples) -> None:
+    folder.mkdir()
+    digits = "0123456789abcdef" * 2
+    names = [
+        *(
+            "a.json",
+            "a.pixels",
+            "b.json",
+            "c.json",
+            "d.json",
+            f"{digits}0.json",
+            f"{digits.upper()}.json",
+        ),
+        *(f"{digits[:-1]}.json", f"{digits}.json.bak", ".mine.pixels.tmp", "notes.txt"),
+    ]
+    for age, name in enumerate(names):
+        (folder / name).write_text("other")
+        os.utime(folder / name, (age, age))
+    for height in range(10, 10 + KEEP + 2):
+        preparation = Preparation((height, 8))
+        ImageStore(samples.paths, preparation, cache=entry(folder, samples, preparation)).wait()
+    assert [name for name in names if not (folder / name).exists()] == []
+    assert len(list(folder.iterdir())) == len(names) + 2 * KEEP
+
+
 def test_a_cached_array_is_read_only(folder: Path, samples: Samples) -> None:
     job(folder, samples)
     found = entry(folder, samples).load()

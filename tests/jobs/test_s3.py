@@ -152,11 +152,12 @@ def test_a_name_that_is_not_utf_8_is_rejected(folder: Path) -> None:
 
 def test_temporary_files_of_a_killed_download_are_removed(aws: Aws, tmp_path: Path) -> None:
     aws.call("s3", "PutObject", Bucket="my-bucket", Key="p/a.out", Body=b"a")
-    (tmp_path / ".a.out.x7.tmp").write_text("half")
+    (tmp_path / ".a.out.x7_abcde.tmp").write_text("half")
     (tmp_path / ".notes.2024.tmp").write_text("somebody else's")
+    (tmp_path / ".a.out.2024.tmp").write_text("somebody else's")
     (tmp_path / ".a.b.tmp").mkdir()
     fetch_folder(aws, "s3://my-bucket/p/", tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"a.out", ".notes.2024.tmp", ".a.b.tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.out", ".notes.2024.tmp", ".a.out.2024.tmp", ".a.b.tmp"}
 
 
 def test_objects_are_listed_over_many_pages(aws: Aws) -> None:

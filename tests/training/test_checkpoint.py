@@ -220,7 +220,7 @@ def test_a_state_without_a_manifest_does_not_exist_and_is_removed(checkpoints: C
 
 def test_half_written_files_of_a_killed_run_are_removed_at_the_next_start(checkpoints: Checkpoints) -> None:
     commit(checkpoints, 1)
-    for name in (".step-000000002-epoch-000000.pt.k3j2.tmp", ".step-000000002-epoch-000000.json.x.tmp"):
+    for name in (".step-000000002-epoch-000000.pt.k3j2_a9z.tmp", ".step-000000002-epoch-000000.json.xy7abcde.tmp"):
         (checkpoints.folder / name).write_text("half")
     assert loaded_value(checkpoints) == 1
     assert len(list(checkpoints.folder.iterdir())) == 2
@@ -232,6 +232,15 @@ def test_other_files_in_the_folder_are_ignored(checkpoints: Checkpoints, resume:
     names = [
         *("step-000000009-epoch-000000.pt.sagemaker-uploading", "step-000000009-epoch-000000.json.sagemaker-uploaded"),
         *("notes.txt", ".hidden.tmp", "step-000000001-epoch-000000.json.sagemaker-uploading"),
+        *(
+            "step-1.json",
+            "step-1.pt",
+            "step-1-epoch-1.json",
+            "step-000000000-epoch-000000-best.json",
+            "step-by-step.pt",
+        ),
+        *("step-000000003-epoch-000000 (copy).pt", "old-step-000000000-epoch-000000.pt", "step-000000009-epoch-.json"),
+        *(".step-000000009-epoch-000000.pt.tmp", ".step-000000009-epoch-000000.pt.mine.tmp", ".step-9.pt.k3j2_a9z.tmp"),
     ]
     for name in names:
         (checkpoints.folder / name).write_text("other")
