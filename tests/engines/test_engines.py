@@ -11,6 +11,7 @@ import pytest
 
 from engines.engine import ENGINES
 from runtime.errors import ConfigError, ModelError
+from runtime.files import file_sha256
 from server.classifier import Classifier
 from server.settings import ServeConfig
 from support.exported import Exported
@@ -45,6 +46,12 @@ print(found)
 @pytest.fixture
 def config(exported: Exported) -> ServeConfig:
     return ServeConfig(model_dir=exported.model, device="auto", threads=1)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_digest_is_that_of_model_json_with_every_engine(config: ServeConfig, name: str) -> None:
+    expected = file_sha256(config.model_dir / "model.json")
+    assert Classifier(replace(config, engine=name, device="cpu")).digest == expected
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
