@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from training.lost_workers import start_time
+
 GRACE_SECONDS = 10.0
 STOP_SECONDS = 90.0  # from the first signal on; SageMaker kills the container 120 seconds after it
 
@@ -84,7 +86,8 @@ class WorkerProcesses:
                 failed_at = time.monotonic()
                 deadline = min(deadline, failed_at + GRACE_SECONDS)
             if time.monotonic() > deadline:
-                self.killed |= running.keys()
+                # A process that has died already may keep its parent waiting, until its last thread is gone.
+                self.killed |= {local for local, process in running.items() if start_time(process.pid)}
                 for process in running.values():
                     _kill_session(process)
             time.sleep(_POLL_SECONDS)
