@@ -103,7 +103,7 @@ def test_a_read_only_disk_is_a_sentence(module_faces: Path, tmp_path: Path, moun
 
 @pytest.mark.slow
 def test_shared_memory_is_not_needed(module_faces: Path, tmp_path: Path) -> None:
-    job = Job(tmp_path, module_faces, FLAGS[0] + " --epochs 1")
+    job = Job(tmp_path, module_faces, FLAGS[0] + " --epochs 3")
     job.prefix = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$0" "$@"']
     if not shutil.which("unshare") or subprocess.run([*job.prefix, "true"], capture_output=True).returncode != 0:
         pytest.skip("mounting is not allowed here")
