@@ -18,8 +18,11 @@ from pathlib import Path
 
 from runtime.errors import WorkerLost
 
-# What torch.distributed raises in a worker whose peer has ended, if nobody translates it.
-_LOST = re.compile(r"gloo/transport|gloo::|ncclRemoteError|NCCL|\bDist(Network|Store|Backend)Error")
+# What a worker says whose peer has ended, also if it was killed because it did not end itself; and what
+# torch.distributed raises in it, if nobody translates it.
+_LOST = re.compile(
+    rf"\A{WorkerLost.__name__}:|gloo/transport|gloo::|ncclRemoteError|NCCL|\bDist(Network|Store|Backend)Error"
+)
 
 
 @dataclass(frozen=True)

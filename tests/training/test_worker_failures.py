@@ -17,6 +17,7 @@ SAID = Ending("worker 3", 2, "ConfigError: --lr is too high", 5)
 SAID_EARLIER = Ending("worker 4", 1, "DataError: x.jpg", 4)
 OURS = Ending("worker 5", -signal.SIGKILL, killed_by_us=True)
 WELL = Ending("worker 6", 0)
+STUCK = Ending("worker 8", -signal.SIGKILL, "WorkerLost: worker 2 was lost", 3, killed_by_us=True)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ WELL = Ending("worker 6", 0)
         ([WELL, LOST, CLOSED, KILLED, SAID, SAID_EARLIER], "DataError: x.jpg", 1),
         ([LOST, KILLED, SAID], "ConfigError: --lr is too high", 2),
         ([LOST, CLOSED, OURS, KILLED], "TrainingError: worker 2 was killed (SIGKILL), which the kernel does", 1),
+        ([STUCK, KILLED], "TrainingError: worker 2 was killed (SIGKILL), which the kernel does", 1),
         ([CLOSED, Ending("worker 7", 9), KILLED], "TrainingError: worker 2 was killed", 1),
         ([CLOSED, Ending("worker 7", 9)], "TrainingError: worker 7 ended with exit code 9 and no message", 1),
         ([Ending("worker 7", -signal.SIGBUS)], "TrainingError: worker 7 was killed (SIGBUS), which happens when", 1),
@@ -43,7 +45,7 @@ def test_the_cause_is_what_a_worker_says_about_itself_or_who_was_killed(
 
 
 def test_a_lost_connection_is_never_the_cause() -> None:
-    assert find_cause([LOST, CLOSED, OURS, WELL]) is None
+    assert find_cause([LOST, CLOSED, OURS, STUCK, WELL]) is None
     assert first_lost([CLOSED, LOST, OURS]) == LOST.sentence
     assert first_lost([OURS]) == ""
 
