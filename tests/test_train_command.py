@@ -59,16 +59,19 @@ def test_a_missing_channel_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
+def environment_of(folder: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a training whose folders are in one folder, without a checkpoint folder."""
+    folders = {
+        "SM_CHANNEL_TRAIN": str(folder / "train"),
+        "SM_MODEL_DIR": str(folder / "model"),
+        "SM_OUTPUT_DATA_DIR": str(folder / "output"),
+    }
+    return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"} | folders | more
+
+
 def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Path) -> None:
     faces()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "OMP_NUM_THREADS": "1",
-        "SM_CHANNEL_TRAIN": str(tmp_path / "train"),
-        "SM_MODEL_DIR": str(tmp_path / "model"),
-        "SM_OUTPUT_DATA_DIR": str(tmp_path / "output"),
-        "SM_CHECKPOINT_DIR": str(tmp_path / "checkpoints"),
-    }
+    environment = environment_of(tmp_path, SM_CHECKPOINT_DIR=str(tmp_path / "checkpoints"))
     line = [sys.executable, str(CODE / "train.py"), *SMALL, "--epochs", "100000", "--model", "TinyModel"]
     with Preloaded(line, environment) as process:
         for output in process.stdout:
@@ -84,13 +87,7 @@ def test_sigterm_saves_publishes_and_leaves_with_zero(faces: Faces, tmp_path: Pa
 
 def test_a_stopped_run_without_a_checkpoint_folder_names_what_resumes_it(faces: Faces, tmp_path: Path) -> None:
     faces()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "OMP_NUM_THREADS": "1",
-        "SM_CHANNEL_TRAIN": str(tmp_path / "train"),
-        "SM_MODEL_DIR": str(tmp_path / "model"),
-        "SM_OUTPUT_DATA_DIR": str(tmp_path / "my output"),
-    }
+    environment = environment_of(tmp_path, SM_OUTPUT_DATA_DIR=str(tmp_path / "my output"))
     line = [sys.executable, str(CODE / "train.py"), *SMALL, "--epochs", "100000", "--model", "TinyModel"]
     flags = ["--checkpoint-dir", str(tmp_path / "my output/exp/checkpoints")]
 
