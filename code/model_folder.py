@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from description import DESCRIPTION, Description
-from runtime.archives import ArchiveError, members, open_archive, read_member
+from runtime.archives import ArchiveError, members, open_archive, read_member, read_top_file
 from runtime.errors import ModelError
 from runtime.files import UnusableFile, existing_folder, read_regular
 from runtime.json_files import parse_json
@@ -86,11 +86,10 @@ def read_description(source: Path) -> tuple[Description, str]:
 
 def _archived(path: Path) -> bytes:
     """Return the model.json in a model.tar.gz; raises ModelError if it has none, and as `open_archive` does."""
-    with open_archive(path) as archive:
-        for member in members(archive, MAX_BYTES):
-            if member.name.removeprefix("./") == DESCRIPTION and member.isreg():
-                return read_member(archive, member, MAX_DESCRIPTION_BYTES)
-    raise ModelError(f"the archive lacks {DESCRIPTION} at its top level: {path}")
+    found = read_top_file(path, DESCRIPTION, most_bytes=MAX_DESCRIPTION_BYTES, most_unpacked_bytes=MAX_BYTES)
+    if found is None:
+        raise ModelError(f"the archive lacks {DESCRIPTION} at its top level: {path}")
+    return found
 
 
 def parse_record(description: bytes, weights_sha256: str, where: str) -> dict[str, Any]:

@@ -94,3 +94,15 @@ def read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, most_bytes: i
     if member.size > most_bytes:
         raise _ExceededError(f"{member.name!r} has {member.size} bytes, more than the {most_bytes} allowed")
     return source.read()
+
+
+def read_top_file(path: Path, name: str, *, most_bytes: int, most_unpacked_bytes: int) -> bytes | None:
+    """Return the file `name` at the top level of an archive, None if there is none; what comes after is not read.
+
+    Raises ArchiveError for a file of more than `most_bytes`, or an archive of more than `most_unpacked_bytes` so far.
+    """
+    with open_archive(path) as archive:
+        for member in members(archive, most_unpacked_bytes):
+            if member.name.removeprefix("./") == name and member.isreg():
+                return read_member(archive, member, most_bytes)
+    return None

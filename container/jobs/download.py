@@ -17,7 +17,7 @@ from jobs.resuming import fold_of
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import LabelScheme
 from options.inference import ANSWERS, ANSWERS_HELP, STATUS_HELP
-from runtime.archives import ArchiveError, members, open_archive, read_member
+from runtime.archives import ArchiveError, read_top_file
 from runtime.arguments import option
 from runtime.errors import ConfigError, DataError, JobError
 from runtime.json_files import MAX_BYTES, parse_json
@@ -186,7 +186,7 @@ def find_scheme(aws: Aws, model: str, responses: Iterable[Response], folder: Pat
 def _scheme_of(archive: Path) -> LabelScheme:
     """Return the label scheme in the model.json of a model.tar.gz; raise DataError if there is none."""
     try:
-        data = _read_description(archive)
+        data = read_top_file(archive, "model.json", most_bytes=MAX_BYTES, most_unpacked_bytes=MAX_UNPACKED_BYTES)
     except ArchiveError as error:
         raise DataError(f"model.json does not describe its classes ({error.reason})") from None
     if data is None:
@@ -195,12 +195,3 @@ def _scheme_of(archive: Path) -> LabelScheme:
         return LabelScheme.from_dict(parse_json(data)["scheme"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"model.json does not describe its classes ({error!r})") from None
-
-
-def _read_description(archive: Path) -> bytes | None:
-    """Return the model.json in a model.tar.gz, or None if there is none."""
-    with open_archive(archive) as tar:
-        for member in members(tar, MAX_UNPACKED_BYTES):
-            if member.name.removeprefix("./") == "model.json" and member.isreg():
-                return read_member(tar, member, MAX_BYTES)
-    return None
