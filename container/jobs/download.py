@@ -87,17 +87,22 @@ def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
         raise JobError(f"{job.title} has no model: {job.line()}")
     folders = []
     for name in ("model", "output"):
-        archive = folder / f"{name}.tar.gz"
+        archive = _archive(folder, name, job.name)
         try:
-            fetch(aws, f"{model_uri.rpartition('/')[0]}/{archive.name}", archive)
+            fetch(aws, f"{model_uri.rpartition('/')[0]}/{name}.tar.gz", archive)
         except AwsError as error:
             if name == "model" or not error.is_absent:
-                raise AwsError(f"{error}; {job.title} has no {archive.name}", error.code) from None
+                raise AwsError(f"{error}; {job.title} has no {name}.tar.gz", error.code) from None
             continue
         extract(archive, folder / name)
         archive.unlink()
         folders.append(folder / name)
     return folders
+
+
+def _archive(folder: Path, content: str, owner: str) -> Path:
+    """Return where an archive lies until it is unpacked, which no file of the user is called."""
+    return folder / f".{content}-of-{owner}.tar.gz"
 
 
 def _join_folds(aws: Aws, name: str, folder: Path, chosen: Mapping[str, str]) -> list[Path]:
@@ -171,7 +176,7 @@ def find_scheme(aws: Aws, model: str, responses: Iterable[Response], folder: Pat
     """
     if are_masked_faces(responses):
         return None
-    archive = folder / "model.tar.gz"
+    archive = _archive(folder, "model", model)
     try:
         described = aws.call("sagemaker", "DescribeModel", ModelName=model)
         fetch(aws, described["PrimaryContainer"]["ModelDataUrl"], archive)

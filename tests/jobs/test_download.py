@@ -66,6 +66,18 @@ def test_a_model_is_required_and_outputs_are_optional(
         assert download(aws, "faces", to(tmp_path)) == [tmp_path / "model"]
 
 
+def test_an_archive_of_the_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["model.tar.gz", "output.tar.gz"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    keep_in_s3(monkeypatch, {"scheme": PETS})
+    job = fold(1, "Completed")
+    download(FakeAws(DescribeTrainingJob=job), "faces", to(tmp_path))
+    assert find_scheme(FakeAws(DescribeModel=MODEL), "pets-1", labelled("dog"), tmp_path) is not None
+    assert [(tmp_path / name).read_text() for name in names] == ["mine", "mine"]
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "output", *names}
+
+
 def test_responses_of_another_transform_in_the_same_folder_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +141,7 @@ def test_a_transform_with_classes_of_your_own_can_be_evaluated(tmp_path: Path, m
     monkeypatch.setattr(download_module, "fetch_folder", fetch_folder)
     facts = {"TransformJobStatus": "Completed", "ModelName": "pets-1", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
     download(FakeAws(DescribeTransformJob=facts, DescribeModel=MODEL), "pets", to(tmp_path))
-    assert not (tmp_path / "model.tar.gz").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"answers", "output.csv", "scheme.json"}
     (tmp_path / "gt.csv").write_text("ImageID,ans\na.jpg,dog\n")
     found = read_predictions(tmp_path, tmp_path)
     assert isinstance(found, LabelledPredictions)
