@@ -85,22 +85,23 @@ demo: $(ENV)/job  ## draw a small data set, train, infer, evaluate: no Docker, n
 	@$(BIN)/python code/evaluation.py
 	@echo "next: make train DATA=$$DEMO EPOCHS=40   (or DATA=your/own/images)"
 
+# ARGS are options of pytest: `-k batch`, or `--cov`, which takes a minute more and is what CI gives to `make test`.
 .PHONY: test test-fast test-slow test-networks test-gpu-path
 test: $(ENV)/dev lint  ## run lint, types and the test suite
 	$(BIN)/pytest -m "not image and not chaos and not slow and not networks" --ignore tests/gpu --numprocesses 2 \
-		--dist loadfile --cov --cov-report=term
+		--dist loadfile $$ARGS
 
 test-fast: $(ENV)/dev lint  ## run lint, types and the tests that need no training
-	$(BIN)/pytest tests/project tests/runtime tests/data tests/report tests/jobs --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/project tests/runtime tests/data tests/report tests/jobs --numprocesses 2 --dist loadfile $$ARGS
 
 test-slow: $(ENV)/dev  ## run the tests that take longer than the others together
-	$(BIN)/pytest -m "slow and not image and not chaos" --ignore tests/gpu --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "slow and not image and not chaos" --ignore tests/gpu --numprocesses 2 --dist loadfile $$ARGS
 
 test-networks: $(ENV)/dev  ## train, explain and export many networks of torchvision and timm; about half an hour
-	$(BIN)/pytest -m networks --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m networks --numprocesses 2 --dist loadfile $$ARGS
 
 test-gpu-path: $(ENV)/dev  ## run the code for GPUs on a stand-in for one, every classifier too; needs no GPU
-	$(BIN)/pytest tests/gpu --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/gpu --numprocesses 2 --dist loadfile $$ARGS
 
 .PHONY: lint
 lint: $(ENV)/dev  ## check style, types and the Dockerfile
@@ -198,11 +199,11 @@ export VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .PHONY: test-image
 test-image: $(ENV)/dev  ## run the tests inside real containers
-	$(BIN)/pytest -m image
+	$(BIN)/pytest -m image $$ARGS
 
 .PHONY: acceptance
 acceptance: $(ENV)/dev .venv-acceptance/sdk  ## run what submit.py asks for on the image, with SageMaker's own SDK
-	$(BIN)/pytest tests/acceptance
+	$(BIN)/pytest tests/acceptance $$ARGS
 
 .PHONY: shell
 shell:  ## a shell inside the image
@@ -242,10 +243,10 @@ tune: $(ENV)/job data-given  ## search hyperparameters on SageMaker: SEARCH="lr=
 
 .PHONY: chaos fuzz
 chaos: $(ENV)/dev  ## kill real runs 1,000 times (KILLS=250 FROM=63: a part of them) and compare every bit they leave
-	CHAOS_KILLS=$(KILLS) CHAOS_FROM=$(FROM) $(BIN)/pytest -s -m chaos
+	CHAOS_KILLS=$(KILLS) CHAOS_FROM=$(FROM) $(BIN)/pytest -s -m chaos $$ARGS
 
 fuzz: $(ENV)/dev  ## send 100,000 damaged images, headers and connections to the server
-	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/server/test_fuzz.py
+	FUZZ_REQUESTS=100000 $(BIN)/pytest tests/server/test_fuzz.py $$ARGS
 
 .PHONY: bench bench-serve
 bench: $(ENV)/dev  ## compare training and inference with the usual pipeline and with their ceiling, as ratios

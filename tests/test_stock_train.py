@@ -18,8 +18,7 @@ ROOT = Path(__file__).parents[1]
 STOCK_TRAIN = Path(sys.executable).with_name("train")
 SCRIPT_MODE = {"SAGEMAKER_PROGRAM": "train.py", "SM_STUDIO_LOCAL_MODE": "true"}  # the latter: no wait for DNS names
 MODULE_MODE = {"SAGEMAKER_TRAINING_MODULE": "launch:main", "PYTHONPATH": f"{ROOT / 'code'}:{ROOT / 'container'}"}
-MODE_NAMES = ["script", "module"]
-MODES = pytest.mark.parametrize("mode", [SCRIPT_MODE, MODULE_MODE], ids=MODE_NAMES)
+MODES = pytest.mark.parametrize("mode", [SCRIPT_MODE, MODULE_MODE], ids=["script", "module"])
 QUICK = {
     "epochs": "1",
     "batch_size": '"16"',
@@ -69,7 +68,8 @@ def test_the_stock_train_command_leaves_a_model(opt_ml: Path, faces: Callable[..
     assert (opt_ml / "output" / "data" / "exp" / "metrics.jsonl").is_file()
 
 
-@pytest.mark.parametrize("mode", [pytest.param(SCRIPT_MODE, marks=pytest.mark.slow), MODULE_MODE], ids=MODE_NAMES)
+@pytest.mark.slow
+@MODES
 def test_several_workers_train_under_the_stock_command(
     opt_ml: Path, faces: Callable[..., Path], mode: dict[str, str]
 ) -> None:

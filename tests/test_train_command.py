@@ -128,6 +128,7 @@ def test_the_model_is_published_if_nobody_reads_the_log(faces: Faces, tmp_path: 
 UNKNOWN_USER = ["unshare", "--user", "--map-user=12345"]  # a number that is not in /etc/passwd
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     subprocess.run(["bash", "-c", '"$@" true', "-", *UNKNOWN_USER], capture_output=True, check=False).returncode != 0,
     reason="needs user namespaces",

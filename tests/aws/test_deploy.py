@@ -59,6 +59,7 @@ def unpack(uri: str, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_lite_endpoint_gets_a_model_that_answers_as_torch_does_and_a_transform_the_same_bytes(
     trained: Callable[..., list[str]], tmp_path: Path, calls: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

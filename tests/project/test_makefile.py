@@ -1,6 +1,7 @@
 """`make` passes on what it is given: options to the command, settings to the server and compose, folders to both."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -45,6 +46,20 @@ def test_a_name_and_value_is_an_option_unless_it_is_a_setting(
     make: Make, out: str, words: list[str], program: str, options: list[str]
 ) -> None:
     assert options_of(make.call(program, *words, "DATA=/", out, "RUNTIME=host"), program) == options
+
+
+def targets_that_test() -> list[str]:
+    return re.findall(r"^((?:test|chaos|fuzz|acceptance)[a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", targets_that_test())
+def test_every_command_that_tests_takes_options_of_pytest(make: Make, target: str) -> None:
+    call = make.call("bin/pytest", target, "ARGS=--cov -k batch")
+    assert options_of(call, "bin/pytest")[-3:] == ["--cov", "-k", "batch"]
+
+
+def test_there_are_tests_of_every_kind() -> None:
+    assert len(targets_that_test()) == 9
 
 
 def test_weights_are_fetched_for_a_model_also_before_a_training(make: Make, out: str, tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ class Make:
     def __init__(self, folder: Path) -> None:
         self.record, self.bin = folder / "calls", folder / "bin"
         self.bin.mkdir()
-        for name in ("python", "docker", "pytest"):
+        for name in ("python", "docker", "pytest", "ruff", "mypy", "hadolint"):
             (self.bin / name).write_text(STUB.format(python=sys.executable, record=str(self.record)))
             (self.bin / name).chmod(0o755)
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        installed = [f"--old-file=.venv/{name}" for name in ("job", "export", "dev")]
+        installed = [f"--old-file=.venv{name}" for name in ("/job", "/export", "/dev", "-acceptance/sdk")]
         command = ["make", *installed, *words, f"BIN={self.bin}"]
         known = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": "/someone"}
         return subprocess.run(command, cwd=ROOT, env=known | environ, capture_output=True, text=True)
