@@ -178,6 +178,9 @@ class TrainConfig:
     )
     precision: str = option("auto", "number format of the forward pass", choices=("auto", "fp32", "bf16", "fp16"))
     # the choice of the best, when to stop, and which predictions are sure
+    select: str = option(
+        "best", "epoch whose network becomes the model: the best by --metric, or the last", choices=("best", "last")
+    )
     metric: str = option("f1", "metric that selects the best epoch", choices=("f1", "accuracy"))
     patience: int = option(
         0,
@@ -254,6 +257,10 @@ class TrainConfig:
                 "--statistics: dataset is computed from images that --fit pad has padded with the mean colour already; "
                 "pass imagenet or original, or another --fit"
             )
+        if self.patience and self.select == "last":
+            problems.append(f"--patience: {self.patience} is for the best epoch, and --select is last; leave out one")
+        if self.metric != "f1" and self.select == "last":
+            problems.append(f"--metric: {self.metric} is for the best epoch, and --select is last; leave out one")
         if self.fold is not None and _fold(self.fold) is None:
             problems.append(f"--fold: {self.fold!r} is not k/n with 1 <= k <= n and n >= 2, such as 1/5")
         if not self.name or "/" in self.name or self.name.startswith("."):

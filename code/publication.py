@@ -72,7 +72,7 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
     elif args.min_precision:
         print("warning: the model of a stopped run has no thresholds; resume the run to get them", file=sys.stderr)
     done = "finished" if run.is_finished else f"stopped, and can be resumed{_how_to_resume(run)}"
-    print(f"{done}: best epoch {state.best_epoch} of {state.epoch}; model: {model_dir}", flush=True)
+    print(f"{done}: {args.select} epoch {state.best_epoch} of {state.epoch}; model: {model_dir}", flush=True)
     return published
 
 

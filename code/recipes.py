@@ -27,6 +27,9 @@ _FEW_IMAGES: Recipe = {
     "weight_decay": 0.05,
     "schedule": "onecycle",
     "ema_decay": 0.99,
+    # The averaged weights at the end of a schedule that falls to zero. The best of many epochs on few validation images
+    # is the luckiest one.
+    "select": "last",
 }
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
@@ -43,8 +46,13 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         },
     }
 )
-# Arguments mean something only with the value of a recipe that they are of.
-_ARGUMENTS_OF = {"criterion_args": "criterion", "augmentation_args": "augmentation"}
+# What a recipe does not set if another option is given: arguments are of its own criterion or augmentation, and whoever
+# stops early or names a metric wants the best epoch.
+_GIVES_WAY_TO = {
+    "criterion_args": {"criterion"},
+    "augmentation_args": {"augmentation"},
+    "select": {"patience", "metric"},
+}
 
 
 def options_of(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +60,7 @@ def options_of(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in RECIPES.get(recipe, {}).items()
-        if name not in given and _ARGUMENTS_OF.get(name) not in given
+        if name not in given and _GIVES_WAY_TO.get(name, set()).isdisjoint(given)
     }
 
 

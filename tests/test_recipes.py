@@ -64,6 +64,14 @@ def test_arguments_of_a_recipe_go_with_what_they_are_arguments_of() -> None:
     assert found.criterion_args == {"gamma": 1}
 
 
+@pytest.mark.parametrize("words", ["--patience 5", "--metric accuracy"])
+def test_whoever_asks_for_the_best_epoch_gets_it_from_every_recipe(words: str) -> None:
+    assert options("--recipe", "scratch").select == "last"
+    assert options("--recipe", "scratch", *words.split()).select == "best"
+    with pytest.raises(ConfigError, match="for the best epoch"):
+        options("--recipe", "scratch", *words.split(), "--select", "last")
+
+
 def test_an_empty_value_leaves_that_of_the_recipe() -> None:
     assert options("--recipe", "scratch", "--lr", "").lr == RECIPES["scratch"]["lr"]
 
@@ -100,6 +108,8 @@ RULES = [
     ("--freeze some", "'some' is not a number of blocks", False),
     ("--freeze-epochs 2", "2 has no effect without --freeze", False),
     ("--fit pad --statistics dataset", "is computed from images that --fit pad has padded", False),
+    ("--patience 5 --select last", "--patience: 5 is for the best epoch", False),
+    ("--metric accuracy --select last", "--metric: accuracy is for the best epoch", False),
     ("--fold 3/2", "'3/2' is not k/n", False),
     ("--name a/b", "'a/b' is not the name of a folder", False),
 ]

@@ -19,6 +19,7 @@ from model_files import load
 from runtime.errors import CheckpointError, DataError, TrainingError
 from runtime.process import StopRequest
 from train import seed_everything, train
+from training.state import TrainState
 from training.trainer import Trainer
 
 QUICK = TrainConfig(
@@ -66,6 +67,30 @@ def test_a_run_leaves_a_model_and_everything_about_it(faces: Faces, tmp_path: Pa
     description = load(tmp_path / "model")[1]
     assert description.metrics["f1"] == found["f1"] == max(row["val_f1"] for row in history)
     assert description.preparation.size == (32, 24)
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_the_model_is_that_of_the_best_or_the_last_epoch(
+    faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], select: str
+) -> None:
+    scores, kept = iter([0.2, 0.9, 0.4]), []
+    end_epoch = TrainState.end_epoch
+
+    def end(self: TrainState, values: dict[str, float], *, weights: dict[str, torch.Tensor], **given: Any) -> None:
+        kept.append({name: tensor.clone() for name, tensor in weights.items()})
+        score = next(scores)
+        end_epoch(self, {**values, "val_f1": score}, weights=weights, **{**given, "score": score})
+
+    monkeypatch.setattr(TrainState, "end_epoch", end)
+    config = replace(QUICK, epochs=3, select=select)
+    found = train(faces(), tmp_path / "model", config, output_dir=tmp_path / "output")
+    epoch = {"best": 2, "last": 3}[select]
+    assert same(weights(tmp_path / "model"), kept[epoch - 1])
+    assert found["f1"] == load(tmp_path / "model")[1].metrics["f1"] == {"best": 0.9, "last": 0.4}[select]
+    record = json.loads((tmp_path / "output/exp/report/metrics.json").read_text())
+    assert (record["best_epoch"], record["best_by"]) == (epoch, {"best": "f1", "last": "last"}[select])
+    assert f"by the network of\n  the {select} epoch" in (tmp_path / "output/exp/report/report.html").read_text()
+    assert f"finished: {select} epoch {epoch} of 3" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("without_report")

@@ -63,8 +63,8 @@ _IMAGE_INCHES = 1.6  # width of an image in a grid
 
 
 @rc_context(STYLE)
-def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
-    """Draw loss, accuracy, macro F1 (also by task) and learning rate by epoch, with a dotted line at the best epoch."""
+def curves(history: Sequence[Mapping[str, float]], selected_epoch: int) -> Figure:
+    """Draw loss, accuracy, macro F1 (also by task) and learning rate by epoch, a dotted line at that of the model."""
     tasks = [key for key in history[0] if re.fullmatch("val_(?!micro_).+_f1", key)]
     scores = {"val_accuracy": "validation accuracy", "train_accuracy": "training accuracy", "val_f1": "validation F1"}
     panels = [
@@ -78,10 +78,10 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
     rows, columns = (2, 2) if tasks else (1, 3)
     figure = new_figure(9.6, 3.1 * rows)
     for axes, (title, lines) in zip(figure.subplots(rows, columns).flat, panels, strict=True):
-        axes.axvline(best_epoch, color=GREY, linestyle=":", linewidth=1.2)
+        axes.axvline(selected_epoch, color=GREY, linestyle=":", linewidth=1.2)
         _draw_lines(axes, history, lines)
         axes.set_title(title)
-        axes.set_xlabel(f"epoch (best: {best_epoch})")
+        axes.set_xlabel(f"epoch (of the model: {selected_epoch})")
         axes.set_ylim(0, 1 if "F1" in title else None)
         if len(lines) > 1:
             axes.legend(loc="best")

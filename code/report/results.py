@@ -78,12 +78,13 @@ class Group:
 class RunResults:
     """What every report tells about a run; these are fields of its subclasses.
 
-    `history` has one row per epoch as in metrics.jsonl; `metric` is the score in it that selects the best epoch.
+    `history` has one row per epoch as in metrics.jsonl; `best_by` is the score in it that selects the epoch of the
+    model, or `last`.
     """
 
     history: Sequence[Mapping[str, float]]
     labels: NDArray[Any]
-    metric: str
+    best_by: str
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -92,9 +93,18 @@ class RunResults:
 
     @cached_property
     def best_epoch(self) -> int:
-        """Return the first epoch with the highest score; 0 if the first epoch was not completed."""
-        best = max(self.history, key=lambda row: row[f"val_{self.metric}"], default={"epoch": 0})
+        """Return the epoch of the model: the first with the highest score; 0 if the first was not completed."""
+        if self.best_by == "last":
+            return len(self.history)
+        best = max(self.history, key=lambda row: row[f"val_{self.best_by}"], default={"epoch": 0})
         return int(best["epoch"])
+
+    @property
+    def epoch_name(self) -> str:
+        """Return which epoch the model is of, as the page names it."""
+        if not self.history:
+            return "the first epoch, in which training was stopped"
+        return "the last epoch" if self.best_by == "last" else "the best epoch"
 
     def overview(self) -> dict[str, Any]:
         """Return what metrics.json begins with."""
@@ -102,9 +112,14 @@ class RunResults:
             "pictures": len(self.labels),
             "epochs": len(self.history),
             "best_epoch": self.best_epoch,
-            "best_by": self.metric,
+            "best_by": self.best_by,
             "scores": {log_name(name): value for name, value in self.scores.items()},
         }
+
+
+def best_by(settings: Mapping[str, object]) -> str:
+    """Return what selects the epoch of the model by the options of a run: a metric, or `last`."""
+    return "last" if settings.get("select") == "last" else str(settings.get("metric", "f1"))
 
 
 def class_rows(names: Sequence[str], counted: Counted) -> list[dict[str, Any]]:
@@ -127,7 +142,7 @@ class Results(RunResults):
     history: Sequence[Mapping[str, float]]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
-    metric: str
+    best_by: str
     fitted: Fitted | None = None
     thresholds: UnsureThresholds | None = None
 

@@ -23,7 +23,7 @@ from labels import MULTI, LabelScheme, join_labels
 from report import figures
 from report.html import environment
 from report.precision_recall import precision_recall
-from report.results import RunResults, class_rows
+from report.results import RunResults, best_by, class_rows
 from report.write import jpeg, small, write_files
 from set_metrics import average_precision, count_labels
 
@@ -39,7 +39,7 @@ class SeveralResults(RunResults):
     history: Sequence[Mapping[str, float]]
     labels: NDArray[Any]
     probabilities: NDArray[np.float32]
-    metric: str
+    best_by: str
 
     @cached_property
     def truth(self) -> NDArray[np.bool_]:
@@ -129,7 +129,7 @@ def write_several_report(
 
     As `write_report`, for labels (n, classes) of 0 and 1.
     """
-    results = SeveralResults(labelling, history, labels, probabilities, str(settings.get("metric", "f1")))
+    results = SeveralResults(labelling, history, labels, probabilities, best_by(settings))
     drawn = {"curves": figures.curves(history, results.best_epoch)} if history else {}
     truth = {labelling.scheme.classes[label]: results.truth[:, label] for label in results.drawn}
     found = [results.probabilities[:, label] for label in results.drawn]

@@ -25,7 +25,7 @@ from report import figures
 from report.figures import grid_image
 from report.heat import Explain, Heat, blend, examples, find_heat, overlay, place_of
 from report.html import ShownImage, render
-from report.results import Results
+from report.results import Results, best_by
 from runtime.files import replacing
 
 __all__ = ["grid_image", "write_report"]
@@ -52,12 +52,12 @@ def write_report(
 
     `history` has one row per epoch as in metrics.jsonl; `labels` (n,), `probabilities` (n, classes) and the file
     `names` (n) are those of the validation images; `pixels(index)` is one of them, (height, width, 3).
-    `settings` are listed on the page; `settings["metric"]` is the metric that selects the best epoch, "f1" by default.
+    `settings` are listed on the page; their `select` and `metric` tell the epoch of the model, that of the best F1 by
+    default.
     With `explain`, there are heat maps of the worst mistakes and of two images of each class. With `calibration`, the
     probabilities are calibrated with its temperature.
     """
-    metric = str(settings.get("metric", "f1"))
-    results = Results(scheme, history, labels, probabilities, metric, calibration, thresholds)
+    results = Results(scheme, history, labels, probabilities, best_by(settings), calibration, thresholds)
     wrong, right = results.mistakes.tolist(), examples(results) if explain else []
     images = {index: pixels(index) for index in [*wrong, *right]}
     heat = find_heat(explain, images, results.predictions) if explain else None

@@ -102,7 +102,7 @@ class Run:
         return self.workers.control.save
 
     def end_epoch(self, loader: Loader) -> Predictions:
-        """Validate, log the scores, keep the network if it is the best so far, and save; returns the predictions.
+        """Validate, log the scores, keep the network if it is selected, and save; returns the predictions.
 
         Raises Stopped between two batches of validation, which then starts over when the run is resumed, and
         TrainingError if the workers do not have the same weights.
@@ -118,6 +118,7 @@ class Run:
             score=validation[f"val_{self.args.metric}"],
             weights=self.trainer.evaluated.state_dict(),
             thresholds=thresholds,
+            select=self.args.select,
         )
         speed = {"images_per_second": self.images_per_second, "validation_seconds": time.monotonic() - started}
         self.tracker.epoch(state.history, speed)

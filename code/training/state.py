@@ -24,7 +24,7 @@ class TrainState:
     hits: Tensor | None = None  # () right training predictions of the current epoch, on the device
     images: int = 0  # of the steps of the current epoch
     history: list[dict[str, float]] = field(default_factory=list)  # one row per complete epoch
-    best_epoch: int = 0  # counts from 1; 0 before the first epoch is complete
+    best_epoch: int = 0  # that of the model: the best, or the last; counts from 1, 0 before the first is complete
     best_score: float = -1.0
     best_weights: dict[str, Tensor] | None = None
     best_thresholds: list[float] = field(default_factory=list)  # (classes,) of several labels, else none
@@ -68,8 +68,12 @@ class TrainState:
         score: float,
         weights: Mapping[str, Tensor],
         thresholds: Sequence[float] = (),
+        select: str = "best",
     ) -> None:
-        """Complete the epoch: append its row to the history; if its score is the best, keep weights and thresholds."""
+        """Complete the epoch: append its row to the history, and keep its weights and thresholds if it is selected.
+
+        That is if its score is the best, or always to `select` the last one.
+        """
         assert self.loss_sum is not None, "an epoch has at least one step"
         assert self.hits is not None
         accuracy = float(self.hits / torch.tensor(self.images))  # of two tensors of int64: in float32
@@ -81,7 +85,7 @@ class TrainState:
             "train_accuracy": accuracy,
         }
         self.history.append(row | dict(values))
-        if score > self.best_score:
+        if score > self.best_score or select == "last":
             self.best_epoch, self.best_score, self.best_thresholds = self.epoch, score, list(thresholds)
             self.best_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
         self.step, self.loss_sum, self.hits, self.images = 0, None, None, 0

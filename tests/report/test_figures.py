@@ -41,21 +41,21 @@ def heights(axes: Axes) -> list[float]:
 
 
 def test_curves_show_loss_scores_tasks_and_learning_rate_of_every_epoch() -> None:
-    figure = curves(history(5), best_epoch=3)
+    figure = curves(history(5), selected_epoch=3)
     assert titles(figure) == ["Loss", "Accuracy and macro F1", "Validation macro F1 by task", "Learning rate"]
     drawn = {line.get_label(): line for line in figure.axes[1].get_lines()}
     expected = [row["val_f1"] for row in history(5)]
     np.testing.assert_allclose(np.asarray(drawn["validation F1"].get_ydata(), float), expected)
     assert [line.get_label() for line in figure.axes[2].get_lines()[1:]] == ["mask", "gender", "age"]
-    assert all(axes.get_xlabel() == "epoch (best: 3)" for axes in figure.axes)
+    assert all(axes.get_xlabel() == "epoch (of the model: 3)" for axes in figure.axes)
 
 
 def test_curves_without_tasks_have_no_panel_of_tasks() -> None:
-    assert titles(curves(history(5, tasks=()), best_epoch=1)) == ["Loss", "Accuracy and macro F1", "Learning rate"]
+    assert titles(curves(history(5, tasks=()), selected_epoch=1)) == ["Loss", "Accuracy and macro F1", "Learning rate"]
 
 
 def test_curves_of_a_single_epoch_are_visible_points_at_a_whole_number() -> None:
-    figure = curves(history(1), best_epoch=1)
+    figure = curves(history(1), selected_epoch=1)
     png(figure)
     for axes in figure.axes:
         assert all(line.get_marker() not in ("", "None") for line in axes.get_lines()[1:])

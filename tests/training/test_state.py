@@ -35,6 +35,17 @@ def test_only_a_better_score_replaces_the_best_weights() -> None:
     assert state.best_weights["w"].item() == 1, "the best weights are a copy, not the live ones"
 
 
+def test_the_last_weights_are_kept_where_they_are_selected() -> None:
+    state, weights = TrainState("exp", CPU), {"w": torch.zeros(1)}
+    for epoch, score in enumerate((0.6, 0.2)):
+        state.add(torch.tensor(1.0), *batch(1, 0))
+        weights["w"].fill_(epoch)
+        state.end_epoch({}, score=score, weights=weights, thresholds=[score], select="last")
+    assert (state.best_epoch, state.best_score, state.best_thresholds) == (2, 0.2, [0.2])
+    assert state.best_weights is not None
+    assert state.best_weights["w"].item() == 1
+
+
 def test_a_score_of_zero_is_still_a_best_epoch() -> None:
     state = TrainState("exp", CPU)
     state.add(torch.tensor(1.0), *batch(0, 1))
