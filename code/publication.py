@@ -46,7 +46,7 @@ class Published:
 
 
 def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
-    """Publish the best network so far; before the first epoch is complete, the network as it is.
+    """Publish the network of the selected epoch; before the first epoch is complete, the network as it is.
 
     Every worker loads it and takes part in its predictions, and the first one publishes it. A network of a run that was
     stopped is published as it is. Returns None then, and on the other workers.
@@ -87,7 +87,7 @@ def _how_to_resume(run: Run) -> str:
 def _calibrate(predictions: Predictions, data: Data, min_precision: float) -> Published:
     """Fit a temperature on the predictions for the validation images and, with `min_precision`, thresholds.
 
-    Nothing is fitted to several labels, whose decision thresholds are those of the best epoch.
+    Nothing is fitted to several labels, whose decision thresholds are those of the selected epoch.
     """
     if data.scheme.kind == MULTI:
         return Published(predictions, predictions.probabilities, None, None)

@@ -110,7 +110,7 @@ def train(
     workers: Workers | None = None,
     kept: Kept | None = None,
 ) -> dict[str, float]:
-    """Train on the images in `data_dir`, publish the best model in `model_dir`, and return its validation scores.
+    """Train on the images in `data_dir`, publish the model in `model_dir`, and return its validation scores.
 
     `stop` handles signals from the first step on; before that there is nothing to save, and a signal ends the process.
     With `validation_dir`, its images are for validation. With `labels_dir`, the labels are there. Of several

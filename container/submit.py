@@ -95,7 +95,7 @@ COMMANDS = {
     ),
     "logs": _about(logs_command, "print the log of a job to its end", Polling),
     "wait": _about(wait_command, "wait for the end of a job; exit code 1 if it failed", Polling),
-    "stop": _about(stop_command, "stop a job; training saves a checkpoint and the best model"),
+    "stop": _about(stop_command, "stop a job; training saves a checkpoint and the model"),
     "download": _about(download_command, "download the files of a job", DownloadOptions),
     "remove": _about(remove, "delete an endpoint and everything that was created with it"),
 }

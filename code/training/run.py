@@ -53,12 +53,12 @@ class Run:
 
     @property
     def best_labelling(self) -> Labelling:
-        """Return how the network of the best epoch labels images: several labels have the thresholds of that epoch."""
+        """Return how the network of the selected epoch labels images: several labels with its thresholds."""
         return labelling_of(self.scheme, self.state.best_thresholds)
 
     @property
     def best_scores(self) -> dict[str, float]:
-        """Return the validation scores of the best epoch; empty before the first epoch is complete."""
+        """Return the validation scores of the selected epoch; empty before the first epoch is complete."""
         best = self.state.best_row
         return {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
 

@@ -37,7 +37,7 @@ class TrainState:
 
     @property
     def best_row(self) -> Mapping[str, float]:
-        """Return the row of the best epoch in the history; empty before the first epoch is complete."""
+        """Return the row of the selected epoch in the history; empty before the first epoch is complete."""
         return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
     def add(self, loss: Tensor, labels: Tensor, predicted: Tensor) -> None:

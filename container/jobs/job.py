@@ -203,7 +203,7 @@ def describe(aws: Aws, kind: Kind, name: str) -> Job:
 def stop(aws: Aws, name: str) -> list[Job]:
     """Ask a job to stop, or all folds of a cross-validation that have not ended; return them.
 
-    Training saves a checkpoint and its best model first, and has two minutes for it. Raises JobError if there is
+    Training saves a checkpoint and the model first, and has two minutes for it. Raises JobError if there is
     nothing to stop, and AwsError for folds that could not be stopped, after the others were.
     """
     jobs = find_all(aws, name)
