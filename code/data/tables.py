@@ -6,6 +6,7 @@ Inference, batch transform and `submit.py download` write the same bytes because
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ PERSONS_CSV = "persons.csv"  # person in each image
 STATUS, OK, UNSURE = "status", "ok", "unsure"  # a column of output.csv, and its values where there is a prediction
 PROBABILITY = "probability_"  # start of the names of the columns with probabilities, which end with class numbers
 MAX_TABLE_BYTES = 1 << 30
+_ADDED = re.compile(rf"{STATUS}|{PROBABILITY}\d+")  # columns that inference adds
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def read_table(path: Path, *columns: str) -> Table:
 
     The images are in the column ImageID, else in the first. Their classes are in the column ans, or without ImageID and
     ans in the second of two columns, as in info.csv files of others; these columns then count as ImageID and ans.
-    With `columns`, every row must have all cells. Without, cells are kept as they are, and missing ones are empty.
+    With `columns`, every row must have all cells, and columns that inference adds to output.csv may follow the two.
+    Without, cells are kept as they are, and missing ones are empty.
     Raises DataError if the file is missing, is not csv in UTF-8, or lacks a header, rows, columns or cells.
     """
     expected = " and ".join(part for part in ("ImageID", " or ".join(columns)) if part)
@@ -75,7 +78,9 @@ def read_table(path: Path, *columns: str) -> Table:
             cells = [row for row in reader if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name} cannot be read as csv in UTF-8 ({error}): {path}") from None
-    image, answer = _name_columns(found)
+    if len(found) == 1 and (";" in found[0] or "\t" in found[0]):
+        raise DataError(f"{path.name} starts with {found[0]!r}, expected commas between its columns: {path}")
+    image, answer = _name_columns(found, are_filled=bool(columns))
     named = {"ans" if name == answer else name for name in found if name != image} | (set(found) - {image})
     if not image or (columns and not set(columns) & named):
         raise DataError(f"{path.name} starts with {','.join(found)!r}, expected {expected}: {path}")
@@ -94,12 +99,17 @@ def read_table(path: Path, *columns: str) -> Table:
     return Table(found, rows, image, answer)
 
 
-def _name_columns(found: Sequence[str]) -> tuple[str, str]:
-    """Return the columns of the images and of their classes; the image's is empty if there is none."""
+def _name_columns(found: Sequence[str], *, are_filled: bool) -> tuple[str, str]:
+    """Return the columns of the images and of their classes; the image's is empty if there is none.
+
+    If the classes are to be filled in, they are in no column that inference adds, as it would replace them.
+    """
     image = "ImageID" if "ImageID" in found else next(iter(found), "")
-    if image == "ImageID" or "ans" in found or len(found) != 2:
+    if image == "ImageID" or "ans" in found or len(found) < 2:
         return image, "ans"
-    return image, found[1]
+    is_added = [bool(_ADDED.fullmatch(name)) for name in found]
+    has_classes = all(is_added[2:]) if are_filled else len(found) == 2 and not is_added[1]
+    return image, found[1] if has_classes else "ans"
 
 
 def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Table, list[Path]]:

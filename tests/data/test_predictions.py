@@ -54,6 +54,27 @@ def test_columns_may_have_any_two_names(tables: PredictionTables) -> None:
         read(tables)
 
 
+@pytest.mark.parametrize("header", ["ImageID,ans", "file,label"])
+def test_columns_that_inference_adds_hide_no_class(tables: PredictionTables, header: str) -> None:
+    """output.csv of an info.csv with names of its own is read with the columns of --status and --save-probabilities."""
+    scheme = LabelScheme("pets", ("cat", "dog"))
+    tables.write([0, 1], [0, 1])
+    table = read_table(write_table(tables.pred_dir / "info.csv", {image_name(index): "" for index in range(2)}, header))
+    columns: dict[str, list[object]] = {
+        table.answer: [0, 1],
+        "status": ["ok", "unsure"],
+        "probability_0": [0.75, 0.25],
+        "probability_1": [0.25, 0.75],
+    }
+    write_predictions(tables.pred_dir, table.with_columns(columns), scheme)
+    labelled = read(tables)
+    assert labelled.predictions.tolist() == [0, 1]
+    assert labelled.unsure is not None
+    assert labelled.unsure.tolist() == [False, True]
+    assert labelled.probabilities is not None
+    assert labelled.probabilities.tolist() == [[0.75, 0.25], [0.25, 0.75]]
+
+
 def test_names_that_are_numbers_of_other_classes_are_read_as_they_were_written(tables: PredictionTables) -> None:
     scheme = LabelScheme("folders", ("1", "2", "0"))
     tables.write(["1", "2", "0"], ["1", "2", "0"])

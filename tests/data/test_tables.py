@@ -67,6 +67,8 @@ def test_a_column_needs_a_value_for_every_row() -> None:
             "a.jpg,0\nb.jpg,1\n",
             "info.csv starts with the image 'a.jpg', expected a row of column names above it: {info}",
         ),
+        ("ImageID;ans\na.jpg;\n", "info.csv starts with 'ImageID;ans', expected commas between its columns: {info}"),
+        ("file\tlabel\na.jpg\t\n", "info.csv starts with 'file\\tlabel', expected commas between its columns: {info}"),
         ("ImageID,ans\n", "info.csv has no rows, expected one for each image: {info}"),
         ("ImageID,a,a\na.jpg,0,1\n", "info.csv starts with 'ImageID,a,a', expected each name once: {info}"),
         ("ImageID,ans\n \n,\n", "info.csv has no rows, expected one for each image: {info}"),
@@ -89,6 +91,9 @@ def test_a_damaged_table_is_one_sentence(tmp_path: Path, text: str, sentence: st
         ("file,label", "file", "label", "file,label"),
         ("id,id2,label", "id", "ans", "id,id2,label,ans"),
         ("file", "file", "ans", "file,ans"),
+        ("file,status", "file", "ans", "file,status,ans"),  # --status would replace the predictions
+        ("file,probability_1", "file", "ans", "file,probability_1,ans"),
+        ("file,label,status", "file", "ans", "file,label,status,ans"),
         ("ans,ImageID", "ImageID", "ans", "ans,ImageID"),
         ("file,ans", "file", "ans", "file,ans"),
         ("ImageID,person", "ImageID", "ans", "ImageID,person,ans"),  # as in 0.1.0
