@@ -7,6 +7,7 @@ The csv module reads strings untouched: pandas would need to be told not to read
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from runtime.files import open_regular
 MAX_TABLE_BYTES = 1 << 32
 LABEL_COLUMN = "label:"  # before the name of a class: a column of 0 and 1
 _DELIMITERS = (",", ";", "\t")
+_HALF, _HALVES = re.compile(r"\\u[dD]"), re.compile("[\ud800-\udfff]")  # escaped in JSON, and as Python has it
 
 
 class Cells:
@@ -175,13 +177,20 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _parse_object(line: str, path: Path, number: int) -> dict[str, Any]:
-    """Return the object in a line, its numbers as text."""
+    """Return the object in a line, its numbers as text; raise DataError for any other line, and for half a character.
+
+    JSON writes characters above U+FFFF as two halves, and one of them alone is not text that can be stored.
+    """
     try:
         row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError) as error:
         raise DataError(f"row {number} of {path.name} is not JSON ({error}): {path}") from None
     if not isinstance(row, dict):
         raise DataError(f"row {number} of {path.name} is not an object such as {{}}: {path}")
+    if half := _HALF.search(line) and _HALVES.search(json.dumps(row, ensure_ascii=False)):
+        raise DataError(
+            f"row {number} of {path.name} contains {half[0]!a}, half of a character, expected text in Unicode: {path}"
+        )
     return row
 
 

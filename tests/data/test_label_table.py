@@ -190,6 +190,10 @@ def test_an_image_has_one_weight(tmp_path: Path) -> None:
         ("[1]", "row 1 of labels.jsonl is not an object"),
         ("{", "row 1 of labels.jsonl is not JSON"),
         ('{"path": "cat/1.jpg", "label": true}', "row 1 of labels.jsonl has label True, expected text"),
+        (
+            '{"path": "cat/1.jpg", "label": "\\ud83d\\ude00"}\n{"path": "cat/2.jpg", "label": "\\uD83D"}',
+            r"row 2 of labels.jsonl contains '\\ud83d', half of a character, expected text in Unicode",
+        ),
     ],
 )
 def test_a_line_that_is_no_row_is_rejected(tmp_path: Path, line: str, sentence: str) -> None:

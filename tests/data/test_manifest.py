@@ -94,6 +94,7 @@ def test_images_that_do_not_exist_are_named_and_those_without_a_label_are_left_o
         ([line("../1.jpg", "cat")], "line 1 of output.manifest has the source-ref .* leaves its folder"),
         ([{"source": "text"} | {**line("1.jpg", "cat"), "source-ref": None}], "the source-ref None"),
         (["text"], "row 1 of output.manifest is not an object"),
+        ([line("1.jpg", "c\ud83d")], "row 1 of output.manifest contains .*, half of a character"),
     ],
 )
 def test_lines_that_cannot_be_meant_are_rejected_by_name(tmp_path: Path, lines: list[Any], sentence: str) -> None:
