@@ -31,7 +31,7 @@ from augmentation import (
 from data.images import ORIGINAL_MEAN, ORIGINAL_STD, Pixels, is_image_file, read_upright
 from data.readers import READERS, find_dataset, read_apart
 from data.samples import Samples
-from data.several_labels import AUTO, apply_task, task_of
+from data.several_labels import AUTO, apply_task, match_task
 from data.split import split_samples
 from data.validation import add_validation, check_leaks, read_validation
 from labels import MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
@@ -92,7 +92,7 @@ class MaskBaseDataset(Dataset[tuple[Tensor, int | NDArray[Any]]]):
         self.mean, self.std = mean, std
         self.transform: BaseAugmentation | None = None
         samples = apply_task(self._read_channel(Path(data_dir), labels_dir), task)
-        self.samples = add_validation(samples, apply_task(validation, task_of(samples))) if validation else samples
+        self.samples = add_validation(samples, match_task(validation, samples)) if validation else samples
         if not allow_leaks:
             check_leaks(self.samples)
         self.scheme = self.samples.scheme

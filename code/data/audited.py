@@ -8,7 +8,7 @@ from pathlib import Path
 from data.names import canonical_name
 from data.readers import read_apart, read_dataset
 from data.samples import Samples
-from data.several_labels import AUTO, apply_task, task_of
+from data.several_labels import AUTO, apply_task, match_task
 from data.tables import find_images
 from data.validation import read_validation
 from labels import LabelScheme
@@ -56,11 +56,11 @@ def read_images(
     spelled = {canonical_name(name): name for name in train.scheme.classes}
     images = _labelled(train, train_dir, TRAIN, {} if _has_files(validation_dir) else split, spelled)
     if validation_dir and _has_files(validation_dir):
-        validation = apply_task(read_validation(dataset, validation_dir), task_of(train))
+        validation = match_task(read_validation(dataset, validation_dir), train)
         images += _labelled(validation, validation_dir, VALIDATION, {}, spelled)
     if eval_dir and _has_files(eval_dir):
-        _, files = find_images(eval_dir)
-        images += [AuditedImage(file, _below(EVAL, eval_dir, file), EVAL, "") for file in files]
+        _, files = find_images(eval_dir)  # info.csv may list an image twice
+        images += [AuditedImage(file, _below(EVAL, eval_dir, file), EVAL, "") for file in dict.fromkeys(files)]
     return images, train.scheme
 
 

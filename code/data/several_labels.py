@@ -29,7 +29,8 @@ def apply_task(samples: Samples, task: str) -> Samples:
         return samples
     if task == SEVERAL and not samples.has_label_texts:
         raise ConfigError(
-            f"--task {SEVERAL}: the images have one label each, expected a label table or a manifest: {samples.root}"
+            f"--task {SEVERAL}: the images have one label each, expected a label table or a multi-label manifest: "
+            f"{samples.root}"
         )
     is_open = task == AUTO and samples.has_label_texts
     if task == SEVERAL or (is_open and look_like_several(samples.scheme.classes)):
@@ -40,9 +41,17 @@ def apply_task(samples: Samples, task: str) -> Samples:
     return samples
 
 
-def task_of(samples: Samples) -> str:
-    """Return the value of --task with which another data set is read as this one was."""
-    return SEVERAL if samples.scheme.kind == MULTI else ONE
+def match_task(validation: Samples, train: Samples) -> Samples:
+    """Return validation with one label or several for each image, as training; raise DataError if it has the others."""
+    task = SEVERAL if train.scheme.kind == MULTI else ONE
+    try:
+        return apply_task(validation, task)
+    except ConfigError:
+        each = ("several labels", "one label") if task == SEVERAL else ("one label", "several labels")
+        raise DataError(
+            f"the images for training have {each[0]} each, and those for validation {each[1]}; label both in the same "
+            f"way: {validation.root}"
+        ) from None
 
 
 def look_like_several(texts: Collection[str]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from config import TrainConfig
 from data.readers import AUTO, LAYOUTS, Layout, find_dataset, layout_apart
 from data.samples import Samples
-from data.several_labels import apply_task, task_of
+from data.several_labels import apply_task, match_task
 from data.summary import describe_classes, describe_found, find_warnings
 from data.validation import add_validation, check_leaks
 from runtime.conversion import show
@@ -30,8 +30,8 @@ def check_local_data(
     for flag, text in folders.items():
         if text and "://" not in text:
             layout = LAYOUTS[find_dataset(dataset, Path(text), flag)]
-            wanted = task_of(found["--data"]) if "--data" in found else task
-            found[flag] = apply_task(layout.read(Path(text), flag), wanted)
+            samples = layout.read(Path(text), flag)
+            found[flag] = match_task(samples, found["--data"]) if "--data" in found else apply_task(samples, task)
             _describe(found[flag], layout, dataset)
     allow_leaks = hyperparameters.get("allow_leaks") == show(True)
     if len(found) == len(folders):

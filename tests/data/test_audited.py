@@ -51,6 +51,14 @@ def test_all_parts_are_read_and_those_to_label_have_no_label(train: Path, tmp_pa
     assert len(found) == 6
 
 
+def test_an_image_that_info_csv_lists_twice_is_looked_at_once(train: Path, tmp_path: Path) -> None:
+    """Else an audit would call it a duplicate of itself."""
+    evaluation = draw(tmp_path / "eval", "7.png", "8.png")
+    (evaluation / "info.csv").write_text("ImageID\n7.png\n8.png\n7.png\n")
+    images, _ = read_images("auto", train, None, evaluation, {})
+    assert [image.path for image in images if image.part == "eval"] == ["eval/7.png", "eval/8.png"]
+
+
 def test_classes_are_spelled_as_in_train(tmp_path: Path) -> None:
     """The same name in another Unicode form is the same class; a class that train lacks keeps its name."""
     train = draw(tmp_path / "train", "caf\u00e9/1.png", "dog/1.png")

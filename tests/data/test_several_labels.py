@@ -10,7 +10,7 @@ import pytest
 from data.label_table import read_label_table
 from data.manifest import read_manifest
 from data.samples import Samples
-from data.several_labels import apply_task, look_like_several, task_of
+from data.several_labels import apply_task, look_like_several, match_task
 from data.split import split_samples
 from data.validation import add_validation
 from dataset import create_dataset
@@ -128,7 +128,7 @@ def test_names_with_a_bar_stay_single_classes_and_a_note_says_how_to_change_that
     table = "path,label\ncat/1.jpg,TV|radio\ncat/2.jpg,phone\n"
     samples = read(tmp_path, table)
     assert samples.scheme == LabelScheme("labels", ("TV|radio", "phone"))
-    assert task_of(samples) == "single"
+    assert match_task(read_label_table(tmp_path), samples).scheme == samples.scheme
     assert any(
         "are single classes: TV|radio; for several labels pass --task multilabel" in note for note in samples.notes
     )
@@ -167,12 +167,29 @@ def test_columns_that_cannot_be_meant_are_rejected(tmp_path: Path, table: str, s
 
 def test_validation_is_read_as_training_and_may_have_fewer_classes_in_another_order(tmp_path: Path) -> None:
     train = read(tmp_path / "train", TEXTS)
-    val = apply_task(
-        read_label_table(folder(tmp_path / "val", "path,label\ncat/1.jpg,tree\ncat/2.jpg,dog\n")), task_of(train)
-    )
+    val = match_task(read_label_table(folder(tmp_path / "val", "path,label\ncat/1.jpg,tree\ncat/2.jpg,dog\n")), train)
     both = add_validation(train, val)
     assert both.labels[-2:].tolist() == [[0, 0, 1], [0, 1, 0]]
     assert both.labels[:4].tolist() == train.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("table", "other", "sentence"),
+    [
+        (COLUMNS, None, "the images for training have several labels each, and those for validation one label; "),
+        (None, COLUMNS, "the images for training have one label each, and those for validation several labels; "),
+    ],
+)
+def test_validation_with_the_other_kind_of_labels_is_rejected_without_an_option_that_nobody_gave(
+    tmp_path: Path, table: str | None, other: str | None, sentence: str
+) -> None:
+    roots = tmp_path / "train", tmp_path / "val"
+    for root, text in zip(roots, (table, other), strict=True):
+        folder(root, text or "path,label\n")
+        if text is None:
+            (root / "labels.csv").unlink()
+    with pytest.raises(DataError, match=f"^{sentence}label both in the same way: {roots[1]}$"):
+        create_dataset("auto", roots[0], validation_dir=roots[1])
 
 
 def planted_samples(images: int, group_size: int) -> Samples:
