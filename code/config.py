@@ -80,7 +80,7 @@ class TrainConfig:
     val_ratio: float = option(0.2, "share of the people to validate with", above=0, below=1)
     fold: str | None = option(None, "part k of n equal parts to validate with instead, such as 1/5")
     seed: int = option(42, "random seed of split, order, augmentation and weights", minimum=0, below=2**32)
-    allow_leaks: bool = option(False, "people and groups in both parts of a given split are accepted")
+    allow_leaks: bool = option(False, "people, groups and images in both parts of a given split are accepted")
     on_bad_image: str = option(
         "error", "policy for an image that cannot be read: stop, or leave it out", choices=("error", "skip")
     )

@@ -55,7 +55,15 @@ def add_validation(train: Samples, val: Samples) -> Samples:
 
 
 def check_leaks(samples: Samples) -> None:
-    """Raise DataError that names people or groups with images in both parts of a split that the data comes with."""
+    """Raise DataError that names people or groups with images in both parts of a split that the data comes with.
+
+    So are images that the folders of both parts contain, as if one is the other, or inside it.
+    """
+    if samples.val_root and (shared := _find_shared(samples, samples.val_root)):
+        raise DataError(
+            f"{len(shared)} images are in training and in validation, as the folders of both contain them "
+            f"({first_names(shared)}); pass folders without common images, or --allow-leaks: {samples.val_root}"
+        )
     if not samples.has_split or not samples.has_groups:
         return
     table = samples.table[samples.table["person"] != samples.table["path"]]
@@ -66,3 +74,13 @@ def check_leaks(samples: Samples) -> None:
             f"{len(both)} {what} are in training and in validation, which inflates the scores: {first_names(both, 8)}; "
             f"move each into one part, or pass --allow-leaks: {samples.root}"
         )
+
+
+def _find_shared(samples: Samples, val_root: Path) -> list[str]:
+    """Return the files that are images of both parts, sorted; the parts have a folder each."""
+    paths, parts = samples.table["path"], samples.table["part"]
+    train, val = (
+        {f"{root}/{path}" for path in paths[parts == part].tolist()}
+        for part, root in (("train", samples.root.resolve()), ("val", val_root.resolve()))
+    )
+    return sorted(train & val)

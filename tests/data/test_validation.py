@@ -9,6 +9,7 @@ from data.profiles import read_profiles
 from data.split import split_samples
 from data.split_folders import read_split_folders
 from data.validation import add_validation, check_leaks, read_validation
+from dataset import create_dataset
 from runtime.errors import DataError
 
 PETS = ("cat/1.jpg", "cat/2.jpg", "cow/1.jpg", "dog/1.jpg")
@@ -75,6 +76,20 @@ def test_a_person_or_a_group_in_both_parts_is_rejected_by_name(tmp_path: Path) -
 
 
 def test_equal_paths_of_both_folders_are_no_leak_without_groups(tmp_path: Path) -> None:
-    samples = read_validation("auto", touch(tmp_path, *PETS))
-    check_leaks(add_validation(samples, samples))
-    check_leaks(samples)
+    samples = [read_validation("auto", touch(tmp_path / part, *PETS)) for part in ("t", "v")]
+    check_leaks(add_validation(*samples))
+    check_leaks(samples[0])
+
+
+@pytest.mark.parametrize(("train", "val"), [("pets", "pets"), ("pets", "pets/more"), ("pets/more", "link")])
+def test_images_that_both_folders_contain_are_rejected(tmp_path: Path, train: str, val: str) -> None:
+    touch(tmp_path / "pets", *PETS, "more/cat/3.jpg", "more/dog/3.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "pets/more")
+    rows = [f"{path.relative_to(tmp_path / 'pets')},{path.parent.name}" for path in (tmp_path / "pets").rglob("*.jpg")]
+    (tmp_path / "pets/labels.csv").write_text("\n".join(["path,label", *rows]))
+    both = add_validation(read_validation("auto", tmp_path / train), read_validation("auto", tmp_path / val))
+    first = r"cat/1\.jpg" if val == "pets" else r"more/cat/3\.jpg"
+    count = 6 if val == "pets" else 2
+    with pytest.raises(DataError, match=f"^{count} images are in training and in validation, .*pets/{first}, .*: "):
+        check_leaks(both)
+    create_dataset("auto", tmp_path / train, validation_dir=tmp_path / val, allow_leaks=True)
