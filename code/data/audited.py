@@ -65,15 +65,19 @@ def read_images(
 
 
 def find_split(output_dir: Path) -> dict[str, str]:
-    """Return path -> part of the images of the newest run below a folder, from its split.csv; empty without a run."""
+    """Return path -> part of the images of the newest run below a folder, from its split.csv; empty without a run.
+
+    If the run had a folder for validation, a path may be in both parts; here it is that of the image to train on.
+    """
     found = sorted(output_dir.glob(f"*/{SPLIT_CSV}"), key=lambda path: path.stat().st_mtime)
     if not found:
         return {}
     try:
         with found[-1].open(newline="") as file:
-            return {row["path"]: row["split"] for row in csv.DictReader(file)}
+            rows = [(row["path"], row["split"]) for row in csv.DictReader(file)]
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{SPLIT_CSV} cannot be read ({error}), expected columns path and split: {found[-1]}") from None
+    return dict(rows) | {path: part for path, part in rows if part == "train"}
 
 
 def _labelled(

@@ -84,6 +84,10 @@ def test_the_split_is_that_of_the_newest_run(tmp_path: Path) -> None:
         (tmp_path / name / "split.csv").write_text(f"path,person,label,split\n{name}.jpg,1,0,val\n")
         os.utime(tmp_path / name / "split.csv", (1e9 - age, 1e9 - age))
     assert find_split(tmp_path) == {"exp2.jpg": "val"}
+    with (tmp_path / "exp2" / "split.csv").open("a") as file:
+        file.write("1.jpg,1,0,train\n2.jpg,1,0,train\n1.jpg,1,0,val\n")  # 1.jpg of two folders
+    assert find_split(tmp_path) == {"exp2.jpg": "val", "1.jpg": "train", "2.jpg": "train"}
+    os.utime(tmp_path / "exp2" / "split.csv", (1e9, 1e9))
     (tmp_path / "exp2" / "split.csv").write_text("a,b\n1,2\n")
     os.utime(tmp_path / "exp2" / "split.csv", (2e9, 2e9))
     with pytest.raises(DataError, match=r"split\.csv cannot be read"):
