@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 
 from report.figures import LINES, STYLE, new_figure, shorten
 
+# Every dash comes with every colour, so that the curves of all classes differ.
+_STYLES = [
+    (color, LINES[(number + turn) % len(LINES)][1])
+    for turn in range(len(LINES))
+    for number, (color, _, _) in enumerate(LINES)
+]
+
 
 @rc_context(STYLE)
 def precision_recall(
@@ -19,7 +26,7 @@ def precision_recall(
     """Draw precision by recall: a step curve for each class, of its ground truth and its probabilities (images,)."""
     figure = new_figure(5.6, 4.4)
     axes = figure.subplots()
-    for (name, flags), found, (color, dash, _) in zip(truth.items(), probabilities, cycle(LINES), strict=False):
+    for (name, flags), found, (color, dash) in zip(truth.items(), probabilities, cycle(_STYLES), strict=False):
         hits = np.cumsum(flags[np.argsort(-found, kind="stable")])
         recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
         axes.step(recall, precision, dash, color=color, label=shorten(name), where="pre")
