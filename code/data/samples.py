@@ -8,7 +8,6 @@ files give the same table on every machine.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,11 +47,6 @@ class Samples:
             return [self.root / path for path in paths]
         roots = {"train": self.root, "val": self.val_root}
         return [roots[part] / path for part, path in zip(self.table["part"].tolist(), paths, strict=True)]
-
-    @property
-    def common_root(self) -> Path:
-        """Return a folder that contains all images."""
-        return self.root if self.val_root is None else Path(os.path.commonpath((self.root, self.val_root)))
 
     @cached_property
     def names(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The store cache: a folder with decoded images, so that the next job on the same data does not decode. The rules:
 
 1. An entry is two files: `KEY.pixels`, the array as it lies in memory, and `KEY.json`, its manifest.
-2. KEY is a digest of everything the pixels depend on: path and content of every file, size, crop and fit of the
+2. KEY is a digest of everything the pixels depend on: name and content of every file, size, crop and fit of the
    preparation, and the versions of the decoders. Modification times do not count: SageMaker copies the data each time.
    The names hold the first half of KEY, the manifest holds it whole, and the whole is compared. An array whose images
    changed between the computation of KEY and decoding gets no manifest.
@@ -51,11 +51,11 @@ _CHUNK = 1 << 24  # bytes
 class StoreCache:
     """The entry of one data set in one preparation."""
 
-    def __init__(self, folder: Path, root: Path, paths: Sequence[Path], preparation: Preparation) -> None:
-        """Compute the key of the entry; reads every file once. `paths` lie below `root`."""
+    def __init__(self, folder: Path, names: Sequence[str], paths: Sequence[Path], preparation: Preparation) -> None:
+        """Compute the key of the entry from the `names` of the images and their `paths`; reads every file once."""
         digests = list(file_digests(paths))
         self.digests = as_array(digests)  # of all images
-        self.key = _entry_key(root, paths, digests, preparation)
+        self.key = _entry_key(names, paths, digests, preparation)
         self.array, self.manifest = folder / f"{self.key[:32]}.pixels", folder / f"{self.key[:32]}.json"
         self.paths, self.shape = paths, (len(paths), *preparation.size, 3)
         self._temporary: IO[bytes] | None = None
@@ -185,12 +185,12 @@ def _close(temporary: IO[bytes]) -> None:
         temporary.close()
 
 
-def _entry_key(root: Path, paths: Sequence[Path], digests: Sequence[bytes], preparation: Preparation) -> str:
+def _entry_key(names: Sequence[str], paths: Sequence[Path], digests: Sequence[bytes], preparation: Preparation) -> str:
     """Return the digest of rule 2; a file that cannot be read counts with its error."""
     made_by = [FORMAT, PIL.__version__, *(features.version(name) for name in _decoders(paths))]
     key = hashlib.sha256(json.dumps([preparation.size, preparation.crop, made_by, *_fit(preparation)]).encode())
-    for path, digest in zip(paths, digests, strict=True):
-        key.update(f"\n{path.relative_to(root).as_posix()}\t{digest.hex() or _read_error(path)}".encode())
+    for name, path, digest in zip(names, paths, digests, strict=True):
+        key.update(f"\n{name}\t{digest.hex() or _read_error(path)}".encode())
     return key.hexdigest()
 
 

@@ -203,7 +203,7 @@ def _create_store(
         processes=args.threads,
         limits=DecodeLimits.from_options(args.decode_seconds, args.decode_memory_mb),
         memory_share=args.store_memory,
-        cache=StoreCache(Path(store_dir), samples.common_root, paths, preparation) if store_dir and is_owner else None,
+        cache=StoreCache(Path(store_dir), samples.names, paths, preparation) if store_dir and is_owner else None,
         on_bad_image=args.on_bad_image,
         max_bad_ratio=args.max_bad_ratio,
         left_out=_left_out(samples, too_expensive) if args.on_bad_image == "skip" else None,

@@ -79,7 +79,7 @@ def test_a_warm_cache_is_read_by_all_and_a_cold_one_is_written_once(paths: list[
     (expected,) = share(paths, contents, size=1, on_bad_image="skip", max_bad_ratio=0.5)
 
     def open_cache() -> StoreCache:
-        return StoreCache(tmp_path / "store", paths[0].parents[1], paths, PREPARATION)
+        return StoreCache(tmp_path / "store", [path.name for path in paths], paths, PREPARATION)
 
     options: dict[str, Any] = {"on_bad_image": "skip", "max_bad_ratio": 0.5}
     for _ in ("cold", "warm"):

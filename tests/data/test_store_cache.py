@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from data.images import Preparation
 from data.profiles import read_profiles
 from data.samples import Samples
 from data.store_cache import KEEP, StoreCache
+from data.validation import add_validation
 from runtime.errors import DataError
 from support.drawing import draw_faces
 from support.store_caches import PREPARATION, entry, fresh, is_warm, job
@@ -61,6 +63,17 @@ def test_the_same_images_in_another_folder_with_other_times_use_the_same_entry(f
     for path in elsewhere.rglob("*.jpg"):
         os.utime(path, (1, 1))
     assert is_warm(folder, read_profiles(elsewhere))
+
+
+def test_the_folders_of_training_and_validation_may_lie_anywhere(
+    folder: Path, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One may be relative and the other absolute."""
+    val = shutil.copytree(samples.root, tmp_path / "a/b/val")
+    job(folder, add_validation(samples, read_profiles(val)))
+    monkeypatch.chdir(samples.root.parent)
+    relative = read_profiles(Path(samples.root.name))
+    assert is_warm(folder, add_validation(relative, read_profiles(val)))
 
 
 def test_everything_that_changes_the_pixels_changes_the_key(
@@ -165,7 +178,7 @@ def test_the_temporary_file_of_a_killed_job_is_removed_and_that_of_a_running_one
         "from data.store_cache import StoreCache\n"
         "from data.images import Preparation; from data.profiles import read_profiles\n"
         f"samples = read_profiles(Path({str(samples.root)!r}))\n"
-        f"cache = StoreCache(Path({str(folder)!r}), samples.root, samples.paths, Preparation((32, 24)))\n"
+        f"cache = StoreCache(Path({str(folder)!r}), samples.names, samples.paths, Preparation((32, 24)))\n"
         "pixels = cache.create()\n"
         "print('filling', flush=True); sys.stdin.read()"
     )

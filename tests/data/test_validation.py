@@ -38,7 +38,6 @@ def test_the_classes_are_those_of_training_in_any_order_and_number(tmp_path: Pat
     assert both.paths[3:5] == [tmp_path / "train/dog/1.jpg", val / "cat/1.jpg"]
     assert both.table["path"].duplicated().any()
     assert len(set(both.names)) == 7
-    assert both.common_root == tmp_path
     assert both.fingerprint() not in (train.fingerprint(), add_validation(train, train).fingerprint())
 
 

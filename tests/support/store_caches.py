@@ -11,7 +11,7 @@ PREPARATION = Preparation((32, 24), (50, 40))
 
 
 def entry(folder: Path, samples: Samples, preparation: Preparation = PREPARATION) -> StoreCache:
-    return StoreCache(folder, samples.root, samples.paths, preparation)
+    return StoreCache(folder, samples.names, samples.paths, preparation)
 
 
 def job(folder: Path, samples: Samples, **options: object) -> ImageStore:
