@@ -55,7 +55,8 @@ STACK_ENTRIES = 4_000_000  # numbers that are scored at once, of confusion matri
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run the command: read both tables, write evaluation.json, print the scores."""
     paths, config = parse("evaluation.py", argv, environ, EvaluationPaths, EvaluationConfig)
-    labelled = read_predictions(paths.gt_dir, paths.pred_dir or paths.output_dir, config.persons)
+    variables = "SM_GROUND_TRUTH_DIR", "SM_PREDICTION_DIR" if paths.pred_dir else "SM_OUTPUT_DATA_DIR"
+    labelled = read_predictions(paths.gt_dir, paths.pred_dir or paths.output_dir, config.persons, variables)
     report = quality_report(labelled, config.bootstrap, config.seed)
     with replacing(paths.output_dir / REPORT) as file:
         json.dump(report, file, indent=2, allow_nan=False)

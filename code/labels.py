@@ -130,8 +130,16 @@ class LabelScheme:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
-        tasks = tuple(Task(task["name"], tuple(task["classes"])) for task in record["tasks"])
-        return cls(record["name"], tuple(record["classes"]), tasks, record.get("kind", SINGLE))
+        """Create a scheme from the fields of `to_dict`; raises KeyError, TypeError or DataError for any others."""
+        tasks = tuple(Task(task["name"], _names(task["classes"])) for task in record["tasks"])
+        return cls(record["name"], _names(record["classes"]), tasks, record.get("kind", SINGLE))
+
+
+def _names(classes: object) -> tuple[str, ...]:
+    """Return the names of classes in JSON; raise TypeError unless they are a list of texts."""
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise TypeError(f"the classes are {str(classes)[:80]}, expected a list of texts")
+    return tuple(classes)
 
 
 def require_one_label(scheme: LabelScheme, what: str, remedy: str) -> None:

@@ -144,6 +144,14 @@ def test_flags_override_the_environment(case: Case, tmp_path: Path, capsys: pyte
     assert '"value": "0.33%"' in capsys.readouterr().out
 
 
+def test_a_missing_folder_is_named_by_the_variable_that_gave_it(case: Case, tmp_path: Path) -> None:
+    case.write([0, 1], [0, 1])
+    with pytest.raises(DataError, match=f"^SM_PREDICTION_DIR does not exist, .*: {tmp_path}/missing$"):
+        case.run("--pred-dir", str(tmp_path / "missing"))
+    with pytest.raises(DataError, match=f"^SM_OUTPUT_DATA_DIR does not exist, .*: {tmp_path}/missing$"):
+        case.run("--output-dir", str(tmp_path / "missing"))
+
+
 # evaluation.json
 
 

@@ -90,17 +90,23 @@ class LabelledSets:
 Labelled = LabelledPredictions | LabelledSets
 
 
-def read_predictions(gt_dir: Path, pred_dir: Path, persons: str | None = None) -> Labelled:
+def read_predictions(
+    gt_dir: Path,
+    pred_dir: Path,
+    persons: str | None = None,
+    variables: tuple[str, str] = ("SM_GROUND_TRUTH_DIR", "SM_OUTPUT_DATA_DIR"),
+) -> Labelled:
     """Join {gt_dir}/gt.csv and {pred_dir}/output.csv on ImageID, whatever read_table calls the columns.
 
     Classes are those of masked faces, or of a scheme.json (LabelScheme.to_dict) beside output.csv, where inference
     writes it. Persons come from the csv file `persons`, else from {gt_dir}/persons.csv, else from a column `person` or
     `id` of gt.csv; a column of gt.csv with another value for each image is ignored with a warning. Probabilities and
-    which predictions are unsure come from the columns that inference adds to output.csv. Raises DataError if a table is
-    damaged, the two name different images, or a class number may be a class name.
+    which predictions are unsure come from the columns that inference adds to output.csv. `variables` name both folders
+    in messages. Raises DataError if a table is damaged, the two name different images, or a class number may be a class
+    name.
     """
-    existing_folder(gt_dir, "SM_GROUND_TRUTH_DIR", GT_CSV)
-    existing_folder(pred_dir, "SM_OUTPUT_DATA_DIR", f"{OUTPUT_CSV} of inference.py")
+    existing_folder(gt_dir, variables[0], GT_CSV)
+    existing_folder(pred_dir, variables[1], f"{OUTPUT_CSV} of inference.py")
     truth_rows, truth_column = _read_answers(gt_dir / GT_CSV)
     predicted_rows, predicted_column = _read_answers(pred_dir / OUTPUT_CSV)
     _check_same_images(truth_rows, predicted_rows, pred_dir / OUTPUT_CSV)
@@ -192,9 +198,10 @@ def _read_scheme(path: Path) -> tuple[LabelScheme, bool]:
     try:
         record = read_json_object(path)
         return LabelScheme.from_dict(record), record.get("answers") == "name"
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, DataError) as error:
+        reason = f"without {error}" if isinstance(error, KeyError) else error
         raise DataError(
-            f"{path.name} is not a label scheme, expected the file that inference.py writes ({error}): {path}"
+            f"{path.name} is not a label scheme, expected the file that inference.py writes ({reason}): {path}"
         ) from None
 
 

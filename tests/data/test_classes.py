@@ -120,9 +120,20 @@ def test_a_class_name_is_read_in_any_unicode_form(tables: PredictionTables) -> N
         read(tables)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "null", '{"name": "x"}', '{"name": "x", "classes": 3, "tasks": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "null", '{"name": "x"}', '{"name": "x", "classes": 3, "tasks": []}'),
+        *(
+            f'{{"name": "x", "classes": {classes}, "tasks": []}}'
+            for classes in ("[0, 1]", '"ab"', '["a", null]', '["a"]')
+        ),
+        *(f'{{"name": "x", "classes": ["a", "b"], "tasks": {tasks}}}' for tasks in ("3", "[3]", '[{"name": "a"}]')),
+    ],
+)
 def test_a_damaged_scheme_is_rejected(tables: PredictionTables, text: str) -> None:
     tables.write([0, 1], [0, 1])
     (tables.pred_dir / "scheme.json").write_text(text)
-    with pytest.raises(DataError, match=r"scheme\.json is not a label scheme, expected the file that inference\.py"):
+    expected = rf"scheme\.json is not a label scheme, expected the file that inference\.py .*: {tables.pred_dir}/"
+    with pytest.raises(DataError, match=expected):
         read(tables)
