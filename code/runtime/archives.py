@@ -18,6 +18,11 @@ from typing import Any, NoReturn, Self
 from runtime.errors import DataError
 from runtime.files import ANY_SIZE, open_regular
 
+try:
+    from lzma import LZMAError
+except ImportError:  # Python was built without it
+    LZMAError = zlib.error  # type: ignore[misc, assignment]
+
 MAX_HEADER_BYTES = 1 << 20  # of the names and attributes of a member
 MAX_MEMBERS = 10_000
 
@@ -67,7 +72,7 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
             yield archive
     except _ExceededError as error:
         raise ArchiveError(f"the archive is rejected ({error})", path) from None
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, RecursionError) as error:
+    except (tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__

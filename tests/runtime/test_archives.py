@@ -98,6 +98,19 @@ def test_a_file_that_is_no_archive_and_one_that_is_cut_off_are_damaged(tmp_path:
             read_all(tmp_path / name)
 
 
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+def test_an_archive_with_changed_bytes_is_damaged_however_it_is_compressed(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / f"a.tar.{compression}"
+    with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
+        content = " ".join(map(str, range(100_000))).encode()
+        archive.addfile(member("x", len(content)), io.BytesIO(content))
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + bytes(100) + data[middle + 100 :])
+    with pytest.raises(ArchiveError, match="the archive is damaged"):
+        read_all(path)
+
+
 def test_a_link_is_no_file(tmp_path: Path) -> None:
     link = member("link", 0, tarfile.SYMTYPE)
     link.linkname = "/etc/passwd"
