@@ -7,6 +7,7 @@ show((128, 96))                            "128,96"
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,15 +95,16 @@ def _convert_dict(texts: Sequence[str]) -> dict[str, Value]:
         if not key or not equals:
             raise ValueError(f"{pair!r} is not of the form name=value")
         values.append((key, _literal(value)))
-    return distinct(values)
+    return _check_finite(distinct(values))
 
 
 def distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Return pairs as a dict; raise ValueError for a name with two values, of which a dict would keep the last."""
     values: dict[str, Any] = {}
     for name, value in pairs:
-        if values.setdefault(name, value) != value:
+        if name in values and values[name] != value:
             raise ValueError(f"{name!r} is given twice, as {values[name]!r} and {value!r}; give it once")
+        values[name] = value
     return values
 
 
@@ -115,7 +117,15 @@ def _read_json_object(text: str) -> dict[str, Value]:
     for name, value in record.items():
         if not isinstance(value, Value):
             raise ValueError(f"{name}={json.dumps(value)} is neither a number, a boolean nor a text")
-    return dict(record)
+    return _check_finite(dict(record))
+
+
+def _check_finite(values: dict[str, Value]) -> dict[str, Value]:
+    """Return the values; raise ValueError for a number that is none, or infinite."""
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}={value} is not a finite number")
+    return values
 
 
 def _literal(text: str) -> Value:

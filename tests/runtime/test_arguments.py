@@ -1,5 +1,6 @@
 """Flags, SageMaker's strings and the environment become typed values, or one sentence that names every mistake."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
@@ -14,7 +15,7 @@ from config import TrainConfig, TrainPaths
 from options.evaluation import EvaluationConfig, EvaluationPaths
 from options.inference import InferenceConfig, InferencePaths
 from runtime.arguments import SubCommand, folder, option, override, parse, parse_command, upgrade
-from runtime.conversion import Value
+from runtime.conversion import Value, distinct
 from runtime.errors import ConfigError
 from runtime.version import version
 
@@ -124,6 +125,10 @@ def test_named_arguments_are_read_from_pairs_and_from_json(words: list[str]) -> 
         "gamma",
         "=1",
         "a=1,a=2",
+        "a=nan",
+        "a=-inf",
+        '{"a": NaN}',
+        '{"a": 1e999}',
         '{"a": 1, "a": 2}',
         "{",
         "{]}",
@@ -136,6 +141,15 @@ def test_named_arguments_are_read_from_pairs_and_from_json(words: list[str]) -> 
 def test_named_arguments_of_another_form_are_rejected(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^--criterion-args: .*(is not|is neither|is given twice)"):
         read("--criterion-args", text)
+
+
+def test_a_number_that_is_none_is_not_said_to_be_given_twice() -> None:
+    for text in ("gamma=nan", '{"gamma": NaN}'):
+        with pytest.raises(ConfigError, match=r"^--criterion-args: gamma=nan is not a finite number$"):
+            read("--criterion-args", text)
+    assert list(distinct([("gamma", math.nan)])) == [
+        "gamma"
+    ]  # as in hyperparameters.json, whose values are checked later
 
 
 def test_two_configurations_do_not_share_a_default() -> None:
