@@ -76,6 +76,7 @@ def _is_processing_job(base: Path) -> bool:
 def training_job(base: Path) -> tuple[dict[str, str], list[str]]:
     """Return the SM_* variables of a training job, as sagemaker-training sets them, and its hyperparameters as flags.
 
+    A variable that is too long for Linux is left out: some hold all hyperparameters, which the commands read as flags.
     Raises ConfigError if the files ask for something that this image cannot do.
     """
     config = base / "input" / "config"
@@ -95,12 +96,13 @@ def training_job(base: Path) -> tuple[dict[str, str], list[str]]:
     for flag in flags:
         if not _can_be_an_argument(flag):
             raise ConfigError(f"hyperparameter {flag!r} has a character that a command line cannot pass; remove it")
-        if len(os.fsencode(flag)) > MAX_ARGUMENT_BYTES:
+        if not _fits(flag):
             raise ConfigError(
                 f"hyperparameter {flag[:40]!r}... has {len(os.fsencode(flag))} bytes, expected at most "
                 f"{MAX_ARGUMENT_BYTES}, which is what Linux passes to a command; give a shorter one"
             )
-    return job.to_env_vars() | _checkpoint_variable(base), flags
+    variables = {name: text for name, text in job.to_env_vars().items() if _fits(f"{name}={text}")}
+    return variables | _checkpoint_variable(base), flags
 
 
 def check_unread(
@@ -219,6 +221,11 @@ def _can_be_an_argument(text: str) -> bool:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
+
+
+def _fits(text: str) -> bool:
+    """Return whether an argument, or a variable with its name, is short enough for Linux."""
+    return len(os.fsencode(text)) <= MAX_ARGUMENT_BYTES
 
 
 def _decode(value: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import launch
 from commands import COMMANDS
 from config import TrainConfig, TrainPaths
-from contract import folder_variables
+from contract import MAX_ARGUMENT_BYTES, folder_variables
 from runtime.arguments import parse
 from runtime.errors import ConfigError
 from support.launching import HOSTILE, Start, launcher, training_tree, write_config
@@ -480,6 +480,16 @@ def test_a_hyperparameter_that_linux_cannot_pass_is_one_sentence(opt_ml: Path, s
     write_config(opt_ml, "hyperparameters", {"name": "\u00e9" * 70_000})
     with pytest.raises(ConfigError, match="has 140007 bytes, expected at most 131071"):
         started("train")
+
+
+def test_hyperparameters_that_are_too_long_together_start_the_job(opt_ml: Path, started: Start) -> None:
+    """SM_HPS and SM_TRAINING_ENV hold all of them, and every character beyond ASCII as six."""
+    given = {"name": "x" * 70_000, "criterion_args": ",".join(f"a{number}=\u00e9" for number in range(9_000))}
+    write_config(opt_ml, "hyperparameters", given)
+    call = started("train")
+    assert all(len(os.fsencode(f"{name}={text}")) <= MAX_ARGUMENT_BYTES for name, text in call.environ.items())
+    assert {f"--{name}={text}" for name, text in given.items()} <= set(call.words)
+    assert call.environ["SM_HP_NAME"] == given["name"]
 
 
 def test_a_checkpoint_folder_that_no_variable_can_name_is_one_sentence(opt_ml: Path, started: Start) -> None:
