@@ -49,14 +49,20 @@ def find_folder(location: Path, variable: str) -> Path:
     The folder may be hostile: raises ModelError for an archive or a pickle, a link, and a file that is too large.
     """
     existing_folder(location, variable, f"{WEIGHTS} and {DESCRIPTION}")
-    found = find(location)
-    if not found.is_dir():
-        raise ModelError(f"serving reads {WEIGHTS} and {DESCRIPTION} only, found {found.name}; train again: {found}")
+    found = require_folder(find(location), "serving")
     for name, most in ((WEIGHTS, MAX_BYTES), (DESCRIPTION, MAX_DESCRIPTION_BYTES)):
         if (found / name).is_symlink():
             raise ModelError(f"{name} is a link, expected a regular file; copy what it points to: {found}")
         if (found / name).is_file() and (found / name).stat().st_size > most:
             raise ModelError(f"{name} is larger than the {most} bytes allowed: {found}")
+    return found
+
+
+def require_folder(found: Path, command: str) -> Path:
+    """Return what `find` has found; raises ModelError for an archive or a pickle, which `command` does not read."""
+    if not found.is_dir():
+        remedy = "train again" if found.name == LEGACY else "unpack it"
+        raise ModelError(f"{command} reads {WEIGHTS} and {DESCRIPTION} only, found {found.name}; {remedy}: {found}")
     return found
 
 

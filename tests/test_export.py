@@ -135,7 +135,7 @@ def test_an_ensemble_is_exported_with_the_mean_and_std_of_each_and_both_views(tm
 
 def test_an_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.tar.gz").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"in a folder, found model\.tar\.gz"):
+    with pytest.raises(ModelError, match=r"found model\.tar\.gz; unpack it: "):
         export(tmp_path, tmp_path / "golden")
 
 

@@ -13,11 +13,10 @@ from exporting.onnx_file import to_onnx
 from exporting.parity import check_parity, largest_differences
 from labelling.outputs import outputs_of
 from model_files import load
-from model_folder import MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, find, sha256
+from model_folder import MAX_BYTES, MAX_DESCRIPTION_BYTES, WEIGHTS, find, require_folder, sha256
 from predictor import Predictor
 from runtime.determinism import use_deterministic_kernels
 from runtime.devices import configure_process
-from runtime.errors import ModelError
 from runtime.files import read_regular, replacing
 from runtime.process import cpu_count
 
@@ -30,9 +29,7 @@ def export(model_dir: Path, golden_dir: Path, tta: str = "none") -> str:
     """
     configure_process()
     use_deterministic_kernels(True, gradients=False)
-    folder = find(model_dir)
-    if not folder.is_dir():
-        raise ModelError(f"export needs {WEIGHTS} and {DESCRIPTION} in a folder, found {folder.name}: {folder}")
+    folder = require_folder(find(model_dir), "export")
     model, description = load(folder)
     text = read_regular(folder / DESCRIPTION, MAX_DESCRIPTION_BYTES)
     identity = metadata(sha256(read_regular(folder / WEIGHTS, MAX_BYTES)), text, description.scheme.classes, tta)

@@ -94,9 +94,9 @@ OVERLAP = safetensors_file(
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "an old pickle": (
         lambda folder: only(folder, lambda at: torch.save(BaseModel(18).state_dict(), at / "best.pth")),
-        "serving reads model.safetensors and model.json only, found best.pth",
+        "serving reads model.safetensors and model.json only, found best.pth; train again",
     ),
-    "an archive": (lambda folder: only(folder, pack), "found model.tar.gz"),
+    "an archive": (lambda folder: only(folder, pack), "found model.tar.gz; unpack it"),
     "a pickle by another name": (lambda folder: forge(folder, pickle.dumps({"a": 1})), "cannot be read"),
     "weights that are a link": (lambda folder: link(folder, "model.safetensors"), "model.safetensors is a link"),
     "a description that is a link": (lambda folder: link(folder, "model.json"), "model.json is a link"),
