@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))  # so that
 
 from tqdm import tqdm
 
-from batch.client import Endpoint, Parameters
+from batch.client import Endpoint, Parameters, is_address
 from batch.local_server import local_server
 from batch.results import OutputFolder, Response, announce_missing_scheme, are_masked_faces, join
 from data.images import MAX_BYTES, read_file
@@ -61,6 +61,12 @@ class TransformConfig:
     timeout_seconds: int = option(600, "longest wait for one response", minimum=1, maximum=INVOCATION_SECONDS)
     max_retries: int = option(3, "retries after a 5xx or no response", minimum=0, maximum=INVOCATION_RETRIES)
 
+    def problems(self) -> list[str]:
+        """Return a sentence if no server can be at --url."""
+        if not self.url or is_address(self.url):
+            return []
+        return [f"--url: {self.url!r} is not the address of a server, expected one such as http://127.0.0.1:8080"]
+
 
 def main() -> None:
     """Run the command: a server, a request for every image, one table."""
@@ -74,15 +80,15 @@ def transform(config: TransformConfig) -> Path:
     table, files = find_images(config.data_dir)
     prefix = find_root(config.data_dir)
     objects = [object_name(path, prefix) for path in files]
-    existing = sorted({name for name, path in zip(objects, files, strict=True) if is_file(path)})
+    existing = {name for name, path in zip(objects, files, strict=True) if is_file(path)}
     with serving(config, payload_mb(prefix, existing)) as endpoint:
         endpoint.wait()
         parameters = endpoint.parameters(config.max_concurrent_transforms, config.max_payload_mb)
         scheme = read_scheme(config, parameters.model_sha256)
         outputs = OutputFolder(config.output_dir / "transform")
-        send_all(endpoint, prefix, existing, outputs, parameters)
+        send_all(endpoint, prefix, sorted(existing), set(objects) - existing, outputs, parameters)
     responses = {
-        name: outputs.read(found) or without_response(path)
+        name: (outputs.read(found) if found in existing else {}) or without_response(path)
         for name, found, path in zip(table.names, objects, files, strict=True)
     }
     table, reasons = join(table, responses, config.answers, config.status)
@@ -104,7 +110,7 @@ def without_response(path: Path) -> Response:
     return {}
 
 
-def payload_mb(prefix: Path, names: Sequence[str]) -> int:
+def payload_mb(prefix: Path, names: Collection[str]) -> int:
     """Return the payload in MB that the largest image needs, at least SageMaker's default.
 
     Images above the limit of inference.py do not count: they get a row without a prediction, and are not sent.
@@ -130,10 +136,20 @@ def object_name(path: Path, prefix: Path) -> str:
     return path.relative_to(prefix).as_posix() if path.is_relative_to(prefix) else str(path)
 
 
-def send_all(endpoint: Endpoint, prefix: Path, names: list[str], outputs: OutputFolder, parameters: Parameters) -> None:
-    """Post every object that has no response yet; raise DataError that names up to three that failed."""
+def send_all(
+    endpoint: Endpoint,
+    prefix: Path,
+    names: list[str],
+    missing: Collection[str],
+    outputs: OutputFolder,
+    parameters: Parameters,
+) -> None:
+    """Post every object that has no response yet; raise DataError that names up to three that failed.
+
+    Objects that are `missing` lose the responses that they got when they were there.
+    """
     failures = []
-    with outputs.resume(prefix, names, parameters.digest) as (journal, pending):
+    with outputs.resume(prefix, names, parameters.digest, missing) as (journal, pending):
         done = len(names) - len(pending)
         print(
             f"objects={len(names)}; answered before={done}; "

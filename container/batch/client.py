@@ -5,14 +5,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import responses
+from typing import Any
 
 import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, NewConnectionError
+from urllib3.util import parse_url
 
 from runtime.errors import DataError, JobError
 from runtime.json_files import parse_json
 from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
 
+ROUTES = ("/ping", "/invocations", "/execution-parameters")
 MEDIA_TYPE = "application/x-image"
 READY_SECONDS = 240.0  # about as long as SageMaker waits for the first 200 of /ping
 RETRIED = (500, 502, 503, 504)
@@ -78,9 +82,12 @@ class Endpoint:
     def parameters(self, concurrency: int, payload_mb: int) -> Parameters:
         """Return the given parameters, those of /execution-parameters in place of 0.
 
-        Raises ServerError if they exceed the limit of SageMaker.
+        Raises ServerError if they exceed the limit of SageMaker, and if the server does not respond.
         """
-        response = self._pool.request("GET", f"{self.url}/execution-parameters", retries=self._retries)
+        try:
+            response = self._request("GET", "execution-parameters")
+        except DataError as error:
+            raise ServerError(f"{error} to /execution-parameters, expected parameters or a 404: {self.url}") from None
         proposed = _read_object(response.data) if response.status == 200 else {}
         found = Parameters(
             concurrency or _whole(proposed.get("MaxConcurrentTransforms"), Parameters.concurrency),
@@ -97,17 +104,33 @@ class Endpoint:
     def invoke(self, body: bytes) -> bytes:
         """Return the response to one object; raise DataError without a 200, ServerError if the server is gone."""
         headers = {"Content-Type": MEDIA_TYPE, "Accept": "application/json"}
-        try:
-            response = self._pool.request(
-                "POST", f"{self.url}/invocations", body=body, headers=headers, retries=self._retries
-            )
-        except MaxRetryError as error:
-            if isinstance(error.reason, NewConnectionError):
-                raise ServerError(f"the server no longer responds: {self.url}") from None
-            raise DataError(f"no response ({type(error.reason).__name__})") from None
+        response = self._request("POST", "invocations", body=body, headers=headers)
         if response.status != 200:
             raise DataError(f"{response.status} {responses.get(response.status, '')} ({_sentence(response.data)})")
         return response.data
+
+    def _request(self, method: str, route: str, **content: Any) -> BaseHTTPResponse:
+        """Return the response of any status; raise DataError if there is none, ServerError if the server is gone."""
+        try:
+            return self._pool.request(method, f"{self.url}/{route}", retries=self._retries, **content)
+        except MaxRetryError as error:
+            if isinstance(error.reason, NewConnectionError):
+                raise ServerError(f"the server no longer responds: {self.url}") from None
+            reason = type(error.reason).__name__
+        except HTTPError as error:  # such as a body that is not compressed as its header says
+            reason = type(error).__name__
+        raise DataError(f"no response ({reason})")
+
+
+def is_address(url: str) -> bool:
+    """Return whether a server can be at a URL: http or https, and nothing after it that belongs to a request."""
+    try:
+        found = parse_url(url)
+    except LocationParseError:
+        return False
+    is_http = found.scheme in (None, "http", "https") and bool(found.host)
+    path = (found.path or "").rstrip("/")
+    return is_http and not path.endswith(ROUTES) and found.query is None and found.fragment is None
 
 
 def _whole(value: object, default: int) -> int:

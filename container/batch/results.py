@@ -8,7 +8,7 @@ A transform on this machine is resumed by these rules:
 1. NAME.out is the body of a response, as SageMaker would leave it. A journal beside it records the digest of the model,
    and for each response the digest of the object that was posted and of the body.
 2. A response counts only if it has a prediction and all three digests are those of now (data/digests.py). Any other is
-   removed and requested again: nobody finds a prediction made from other bytes.
+   removed, and requested again if its object is there: nobody finds a prediction made from other bytes.
 3. A response is recorded before it is renamed to NAME.out, so a killed transform loses at most those in flight.
 """
 
@@ -17,7 +17,7 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -183,11 +183,13 @@ class OutputFolder:
         return self.folder / f"{name}{SUFFIX}"
 
     @contextlib.contextmanager
-    def resume(self, prefix: Path, names: Sequence[str], model: str) -> Iterator[tuple[Journal, list[str]]]:
+    def resume(
+        self, prefix: Path, names: Sequence[str], model: str, missing: Collection[str] = ()
+    ) -> Iterator[tuple[Journal, list[str]]]:
         """Yield the journal, for `write`, and the objects that still need a response of this model.
 
-        `model` is its digest, empty if it is not known: then all objects need a response. Other responses to them are
-        removed (rule 2).
+        `model` is its digest, empty if it is not known: then all objects need a response. Other responses to them, and
+        to objects that are `missing` now, are removed (rule 2).
         """
         (self.folder / _OLD_STAMP).unlink(missing_ok=True)
         if not model:
@@ -197,6 +199,9 @@ class OutputFolder:
             pending = [name for name in names if name not in done]
             for name in pending:
                 self.path(name).unlink(missing_ok=True)
+            for name in missing:
+                with contextlib.suppress(OSError):  # of a name that nothing can have
+                    self.path(name).unlink()
             yield journal, pending
 
     def _done(self, prefix: Path, recorded: Mapping[str, tuple[str, ...]]) -> set[str]:
@@ -204,7 +209,13 @@ class OutputFolder:
         names = [name for name, (_, body) in recorded.items() if body == file_digest(self.path(name)).hex()]
         objects = file_digests([prefix / name for name in names])
         unchanged = [name for name, digest in zip(names, objects, strict=True) if digest.hex() == recorded[name][0]]
-        return {name for name in unchanged if self.read(name).get("prediction") is not None}
+        return {name for name in unchanged if self._has_prediction(name)}
+
+    def _has_prediction(self, name: str) -> bool:
+        try:
+            return self.read(name).get("prediction") is not None
+        except DataError:
+            return False
 
     def write(self, journal: Journal, name: str, posted: bytes, body: bytes) -> None:
         """Write the response to the bytes of an object, whole or not at all, and record it; threads may do so at once.
@@ -220,10 +231,10 @@ class OutputFolder:
         temporary.replace(path)
 
     def read(self, name: str) -> Response:
-        """Return the response to an object, or an empty one if there is none or it is damaged."""
+        """Return the response to an object, or an empty one if there is none; raises DataError as `read_response`."""
         try:
             return read_response(self.path(name))
-        except (OSError, DataError):
+        except FileNotFoundError:
             return {}
 
 

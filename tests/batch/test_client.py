@@ -1,6 +1,7 @@
 """Every object is posted as SageMaker posts it, failed ones are retried, and a stopped transform is resumed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import pandas as pd
 import pytest
 
 from batch.client import Endpoint, ServerError
-from runtime.errors import DataError
+from runtime.arguments import parse
+from runtime.errors import ConfigError, DataError
 from support.serving import encoded_image
 from support.transform_container import Container, command, outs
 from transform import TransformConfig, transform
@@ -112,6 +114,46 @@ def test_an_object_that_vanishes_fails_and_the_other_responses_are_kept(
     with pytest.raises(DataError, match=r"1 of 9 objects failed.*: cannot be opened \(No such file.*8\.jpg"):
         transform(replace(config, max_concurrent_transforms=1))
     assert len(outs(config)) == 8
+
+
+@pytest.mark.parametrize("body", [[1], {"predictions": [0.5]}, {"prediction": 0.5}])
+def test_a_response_that_is_none_of_this_image_is_named(
+    config: TransformConfig, container: Container, body: Any
+) -> None:
+    container.predict = lambda size: body
+    with pytest.raises(DataError, match=r"^not a response of this image, expected JSON with `prediction`.*\.jpg\.out$"):
+        transform(config)
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"), [({"Content-Encoding": "gzip"}, "DecodeError"), ({"Location": "/"}, "ResponseError")]
+)
+def test_a_response_that_cannot_be_read_fails_its_object_or_the_job(
+    config: TransformConfig, container: Container, headers: dict[str, str], reason: str
+) -> None:
+    container.headers, container.status = headers, 302 if "Location" in headers else 200
+    with pytest.raises(ServerError, match=rf"^no response \({reason}\) to /execution-parameters, expected"):
+        transform(replace(config, max_retries=0))
+    endpoint = Endpoint(container.url, timeout_seconds=5, max_retries=0)
+    with pytest.raises(DataError, match=rf"^no response \({reason}\)$"):
+        endpoint.invoke(b"x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8080", "ftp://x", "http://", "http://127.0.0.1:99999", "a server", "http://[::1", "http://x?y"),
+        *("http://127.0.0.1:8080/invocations", "http://127.0.0.1:8080/ping/"),
+    ],
+)
+def test_a_url_at_which_no_server_can_be_is_rejected_at_once(url: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^--url: {re.escape(repr(url))} is not the address of a server, expected"):
+        parse("transform.py", ["--url", url], {}, TransformConfig)
+
+
+def test_every_address_of_a_server_is_accepted() -> None:
+    for url in ("http://127.0.0.1:8080", "https://x/", "http://[::1]:80", "127.0.0.1:8080", "http://x/behind/a/proxy"):
+        assert parse("transform.py", ["--url", url], {}, TransformConfig)[0].url == url
 
 
 def test_a_server_that_disappears_ends_the_job_at_once(config: TransformConfig, container: Container) -> None:
@@ -216,6 +258,15 @@ def test_responses_of_version_0_1_0_are_requested_again(config: TransformConfig,
     transform(config)
     assert container.sizes.total() == 9
     assert not (folder / ".transform.json").exists()
+
+
+def test_an_image_that_is_gone_loses_its_prediction(config: TransformConfig, container: Container) -> None:
+    transform(config)
+    (config.data_dir / "images" / "3.jpg").unlink()
+    container.digest = "two"
+    found = predictions(transform(config))
+    assert (found["3.jpg"], found["4.jpg"]) == ("", "4")
+    assert "3.jpg.out" not in outs(config)
 
 
 def test_an_image_without_a_prediction_is_sent_again(config: TransformConfig, container: Container) -> None:

@@ -24,6 +24,8 @@ class Container:
     def __init__(self) -> None:
         self.proposal: dict[str, Any] | None = {"MaxConcurrentTransforms": 4, "MaxPayloadInMB": 6}
         self.digest = "one"
+        self.status = 200  # of responses with a body that are not failures
+        self.headers: dict[str, str] = {}  # of responses with a body
         self.sizes: Counter[int] = Counter()  # how often a body of this size was posted
         self.types: set[tuple[str | None, ...]] = set()
         self.statuses: dict[int, list[int]] = {}  # by size, statuses before the 200
@@ -68,8 +70,10 @@ class Container:
 
             def response(self, status: int, record: object) -> None:
                 body = json.dumps(record).encode() if record else b""
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_response(container.status if body and status == 200 else status)
+                headers = {"Content-Length": str(len(body)), **(container.headers if body else {})}
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.send_header("X-Model-Digest", container.digest)
                 self.end_headers()
                 self.wfile.write(body)
