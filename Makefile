@@ -41,8 +41,22 @@ PORT       := $(or $(PORT),$(SAGEMAKER_BIND_TO_PORT),8080)
 KILLS      ?= 1000
 FROM       ?= 0
 
-# Not every shell expands the tilde of DATA=~/faces, and Docker wants whole paths.
-home     = $(subst <,,$(subst <~/,$(HOME)/,<$(1)))
+# Any other value would be the host in silence, or a service that compose does not know.
+ifneq ($(filter train cv infer evaluate audit serve,$(MAKECMDGOALS)),)
+ifneq ($(words $(RUNTIME)) $(filter-out docker host,$(RUNTIME)),1 )
+$(error RUNTIME is '$(RUNTIME)', expected docker or host)
+endif
+ifneq ($(filter-out -gpu,$(GPU)),)
+$(error GPU is '$(GPU)', expected -gpu, or nothing to use none)
+endif
+endif
+
+define newline
+
+
+endef
+# Not every shell expands the tilde of DATA=~/faces, and Docker wants whole paths. The newline marks the start of a path.
+home     = $(subst $(newline),,$(subst $(newline)~/,$(HOME)/,$(newline)$(1)))
 absolute = $(if $(filter /% s3://%,$(firstword $(1))),$(1),$(if $(1),$(CURDIR)/$(1)))
 folder   = $(if $(filter docker,$(RUNTIME)),$(call absolute,$(call home,$(1))),$(call home,$(1)))
 override DATA := $(call folder,$(DATA))

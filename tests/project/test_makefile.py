@@ -179,6 +179,22 @@ def test_a_tilde_that_the_shell_left_is_the_home_folder(make: Make, tmp_path: Pa
     assert call["environ"]["SM_MODEL_DIR"] == "/someone/my out/model"
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("RUNTIME=Docker", "RUNTIME is 'Docker', expected docker or host"),
+        ("RUNTIME=", "RUNTIME is '', expected docker or host"),
+        ("GPU=1", "GPU is '1', expected -gpu, or nothing to use none"),
+    ],
+)
+def test_a_runtime_or_a_gpu_that_means_nothing_is_rejected(make: Make, out: str, word: str, said: str) -> None:
+    words = {"RUNTIME": "RUNTIME=docker"} | {word.partition("=")[0]: word}
+    done = make.run("train", "DATA=/", out, *words.values())
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert make.run("help", word).returncode == 0
+
+
 def test_docker_gets_whole_paths_and_s3_stays_as_it_is(make: Make) -> None:
     call = make.call("compose run", "serve", "OUT=some where", "RUNTIME=docker")
     assert call["environ"]["OUT"] == f"{ROOT}/some where"

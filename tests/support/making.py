@@ -13,8 +13,8 @@ import json, os, sys
 with open({record!r}, "a") as file:
     file.write(json.dumps([sys.argv, dict(os.environ)]) + chr(10))
 """
-# Everything that a shell would take for its own, and the `$` of make.
-HOSTILE = "a b;c&d(e)'f\"g`h`$HOME$(HOME)*"
+# Everything that a shell would take for its own, and what make would: `$`, `#`, `%`, `,`, `=`.
+HOSTILE = "a b;c&d(e)'f\"g`h`$HOME$(HOME)*<i>|j?[k]{l}~m!#n%o,p=q\\r"
 
 
 class Make:
