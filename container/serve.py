@@ -117,6 +117,11 @@ def listen(config: ServeConfig) -> socket.socket:
         raise ConfigError(f"cannot listen on {config.host} port {config.port} ({reason}); set {remedy}") from None
 
 
+def base_url(host: str, port: int) -> str:
+    """Return the URL of an address of a socket; one of IPv6 is in brackets there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def silence_pillow() -> None:
     """Log nothing about single images: what is wrong with one is in its response."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -130,8 +135,7 @@ def main() -> None:
     (config,) = parse("serve.py", sys.argv[1:], os.environ, ServeConfig)
     start_early(SCRIPT)
     with listen(config) as listener:
-        host, port = listener.getsockname()[:2]
-        print(f"listening: http://{host}:{port}", flush=True)
+        print(f"listening: {base_url(*listener.getsockname()[:2])}", flush=True)
         serve(config, listener)
 
 

@@ -153,6 +153,11 @@ def explain_os_error(error: OSError) -> str | None:
             return f"not allowed to write or read there; check the mount and the user the job runs as{where}"
         case errno.ENOTDIR | errno.EISDIR | errno.EEXIST:
             return f"a file is in the place of a folder, or a folder in the place of a file; give another path{where}"
+        case errno.ELOOP:
+            return f"links lead in a circle; give another path{where}"
+        case errno.EIO | errno.ESTALE | errno.ENOTCONN:
+            reason = os.strerror(error.errno)
+            return f"the disk or the network file system failed ({reason}); check it and start the command again{where}"
         case errno.EMFILE | errno.ENFILE:
             return f"too many open files; raise the limit (ulimit -n){where}"
         case errno.ENAMETOOLONG:

@@ -80,7 +80,11 @@ def open_regular(path: Path, most_bytes: int) -> io.BufferedReader:
 def read_regular(path: Path, most_bytes: int) -> bytes:
     """Return the bytes of a file as `open_regular` opens it; raises UnusableFile if it grows beyond the limit."""
     with open_regular(path, most_bytes) as file:
-        data = file.read(most_bytes + 1)
+        try:
+            data = file.read(most_bytes + 1)
+        except OSError as error:
+            error.filename = str(path)  # the error of a broken disk does not name the file, and the user needs it
+            raise
     if len(data) > most_bytes:
         raise _too_large(path, len(data), most_bytes)
     return data

@@ -28,6 +28,13 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_three_sentences(tmp_pat
             existing_folder(tmp_path / name, "SM_CHANNEL_TRAIN", "images")
 
 
+def test_a_disk_that_fails_is_reported_with_the_name_of_the_file() -> None:
+    memory = Path("/proc/self/mem")  # a regular file, of which nothing can be read at 0
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_regular(memory, 10)
+    assert str(explain_os_error(caught.value)).endswith(f": {memory}")
+
+
 @pytest.mark.parametrize(("mode", "content"), [("w", "a\r\nb\n\N{SNOWMAN}"), ("wb", b"\x00\r\n")])
 def test_a_file_is_replaced_completely_and_readable_by_all(tmp_path: Path, mode: str, content: str | bytes) -> None:
     path = tmp_path / "new" / "model.json"
