@@ -12,7 +12,7 @@ All of it is optional, so that one image runs on SageMaker, in its SDKs' local m
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from runtime.json_files import parse_json, read_json
 from training.hosts import order_hosts
 
 BASE_DIR_VARIABLE = "SAGEMAKER_BASE_DIR"  # sagemaker-training's name for it
+CHECKPOINT_VARIABLE = "SM_CHECKPOINT_DIR"
 
 MAX_ARGUMENT_BYTES = (1 << 17) - 1  # MAX_ARG_STRLEN of Linux, with the zero byte at the end
 
@@ -35,7 +36,7 @@ _ONE_HOST = {"current_host": "algo-1", "hosts": ["algo-1"]}
 
 def base_dir(environ: Mapping[str, str]) -> Path:
     """Return /opt/ml, or the folder that SAGEMAKER_BASE_DIR names instead."""
-    return Path(environ.get(BASE_DIR_VARIABLE, "/opt/ml"))
+    return Path(environ.get(BASE_DIR_VARIABLE) or "/opt/ml")
 
 
 def failure_variables(base: Path) -> dict[str, str]:
@@ -63,6 +64,11 @@ def folder_variables(command: Command, base: Path) -> dict[str, str]:
         if found := _first_existing(base, folders):
             variables[variable] = str(found)
     return variables
+
+
+def given_variables(environ: Mapping[str, str], folders: Collection[str]) -> dict[str, str]:
+    """Return the variables of the caller; an empty one that names one of the `folders` counts as unset."""
+    return {name: text for name, text in environ.items() if text or name not in folders}
 
 
 def _first_existing(base: Path, folders: tuple[str, ...]) -> Path | None:
@@ -209,10 +215,10 @@ def _checkpoint_variable(base: Path) -> dict[str, str]:
     if given:
         if not _can_be_an_argument(str(given)):
             raise ConfigError(f"LocalPath is {given!a} in checkpointconfig.json, expected the path of a folder")
-        return {"SM_CHECKPOINT_DIR": str(given)}
+        return {CHECKPOINT_VARIABLE: str(given)}
     folder = base / "checkpoints"
     can_write = os.access(folder if folder.exists() else base, os.W_OK)
-    return {"SM_CHECKPOINT_DIR": str(folder)} if can_write else {}
+    return {CHECKPOINT_VARIABLE: str(folder)} if can_write else {}
 
 
 def _can_be_an_argument(text: str) -> bool:

@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from commands import COMMANDS, Command
-from contract import base_dir, check_unread, failure_variables, folder_variables, training_job
+from contract import (
+    BASE_DIR_VARIABLE,
+    CHECKPOINT_VARIABLE,
+    base_dir,
+    check_unread,
+    failure_variables,
+    folder_variables,
+    given_variables,
+    training_job,
+)
 from cuda_driver import driver_variables
 from runtime.arguments import override, parse
 from runtime.errors import ConfigError, unknown_name
@@ -50,8 +59,9 @@ def launch(argv: Sequence[str]) -> NoReturn:
     if executable := _other_executable(argv):
         os.execve(executable, list(argv[1:]), os.environ)  # noqa: S606
     base = base_dir(os.environ)
+    os.environ[BASE_DIR_VARIABLE] = str(base)  # sagemaker-training reads it, too, and takes an empty one as it is
     for variable, path in failure_variables(base).items():
-        os.environ.setdefault(variable, path)
+        os.environ[variable] = os.environ.get(variable) or path
     remove_old_failures()
     command, flags = _read_command(argv)
     if not (HOME / command.script).is_file():
@@ -61,7 +71,7 @@ def launch(argv: Sequence[str]) -> NoReturn:
         job_variables, hyperparameters = training_job(base)
         variables, channels = job_variables | variables, json.loads(job_variables["SM_CHANNELS"])
         flags = [*override(hyperparameters, flags, *command.options), *flags]
-    environ = variables | os.environ
+    environ = variables | given_variables(os.environ, {*folder_variables(command, base), CHECKPOINT_VARIABLE})
 
     if command.options:
         parse(command.name, flags, environ, *command.options)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import launch
+from contract import base_dir
 from runtime.errors import ConfigError
 from runtime.version import NAME, version
 from support.launching import HOSTILE, Start, launcher, training_tree, write_config
@@ -126,6 +127,24 @@ def test_a_processing_job_says_why_it_was_rejected(opt_ml: Path, started: Start)
     with pytest.raises(ConfigError):
         launch.launch(["launch.py", "evaluate", "--nonsense", "3"])
     assert os.environ["SM_MESSAGE_FILE"] == f"{opt_ml}/output/message"
+
+
+def test_an_empty_variable_of_a_folder_counts_as_unset(
+    opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (opt_ml / "input" / "data" / "train").rename(opt_ml / "input" / "data" / "training")
+    expected = {
+        "SM_CHANNEL_TRAIN": f"{opt_ml}/input/data/training",
+        "SM_MODEL_DIR": f"{opt_ml}/model",
+        "SM_OUTPUT_DIR": f"{opt_ml}/output",
+        "SM_OUTPUT_DATA_DIR": f"{opt_ml}/output/data",
+        "SM_CHECKPOINT_DIR": f"{opt_ml}/checkpoints",
+    }
+    for name in expected:
+        monkeypatch.setenv(name, "")
+    environ = started("train").environ
+    assert {name: environ[name] for name in expected} == expected
+    assert base_dir({"SAGEMAKER_BASE_DIR": ""}) == Path("/opt/ml")
 
 
 def test_an_empty_number_of_gpus_means_none(opt_ml: Path, started: Start, monkeypatch: pytest.MonkeyPatch) -> None:
