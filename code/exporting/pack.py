@@ -58,8 +58,10 @@ def read_pack(folder: Path) -> tuple[Rows, list[Mistake], list[str]]:
         mistakes: dict[tuple[str, str], dict[str, NDArray[np.float32]]] = {}
         with (folder / MISTAKES).open(encoding="utf-8", newline="") as file:
             for stage, name, path, *cells in list(csv.reader(file))[1:]:
+                if len(cells) != len(classes):
+                    raise ValueError(f"{len(cells)} probabilities of {len(classes)} classes in {MISTAKES}")
                 mistakes.setdefault((stage, name), {})[path] = np.array(cells, np.float32)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise DataError(f"not a golden pack ({error}); expected the folder that make export writes: {folder}") from None
     return read_rows(folder / EXPECTED, classes), [Mistake(*key, rows) for key, rows in mistakes.items()], classes
 

@@ -193,7 +193,12 @@ def _build(
     """Return the configurations; raise ConfigError for unknown words, unreadable values and what does not fit."""
     flags = [flag_of(field.name) for cls in classes for field in dataclasses.fields(cls)] + ["--help", "--version"]
     words = [word.split("=")[0] for word in unknown if word.startswith("-")] or unknown
-    problems = [explain_mistaken(word, classes) or unknown_name("argument", word, flags, most=3) for word in words]
+    problems = [
+        f"{word} takes no value; leave it out"
+        if word in _QUESTIONS
+        else explain_mistaken(word, classes) or unknown_name("argument", word, flags, most=3)
+        for word in words
+    ]
     built = []
     for cls in classes:
         values, unreadable = _read_fields(cls, vars(given), environ)

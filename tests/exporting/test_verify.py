@@ -5,6 +5,7 @@ The other implementation here is numpy, Pillow and onnxruntime, with one stage a
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -251,6 +252,22 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_sentence(
 def test_a_folder_that_is_no_golden_pack_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a golden pack"):
         verify(tmp_path, tmp_path / "theirs.csv", 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("resize,a mistake,decoded/jpeg.png,0.5", "1 probabilities of 18 classes in mistakes.csv"),
+        (f"resize,{'x' * 200_000},decoded/jpeg.png,0.5", "field larger than field limit"),
+    ],
+)
+def test_a_golden_pack_with_damaged_mistakes_is_refused_in_one_sentence(
+    exported: Exported, tmp_path: Path, text: str, reason: str
+) -> None:
+    shutil.copytree(exported.golden, tmp_path / "golden")
+    (tmp_path / "golden" / "mistakes.csv").write_text(f"stage,mistake,input\n{text}\n")
+    with pytest.raises(DataError, match=rf"^not a golden pack \({reason}.*\); expected the folder that make export"):
+        verify(tmp_path / "golden", exported.golden / "expected.csv", 1e-4)
 
 
 @pytest.mark.parametrize("is_right", [True, False])

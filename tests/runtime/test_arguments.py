@@ -143,6 +143,12 @@ def test_named_arguments_of_another_form_are_rejected(text: str) -> None:
         read("--criterion-args", text)
 
 
+@pytest.mark.parametrize("word", ["--help=1", "--version=true"])
+def test_a_value_of_help_or_version_is_not_said_to_be_unknown(word: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]} takes no value; leave it out$"):
+        read(word)
+
+
 def test_a_number_that_is_none_is_not_said_to_be_given_twice() -> None:
     for text in ("gamma=nan", '{"gamma": NaN}'):
         with pytest.raises(ConfigError, match=r"^--criterion-args: gamma=nan is not a finite number$"):
