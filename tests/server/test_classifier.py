@@ -148,7 +148,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         "for another number of classes",
     ),
     "one class": (lambda folder: edit(folder, scheme={"name": "x", "classes": ["a"], "tasks": []}), "at least 2"),
-    "classes that are numbers": (lambda folder: edit_scheme(folder, classes=list(range(18))), "cannot be built"),
+    "classes that are numbers": (
+        lambda folder: edit_scheme(folder, classes=list(range(18))),
+        "expected a list of texts",
+    ),
     "a class name that cannot be sent": (
         lambda folder: edit_scheme(folder, classes=[f"\ud800{label}" for label in range(18)]),
         "cannot be built",
