@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from runtime.errors import JobError
 from runtime.files import UnusableFile, replacing
 from runtime.memory import explain_no_memory, is_out_of_memory
-from runtime.streams import open_closed_streams, outlive_readers
+from runtime.streams import escape_unprintable, open_closed_streams, outlive_readers
 
 FAILURE_BYTES = 1024  # SageMaker shows this much of the failure file as FailureReason
 
@@ -38,6 +38,7 @@ def guard(command: Callable[[], Any], *, needs_reader: bool = False) -> None:
     not an error, nor is one whose reader leaves; a command that `needs_reader` gets a BrokenPipeError for stdout.
     """
     open_closed_streams()
+    escape_unprintable()
     outlive_readers(*(["stderr"] if needs_reader else ["stdout", "stderr"]))
     remove_old_failures()
     sys.excepthook = lambda kind, error, trace: report(error) and None

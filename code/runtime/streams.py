@@ -1,4 +1,4 @@
-"""Standard streams that a command does not depend on: closed ones, and pipes whose reader has left. No torch."""
+"""Standard streams that a command does not depend on: closed, without a reader, or in a small encoding. No torch."""
 
 import contextlib
 import errno
@@ -24,6 +24,16 @@ def open_closed_streams() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+def escape_unprintable() -> None:
+    """Print characters that the encoding of stdout lacks as escapes, such as `\\xe9`, as Python does on stderr.
+
+    A name of a file may have them, also in UTF-8 if it is none. A stream that was replaced is left as it is.
+    """
+    stream = sys.stdout
+    if stream is sys.__stdout__ and isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def outlive_readers(*names: str) -> None:

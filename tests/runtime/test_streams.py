@@ -49,6 +49,17 @@ def test_a_command_outlives_the_readers_of_its_streams(redirection: str, tmp_pat
     assert (tmp_path / "result").exists()
 
 
+@pytest.mark.parametrize(("encoding", "printed"), [("ascii", b"\\xe9 \\udcff\n"), ("utf-8", b"\xc3\xa9 \\udcff\n")])
+@pytest.mark.parametrize("options", ["", ", needs_reader=True"])
+def test_a_character_that_stdout_cannot_take_is_printed_as_an_escape(
+    encoding: str, printed: bytes, options: str
+) -> None:
+    program = f"from runtime.failure import run\nrun(lambda: print(chr(0xe9), chr(0xdcff)){options})"
+    environ = os.environ | {"PYTHONPATH": str(CODE), "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, b"")
+
+
 def test_a_command_that_needs_its_reader_ends_with_it(tmp_path: Path) -> None:
     line = [sys.executable, "-c", PROGRAM, str(tmp_path / "result"), "{'needs_reader': True}"]
     environ = os.environ | {"PYTHONPATH": str(CODE)}
