@@ -27,9 +27,6 @@ _FEW_IMAGES: Recipe = {
     "weight_decay": 0.05,
     "schedule": "onecycle",
     "ema_decay": 0.99,
-    # The averaged weights at the end of a schedule that falls to zero. The best of many epochs on few validation images
-    # is the luckiest one.
-    "select": "last",
 }
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
@@ -43,6 +40,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             "lr": 0.002,
             "head_lr": 0.003,
             "layer_decay": 0.9,
+            # The averaged weights at the end of a schedule that falls to zero. The best of few epochs that are all good
+            # is the luckiest one on few validation images.
+            "select": "last",
         },
     }
 )

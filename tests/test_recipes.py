@@ -66,10 +66,10 @@ def test_arguments_of_a_recipe_go_with_what_they_are_arguments_of() -> None:
 
 @pytest.mark.parametrize("words", ["--patience 5", "--metric accuracy"])
 def test_whoever_asks_for_the_best_epoch_gets_it_from_every_recipe(words: str) -> None:
-    assert options("--recipe", "scratch").select == "last"
-    assert options("--recipe", "scratch", *words.split()).select == "best"
+    assert options("--recipe", "finetune").select == "last"
+    assert options("--recipe", "finetune", *words.split()).select == "best"
     with pytest.raises(ConfigError, match="for the best epoch"):
-        options("--recipe", "scratch", *words.split(), "--select", "last")
+        options("--recipe", "finetune", *words.split(), "--select", "last")
 
 
 def test_an_empty_value_leaves_that_of_the_recipe() -> None:
