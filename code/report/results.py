@@ -103,8 +103,8 @@ class RunResults:
     def epoch_name(self) -> str:
         """Return which epoch the model is of, as the page names it."""
         if not self.history:
-            return "the first epoch, in which training was stopped"
-        return "the last epoch" if self.best_by == "last" else "the best epoch"
+            return "first epoch, in which training was stopped"
+        return "last epoch" if self.best_by == "last" else "best epoch"
 
     def overview(self) -> dict[str, Any]:
         """Return what metrics.json begins with."""
