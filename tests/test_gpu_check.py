@@ -12,6 +12,7 @@ import pytest
 from benchmarks import gpu_check
 from benchmarks.gpu_parts import plan
 from benchmarks.gpu_parts.check import SKIPPED
+from support.making import own_environ
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., tuple[int, dict[str, Any]]]
@@ -129,7 +130,7 @@ def test_an_unknown_part_lists_the_choices_nearest_first(capsys: pytest.CaptureF
 def test_make_passes_the_part_on_and_installs_nothing() -> None:
     """BIN is where make looks for the Python of .venv."""
     command = ["make", "--no-print-directory", "gpu-check", "PART=fats", f"BIN={Path(sys.executable).parent}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=own_environ(), capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("gpu-check: there is no part 'fats' of the GPU check; choose from fast, ")
     assert done.stdout == ""

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from support.containers import HARDENED, IMAGE, ROOT, docker, wait_for_log
+from support.making import own_environ
 from support.serving import HttpResponse, encoded_image, publish_model
 
 pytestmark = pytest.mark.image
@@ -161,8 +162,9 @@ def test_a_model_that_cannot_be_served_stops_the_container_with_the_reason(tmp_p
 
 def make_infer(data: Path, out: Path, *words: str) -> dict[str, Any]:
     """Return the arguments for subprocess that run `make infer` in Docker."""
-    command = ["make", "--no-print-directory", "infer", f"DATA={data}", f"OUT={out}", f"IMAGE={IMAGE}"]
-    return {"args": [*command, "RUNTIME=docker", "GPU=", *words], "cwd": ROOT, "stderr": subprocess.STDOUT}
+    given = f"DATA={data}", f"OUT={out}", f"IMAGE={IMAGE}", "RUNTIME=docker", "GPU="
+    command = ["make", "--no-print-directory", "infer", *given, *words]
+    return {"args": command, "cwd": ROOT, "env": own_environ(), "stderr": subprocess.STDOUT}
 
 
 def containers_left(out: Path) -> list[str]:

@@ -58,6 +58,15 @@ def test_every_command_that_tests_takes_options_of_pytest(make: Make, target: st
     assert options_of(call, "bin/pytest")[-3:] == ["--cov", "-k", "batch"]
 
 
+def test_what_was_given_to_the_make_of_the_tests_reaches_no_make_of_a_test(
+    make: Make, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI runs `make test ARGS=--cov`, which make hands on to every make below it, in both of these."""
+    monkeypatch.setenv("MAKEFLAGS", " -- ARGS=--cov")
+    monkeypatch.setenv("ARGS", "--cov")
+    assert "--cov" not in make.call("train.py", "train", "RUNTIME=host", "DATA=.", out)["words"]
+
+
 def test_there_are_tests_of_every_kind() -> None:
     assert len(targets_that_test()) == 9
 

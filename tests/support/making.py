@@ -17,6 +17,15 @@ with open({record!r}, "a") as file:
 HOSTILE = "a b;c&d(e)'f\"g`h`$HOME$(HOME)*<i>|j?[k]{l}~m!#n%o,p=q\\r"
 
 
+def own_environ() -> dict[str, str]:
+    """Return the environment for a make that a test starts: nothing that was given to the make that started the tests.
+
+    Make hands its variables on to every make below it (MAKEFLAGS), so that the test below `make test ARGS=--cov` would
+    give --cov to a command that does not know it.
+    """
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith("DOCKER_")}
+
+
 class Make:
     """Run the Makefile with programs that only note how they were called."""
 
@@ -31,7 +40,7 @@ class Make:
         installed = [f"--old-file=.venv{name}" for name in ("/job", "/export", "/dev", "-acceptance/sdk")]
         command = ["make", *installed, *words, f"BIN={self.bin}"]
         known = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": "/someone"}
-        return subprocess.run(command, cwd=ROOT, env=known | environ, capture_output=True, text=True)
+        return subprocess.run(command, cwd=ROOT, env=own_environ() | known | environ, capture_output=True, text=True)
 
     def calls(self, *words: str, **environ: str) -> list[dict[str, Any]]:
         """Return the words and the environment of each program that make started."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from config import TrainConfig, TrainPaths
 from runtime.arguments import parse
+from support.making import own_environ
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
@@ -150,8 +151,7 @@ def check_make(words: list[str]) -> None:
     given |= dict(word.split("=", 1) for word in words[1:] if "=" in word)
     targets = [word for word in words[1:] if "=" not in word]
     command = ["make", "--dry-run", *targets, *(f"{name}={value}" for name, value in given.items())]
-    known = {name: os.environ[name] for name in ("PATH", "HOME")}
-    done = subprocess.run(command, cwd=ROOT, env=known, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=own_environ(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     # The recipes read what was given from the environment, and what a script has found from "$@".
     joined = done.stdout.replace("\\\n", " ").replace('"$@"', "")
