@@ -22,6 +22,7 @@ class Command:
     """A command: the script behind it, its options, and the folders that SageMaker gives it."""
 
     name: str
+    help: str
     script: str  # path in the repository, and in the image
     options: tuple[type[Any], ...] = ()  # dataclasses of its command line; without any, only the script checks it
     reads_hyperparameters: bool = False  # runs as a training job: hyperparameters become flags
@@ -41,6 +42,7 @@ _MORE_TRAIN_INPUTS: Inputs = {
 _ALL = (
     Command(
         name="train",
+        help="train a network, and write the model",
         script="code/train.py",
         options=(TrainPaths, TrainConfig),
         reads_hyperparameters=True,
@@ -49,6 +51,7 @@ _ALL = (
     ),
     Command(
         name="cv",
+        help="cross-validate, and write the ensemble of the folds",
         script="code/cv.py",
         options=(TrainPaths, CvConfig, TrainConfig),
         reads_hyperparameters=True,
@@ -57,6 +60,7 @@ _ALL = (
     ),
     Command(
         name="infer",
+        help="label images, and write output.csv",
         script="code/inference.py",
         options=(InferencePaths, InferenceConfig),
         inputs={
@@ -71,6 +75,7 @@ _ALL = (
     ),
     Command(
         name="evaluate",
+        help="compare output.csv with the ground truth",
         script="code/evaluation.py",
         options=(EvaluationPaths, EvaluationConfig),
         inputs={"SM_GROUND_TRUTH_DIR": ("input/data/ground_truth",)},
@@ -82,6 +87,7 @@ _ALL = (
     ),
     Command(
         name="audit",
+        help="look for mistakes in the data",
         script="code/audit.py",
         options=(AuditPaths, AuditConfig),
         inputs={"SM_CHANNEL_TRAIN": ("input/data/train", "input/data/training")},
@@ -91,6 +97,6 @@ _ALL = (
             "SM_CHANNEL_MODEL": ("input/data/model", "model"),
         },
     ),
-    Command(name="serve", script="container/serve.py"),
+    Command(name="serve", help="answer requests over HTTP, set up by SERVE_* variables", script="container/serve.py"),
 )
 COMMANDS = {command.name: command for command in _ALL}

@@ -2,7 +2,7 @@
 """PID 1 of the container: read what SageMaker left in /opt/ml, then become the command.
 
     launch.py train | cv | infer | evaluate | audit | serve [flags of the command]
-    launch.py --version
+    launch.py --help | --version
 
 The command replaces this process (exec, no shell), so that the SIGTERM of `docker stop`, of StopTrainingJob and of a
 spot instance reaches the code that can save. `train` with several GPUs or hosts becomes the launcher of its workers
@@ -89,14 +89,23 @@ def _other_executable(argv: Sequence[str]) -> str | None:
     return shutil.which(argv[1])
 
 
+def _usage() -> str:
+    """Return what `--help` prints: a line for each command."""
+    lines = [f"  {command.name:<12}{command.help}" for command in COMMANDS.values()]
+    return "\n".join(["usage: COMMAND [flags]   (COMMAND --help lists the flags)", "", "commands:", *lines])
+
+
 def _read_command(argv: Sequence[str]) -> tuple[Command, list[str]]:
     """Return the command and its flags; the command may be the name of the program itself, if that is a link to it.
 
-    `--version` in its place prints the version and exits.
+    `--help` or `--version` in its place prints the commands or the version, and exits.
     """
     words = list(argv) if Path(argv[0]).name in COMMANDS else list(argv[1:])
     if not words:
         raise ConfigError(f"no command given; choose from {', '.join(COMMANDS)}")
+    if words[0] in ("-h", "--help"):
+        print(_usage())
+        sys.exit()
     if words[0] == "--version":
         print(f"{NAME} {version()}")
         sys.exit()

@@ -97,7 +97,9 @@ def transform(config: TransformConfig) -> Path:
     if scheme is None and not are_masked_faces(responses.values()):
         announce_missing_scheme(f"there is no model at --model-dir: {config.model_dir}")
     output = write_predictions(config.output_dir, table, scheme, config.answers)
-    print(f"pictures={len(table.rows)}; unreadable={len(reasons)}; output: {output}", flush=True)
+    unsure = [response["unsure"] is True for response in responses.values() if "unsure" in response]
+    counts = f"pictures={len(table.rows)}; unreadable={len(reasons)};" + (f" unsure={sum(unsure)};" if unsure else "")
+    print(f"{counts} output: {output}", flush=True)
     return output
 
 

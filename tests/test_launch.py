@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import launch
+from commands import COMMANDS
 from contract import base_dir
 from runtime.errors import ConfigError
 from runtime.version import NAME, version
@@ -175,6 +176,14 @@ def test_the_version_is_printed_with_and_without_a_command(
 ) -> None:
     process = job(*words)
     assert process.communicate(timeout=60)[0] == f"{NAME} {version()}\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_without_a_command_lists_them_all(job: Callable[..., subprocess.Popen[str]], word: str) -> None:
+    process = job(word)
+    printed = process.communicate(timeout=60)[0]
+    assert all(f"  {name:<12}{command.help}\n" in printed for name, command in COMMANDS.items())
     assert process.returncode == 0
 
 

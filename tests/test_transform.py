@@ -104,7 +104,9 @@ def test_another_view_of_an_image_is_asked_for_anew_and_labelled_as_by_inference
     assert all(text != plain[name] for name, text in outs(config).items())
 
 
-def test_the_status_of_each_image_is_that_of_inference(eval_folder: EvalFolder, tmp_path: Path) -> None:
+def test_the_status_of_each_image_is_that_of_inference(
+    eval_folder: EvalFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, _ = eval_folder(24)
     names = list(pd.read_csv(data / "info.csv", dtype=str)["ImageID"])
     (data / "images" / names[3]).write_bytes(b"no image")
@@ -116,11 +118,14 @@ def test_the_status_of_each_image_is_that_of_inference(eval_folder: EvalFolder, 
     model = publish_model(tmp_path / "model", calibration=scaling, unsure_thresholds=thresholds)
     config = TransformConfig(data_dir=data, model_dir=model, output_dir=tmp_path / "transformed", status=True)
     transform(config)
+    summary = capsys.readouterr().out.splitlines()[-1]
     expected = inferred(data, model, tmp_path / "inferred", status=True)
     assert {name: (config.output_dir / name).read_bytes() for name in expected} == expected
     found = pd.read_csv(config.output_dir / "output.csv", keep_default_na=False)
     assert [found["status"][row] for row in (3, 5, 7, 9)] == ["undecodable_image", "missing", "empty", "too_large"]
     assert {"ok", "unsure"} < set(found["status"])
+    counts = f"pictures=24; unreadable=4; unsure={(found['status'] == 'unsure').sum()};"
+    assert summary == f"{counts} output: {config.output_dir / 'output.csv'}"
     assert found["ans"][found["status"] == "unsure"].astype(int).between(0, 17).all()
 
 

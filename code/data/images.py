@@ -238,6 +238,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known; save 8 or 16 bits")
+    if image.mode == "I" and image.format == "TIFF":  # Pillow's mode of all but 16 bits without a sign
+        raise ValueError("pixels of 32 bits or with a sign, whose range is not known; save 8 or 16 bits")
     if image.mode.startswith("I"):
         return Image.fromarray(_upper_bits(image)).convert("RGB")
     if "transparency" in image.info:

@@ -35,6 +35,8 @@ def samples_of_rows(
         if is_tested.any():
             notes.append(f"{is_tested.sum()} rows of {path.name} are of the part test, which is left alone: {path}")
         table = table[~is_tested].reset_index(drop=True)
+        if table.empty:
+            raise DataError(f"all rows of {path.name} are of the part test, expected some of train: {path}")
     classes = sorted(set(table["label"].tolist()))
     if len(classes) < 2:
         only = "".join(f", found {name!r}" for name in classes)

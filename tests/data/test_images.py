@@ -141,9 +141,19 @@ def test_only_the_first_frame_is_read() -> None:
     assert np.array_equal(prepare(pages[: len(pages) // 3], SMALL), prepare(encoded(noise()), SMALL))
 
 
-def test_a_tiff_of_floating_point_numbers_is_rejected() -> None:
-    with pytest.raises(ImageError, match=r"\(floating-point pixels, whose range is not known; save 8 or 16 bits\)"):
-        prepare(encoded(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF"), SMALL)
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(np.float32, "floating-point pixels"), (np.int32, "pixels of 32 bits or with a sign")]
+)
+def test_a_tiff_of_numbers_of_no_known_range_is_rejected(dtype: type[np.number[Any]], kind: str) -> None:
+    with pytest.raises(ImageError, match=rf"\({kind}, whose range is not known; save 8 or 16 bits\)"):
+        prepare(encoded(Image.fromarray(np.ones((8, 8), dtype)), "TIFF"), SMALL)
+
+
+def test_a_tiff_and_a_ppm_of_16_bits_keep_their_upper_8() -> None:
+    grey = np.arange(0, 1 << 16, 1 << 8, dtype=np.uint16).reshape(16, 16) + 255
+    ppm = b"P5 16 16 65535\n" + grey.astype(">u2").tobytes()
+    for data in (encoded(Image.fromarray(grey), "TIFF"), ppm):
+        assert np.array_equal(np.asarray(read_upright(data))[..., 0], grey >> 8)
 
 
 @pytest.mark.parametrize("orientation", STORED)

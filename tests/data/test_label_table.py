@@ -101,6 +101,11 @@ def test_groups_stay_together_and_a_given_split_is_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_of_nothing_but_test_images_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^all rows of labels\.csv are of the part test, expected some of train: "):
+        read_label_table(folder(tmp_path, "path,label,split\ncat/1.jpg,cat,test\ndog/1.jpg,dog,test\n"))
+
+
 def test_what_the_owner_may_not_know_is_a_warning(tmp_path: Path) -> None:
     table = "path,label,Group \ncat/1.jpg,1,a\ngone.jpg,1.0,b\ndog/1.jpg,1,c\ndog/1.jpg,1,c\n"
     warnings = find_warnings(read_label_table(folder(tmp_path, table.replace("Group", "photographer"))))
