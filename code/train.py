@@ -151,7 +151,7 @@ def train(
     run = create_run(args, data, trainer, Path(output_dir), Path(checkpoint_dir) if checkpoint_dir else None, start)
     train_epochs(run, data, stop or StopRequest())
 
-    # the best of them; a run that is stopped has seconds left: it is calibrated and reported when it is resumed
+    # the one that --select names; a run that is stopped has seconds left: it is calibrated and reported when resumed
     if published := publish_best(run, data, Path(model_dir)):
         report(run, data, published)
     return run.best_scores
