@@ -94,10 +94,13 @@ class Aws:
     def client(self, service: str) -> Any:
         """Return boto3's client of a service, for transfers; everything else goes through `call`."""
         if service not in self._clients:
-            with explained(service, "GetCallerIdentity"):
+            with explained(service, "GetCallerIdentity"), _readable_settings():
                 retries = {"mode": "standard", "max_attempts": 5}
                 config = Config(retries=retries, max_pool_connections=TRANSFER_THREADS)
-                self._clients[service] = self._session.client(service, region_name=self.region, config=config)
+                client = self._session.client(service, region_name=self.region, config=config)
+                if credentials := self._session.get_credentials():
+                    credentials.get_frozen_credentials()  # now, because some are read with the first request only
+            self._clients[service] = client
         return self._clients[service]
 
     def call(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
@@ -141,6 +144,18 @@ def passing_errors(report: Callable[[AwsError], None]) -> Iterator[None]:
         if not error.is_passing:
             raise
         report(error)
+
+
+@contextlib.contextmanager
+def _readable_settings() -> Iterator[None]:
+    """Raise AwsError for what botocore cannot use in AWS_* variables and files; it raises errors of Python for some."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if isinstance(error, exceptions.BotoCoreError):
+            raise
+        where = "check the AWS_* variables and ~/.aws/config"
+        raise AwsError(f"the AWS settings of this machine cannot be used; {where}: {error}") from error
 
 
 @contextlib.contextmanager

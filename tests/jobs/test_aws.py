@@ -1,6 +1,7 @@
 """Whatever AWS responds, or does not, becomes a sentence that says what to do."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from s3transfer.exceptions import RetriesExceededError
 from jobs.aws import Aws, AwsError, explained, passing_errors
 from jobs.common import Connection
 from support.fake_aws import ABSENT, FakeAws
+from support.job_requests import ROLE
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +172,34 @@ def test_without_a_region_nothing_is_asked() -> None:
 def test_an_unknown_profile_is_an_error_at_once() -> None:
     with pytest.raises(AwsError, match="`aws configure list-profiles`"):
         Aws(Connection(profile="nobody"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"AWS_ENDPOINT_URL": "foo"}, "Invalid endpoint: foo"),
+        ({"AWS_METADATA_SERVICE_TIMEOUT": "soon"}, "invalid literal for int"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.com"}, "Unsupported host 'example.com'"),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent", "AWS_ROLE_ARN": ROLE}, "No such file .*'/nonexistent'"),
+    ],
+)
+def test_a_variable_that_botocore_cannot_use_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sentence: str
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(AwsError, match=f"check the AWS_.* variables and ~/.aws/config: .*{sentence}"):
+        Aws(Connection(region="eu-west-1")).call("sts", "GetCallerIdentity")
+
+
+@pytest.mark.parametrize("command", ["/nonexistent/credentials", "echo no-json"])
+def test_a_process_that_provides_no_credentials_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {command}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(AwsError, match="the AWS settings of this machine cannot be used"):
+        Aws(Connection(region="eu-west-1")).call("sts", "GetCallerIdentity")
 
 
 @mock_aws
