@@ -44,6 +44,8 @@ class Plan:
     results: str = ""
     more: tuple[tuple[str, str], ...] = ()  # further lines of the summary: name, value
     then: tuple[Call, ...] = ()  # what the endpoint gets once it is in service
+    are_independent: bool = False  # the calls, each of which is a job
+    check: str = ""  # command that shows whether a request succeeded; default: `submit.py status` of its name
 
 
 def submit_job(aws: Aws, plan: Plan, options: SubmitOptions) -> None:
@@ -98,7 +100,7 @@ def roll_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
     for call in reversed(calls):
         assert call.undo, "only the last call of a plan cannot be undone"
         operation, request = call.undo
-        name = _as_word(next(iter(request.values())))
+        name = _name(call)
         try:
             aws.call(call.service, operation, **request)
             sentences.append(f"{call.operation} {name} was rolled back")
@@ -153,10 +155,12 @@ def _send_later(aws: Aws, plan: Plan) -> None:
 
 def _clean_up(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> list[str]:
     """Roll back, unless the last request may have succeeded and needs what was created before; return sentences."""
+    remains = []
     if maybe_done:
-        remains = [f"see `submit.py status {plan.job}`, and stop or remove it if it exists"]
-    else:
-        remains = roll_back(aws, plan.calls[:answered])
+        check = plan.check or f"submit.py status {_name(plan.calls[min(answered, len(plan.calls) - 1)])}"
+        remains.append(f"see `{check}`, and stop or remove it if it exists")
+    if plan.are_independent or not maybe_done:
+        remains += roll_back(aws, plan.calls[:answered])
     for upload in plan.uploads:
         by_hand = f"`aws s3 rm --recursive {upload.uri}` removes them"
         remains.append(f"uploaded files remain for the next attempt, {by_hand}")
@@ -229,6 +233,12 @@ def _summary(plan: Plan, price: float | None) -> list[str]:
         *plan.more,
     ]
     return [f"{name:<9}{value}" for name, value in facts if value]
+
+
+def _name(call: Call) -> str:
+    """Return the name of what a call creates and another one would delete or stop."""
+    assert call.undo, "a call that cannot be undone has no name"
+    return _as_word(next(iter(call.undo[1].values())))
 
 
 def _as_word(value: Any) -> str:

@@ -41,7 +41,14 @@ def register(connection: Connection, location: JobLocation, dry_run: DryRun, opt
     if not dry_run.dry_run and _has_group(aws, options.group):
         del calls[0]
     needed = (location.model(options.model), location.evaluation(options.evaluation))
-    plan = Plan(job=options.group, location=location, image=image, calls=tuple(calls), needed_uris=needed)
+    plan = Plan(
+        job=options.group,
+        location=location,
+        image=image,
+        calls=tuple(calls),
+        needed_uris=needed,
+        check=f"aws sagemaker list-model-packages --model-package-group-name {options.group}",
+    )
     responses = submit_plan(aws, plan, dry_run=dry_run.dry_run)
     if responses:
         print(responses[-1]["ModelPackageArn"])
