@@ -83,14 +83,15 @@ def preflight(aws: Aws, plan: Plan) -> None:
     """Raise JobError for what would fail the job minutes later: no bucket, no image, no model."""
     bucket = str(plan.location.bucket)
     missing = f"the bucket does not exist; `submit.py setup` creates it: {bucket}"
-    response = _head(aws, "HeadBucket", missing, Bucket=bucket)
-    if response.get("BucketRegion", aws.region) != aws.region:
-        raise JobError(
-            f"the bucket is in {response['BucketRegion']} and the job would run in {aws.region}; SageMaker needs both "
-            f"in one region: {bucket}"
-        )
+    _check_region(aws, bucket, _head(aws, "HeadBucket", missing, Bucket=bucket))
     for uri in plan.needed_uris:
         _check_data(aws, uri, bucket)
+    for other in sorted({split_uri(uri)[0] for uri in plan.needed_uris} - {bucket}):
+        try:
+            _check_region(aws, other, aws.call("s3", "HeadBucket", Bucket=other))
+        except AwsError as error:
+            if not error.is_forbidden:
+                raise
     check_image(aws, plan.image, plan.location.account)
 
 
@@ -165,6 +166,15 @@ def _clean_up(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> list[
         by_hand = f"`aws s3 rm --recursive {upload.uri}` removes them"
         remains.append(f"uploaded files remain for the next attempt, {by_hand}")
     return remains
+
+
+def _check_region(aws: Aws, bucket: str, head: Response) -> None:
+    """Raise JobError for a bucket in another region, from the response to HeadBucket."""
+    if head.get("BucketRegion", aws.region) != aws.region:
+        raise JobError(
+            f"the bucket is in {head['BucketRegion']} and the job would run in {aws.region}; SageMaker needs both in "
+            f"one region: {bucket}"
+        )
 
 
 def _check_data(aws: Aws, uri: str, own_bucket: str) -> None:

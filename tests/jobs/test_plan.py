@@ -133,6 +133,24 @@ def test_data_that_is_not_uploaded_must_exist(response: Any, sentence: str | Non
         submit_plan(aws_with(ListObjectsV2=response), plan, dry_run=False)
 
 
+def test_data_in_another_region_is_rejected_as_far_as_that_may_be_known() -> None:
+    def head(request: dict[str, Any]) -> dict[str, Any]:
+        if request["Bucket"] == "photos":
+            return {"BucketRegion": "us-east-1"}
+        if request["Bucket"] == "secret":
+            raise AwsError("no permission", "403")
+        return {"BucketRegion": "eu-west-1"}
+
+    aws = aws_with(HeadBucket=head, ListObjectsV2={"KeyCount": 1})
+    submit_plan(aws, replace(PLAN, needed_uris=("s3://secret/faces/", "s3://near/model.tar.gz")), dry_run=False)
+    message, asked = rejection(
+        replace(PLAN, needed_uris=("s3://photos/faces/",)), HeadBucket=head, ListObjectsV2={"KeyCount": 1}
+    )
+    assert message.startswith("the bucket is in us-east-1 and the job would run in eu-west-1; ")
+    assert message.endswith(": photos")
+    assert "DescribeModel" not in asked
+
+
 def test_what_only_the_role_may_read_is_not_checked() -> None:
     plan = replace(PLAN, needed_uris=("s3://models/model.tar.gz",))
     submit_plan(aws_with(HeadObject=AwsError("no permission", "403")), plan, dry_run=False)
