@@ -209,6 +209,8 @@ def _sentence(code: str, message: str, service: str, operation: str) -> str:
     if code in ("NoSuchBucket", "NoSuchKey", "404") and service == "s3":
         what = "the bucket" if "Bucket" in code else "the object"
         return f"{what} is not in S3; `aws s3 ls` lists buckets and files"
+    if code == "400" and service == "s3":  # to a HEAD request, whose response has no reason
+        return "S3 rejects the request, as with credentials that have expired; run `aws sso login` or renew them"
     if code in _THROTTLED:
         return "AWS throttles these requests, and five attempts failed; try again in a minute"
     match code:

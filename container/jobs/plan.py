@@ -10,7 +10,7 @@ from typing import Any
 from botocore import xform_name
 
 from data.listing import describe_names
-from jobs.aws import Aws, AwsError
+from jobs.aws import Aws, AwsError, passing_errors
 from jobs.common import JobLocation, SubmitOptions
 from jobs.ecr import LITE
 from jobs.limits import check_request
@@ -217,12 +217,18 @@ def check_image(aws: Aws, image: str, own_account: str) -> None:
 
 
 def _head(aws: Aws, operation: str, missing: str, **request: str) -> Response:
-    """Return S3's response to a HEAD request; raise AwsError with the sentence `missing` for a 404."""
+    """Return S3's response to a HEAD request; raise AwsError with the sentence `missing` for a 404.
+
+    Such a response has no body, so STS is asked whether the credentials are the reason.
+    """
     try:
         return aws.call("s3", operation, **request)
     except AwsError as error:
         if not error.code:  # no request was sent: no credentials, no region
             raise
+        if error.code in ("400", "403"):  # without a reason: perhaps credentials that are wrong or have expired
+            with passing_errors(lambda _: None):
+                aws.call("sts", "GetCallerIdentity")
         what = "/".join(request.values())
         raise AwsError(missing if error.is_absent else f"{error}: s3://{what}", error.code) from None
 

@@ -104,6 +104,10 @@ def test_a_missing_bucket_or_file_is_named() -> None:
     assert "the object is not in S3" in str(error_for("404", "Not Found", "HeadObject", "s3"))
 
 
+def test_a_request_that_s3_rejects_without_a_reason_names_the_usual_one() -> None:
+    assert "as with credentials that have expired" in str(error_for("400", "Bad Request", "GetObject", "s3"))
+
+
 @pytest.mark.parametrize(
     ("code", "message", "absent"),
     [

@@ -133,6 +133,15 @@ def test_data_that_is_not_uploaded_must_exist(response: Any, sentence: str | Non
         submit_plan(aws_with(ListObjectsV2=response), plan, dry_run=False)
 
 
+@pytest.mark.parametrize("code", ["400", "403"])
+def test_credentials_that_s3_rejects_without_a_reason_are_told_from_a_missing_permission(code: str) -> None:
+    head, expired = AwsError("no permission", code), AwsError("the AWS credentials have expired", "ExpiredToken")
+    message, _ = rejection(HeadBucket=head, GetCallerIdentity=expired)
+    assert message == "the AWS credentials have expired"
+    message, _ = rejection(HeadBucket=head, GetCallerIdentity=AwsError("AWS cannot be reached", "unreachable"))
+    assert message == "no permission: s3://my-bucket"
+
+
 def test_data_in_another_region_is_rejected_as_far_as_that_may_be_known() -> None:
     def head(request: dict[str, Any]) -> dict[str, Any]:
         if request["Bucket"] == "photos":
