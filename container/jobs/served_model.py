@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jobs.aws import Aws
 from jobs.checks import model_problems, name_problems, pair_problems, pairs
 from jobs.common import JobLocation
 from jobs.ecr import job_image
+from jobs.instances import has_gpu
 from jobs.lite import ServedArchive, lite_archive, lite_problems
 from jobs.plan import check_image
 from runtime.arguments import option
@@ -25,18 +27,30 @@ class ServedModelOptions:
     lite: bool = option(False, "serve on CPUs with the lite image; exports the model to ONNX first, on this machine")
     instance_type: str | None = option(None, f"instance type; default: {GPU_INSTANCE}, with --lite {CPU_INSTANCE}")
     instance_count: int = option(1, "number of instances", minimum=1, maximum=INSTANCES)
+    ami_version: str | None = option(
+        None, "AMI version of a GPU instance; sets the NVIDIA driver; default: one for CUDA 12"
+    )
     environment: str = option("", "name=value,... set in the container")
+
+    default_ami: ClassVar[str]  # of GPU instances, whose default driver may be too old for CUDA 12
 
     def problems(self) -> list[str]:
         """Return a sentence for each missing option and for each that does not fit another one."""
         problems = name_problems(self.name) + model_problems(self.model)
         problems += lite_problems(self.instance) if self.lite else []
+        if self.ami_version is not None and not has_gpu(self.instance):
+            problems.append(f"--ami-version: {self.instance} has no GPU, whose driver it would set; leave it out")
         return problems + pair_problems("environment", self.environment)
 
     @property
     def instance(self) -> str:
         """Return the instance type."""
         return self.instance_type or (CPU_INSTANCE if self.lite else GPU_INSTANCE)
+
+    @property
+    def ami(self) -> str | None:
+        """Return the AMI version of a GPU instance, None for any other."""
+        return (self.ami_version or self.default_ami) if has_gpu(self.instance) else None
 
 
 @contextlib.contextmanager

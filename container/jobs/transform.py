@@ -7,7 +7,7 @@ from jobs.aws import Aws
 from jobs.checks import data_problems, pairs
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, unique_name
 from jobs.inputs import existing_inputs, resolve_images
-from jobs.instances import describe_instances, has_gpu, volume_key, waste
+from jobs.instances import describe_instances, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, create_model, given, tags
 from jobs.s3 import Upload
@@ -39,10 +39,9 @@ class TransformOptions(ServedModelOptions):
     accept: str = option(
         "application/json", "format of the responses", choices=("application/json", "application/jsonlines")
     )
-    ami_version: str = option(
-        "al2-ami-sagemaker-batch-gpu-535", "AMI version of a GPU instance; sets the NVIDIA driver"
-    )
     environment: str = option("", f"name=value,... set in the container, at most {TRANSFORM_VARIABLES}")
+
+    default_ami = "al2-ami-sagemaker-batch-gpu-535"
 
     def problems(self) -> list[str]:
         """Return a sentence for each missing option and for each that does not fit another one."""
@@ -88,7 +87,7 @@ def transform_job(job: str, location: SecureJobLocation, options: TransformOptio
     resources = {
         "InstanceType": options.instance,
         "InstanceCount": options.instance_count,
-        "TransformAmiVersion": options.ami_version if has_gpu(options.instance) else None,
+        "TransformAmiVersion": options.ami,
         "VolumeKmsKeyId": volume_key(options.instance, location.kms_key),
     }
     output = {
