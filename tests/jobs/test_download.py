@@ -37,9 +37,36 @@ def test_a_job_without_files_says_its_state(tmp_path: Path) -> None:
 
 def test_a_transform_without_responses_says_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: {})
-    facts = {"TransformJobStatus": "InProgress", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
-    with pytest.raises(JobError, match="has no files yet: InProgress"):
+    facts = {"TransformJobStatus": "Stopped", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
+    with pytest.raises(JobError, match="has no files yet: Stopped"):
         download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path))
+
+
+def test_a_job_that_has_not_ended_is_not_downloaded_as_if_it_were_complete(tmp_path: Path) -> None:
+    for facts in (
+        {"DescribeTransformJob": {"TransformJobStatus": "InProgress"}},
+        {"DescribeProcessingJob": {"ProcessingJobStatus": "Stopping"}},
+    ):
+        with pytest.raises(JobError, match=r"'faces' has not ended: .*; `submit.py wait faces` waits for its files"):
+            download(FakeAws(**facts), "faces", to(tmp_path))
+
+
+def test_a_transform_that_failed_is_joined_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = {"a.jpg.out": write_outputs(tmp_path, a=1) / "a.jpg.out"}
+    monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: outputs)
+    facts = {"TransformJobStatus": "Failed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
+    download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path))
+    assert "warning: transform job 'faces' is Failed, so files may be missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{"info": Path("info.csv")}, {"answers": "name"}, {"status": True}])
+def test_options_of_a_transform_are_rejected_for_another_job(tmp_path: Path, options: dict[str, Any]) -> None:
+    (name,) = options
+    for aws in (FakeAws(DescribeTrainingJob=training("Completed")), cars()):
+        with pytest.raises(ConfigError, match=f"--{name}: only a transform job has predictions, not .*cars'"):
+            download(aws, "cars", to(tmp_path, **options))
 
 
 @pytest.mark.parametrize(("missing", "sentence"), [("model", "has no model.tar.gz"), ("output", None)])
