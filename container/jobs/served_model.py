@@ -12,8 +12,10 @@ from jobs.ecr import job_image
 from jobs.instances import has_gpu
 from jobs.lite import ServedArchive, lite_archive, lite_problems
 from jobs.plan import check_image
-from runtime.arguments import option
+from runtime.arguments import option, parse
+from runtime.errors import ConfigError
 from sagemaker_limits import INSTANCES
+from server.settings import ServeConfig, unknown_settings
 
 GPU_INSTANCE, CPU_INSTANCE = "ml.g5.xlarge", "ml.c5.xlarge"
 
@@ -40,7 +42,7 @@ class ServedModelOptions:
         problems += lite_problems(self.instance) if self.lite else []
         if self.ami_version is not None and not has_gpu(self.instance):
             problems.append(f"--ami-version: {self.instance} has no GPU, whose driver it would set; leave it out")
-        return problems + pair_problems("environment", self.environment)
+        return problems + pair_problems("environment", self.environment) + setting_problems(self.environment)
 
     @property
     def instance(self) -> str:
@@ -51,6 +53,17 @@ class ServedModelOptions:
     def ami(self) -> str | None:
         """Return the AMI version of a GPU instance, None for any other."""
         return (self.ami_version or self.default_ami) if has_gpu(self.instance) else None
+
+
+def setting_problems(environment: str) -> list[str]:
+    """Return a sentence for settings that the server would reject or ignore, minutes after it was paid for."""
+    given = pairs(environment)
+    problems = unknown_settings(given)
+    try:
+        parse("serve.py", [], given, ServeConfig)
+    except ConfigError as error:
+        problems.append(str(error))
+    return [f"--environment: {problem}" for problem in problems]
 
 
 @contextlib.contextmanager

@@ -30,6 +30,14 @@ def request(location: SecureJobLocation = LOCATION, **options: Any) -> dict[str,
             "--max-concurrent-transforms 17 x --max-payload-mb 6 is 102 MB, at most 100 MB are allowed",
         ),
         ((*DATA, *MODEL, "--max-payload-mb", "101"), "101 is out of range"),
+        (
+            (*DATA, *MODEL, "--environment", "SERVE_PRECISION=bf61"),
+            "--environment: SERVE_PRECISION: unknown value 'bf61' (did you mean 'bf16'?)",
+        ),
+        (
+            (*DATA, *MODEL, "--environment", "SERVE_BATCHSIZE=8"),
+            "--environment: unknown setting 'SERVE_BATCHSIZE' (did you mean 'SERVE_BATCH_SIZE'?)",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_named(flags: tuple[str, ...], sentence: str) -> None:
