@@ -94,12 +94,15 @@ def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
         archive = _archive(folder, name, job.name)
         try:
             fetch(aws, f"{model_uri.rpartition('/')[0]}/{name}.tar.gz", archive)
+            extract(archive, folder / name)
         except AwsError as error:
-            if name == "model" or not error.is_absent:
+            if not error.is_absent:
+                raise
+            if name == "model":
                 raise AwsError(f"{error}; {job.title} has no {name}.tar.gz", error.code) from None
             continue
-        extract(archive, folder / name)
-        archive.unlink()
+        finally:
+            archive.unlink(missing_ok=True)
         folders.append(folder / name)
     return folders
 

@@ -1,5 +1,6 @@
 """The files of a job arrive where the next command reads them."""
 
+import errno
 import io
 import json
 import tarfile
@@ -91,6 +92,28 @@ def test_a_model_is_required_and_outputs_are_optional(
             download(aws, "faces", to(tmp_path))
     else:
         assert download(aws, "faces", to(tmp_path)) == [tmp_path / "model"]
+
+
+def test_an_archive_that_cannot_be_unpacked_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(archive: Path, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    keep_in_s3(monkeypatch, {})
+    monkeypatch.setattr(download_module, "extract", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        download(FakeAws(DescribeTrainingJob=fold(1, "Completed")), "faces", to(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_fails_is_not_said_to_be_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(aws: Any, uri: str, path: Path) -> None:
+        raise AwsError("the AWS credentials have expired", "ExpiredToken")
+
+    monkeypatch.setattr(download_module, "fetch", fetch)
+    with pytest.raises(AwsError, match=r"^the AWS credentials have expired$"):
+        download(FakeAws(DescribeTrainingJob=fold(1, "Completed")), "faces", to(tmp_path))
 
 
 def test_an_archive_of_the_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
