@@ -1,5 +1,6 @@
 """`submit.py register`: a version of a model in the model registry, with its evaluation as model quality."""
 
+import sys
 from dataclasses import dataclass
 
 from jobs.aws import Aws
@@ -40,6 +41,8 @@ def register(connection: Connection, location: JobLocation, dry_run: DryRun, opt
     calls = [model_package_group(location, options), model_package(location, options, image)]
     if not dry_run.dry_run and _has_group(aws, options.group):
         del calls[0]
+        if location.tags:
+            print(f"warning: --tags is ignored: group {options.group!r} exists, and its tags count", file=sys.stderr)
     needed = (location.model(options.model), location.evaluation(options.evaluation))
     plan = Plan(
         job=options.group,

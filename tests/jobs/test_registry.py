@@ -43,10 +43,25 @@ def test_a_registration_shows_the_group_and_the_package(dry_run: DryRunCommand) 
     assert list(requests) == ["CreateModelPackageGroup", "CreateModelPackage"]
 
 
+WORDS = ("--role", ROLE, "--bucket", "my-bucket", "--image", IMAGE, "--model", "faces-1", "--evaluation", "faces-2")
+
+
 def test_a_registration_without_a_response_is_looked_up_in_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
     aws = FakeAws(otherwise={}, CreateModelPackage=AwsError("AWS did not respond", "unanswered"))
     monkeypatch.setattr(registry, "Aws", lambda connection: aws)
-    words = ("--role", ROLE, "--bucket", "my-bucket", "--image", IMAGE, "--model", "faces-1", "--evaluation", "faces-2")
     command = "`aws sagemaker list-model-packages --model-package-group-name faces`"
     with pytest.raises(AwsError, match=f"see {command}, and stop or remove it if it exists"):
-        submit.main(("register", *words, "--group", "faces"), {})
+        submit.main(("register", *WORDS, "--group", "faces"), {})
+
+
+def test_tags_that_a_group_cannot_get_any_more_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tags, warning in (("team=vision", "warning: --tags is ignored: group 'mask-classifier' exists"), ("", "")):
+        aws = FakeAws(otherwise={}, CreateModelPackage={"ModelPackageArn": "arn"})
+        monkeypatch.setattr(registry, "Aws", lambda connection, aws=aws: aws)
+        submit.main(("register", *WORDS, "--tags", tags), {})
+        assert "CreateModelPackageGroup" not in aws.operations
+        said = capsys.readouterr().err
+        assert warning in said
+        assert ("warning" in said) is bool(warning)
