@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 
 from jobs.aws import Aws
-from jobs.checks import model_problems, name_problems
+from jobs.checks import model_problems, name_problems, object_problems
 from jobs.common import Connection, DryRun, JobLocation
 from jobs.ecr import job_image
 from jobs.plan import Plan, submit_plan
@@ -27,11 +27,9 @@ class RegistryOptions:
     approve: bool = option(False, "approved at once instead of pending manual approval")
 
     def problems(self) -> list[str]:
-        """Return a sentence for each missing option."""
+        """Return a sentence for each missing or malformed option."""
         problems = name_problems(self.group, flag="group", most=NAME_LENGTH) + model_problems(self.model)
-        if not self.evaluation:
-            problems.append("--evaluation: required, an evaluation job or s3://bucket/key/evaluation.json")
-        return problems
+        return problems + object_problems("evaluation", self.evaluation, "an evaluation job", "evaluation.json")
 
 
 def register(connection: Connection, location: JobLocation, dry_run: DryRun, options: RegistryOptions) -> None:
