@@ -9,7 +9,7 @@ from jobs.aws import Aws
 from jobs.checks import model_problems, name_problems, pair_problems, pairs
 from jobs.common import JobLocation
 from jobs.ecr import job_image
-from jobs.instances import has_gpu
+from jobs.instances import has_arm, has_gpu
 from jobs.lite import ServedArchive, lite_archive, lite_problems
 from jobs.plan import check_image
 from runtime.arguments import option, parse
@@ -70,7 +70,15 @@ def setting_problems(environment: str) -> list[str]:
 def served_model(
     aws: Aws, location: JobLocation, options: ServedModelOptions, *, dry_run: bool
 ) -> Iterator[tuple[str, ServedArchive]]:
-    """Yield the image and the archive of the model; files to upload exist within the `with` block."""
+    """Yield the image and the archive of the model; files to upload exist within the `with` block.
+
+    Raises ConfigError for an instance on which the image of the job cannot run.
+    """
+    if has_arm(options.instance) and not (options.lite or location.image):
+        raise ConfigError(
+            f"--instance-type: {options.instance} has ARM processors, and the job's image is for x86-64; choose a type "
+            "such as ml.c5.xlarge, or --lite with an image that was built on ARM"
+        )
     image = job_image(aws, location, lite=options.lite)
     if not options.lite:
         uri = location.model(options.model)
