@@ -81,6 +81,7 @@ def submit_plan(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | 
 
 def preflight(aws: Aws, plan: Plan) -> None:
     """Raise JobError for what would fail the job minutes later: no bucket, no image, no model."""
+    _check_account(aws, plan.location.account)
     bucket = str(plan.location.bucket)
     missing = f"the bucket does not exist; `submit.py setup` creates it: {bucket}"
     _check_region(aws, bucket, _head(aws, "HeadBucket", missing, Bucket=bucket))
@@ -168,6 +169,20 @@ def _clean_up(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> list[
     return remains
 
 
+def _check_account(aws: Aws, account: str) -> None:
+    """Raise AwsError for credentials that are wrong or have expired, which S3 does not say of HEAD requests.
+
+    Raises JobError if they are those of another account than the role's. Where STS cannot be reached, neither is known.
+    """
+    with passing_errors(lambda _: None):
+        theirs = aws.call("sts", "GetCallerIdentity").get("Account", account)
+        if theirs != account:
+            raise JobError(
+                f"the credentials are of account {theirs} and the --role is of account {account}, which SageMaker "
+                "rejects; check the --profile and the --role"
+            )
+
+
 def _check_region(aws: Aws, bucket: str, head: Response) -> None:
     """Raise JobError for a bucket in another region, from the response to HeadBucket."""
     if head.get("BucketRegion", aws.region) != aws.region:
@@ -217,18 +232,12 @@ def check_image(aws: Aws, image: str, own_account: str) -> None:
 
 
 def _head(aws: Aws, operation: str, missing: str, **request: str) -> Response:
-    """Return S3's response to a HEAD request; raise AwsError with the sentence `missing` for a 404.
-
-    Such a response has no body, so STS is asked whether the credentials are the reason.
-    """
+    """Return S3's response to a HEAD request; raise AwsError with the sentence `missing` for a 404."""
     try:
         return aws.call("s3", operation, **request)
     except AwsError as error:
         if not error.code:  # no request was sent: no credentials, no region
             raise
-        if error.code in ("400", "403"):  # without a reason: perhaps credentials that are wrong or have expired
-            with passing_errors(lambda _: None):
-                aws.call("sts", "GetCallerIdentity")
         what = "/".join(request.values())
         raise AwsError(missing if error.is_absent else f"{error}: s3://{what}", error.code) from None
 

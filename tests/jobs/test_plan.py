@@ -44,7 +44,8 @@ def rejection(plan: Plan = PLAN, **responses: Any) -> tuple[str, list[str]]:
 def test_everything_is_checked_first_and_then_sent_in_order() -> None:
     aws = aws_with()
     submit_plan(aws, replace(PLAN, needed_uris=("s3://my-bucket/model.tar.gz",)), dry_run=False)
-    assert aws.operations == ["HeadBucket", "HeadObject", "DescribeImages", "DescribeModel", "DescribeEndpoint"]
+    checks = ["GetCallerIdentity", "HeadBucket", "HeadObject", "DescribeImages"]
+    assert aws.operations == [*checks, "DescribeModel", "DescribeEndpoint"]
 
 
 def test_a_dry_run_asks_nothing_and_prints_the_exact_requests(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,13 +134,18 @@ def test_data_that_is_not_uploaded_must_exist(response: Any, sentence: str | Non
         submit_plan(aws_with(ListObjectsV2=response), plan, dry_run=False)
 
 
-@pytest.mark.parametrize("code", ["400", "403"])
-def test_credentials_that_s3_rejects_without_a_reason_are_told_from_a_missing_permission(code: str) -> None:
-    head, expired = AwsError("no permission", code), AwsError("the AWS credentials have expired", "ExpiredToken")
+def test_credentials_that_s3_rejects_without_a_reason_are_told_from_a_missing_permission() -> None:
+    head, expired = AwsError("no permission", "403"), AwsError("the AWS credentials have expired", "ExpiredToken")
     message, _ = rejection(HeadBucket=head, GetCallerIdentity=expired)
     assert message == "the AWS credentials have expired"
     message, _ = rejection(HeadBucket=head, GetCallerIdentity=AwsError("AWS cannot be reached", "unreachable"))
     assert message == "no permission: s3://my-bucket"
+
+
+def test_credentials_of_another_account_than_that_of_the_role_are_named_before_the_upload() -> None:
+    message, asked = rejection(GetCallerIdentity={"Account": "999999999999"})
+    assert "the credentials are of account 999999999999 and the --role is of account 123456789012" in message
+    assert asked == ["GetCallerIdentity"]
 
 
 def test_data_in_another_region_is_rejected_as_far_as_that_may_be_known() -> None:
