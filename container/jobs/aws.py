@@ -203,6 +203,9 @@ def _explain_response(error: exceptions.ClientError, service: str, operation: st
 def _sentence(code: str, message: str, service: str, operation: str) -> str:
     if "not authorized" in message or code in _FORBIDDEN:
         return _forbidden(message, service, operation)
+    if "assume" in message and "role" in message and service == "scheduler":
+        setup = "`submit.py setup --expiry` creates it, and a new role needs a minute"
+        return f"the scheduler cannot assume the role that deletes the endpoint; {setup}: {message}"
     if "assume" in message and "role" in message:
         trust = "it must exist and trust sagemaker.amazonaws.com, and a new role needs a minute"
         return f"SageMaker cannot assume the role; {trust}: {message}"

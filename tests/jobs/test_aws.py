@@ -99,6 +99,12 @@ def test_each_error_response_says_what_to_do(code: str, message: str, sentence: 
     assert not str(error).endswith(".")
 
 
+def test_the_role_of_the_scheduler_is_told_from_that_of_the_job() -> None:
+    message = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+    error = error_for("ValidationException", message, "CreateSchedule", "scheduler")
+    assert str(error).startswith("the scheduler cannot assume the role that deletes the endpoint; `submit.py setup ")
+
+
 def test_a_missing_bucket_or_file_is_named() -> None:
     assert "the bucket is not in S3" in str(error_for("NoSuchBucket", "", "ListObjectsV2", "s3"))
     assert "the object is not in S3" in str(error_for("404", "Not Found", "HeadObject", "s3"))
