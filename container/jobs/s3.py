@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from data.listing import list_folder
 from data.names import check_names
-from jobs.aws import TRANSFER_THREADS, Aws, explained
+from jobs.aws import TRANSFER_THREADS, Aws, AwsError, explained
 from runtime.archives import ArchiveError, members, open_archive
 from runtime.errors import DataError
 from runtime.files import existing_folder, file_sha256, remove_temporary_files, replacing, short_name
@@ -127,10 +127,14 @@ def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
 
 
 def fetch(aws: Aws, uri: str, path: Path, *, remove_stale: bool = True) -> None:
-    """Download one object, whole or not at all. `remove_stale` as for `replacing`."""
+    """Download one object, whole or not at all; raise AwsError that names it. `remove_stale` as for `replacing`."""
     bucket, key = split_uri(uri)
-    with replacing(path, "wb", remove_stale=remove_stale) as file, explained("s3", "GetObject"):
-        aws.client("s3").download_fileobj(bucket, key, file)
+    client = aws.client("s3")
+    try:
+        with replacing(path, "wb", remove_stale=remove_stale) as file, explained("s3", "GetObject"):
+            client.download_fileobj(bucket, key, file)
+    except AwsError as error:
+        raise AwsError(f"{error}: {uri}", error.code, error.status) from error
 
 
 def fetch_folder(aws: Aws, uri: str, folder: Path) -> dict[str, Path]:

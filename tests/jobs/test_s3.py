@@ -166,10 +166,11 @@ def test_objects_are_listed_over_many_pages(aws: Aws) -> None:
     assert [entry["Key"] for entry in list_objects(aws, "s3://my-bucket/p/")] == ["p/0", "p/1", "p/2"]
 
 
-def test_a_missing_object_leaves_no_file(aws: Aws, tmp_path: Path) -> None:
+def test_a_missing_object_is_named_and_leaves_no_file(aws: Aws, tmp_path: Path) -> None:
     with pytest.raises(AwsError) as caught:
         fetch(aws, "s3://my-bucket/nothing", tmp_path / "model.tar.gz")
     assert caught.value.is_absent
+    assert str(caught.value).endswith(": s3://my-bucket/nothing")
     assert list(tmp_path.iterdir()) == []
 
 
