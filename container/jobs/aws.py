@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from botocore import exceptions, xform_name
 from botocore.config import Config
-from s3transfer.exceptions import RetriesExceededError
+from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
 
 from jobs.common import Connection
 from runtime.errors import JobError
@@ -169,6 +169,8 @@ def explained(service: str, operation: str) -> Iterator[None]:
         raise _explain_failure(error) from error
     except RetriesExceededError as error:
         raise AwsError(f"the transfer failed several times: {error}", "unreachable") from error
+    except (S3DownloadFailedError, S3ValidationError) as error:  # the object, or a proxy that changes requests
+        raise AwsError(f"the object has changed during the transfer; run the command again: {error}") from error
 
 
 def _explain_failure(error: exceptions.BotoCoreError) -> AwsError:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore import exceptions
 from moto import mock_aws
-from s3transfer.exceptions import RetriesExceededError
+from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
 
 from jobs.aws import Aws, AwsError, explained, passing_errors
 from jobs.common import Connection
@@ -141,6 +141,8 @@ def test_what_does_not_exist_is_told_from_what_is_wrong(code: str, message: str,
         (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "cannot be reached; check the network"),
         (exceptions.ReadTimeoutError(endpoint_url="https://x"), "AWS did not respond"),
         (RetriesExceededError(OSError("broken pipe")), "the transfer failed several times"),
+        (S3DownloadFailedError("did not match expected ETag"), "the object has changed during the transfer; run"),
+        (S3ValidationError("response range"), "the object has changed during the transfer; run the command again"),
         (exceptions.InvalidRegionError(region_name="x y"), "InvalidRegionError: "),
     ],
 )
