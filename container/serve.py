@@ -35,7 +35,7 @@ from runtime.failure import run
 from runtime.process import name_unknown_user
 from server.app import Service
 from server.http_timeouts import TimeoutProtocol
-from server.settings import ServeConfig
+from server.settings import ServeConfig, unknown_settings
 from server.slot_pool import SCRIPT
 
 QUIET_SECONDS = 0.5  # a server that is stopping accepts requests until none has come for so long,
@@ -133,6 +133,8 @@ def main() -> None:
     """Run one server with the settings of the environment."""
     silence_pillow()
     (config,) = parse("serve.py", sys.argv[1:], os.environ, ServeConfig)
+    for sentence in unknown_settings(os.environ):
+        print(f"warning: {sentence}; it is ignored", file=sys.stderr, flush=True)
     start_early(SCRIPT)
     with listen(config) as listener:
         print(f"listening: {base_url(*listener.getsockname()[:2])}", flush=True)

@@ -153,6 +153,14 @@ def test_every_wrong_setting_is_named(model_dir: Path) -> None:
         assert name in output
 
 
+def test_a_variable_that_is_nearly_a_setting_is_named_and_ignored(model_dir: Path) -> None:
+    _, output = ended(model_dir, SERVE_BATCHSIZE=8, SERVE_HOST="nowhere.invalid")
+    warning, error = output.splitlines()
+    assert warning.startswith("warning: unknown setting 'SERVE_BATCHSIZE' (did you mean 'SERVE_BATCH_SIZE'?); ")
+    assert warning.endswith("; it is ignored")
+    assert error.startswith("ConfigError: cannot listen on nowhere.invalid")
+
+
 def test_a_port_that_is_taken_is_named(model_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -218,7 +218,7 @@ def test_the_server_ends_with_the_process_that_started_it_even_if_that_is_killed
         endpoint.wait(60)
         process.kill()
     ends = time.monotonic() + 20
-    while endpoint._is_ready():
+    while not endpoint._unready():
         assert time.monotonic() < ends
         time.sleep(0.05)
 

@@ -1,13 +1,15 @@
 """What computes a network: one interface, in terms of numpy, for torch, onnxruntime and OpenVINO. No torch."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.images import Pixels
-from description import Description
+
+if TYPE_CHECKING:
+    from description import Description
 
 ENGINES = ("torch", "onnxruntime", "openvino")
 
@@ -31,7 +33,7 @@ class Loaded:
     """An engine, what its network is, and a digest of both."""
 
     engine: Engine
-    description: Description
+    description: "Description"
     digest: str
 
 

@@ -64,20 +64,23 @@ class Endpoint:
     def wait(self, seconds: float = READY_SECONDS) -> None:
         """Wait until /ping returns 200; raise ServerError if it does not in time."""
         ends = time.monotonic() + seconds
-        while not self._is_ready():
+        while reason := self._unready():
             if not self._is_alive():
                 raise ServerError("the server exited before it was ready; see its output above")
             if time.monotonic() > ends:
                 raise ServerError(
-                    f"/ping did not return 200 within {seconds:g} seconds, expected a running server: {self.url}"
+                    f"/ping did not return 200 within {seconds:g} seconds ({reason}), expected a running server: "
+                    f"{self.url}"
                 )
             time.sleep(0.05)
 
-    def _is_ready(self) -> bool:
+    def _unready(self) -> str:
+        """Return why the server is not ready, empty if it is."""
         try:
-            return self._pool.request("GET", f"{self.url}/ping", retries=False, timeout=2).status == 200
-        except HTTPError:
-            return False
+            status = self._pool.request("GET", f"{self.url}/ping", retries=False, timeout=2).status
+        except HTTPError as error:
+            return type(error).__name__
+        return "" if status == 200 else str(status)
 
     def parameters(self, concurrency: int, payload_mb: int) -> Parameters:
         """Return the given parameters, those of /execution-parameters in place of 0.

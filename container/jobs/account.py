@@ -18,6 +18,7 @@ from jobs.request_parts import by_operation, partition
 from jobs.s3 import split_uri
 from runtime.arguments import folder as from_environment
 from runtime.arguments import option
+from runtime.errors import ConfigError
 
 _POLICIES = Path(__file__).resolve().parents[1] / "iam-policy.json"
 
@@ -77,7 +78,7 @@ def setup(aws: Aws, options: SetupOptions) -> None:
     With `dry_run`, print the requests instead. The policies of the role are written each time, so a second run repairs
     them. Each has a name of its own, so a run with other options adds to the role and takes nothing away.
     """
-    account = options.account or str(aws.call("sts", "GetCallerIdentity")["Account"])
+    account = _account(aws, options)
     documents = policies(options, account, aws.region)
     requests = _requests(options, account, aws.region, documents)
     for service, operation, request in requests:
@@ -90,6 +91,19 @@ def setup(aws: Aws, options: SetupOptions) -> None:
     _carry_out(aws, requests)
     print(json.dumps(documents["submitter"], indent=2))
     print("\n".join(_next_steps(options, account, aws.region, documents["submitter"])), file=sys.stderr)
+
+
+def _account(aws: Aws, options: SetupOptions) -> str:
+    """Return the account; raise ConfigError for one that the credentials are not of, except in a dry run."""
+    if options.account and options.dry_run:
+        return options.account
+    theirs = aws.call("sts", "GetCallerIdentity").get("Account", options.account)
+    if options.account not in (None, theirs):
+        raise ConfigError(
+            f"--account: {options.account}, but the credentials are of account {theirs}, where everything would be "
+            "created; leave it out, or name their --profile"
+        )
+    return str(theirs)
 
 
 def policies(options: SetupOptions, account: str, region: str) -> dict[str, Document]:

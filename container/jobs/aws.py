@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from botocore import exceptions, xform_name
 from botocore.config import Config
-from s3transfer.exceptions import RetriesExceededError
+from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
 
 from jobs.common import Connection
 from runtime.errors import JobError
@@ -94,10 +94,13 @@ class Aws:
     def client(self, service: str) -> Any:
         """Return boto3's client of a service, for transfers; everything else goes through `call`."""
         if service not in self._clients:
-            with explained(service, "GetCallerIdentity"):
+            with explained(service, "GetCallerIdentity"), _readable_settings():
                 retries = {"mode": "standard", "max_attempts": 5}
                 config = Config(retries=retries, max_pool_connections=TRANSFER_THREADS)
-                self._clients[service] = self._session.client(service, region_name=self.region, config=config)
+                client = self._session.client(service, region_name=self.region, config=config)
+                if credentials := self._session.get_credentials():
+                    credentials.get_frozen_credentials()  # now, because some are read with the first request only
+            self._clients[service] = client
         return self._clients[service]
 
     def call(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
@@ -144,6 +147,18 @@ def passing_errors(report: Callable[[AwsError], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _readable_settings() -> Iterator[None]:
+    """Raise AwsError for what botocore cannot use in AWS_* variables and files; it raises errors of Python for some."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if isinstance(error, exceptions.BotoCoreError):
+            raise
+        where = "check the AWS_* variables and ~/.aws/config"
+        raise AwsError(f"the AWS settings of this machine cannot be used; {where}: {error}") from error
+
+
+@contextlib.contextmanager
 def explained(service: str, operation: str) -> Iterator[None]:
     """Raise boto3's errors as AwsError."""
     try:
@@ -154,6 +169,8 @@ def explained(service: str, operation: str) -> Iterator[None]:
         raise _explain_failure(error) from error
     except RetriesExceededError as error:
         raise AwsError(f"the transfer failed several times: {error}", "unreachable") from error
+    except (S3DownloadFailedError, S3ValidationError) as error:  # the object, or a proxy that changes requests
+        raise AwsError(f"the object has changed during the transfer; run the command again: {error}") from error
 
 
 def _explain_failure(error: exceptions.BotoCoreError) -> AwsError:
@@ -188,12 +205,17 @@ def _explain_response(error: exceptions.ClientError, service: str, operation: st
 def _sentence(code: str, message: str, service: str, operation: str) -> str:
     if "not authorized" in message or code in _FORBIDDEN:
         return _forbidden(message, service, operation)
+    if "assume" in message and "role" in message and service == "scheduler":
+        setup = "`submit.py setup --expiry` creates it, and a new role needs a minute"
+        return f"the scheduler cannot assume the role that deletes the endpoint; {setup}: {message}"
     if "assume" in message and "role" in message:
         trust = "it must exist and trust sagemaker.amazonaws.com, and a new role needs a minute"
         return f"SageMaker cannot assume the role; {trust}: {message}"
     if code in ("NoSuchBucket", "NoSuchKey", "404") and service == "s3":
         what = "the bucket" if "Bucket" in code else "the object"
         return f"{what} is not in S3; `aws s3 ls` lists buckets and files"
+    if code == "400" and service == "s3":  # to a HEAD request, whose response has no reason
+        return "S3 rejects the request, as with credentials that have expired; run `aws sso login` or renew them"
     if code in _THROTTLED:
         return "AWS throttles these requests, and five attempts failed; try again in a minute"
     match code:

@@ -5,6 +5,7 @@ import re
 from sagemaker_limits import NAME_LENGTH
 
 _STAMP = "-261124-031500123"  # appended to a name, to make it unique
+_S3_BUCKET = "s3://[a-zA-Z0-9._:-]+"  # also old names of buckets, and ARNs of access points
 
 
 def pairs(text: str) -> dict[str, str]:
@@ -48,11 +49,17 @@ def data_problems(flag: str, data: str) -> list[str]:
 
 def model_problems(model: str, *, flag: str = "model") -> list[str]:
     """Return a sentence unless it is the name of a job or s3://bucket/key.tar.gz."""
-    if not model:
-        return [f"--{flag}: required, a training job or s3://bucket/key/model.tar.gz"]
-    if re.fullmatch(r"s3://[^/]+/.+\.tar\.gz|[a-zA-Z0-9-]+", model):
+    return object_problems(flag, model, "a training job", "model.tar.gz")
+
+
+def object_problems(flag: str, text: str, job: str, file: str) -> list[str]:
+    """Return a sentence unless it is the name of a job or the URI of an object, with the ending of `file`."""
+    if not text:
+        return [f"--{flag}: required, {job} or s3://bucket/key/{file}"]
+    ending = re.escape(file[file.index(".") :])
+    if re.fullmatch(rf"{_S3_BUCKET}/.+{ending}|[a-zA-Z0-9-]+", text):
         return []
-    return [f"--{flag}: {model!r} is neither the name of a training job nor s3://bucket/key/model.tar.gz"]
+    return [f"--{flag}: {text!r} is neither the name of {job} nor s3://bucket/key/{file}"]
 
 
 def pair_problems(flag: str, text: str) -> list[str]:
@@ -72,4 +79,4 @@ def tag_problems(text: str) -> list[str]:
 
 def is_s3_folder(text: str) -> bool:
     """Return whether it is s3://bucket/prefix; without a prefix, a job could read a whole bucket by mistake."""
-    return bool(re.fullmatch(r"s3://[^/]+/.*[^/].*", text))
+    return bool(re.fullmatch(rf"{_S3_BUCKET}/.*[^/].*", text))

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from jobs.checks import bucket_problems, prefix_problems, tag_problems
+from jobs.checks import bucket_problems, name_problems, prefix_problems, tag_problems
 from runtime.arguments import folder as from_environment
 from runtime.arguments import option
+from sagemaker_limits import NAME_LENGTH
 
 Words = Sequence[str]
 
@@ -127,9 +128,10 @@ class JobName:
     job: str = option("", "name of the job or endpoint; may come first, without the flag")
 
     def problems(self) -> list[str]:
-        """Return a sentence if the name is missing."""
-        example = "such as `submit.py status mask-classifier-261124-031500123`"
-        return [] if self.job else [f"the name of a job is required, {example}"]
+        """Return a sentence if the name is missing, or one that no job can have."""
+        if self.job:
+            return name_problems(self.job, flag="job", most=NAME_LENGTH)
+        return ["the name of a job is required, such as `submit.py status mask-classifier-261124-031500123`"]
 
 
 SUBMIT = (Connection, SecureJobLocation, SubmitOptions)  # the options of every command that starts instances

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +52,14 @@ def download(aws: Aws, name: str, options: DownloadOptions) -> list[Path]:
     Training and tuning (its best job): model/ and output/. Cross-validation: the ensemble in model/, and output/ with
     oof.csv and the folds. Transform: answers/ and output.csv, with the rows of `info` and its classes as --answers and
     with --status, as code/inference.py writes it. Evaluation: evaluation.json. Raises JobError if there are no files
-    yet.
+    yet, and ConfigError for options of a transform with another job.
     """
     folder = options.to
     job = look_up(aws, name)
     if job is None or options.fold_jobs:
-        return _join_folds(aws, name, folder, pairs(options.fold_jobs))
+        return _join_folds(aws, name, options)
+    if job.kind.noun != "TransformJob":
+        _check_options(options, job.title)
     match job.kind.noun:
         case "TrainingJob":
             return _fetch_training(aws, job, folder)
@@ -66,6 +68,7 @@ def download(aws: Aws, name: str, options: DownloadOptions) -> list[Path]:
                 raise JobError(f"{job.title} has no best training job yet; `submit.py wait {name}`")
             return _fetch_training(aws, describe(aws, TRAINING, best), folder)
         case "TransformJob":
+            _check_over(job)
             outputs = fetch_folder(aws, job.facts["TransformOutput"]["S3OutputPath"], folder / "answers")
             _check_files(job, outputs)
             table, responses = read_downloaded(outputs, options.info)
@@ -73,6 +76,7 @@ def download(aws: Aws, name: str, options: DownloadOptions) -> list[Path]:
             scheme = find_scheme(aws, job.facts["ModelName"], responses.values(), folder)
             return [write_predictions(folder, table, scheme, options.answers), folder / "answers"]
         case "ProcessingJob":
+            _check_over(job)
             uris = [output["S3Output"]["S3Uri"] for output in job.facts["ProcessingOutputConfig"]["Outputs"]]
             paths = [path for uri in uris for path in fetch_folder(aws, uri, folder).values()]
             _check_files(job, paths)
@@ -90,12 +94,15 @@ def _fetch_training(aws: Aws, job: Job, folder: Path) -> list[Path]:
         archive = _archive(folder, name, job.name)
         try:
             fetch(aws, f"{model_uri.rpartition('/')[0]}/{name}.tar.gz", archive)
+            extract(archive, folder / name)
         except AwsError as error:
-            if name == "model" or not error.is_absent:
+            if not error.is_absent:
+                raise
+            if name == "model":
                 raise AwsError(f"{error}; {job.title} has no {name}.tar.gz", error.code) from None
             continue
-        extract(archive, folder / name)
-        archive.unlink()
+        finally:
+            archive.unlink(missing_ok=True)
         folders.append(folder / name)
     return folders
 
@@ -105,21 +112,19 @@ def _archive(folder: Path, content: str, owner: str) -> Path:
     return folder / f".{content}-of-{owner}.tar.gz"
 
 
-def _join_folds(aws: Aws, name: str, folder: Path, chosen: Mapping[str, str]) -> list[Path]:
-    """Download the folds of a cross-validation and join them, as code/cv.py does; raises JobError without folds.
-
-    `chosen` are the names of jobs that trained a fold in the place of its own, by the number of the fold.
-    """
+def _join_folds(aws: Aws, name: str, options: DownloadOptions) -> list[Path]:
+    """Download the folds of a cross-validation and join them, as code/cv.py does; raises JobError without folds."""
     jobs = dict(enumerate(find_folds(aws, name), 1))
     if not jobs:
         job = find(aws, name)  # raises that nothing is called so
         raise ConfigError(f"--fold-jobs: {job.title} is not a cross-validation; leave it out")
-    for text, other in chosen.items():
+    _check_options(options, f"cross-validation {name!r}")
+    for text, other in pairs(options.fold_jobs).items():
         number = _number(text, len(jobs))
         jobs[number] = _other_fold(aws, f"{number}/{len(jobs)}", other)
     if problems := [problem for number, job in jobs.items() if (problem := _fold_problem(name, number, job))]:
         raise JobError("; ".join(problems))
-    output, model = folder / "output", folder / "model"
+    output, model = options.to / "output", options.to / "model"
     for number, job in jobs.items():
         if job.name != fold_name(name, number):
             print(f"fold {number} of {name!r} is that of {job.title}", file=sys.stderr)
@@ -160,6 +165,21 @@ def _fold_problem(name: str, number: int, job: Job) -> str:
     resume = f"`{command}` resumes it; " if (command := job.resume_command) else ""
     fresh = f"train it from scratch with -- --fold {fold_of(job.facts)}, and pass --fold-jobs {number}=JOB"
     return f"{problem}; {resume}without a checkpoint, {fresh}"
+
+
+def _check_options(options: DownloadOptions, title: str) -> None:
+    """Raise ConfigError for options of a transform, which no other job has."""
+    given = {"--info": options.info is not None, "--answers": options.answers != "index", "--status": options.status}
+    if flags := [flag for flag, is_given in given.items() if is_given]:
+        raise ConfigError(f"{', '.join(flags)}: only a transform job has predictions, not {title}; leave it out")
+
+
+def _check_over(job: Job) -> None:
+    """Raise JobError for a job that still writes files; warn of one that did not write them all."""
+    if not job.is_over:
+        raise JobError(f"{job.title} has not ended: {job.line()}; `submit.py wait {job.name}` waits for its files")
+    if job.status != "Completed":
+        print(f"warning: {job.title} is {job.status}, so files may be missing", file=sys.stderr)
 
 
 def _check_files(job: Job, paths: Sized) -> None:

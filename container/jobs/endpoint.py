@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName, SecureJobLocation, SubmitOptions, unique_name
 from jobs.expiry import ExpiryOptions, make_expiring, remove_schedule
-from jobs.instances import describe_instances, has_gpu, volume_key, waste
+from jobs.instances import describe_instances, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import VARIANT, Call, create_model, given, tags
 from jobs.scaling import AsyncOptions, make_async, remove_scaling
@@ -16,17 +16,21 @@ from runtime.arguments import option
 from runtime.errors import ConfigError, JobError
 from sagemaker_limits import STARTUP_SECONDS
 
+_STARTUP_SECONDS = 600
+
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointOptions(ServedModelOptions):
     """The endpoint: real-time on instances, if the other options do not say otherwise."""
 
-    ami_version: str = option(
-        "al2023-ami-sagemaker-inference-gpu-4-1", "AMI version of a GPU instance; sets the NVIDIA driver"
+    startup_seconds: int | None = option(
+        None,
+        f"timeout for loading the model; default: {_STARTUP_SECONDS}",
+        minimum=STARTUP_SECONDS[0],
+        maximum=STARTUP_SECONDS[1],
     )
-    startup_seconds: int = option(
-        600, "timeout for loading the model", minimum=STARTUP_SECONDS[0], maximum=STARTUP_SECONDS[1]
-    )
+
+    default_ami = "al2023-ami-sagemaker-inference-gpu-4-1"
 
 
 def deploy(
@@ -40,6 +44,8 @@ def deploy(
 ) -> None:
     """Create an endpoint, its configuration and its model, all under one name; raise ConfigError for a conflict."""
     problems = serverless_conflicts(serverless, options, location, submit.price_per_hour)
+    if serverless.is_given and options.startup_seconds is not None:
+        problems.append("--startup-seconds: a serverless endpoint has no such timeout; leave it out")
     problems += queue.conflicts(options.instance_count, serverless=serverless.is_given)
     if problems:
         raise ConfigError("; ".join(problems))
@@ -75,8 +81,8 @@ def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) ->
         "ModelName": job,
         "InstanceType": options.instance,
         "InitialInstanceCount": options.instance_count,
-        "ContainerStartupHealthCheckTimeoutInSeconds": options.startup_seconds,
-        "InferenceAmiVersion": options.ami_version if has_gpu(options.instance) else None,
+        "ContainerStartupHealthCheckTimeoutInSeconds": options.startup_seconds or _STARTUP_SECONDS,
+        "InferenceAmiVersion": options.ami,
     }
     config = {
         "EndpointConfigName": job,

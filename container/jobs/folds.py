@@ -80,6 +80,7 @@ def cross_validate(
         instance_hours=options.folds * training.billed_hours,
         longest=f"{options.folds} jobs at once, each {training.longest}",
         results=location.uri("training") + "/",
+        are_independent=True,
     )
     submit_plan(aws, plan, dry_run=submit.dry_run, price_per_hour=submit.price_per_hour)
     if submit.dry_run:

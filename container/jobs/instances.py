@@ -7,6 +7,7 @@ _SEVERAL_GPUS = re.compile(
     r"ml\.(g[\w-]+\.(12|24|48)xlarge|p2\.(8|16)xlarge|p3\.(8|16)xlarge|p[3-9][\w-]*\.(24|36|48)xlarge)"
 )
 _OTHER_CHIP = re.compile(r"ml\.(p2|trn\w+|inf\d)\.")  # older than torch's wheels, or no GPU at all
+_ARM = re.compile(r"ml\.([cmr]\d+g\w*|p6e-gb200)\.")  # Graviton, Grace
 _LOCAL_DISK = re.compile(r"ml\.(g[4-9]\w*|p3dn|p[4-9][\w-]*|trn\w+|[cmr]\d\w*d)\.")  # encrypted by its own hardware
 
 
@@ -21,6 +22,11 @@ def has_several_gpus(instance_type: str) -> bool:
 def has_other_chip(instance_type: str) -> bool:
     """Return whether the instance has an accelerator that this image cannot use."""
     return bool(_OTHER_CHIP.match(instance_type))
+
+
+def has_arm(instance_type: str) -> bool:
+    """Return whether the processors of the instance are ARM, which the image of the job is not for."""
+    return bool(_ARM.match(instance_type))
 
 
 def has_local_disk(instance_type: str) -> bool:

@@ -214,6 +214,8 @@ def stop(aws: Aws, name: str) -> list[Job]:
         raise JobError(ended)
     errors = []
     for job in running:
+        if job.status == "Stopping":  # which SageMaker would reject
+            continue
         try:
             aws.call("sagemaker", f"Stop{job.kind.noun}", **{f"{job.kind.noun}Name": job.name})
         except AwsError as error:

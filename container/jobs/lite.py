@@ -100,11 +100,13 @@ def _check_packages() -> None:
 
 
 def _fetch(aws: Aws, uri: str, path: Path) -> None:
-    """Download the archive of a model; raise AwsError that names it."""
+    """Download the archive of a model; raise AwsError that says how a missing one is looked for."""
     try:
         fetch(aws, uri, path)
     except AwsError as error:
-        raise AwsError(f"{MISSING_FILE if error.is_absent else error}: {uri}", error.code, error.status) from error
+        if not error.is_absent:
+            raise
+        raise AwsError(f"{MISSING_FILE}: {uri}", error.code, error.status) from error
 
 
 def _export(model: Path, golden: Path, tta: str, source: str) -> None:

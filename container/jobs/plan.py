@@ -10,7 +10,7 @@ from typing import Any
 from botocore import xform_name
 
 from data.listing import describe_names
-from jobs.aws import Aws, AwsError
+from jobs.aws import Aws, AwsError, passing_errors
 from jobs.common import JobLocation, SubmitOptions
 from jobs.ecr import LITE
 from jobs.limits import check_request
@@ -44,6 +44,8 @@ class Plan:
     results: str = ""
     more: tuple[tuple[str, str], ...] = ()  # further lines of the summary: name, value
     then: tuple[Call, ...] = ()  # what the endpoint gets once it is in service
+    are_independent: bool = False  # the calls, each of which is a job
+    check: str = ""  # command that shows whether a request succeeded; default: `submit.py status` of its name
 
 
 def submit_job(aws: Aws, plan: Plan, options: SubmitOptions) -> None:
@@ -79,16 +81,18 @@ def submit_plan(aws: Aws, plan: Plan, *, dry_run: bool, price_per_hour: float | 
 
 def preflight(aws: Aws, plan: Plan) -> None:
     """Raise JobError for what would fail the job minutes later: no bucket, no image, no model."""
+    _check_account(aws, plan.location.account)
     bucket = str(plan.location.bucket)
     missing = f"the bucket does not exist; `submit.py setup` creates it: {bucket}"
-    response = _head(aws, "HeadBucket", missing, Bucket=bucket)
-    if response.get("BucketRegion", aws.region) != aws.region:
-        raise JobError(
-            f"the bucket is in {response['BucketRegion']} and the job would run in {aws.region}; SageMaker needs both "
-            f"in one region: {bucket}"
-        )
+    _check_region(aws, bucket, _head(aws, "HeadBucket", missing, Bucket=bucket))
     for uri in plan.needed_uris:
         _check_data(aws, uri, bucket)
+    for other in sorted({split_uri(uri)[0] for uri in plan.needed_uris} - {bucket}):
+        try:
+            _check_region(aws, other, aws.call("s3", "HeadBucket", Bucket=other))
+        except AwsError as error:
+            if not error.is_forbidden:
+                raise
     check_image(aws, plan.image, plan.location.account)
 
 
@@ -98,7 +102,7 @@ def roll_back(aws: Aws, calls: Sequence[Call]) -> list[str]:
     for call in reversed(calls):
         assert call.undo, "only the last call of a plan cannot be undone"
         operation, request = call.undo
-        name = _as_word(next(iter(request.values())))
+        name = _name(call)
         try:
             aws.call(call.service, operation, **request)
             sentences.append(f"{call.operation} {name} was rolled back")
@@ -153,14 +157,39 @@ def _send_later(aws: Aws, plan: Plan) -> None:
 
 def _clean_up(aws: Aws, plan: Plan, answered: int, *, maybe_done: bool) -> list[str]:
     """Roll back, unless the last request may have succeeded and needs what was created before; return sentences."""
+    remains = []
     if maybe_done:
-        remains = [f"see `submit.py status {plan.job}`, and stop or remove it if it exists"]
-    else:
-        remains = roll_back(aws, plan.calls[:answered])
+        check = plan.check or f"submit.py status {_name(plan.calls[min(answered, len(plan.calls) - 1)])}"
+        remains.append(f"see `{check}`, and stop or remove it if it exists")
+    if plan.are_independent or not maybe_done:
+        remains += roll_back(aws, plan.calls[:answered])
     for upload in plan.uploads:
         by_hand = f"`aws s3 rm --recursive {upload.uri}` removes them"
         remains.append(f"uploaded files remain for the next attempt, {by_hand}")
     return remains
+
+
+def _check_account(aws: Aws, account: str) -> None:
+    """Raise AwsError for credentials that are wrong or have expired, which S3 does not say of HEAD requests.
+
+    Raises JobError if they are those of another account than the role's. Where STS cannot be reached, neither is known.
+    """
+    with passing_errors(lambda _: None):
+        theirs = aws.call("sts", "GetCallerIdentity").get("Account", account)
+        if theirs != account:
+            raise JobError(
+                f"the credentials are of account {theirs} and the --role is of account {account}, which SageMaker "
+                "rejects; check the --profile and the --role"
+            )
+
+
+def _check_region(aws: Aws, bucket: str, head: Response) -> None:
+    """Raise JobError for a bucket in another region, from the response to HeadBucket."""
+    if head.get("BucketRegion", aws.region) != aws.region:
+        raise JobError(
+            f"the bucket is in {head['BucketRegion']} and the job would run in {aws.region}; SageMaker needs both in "
+            f"one region: {bucket}"
+        )
 
 
 def _check_data(aws: Aws, uri: str, own_bucket: str) -> None:
@@ -229,6 +258,12 @@ def _summary(plan: Plan, price: float | None) -> list[str]:
         *plan.more,
     ]
     return [f"{name:<9}{value}" for name, value in facts if value]
+
+
+def _name(call: Call) -> str:
+    """Return the name of what a call creates and another one would delete or stop."""
+    assert call.undo, "a call that cannot be undone has no name"
+    return _as_word(next(iter(call.undo[1].values())))
 
 
 def _as_word(value: Any) -> str:

@@ -1,9 +1,10 @@
 """`submit.py register`: a version of a model in the model registry, with its evaluation as model quality."""
 
+import sys
 from dataclasses import dataclass
 
 from jobs.aws import Aws
-from jobs.checks import model_problems, name_problems
+from jobs.checks import model_problems, name_problems, object_problems
 from jobs.common import Connection, DryRun, JobLocation
 from jobs.ecr import job_image
 from jobs.plan import Plan, submit_plan
@@ -26,11 +27,9 @@ class RegistryOptions:
     approve: bool = option(False, "approved at once instead of pending manual approval")
 
     def problems(self) -> list[str]:
-        """Return a sentence for each missing option."""
+        """Return a sentence for each missing or malformed option."""
         problems = name_problems(self.group, flag="group", most=NAME_LENGTH) + model_problems(self.model)
-        if not self.evaluation:
-            problems.append("--evaluation: required, an evaluation job or s3://bucket/key/evaluation.json")
-        return problems
+        return problems + object_problems("evaluation", self.evaluation, "an evaluation job", "evaluation.json")
 
 
 def register(connection: Connection, location: JobLocation, dry_run: DryRun, options: RegistryOptions) -> None:
@@ -40,8 +39,17 @@ def register(connection: Connection, location: JobLocation, dry_run: DryRun, opt
     calls = [model_package_group(location, options), model_package(location, options, image)]
     if not dry_run.dry_run and _has_group(aws, options.group):
         del calls[0]
+        if location.tags:
+            print(f"warning: --tags is ignored: group {options.group!r} exists, and its tags count", file=sys.stderr)
     needed = (location.model(options.model), location.evaluation(options.evaluation))
-    plan = Plan(job=options.group, location=location, image=image, calls=tuple(calls), needed_uris=needed)
+    plan = Plan(
+        job=options.group,
+        location=location,
+        image=image,
+        calls=tuple(calls),
+        needed_uris=needed,
+        check=f"aws sagemaker list-model-packages --model-package-group-name {options.group}",
+    )
     responses = submit_plan(aws, plan, dry_run=dry_run.dry_run)
     if responses:
         print(responses[-1]["ModelPackageArn"])

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jobs.common import JobLocation
 from runtime.conversion import unquote
 
 
@@ -18,7 +19,9 @@ def resume_command(facts: Mapping[str, Any]) -> str:
     words = ["submit.py", "train", "--data", "MANIFEST" if "labels" in uris else uris.get("train", "DATA")]
     if "validation" in uris:
         words += ["--validation-data", uris["validation"]]
-    words += ["--resume-from", folder.rstrip("/").rpartition("/")[2]]
+    words += ["--resume-from", owner(folder)]
+    if (prefix := _prefix(folder)) not in ("", JobLocation.prefix):
+        words += ["--prefix", prefix]
     options = [word for name, text in sorted(facts.get("HyperParameters", {}).items()) for word in _flag(name, text)]
     return shlex.join([*words, "--", *options] if options else words)
 
@@ -26,6 +29,16 @@ def resume_command(facts: Mapping[str, Any]) -> str:
 def checkpoints(facts: Mapping[str, Any]) -> str:
     """Return the S3 folder of a training job's checkpoints, empty if it has none."""
     return str(facts.get("CheckpointConfig", {}).get("S3Uri", ""))
+
+
+def owner(folder: str) -> str:
+    """Return the name of the training job that a folder of checkpoints is named after."""
+    return folder.rstrip("/").rpartition("/")[2]
+
+
+def _prefix(folder: str) -> str:
+    """Return the --prefix of a folder of checkpoints, s3://bucket/prefix/checkpoints/job/."""
+    return folder.removeprefix("s3://").partition("/")[2].rpartition("/checkpoints/")[0]
 
 
 def fold_of(facts: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from data.listing import list_folder
 from data.names import check_names
-from jobs.aws import TRANSFER_THREADS, Aws, explained
+from jobs.aws import TRANSFER_THREADS, Aws, AwsError, explained
 from runtime.archives import ArchiveError, members, open_archive
 from runtime.errors import DataError
 from runtime.files import existing_folder, file_sha256, remove_temporary_files, replacing, short_name
@@ -46,10 +46,16 @@ class Upload:
     size_bytes: int
     ignored: Mapping[str, list[str]] = field(default_factory=dict)  # litter and links that lead nowhere, by reason
     contents: Mapping[str, bytes] = field(default_factory=dict)  # by name
+    stamps: Mapping[str, tuple[int, int]] = field(default_factory=dict, compare=False)  # of the files, for the digest
 
     def open(self, name: str) -> BinaryIO:
         """Open one of the files for reading."""
         return io.BytesIO(self.contents[name]) if name in self.contents else (self.root / name).open("rb")
+
+    def check_unchanged(self, name: str) -> None:
+        """Raise DataError for a file that is not that of the digest any more."""
+        if name in self.stamps and _stamp(self.root / name) != self.stamps[name]:
+            raise DataError(f"a file changed during the upload; submit again: {self.root / name}")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -81,10 +87,11 @@ def plan_upload(
 
 def upload_of(root: Path, names: Sequence[str], parent_uri: str) -> Upload:
     """Return the upload of these files of a folder, in this order."""
+    stamps = {name: _stamp(root / name) for name in names}
     with ThreadPoolExecutor(cpu_count()) as pool:
         digests = list(pool.map(lambda name: file_sha256(root / name), names))
     uri = _folder_uri(parent_uri, root.resolve().name, names, digests)
-    return Upload(root, tuple(names), uri, sum((root / name).stat().st_size for name in names))
+    return Upload(root, tuple(names), uri, sum(size for size, _ in stamps.values()), stamps=stamps)
 
 
 def upload_of_contents(folder: str, contents: Mapping[str, bytes], parent_uri: str) -> Upload:
@@ -104,8 +111,13 @@ def send(aws: Aws, upload: Upload, kms_key: str | None) -> int:
 
     def put(name: str) -> None:
         try:
+            upload.check_unchanged(name)
             with explained("s3", "PutObject"), upload.open(name) as file:
                 client.upload_fileobj(file, bucket, prefix + name, ExtraArgs=extra, Config=config)
+            upload.check_unchanged(name)
+        except DataError:  # no later upload may find other bytes than those of the digest
+            aws.call("s3", "DeleteObject", Bucket=bucket, Key=prefix + name)
+            raise
         except FileNotFoundError:
             raise DataError(f"a file vanished during the upload; submit again: {upload.root / name}") from None
 
@@ -127,10 +139,14 @@ def list_objects(aws: Aws, uri: str) -> Iterator[dict[str, Any]]:
 
 
 def fetch(aws: Aws, uri: str, path: Path, *, remove_stale: bool = True) -> None:
-    """Download one object, whole or not at all. `remove_stale` as for `replacing`."""
+    """Download one object, whole or not at all; raise AwsError that names it. `remove_stale` as for `replacing`."""
     bucket, key = split_uri(uri)
-    with replacing(path, "wb", remove_stale=remove_stale) as file, explained("s3", "GetObject"):
-        aws.client("s3").download_fileobj(bucket, key, file)
+    client = aws.client("s3")
+    try:
+        with replacing(path, "wb", remove_stale=remove_stale) as file, explained("s3", "GetObject"):
+            client.download_fileobj(bucket, key, file)
+    except AwsError as error:
+        raise AwsError(f"{error}: {uri}", error.code, error.status) from error
 
 
 def fetch_folder(aws: Aws, uri: str, folder: Path) -> dict[str, Path]:
@@ -179,6 +195,12 @@ def extract(archive: Path, folder: Path) -> list[Path]:
 def _folder_uri(parent_uri: str, folder: str, names: Sequence[str], digests: Sequence[str]) -> str:
     whole = hashlib.sha256("".join(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True)).encode())
     return f"{parent_uri}/{_readable(folder)}-{whole.hexdigest()}/"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return the size of a file and the time of its last change."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _readable(name: str) -> str:

@@ -17,6 +17,7 @@ from jobs.manifest import is_manifest, manifest_channels, manifest_problems, rea
 from jobs.plan import Plan, submit_job
 from jobs.pretrained import ARCHIVE_ENDING, pretrained_channel, pretrained_problems
 from jobs.request_parts import Call, Request, given, seconds, tags, vpc
+from jobs.resuming import owner
 from jobs.s3 import Upload
 from metrics import metric_definitions
 from recipes import AUTO as AUTO_RECIPE
@@ -257,6 +258,8 @@ def check_resumable(aws: Aws, location: JobLocation, job: str, hyperparameters: 
     if described is None:  # SageMaker deletes jobs, S3 keeps their checkpoints
         return
     if (theirs := described.get("CheckpointConfig", {}).get("S3Uri")) and theirs != checkpoints:
+        if owner(theirs) == job:
+            raise JobError(f"job {job!r} has its checkpoints elsewhere; pass its --bucket and --prefix: {theirs}")
         raise JobError(f"job {job!r} was itself resumed; pass the original job to --resume-from: {theirs}")
     if hyperparameters.get("resume") != "force":
         _check_same_run(job, current_hyperparameters(described.get("HyperParameters", {})), hyperparameters)

@@ -1,16 +1,17 @@
 """`submit.py transform`: a batch transform, which gets a prediction for each image of a folder."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.aws import Aws
+from jobs.aws import Aws, AwsError
 from jobs.checks import data_problems, pairs
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, unique_name
 from jobs.inputs import existing_inputs, resolve_images
-from jobs.instances import describe_instances, has_gpu, volume_key, waste
+from jobs.instances import describe_instances, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, create_model, given, tags
-from jobs.s3 import Upload
+from jobs.s3 import Upload, list_objects, split_uri
 from jobs.served_model import ServedModelOptions, served_model
 from runtime.arguments import option
 from runtime.errors import DataError
@@ -39,10 +40,9 @@ class TransformOptions(ServedModelOptions):
     accept: str = option(
         "application/json", "format of the responses", choices=("application/json", "application/jsonlines")
     )
-    ami_version: str = option(
-        "al2-ami-sagemaker-batch-gpu-535", "AMI version of a GPU instance; sets the NVIDIA driver"
-    )
     environment: str = option("", f"name=value,... set in the container, at most {TRANSFORM_VARIABLES}")
+
+    default_ami = "al2-ami-sagemaker-batch-gpu-535"
 
     def problems(self) -> list[str]:
         """Return a sentence for each missing option and for each that does not fit another one."""
@@ -62,6 +62,8 @@ def transform(
     aws, job = Aws(connection), unique_name(options.name)
     data, uploads = resolve_images(location, "data", options.data)
     check_payload(uploads, options.max_payload_mb)
+    if not uploads and not submit.dry_run:
+        check_objects(aws, data, options.max_payload_mb)
     with served_model(aws, location, options, dry_run=submit.dry_run) as (image, archive):
         plan = Plan(
             job=job,
@@ -88,7 +90,7 @@ def transform_job(job: str, location: SecureJobLocation, options: TransformOptio
     resources = {
         "InstanceType": options.instance,
         "InstanceCount": options.instance_count,
-        "TransformAmiVersion": options.ami_version if has_gpu(options.instance) else None,
+        "TransformAmiVersion": options.ami,
         "VolumeKmsKeyId": volume_key(options.instance, location.kms_key),
     }
     output = {
@@ -125,9 +127,22 @@ def check_payload(uploads: Sequence[Upload], max_payload_mb: int) -> None:
     """Raise DataError for an image that is too large for a request."""
     for upload in uploads:
         for name in upload.names:
-            size = (upload.root / name).stat().st_size
-            if size > max_payload_mb * 2**20:
-                raise DataError(
-                    f"an image has {size / 2**20:.1f} MB, more than --max-payload-mb {max_payload_mb}; raise it, and "
-                    f"lower --max-concurrent-transforms: {upload.root / name}"
-                )
+            _check_size((upload.root / name).stat().st_size, upload.root / name, max_payload_mb)
+
+
+def check_objects(aws: Aws, uri: str, max_payload_mb: int) -> None:
+    """Raise DataError for an object under a prefix that is too large for a request, which would fail the job.
+
+    What AWS does not list is not checked: perhaps the role may, and else the preflight says why.
+    """
+    with contextlib.suppress(AwsError):
+        for entry in list_objects(aws, uri):
+            _check_size(entry["Size"], f"s3://{split_uri(uri)[0]}/{entry['Key']}", max_payload_mb)
+
+
+def _check_size(size: int, image: object, max_payload_mb: int) -> None:
+    if size > max_payload_mb * 2**20:
+        raise DataError(
+            f"an image has {size / 2**20:.1f} MB, more than --max-payload-mb {max_payload_mb}; raise it, and lower "
+            f"--max-concurrent-transforms: {image}"
+        )

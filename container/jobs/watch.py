@@ -106,6 +106,9 @@ def watch(aws: Aws, job: Job, poll_seconds: float, new_lines: Callable[[], Itera
     except AwsError as error:
         if job.is_over:
             raise
+        if error.is_absent:
+            gone = f"{job.title} was deleted while this command waited for it"
+            raise AwsError(gone, error.code, error.status) from error
         raise AwsError(f"{error}; {job.reminder}", error.code, error.status) from error
     except (KeyboardInterrupt, SystemExit):
         print(job.reminder, file=sys.stderr)

@@ -29,6 +29,12 @@ from labelling.labelling import DIGITS, Labelling
 from labels import join_labels
 
 JSON, JSON_LINES, CSV = "application/json", "application/jsonlines", "text/csv"
+_KINDS = (JSON, CSV, JSON_LINES)  # of equal weight and place, the first one
+_RANGES = {  # of an Accept header: how specific they are, and what they include
+    **dict.fromkeys(("*", "*/*"), (1, _KINDS)),
+    **{"application/*": (2, (JSON, JSON_LINES)), "text/*": (2, (CSV,))},
+    **{kind: (3, (kind,)) for kind in _KINDS},
+}
 RETRY_SECONDS = 1
 MAX_ACCEPT = 1024  # characters; browsers send about 150
 
@@ -67,39 +73,36 @@ class Format:
 
 
 def choose_format(accept: str | None) -> Format:
-    """Return the format that an Accept header prefers.
+    """Return the format that an Accept header prefers: of equal weight, the one that it names first.
 
-    Raises RequestError 406 if it accepts none of ours, 431 if it is longer than MAX_ACCEPT.
+    For each format the most specific range counts: `application/json;q=0, */*` is anything but JSON. Raises
+    RequestError 406 if it accepts none of ours, 431 if it is longer than MAX_ACCEPT.
     """
     if accept is not None and len(accept) > MAX_ACCEPT:
         raise RequestError(431, "headers_too_large", f"Accept is longer than the {MAX_ACCEPT} characters allowed")
-    best: tuple[float, Format] | None = None
-    for part in (accept or "*/*").split(","):
+    best: dict[str, tuple[int, float, int, bool]] = {}  # by format: rank, weight, place and verbosity of a range
+    for index, part in enumerate((accept or "*/*").split(",")):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        offered = next((kind for kind in (JSON, CSV, JSON_LINES) if _covers(name, kind)), None)
-        quality = _quality(parameters)
-        if offered and quality > 0 and (best is None or quality > best[0]):
-            verbose = bool({"verbose", "verbose=true", "verbose=1"} & set(parameters))
-            best = quality, Format(offered, verbose)
-    if best is None:
+        rank, kinds = _RANGES.get(name, (0, ()))
+        verbose = bool({"verbose", "verbose=true", "verbose=1"} & set(parameters))
+        found = rank, _quality(parameters), -index, verbose
+        best |= {kind: max(found, best.get(kind, found)) for kind in kinds}
+    if not any(quality for _, quality, _, _ in best.values()):
         raise RequestError(
             406, "not_acceptable", f"Accept is {quoted(accept)}, expected {JSON}, {JSON_LINES} or {CSV} among its types"
         )
-    return best[1]
-
-
-def _covers(name: str, media_type: str) -> bool:
-    """Return whether a media range (`*/*`, `application/*`, or a full name) includes a media type."""
-    return name in ("*/*", "*", media_type, f"{media_type.split('/')[0]}/*")
+    kind = max((kind for kind in _KINDS if kind in best), key=lambda kind: best[kind][1:3])
+    return Format(kind, verbose=best[kind][3])
 
 
 def _quality(parameters: list[str]) -> float:
-    """Return the weight `q` of a media range, 0 (not wanted) if it is not a number."""
+    """Return the weight `q` of a media range, from 0 (not wanted, also if it is not a number) to 1."""
     given = next((text[2:] for text in parameters if text.startswith("q=")), "1")
     try:
-        return float(given)
+        weight = float(given)
     except ValueError:
         return 0.0
+    return min(weight, 1.0) if weight > 0 else 0.0
 
 
 def quoted(text: str | None, most: int = 80) -> str:

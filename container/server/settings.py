@@ -3,14 +3,15 @@
 On a laptop the flag works too: SERVE_PRECISION=bf16 and `--precision bf16` are the same.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from engines.engine import ENGINES
 from options.inference import TTA, TTA_HELP
 from runtime.arguments import folder, option
+from runtime.errors import unknown_name
 from sagemaker_limits import BATCH_TRANSFORM_MB, DEFAULT_PAYLOAD_MB
 
 REQUESTS_PER_CPU = 8  # concurrent: enough for batches that pay, while other images are decoded
@@ -134,3 +135,10 @@ class ServeConfig:
             "BatchStrategy": "SINGLE_RECORD",
             "MaxPayloadInMB": self.payload_mb,
         }
+
+
+def unknown_settings(variables: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that is named like a setting, and is none."""
+    known = [field.metadata["variable"] for field in fields(ServeConfig)]
+    wrong = [name for name in variables if name.startswith("SERVE_") and name not in known]
+    return [unknown_name("setting", name, known) for name in sorted(wrong)]

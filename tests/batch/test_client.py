@@ -169,7 +169,7 @@ def test_a_server_that_disappears_ends_the_job_at_once(config: TransformConfig, 
 
 
 def test_a_server_that_never_becomes_ready_is_reported() -> None:
-    with pytest.raises(ServerError, match=r"/ping did not return 200 within 0\.2 seconds"):
+    with pytest.raises(ServerError, match=r"/ping did not return 200 within 0\.2 seconds \(NewConnectionError\), "):
         Endpoint("http://127.0.0.1:9", timeout_seconds=1, max_retries=0).wait(0.2)
     with pytest.raises(ServerError, match="exited before it was ready; see its output above"):
         Endpoint("http://127.0.0.1:9", timeout_seconds=1, max_retries=0, is_alive=lambda: False).wait(0.2)

@@ -12,6 +12,7 @@ from moto import mock_aws
 from jobs.account import SetupOptions, policies, policy_name, setup
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection
+from runtime.errors import ConfigError
 from support.fake_aws import FakeAws
 
 ACCOUNT, ROLE = "123456789012", "mask-classifier-sagemaker"
@@ -150,6 +151,12 @@ def test_a_dry_run_prints_the_requests_and_sends_none(aws: Aws, capsys: pytest.C
 def test_the_default_account_is_that_of_the_credentials(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
     setup(aws, replace(OPTIONS, account=None))
     assert ":123456789012:role/" in capsys.readouterr().err
+
+
+def test_an_account_that_the_credentials_are_not_of_is_rejected_before_anything_is_created(aws: Aws) -> None:
+    with pytest.raises(ConfigError, match=f"--account: 999999999999, but the credentials are of account {ACCOUNT}"):
+        setup(aws, replace(OPTIONS, account="999999999999"))
+    assert aws.call("s3", "ListBuckets")["Buckets"] == []
 
 
 def test_the_first_region_takes_no_location(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,18 @@
 """Whatever AWS responds, or does not, becomes a sentence that says what to do."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore import exceptions
 from moto import mock_aws
-from s3transfer.exceptions import RetriesExceededError
+from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
 
 from jobs.aws import Aws, AwsError, explained, passing_errors
 from jobs.common import Connection
 from support.fake_aws import ABSENT, FakeAws
+from support.job_requests import ROLE
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +99,19 @@ def test_each_error_response_says_what_to_do(code: str, message: str, sentence: 
     assert not str(error).endswith(".")
 
 
+def test_the_role_of_the_scheduler_is_told_from_that_of_the_job() -> None:
+    message = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+    error = error_for("ValidationException", message, "CreateSchedule", "scheduler")
+    assert str(error).startswith("the scheduler cannot assume the role that deletes the endpoint; `submit.py setup ")
+
+
 def test_a_missing_bucket_or_file_is_named() -> None:
     assert "the bucket is not in S3" in str(error_for("NoSuchBucket", "", "ListObjectsV2", "s3"))
     assert "the object is not in S3" in str(error_for("404", "Not Found", "HeadObject", "s3"))
+
+
+def test_a_request_that_s3_rejects_without_a_reason_names_the_usual_one() -> None:
+    assert "as with credentials that have expired" in str(error_for("400", "Bad Request", "GetObject", "s3"))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +141,8 @@ def test_what_does_not_exist_is_told_from_what_is_wrong(code: str, message: str,
         (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "cannot be reached; check the network"),
         (exceptions.ReadTimeoutError(endpoint_url="https://x"), "AWS did not respond"),
         (RetriesExceededError(OSError("broken pipe")), "the transfer failed several times"),
+        (S3DownloadFailedError("did not match expected ETag"), "the object has changed during the transfer; run"),
+        (S3ValidationError("response range"), "the object has changed during the transfer; run the command again"),
         (exceptions.InvalidRegionError(region_name="x y"), "InvalidRegionError: "),
     ],
 )
@@ -170,6 +184,34 @@ def test_without_a_region_nothing_is_asked() -> None:
 def test_an_unknown_profile_is_an_error_at_once() -> None:
     with pytest.raises(AwsError, match="`aws configure list-profiles`"):
         Aws(Connection(profile="nobody"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"AWS_ENDPOINT_URL": "foo"}, "Invalid endpoint: foo"),
+        ({"AWS_METADATA_SERVICE_TIMEOUT": "soon"}, "invalid literal for int"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://example.com"}, "Unsupported host 'example.com'"),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nonexistent", "AWS_ROLE_ARN": ROLE}, "No such file .*'/nonexistent'"),
+    ],
+)
+def test_a_variable_that_botocore_cannot_use_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], sentence: str
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(AwsError, match=f"check the AWS_.* variables and ~/.aws/config: .*{sentence}"):
+        Aws(Connection(region="eu-west-1")).call("sts", "GetCallerIdentity")
+
+
+@pytest.mark.parametrize("command", ["/nonexistent/credentials", "echo no-json"])
+def test_a_process_that_provides_no_credentials_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {command}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(AwsError, match="the AWS settings of this machine cannot be used"):
+        Aws(Connection(region="eu-west-1")).call("sts", "GetCallerIdentity")
 
 
 @mock_aws

@@ -7,6 +7,7 @@ from jobs.checks import (
     data_problems,
     model_problems,
     name_problems,
+    object_problems,
     pair_problems,
     pairs,
     tag_problems,
@@ -34,7 +35,12 @@ def test_values_stay_text() -> None:
         (data_problems("data", "http://example.org/x"), "is neither a folder nor s3://bucket/prefix"),
         (data_problems("data", "s3://bucket/"), "is neither a folder nor s3://bucket/prefix"),
         (data_problems("data", "s3://bucket"), "is neither a folder nor s3://bucket/prefix"),
+        (data_problems("data", "s3://my bucket/faces"), "is neither a folder nor s3://bucket/prefix"),
         (model_problems(""), "--model: required"),
+        (
+            object_problems("evaluation", "./evaluation.json", "an evaluation job", "evaluation.json"),
+            "--evaluation: './evaluation.json' is neither the name of an evaluation job nor s3://bucket/key/",
+        ),
         (
             model_problems("s3://bucket/model.pth"),
             "neither the name of a training job nor s3://bucket/key/model.tar.gz",
@@ -52,4 +58,6 @@ def test_a_well_formed_option_is_accepted() -> None:
     assert not name_problems("mask-classifier-2")
     assert not bucket_problems("my-bucket.2")
     assert not data_problems("data", "../faces") + data_problems("data", "s3://bucket/faces")
+    assert not data_problems("data", "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint:Old_Faces/faces")
+    assert not object_problems("evaluation", "s3://bucket/e.json", "an evaluation job", "evaluation.json")
     assert not model_problems("faces-261124-031500") + model_problems("s3://bucket/a/model.tar.gz")

@@ -62,6 +62,7 @@ def test_an_option_that_a_policy_cannot_contain_is_named(flags: list[str], sente
 
 def test_the_name_of_a_job_is_asked_for() -> None:
     assert "the name of a job is required" in rejection(schema=JobName)
+    assert "--job: 'my_job' must consist of letters, digits" in rejection("--job", "my_job", schema=JobName)
 
 
 def test_the_files_of_a_job_follow_from_its_name() -> None:

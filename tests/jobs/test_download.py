@@ -1,5 +1,6 @@
 """The files of a job arrive where the next command reads them."""
 
+import errno
 import io
 import json
 import tarfile
@@ -37,9 +38,36 @@ def test_a_job_without_files_says_its_state(tmp_path: Path) -> None:
 
 def test_a_transform_without_responses_says_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: {})
-    facts = {"TransformJobStatus": "InProgress", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
-    with pytest.raises(JobError, match="has no files yet: InProgress"):
+    facts = {"TransformJobStatus": "Stopped", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
+    with pytest.raises(JobError, match="has no files yet: Stopped"):
         download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path))
+
+
+def test_a_job_that_has_not_ended_is_not_downloaded_as_if_it_were_complete(tmp_path: Path) -> None:
+    for facts in (
+        {"DescribeTransformJob": {"TransformJobStatus": "InProgress"}},
+        {"DescribeProcessingJob": {"ProcessingJobStatus": "Stopping"}},
+    ):
+        with pytest.raises(JobError, match=r"'faces' has not ended: .*; `submit.py wait faces` waits for its files"):
+            download(FakeAws(**facts), "faces", to(tmp_path))
+
+
+def test_a_transform_that_failed_is_joined_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = {"a.jpg.out": write_outputs(tmp_path, a=1) / "a.jpg.out"}
+    monkeypatch.setattr(download_module, "fetch_folder", lambda aws, uri, folder: outputs)
+    facts = {"TransformJobStatus": "Failed", "ModelName": "m", "TransformOutput": {"S3OutputPath": "s3://b/t"}}
+    download(FakeAws(DescribeTransformJob=facts), "faces", to(tmp_path))
+    assert "warning: transform job 'faces' is Failed, so files may be missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{"info": Path("info.csv")}, {"answers": "name"}, {"status": True}])
+def test_options_of_a_transform_are_rejected_for_another_job(tmp_path: Path, options: dict[str, Any]) -> None:
+    (name,) = options
+    for aws in (FakeAws(DescribeTrainingJob=training("Completed")), cars()):
+        with pytest.raises(ConfigError, match=f"--{name}: only a transform job has predictions, not .*cars'"):
+            download(aws, "cars", to(tmp_path, **options))
 
 
 @pytest.mark.parametrize(("missing", "sentence"), [("model", "has no model.tar.gz"), ("output", None)])
@@ -64,6 +92,28 @@ def test_a_model_is_required_and_outputs_are_optional(
             download(aws, "faces", to(tmp_path))
     else:
         assert download(aws, "faces", to(tmp_path)) == [tmp_path / "model"]
+
+
+def test_an_archive_that_cannot_be_unpacked_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(archive: Path, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    keep_in_s3(monkeypatch, {})
+    monkeypatch.setattr(download_module, "extract", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        download(FakeAws(DescribeTrainingJob=fold(1, "Completed")), "faces", to(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_fails_is_not_said_to_be_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(aws: Any, uri: str, path: Path) -> None:
+        raise AwsError("the AWS credentials have expired", "ExpiredToken")
+
+    monkeypatch.setattr(download_module, "fetch", fetch)
+    with pytest.raises(AwsError, match=r"^the AWS credentials have expired$"):
+        download(FakeAws(DescribeTrainingJob=fold(1, "Completed")), "faces", to(tmp_path))
 
 
 def test_an_archive_of_the_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

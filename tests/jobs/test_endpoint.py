@@ -30,6 +30,16 @@ def test_a_gpu_instance_gets_a_driver_for_cuda_12_and_a_cpu_instance_none(instan
     assert ("InferenceAmiVersion" in config["ProductionVariants"][0]) is wanted
 
 
+def test_a_driver_for_an_instance_without_a_gpu_is_rejected_and_any_other_is_taken(dry_run: DryRunCommand) -> None:
+    words = ("--model", "faces-1", "--ami-version", "al2-ami-sagemaker-inference-gpu-2")
+    requests, _ = dry_run("deploy", *words)
+    (variant,) = requests["CreateEndpointConfig"]["ProductionVariants"]
+    assert variant["InferenceAmiVersion"] == words[-1]
+    for command in (("deploy",), ("transform", "--data", "s3://my-bucket/faces")):
+        with pytest.raises(ConfigError, match=r"--ami-version: ml\.c5\.xlarge has no GPU, whose driver it would set"):
+            dry_run(*command, *words, "--lite")
+
+
 def test_volumes_are_encrypted_where_the_instance_does_not_do_it_itself_and_tags_go_with_both_requests() -> None:
     config, created = endpoint("e-1", SECURED, EndpointOptions(instance_type="ml.m5.large"))
     assert config.request["KmsKeyId"] == SECURED.kms_key

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import submit
+from jobs import folds
+from jobs.aws import AwsError
 from jobs.job import fold_name
 from runtime.errors import ConfigError, DataError
 from support.drawing import draw_image
-from support.job_requests import DryRunCommand
+from support.fake_aws import FakeAws
+from support.job_requests import IMAGE, ROLE, DryRunCommand
 from support.several_labels import planted
 
 DATA = ("--data", "s3://my-bucket/faces")
@@ -35,6 +39,22 @@ def test_each_fold_is_a_training_job_that_differs_in_nothing_but_the_fold(dry_ru
     assert "runs on  3 x ml.g5.xlarge, spot" in printed
     assert "longest  3 jobs at once, each 2 h of training, at most 4 h with waiting" in printed
     assert "costs    at most 6.00 (6 instance hours at 1); spot costs less" in printed
+
+
+@pytest.mark.parametrize("error", [AwsError("AWS did not respond", "unanswered"), KeyboardInterrupt()])
+def test_a_fold_without_a_response_is_named_and_those_before_it_are_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    aws = FakeAws(otherwise={}, ListObjectsV2={"KeyCount": 1}, CreateTrainingJob=[{}, error])
+    monkeypatch.setattr(folds, "Aws", lambda connection: aws)
+    words = ("--role", ROLE, "--bucket", "my-bucket", "--image", IMAGE, *DATA, "--folds", "3")
+    with pytest.raises((AwsError, KeyboardInterrupt)) as ended:
+        submit.main(("cv", *words), {})
+    first = next(request["TrainingJobName"] for name, request in aws.asked if name == "CreateTrainingJob")
+    said = f"{ended.value}{capsys.readouterr().err}"
+    assert f"see `submit.py status {first.removesuffix('1')}2`, and stop or remove it if it exists" in said
+    assert f"CreateTrainingJob {first} was rolled back" in said
+    assert aws.asked[-1] == ("StopTrainingJob", {"TrainingJobName": first})
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 import pytest
 
-from jobs.instances import has_gpu, has_local_disk
+import submit
+from jobs import served_model
+from jobs.instances import has_arm, has_gpu, has_local_disk
 from jobs.limits import service_model
-from support.job_requests import DryRunCommand
+from runtime.errors import ConfigError
+from support.job_requests import IMAGE, ROLE, DryRunCommand
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,21 @@ def test_instance_types_are_told_apart(instance_type: str, gpu: bool, disk: bool
 def test_every_instance_type_that_transforms_on_a_gpu_is_known_as_one() -> None:
     types = service_model("sagemaker").shape_for("TransformInstanceType").enum
     assert {name.split(".")[1] for name in types if has_gpu(name)} == {"p2", "p3", "g4dn", "g5", "g6", "g6e"}
+
+
+def test_instances_with_arm_processors_are_rejected_for_an_image_that_is_not_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(served_model, "job_image", lambda *given, **named: IMAGE)
+    types = service_model("sagemaker").shape_for("ProductionVariantInstanceType").enum
+    families = {"c6g", "c6gd", "c6gn", "c7g", "c8g", "m6g", "m6gd", "m8g", "r6g", "r6gd", "r7gd", "r8g", "p6e-gb200"}
+    assert {name.split(".")[1] for name in types if has_arm(name)} == families
+    model, arm = ("--model", "faces-1"), ("--instance-type", "ml.c7g.xlarge")
+    location = ("--role", ROLE, "--bucket", "my-bucket", "--region", "eu-west-1", "--dry-run")
+    with pytest.raises(ConfigError, match=r"--instance-type: ml\.c7g\.xlarge has ARM processors"):
+        submit.main(("deploy", *model, *arm, *location), {})
+    submit.main(("deploy", *model, *arm, *location, "--lite"), {})
+    submit.main(("deploy", *model, *arm, *location, "--image", IMAGE), {})
 
 
 def test_every_instance_of_a_job_is_requested_and_paid_for(dry_run: DryRunCommand) -> None:

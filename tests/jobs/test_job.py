@@ -67,6 +67,12 @@ def test_a_running_job_is_asked_to_stop() -> None:
     assert aws.asked[-1] == ("StopTrainingJob", {"TrainingJobName": "faces"})
 
 
+def test_a_job_that_is_stopping_is_not_asked_again() -> None:
+    aws = FakeAws(DescribeTrainingJob=training("Stopping"))
+    assert [job.name for job in stop(aws, "faces")] == ["faces"]
+    assert aws.operations == ["DescribeTrainingJob"]
+
+
 @pytest.mark.parametrize(
     ("responses", "sentence"),
     [

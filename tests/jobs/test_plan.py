@@ -44,7 +44,8 @@ def rejection(plan: Plan = PLAN, **responses: Any) -> tuple[str, list[str]]:
 def test_everything_is_checked_first_and_then_sent_in_order() -> None:
     aws = aws_with()
     submit_plan(aws, replace(PLAN, needed_uris=("s3://my-bucket/model.tar.gz",)), dry_run=False)
-    assert aws.operations == ["HeadBucket", "HeadObject", "DescribeImages", "DescribeModel", "DescribeEndpoint"]
+    checks = ["GetCallerIdentity", "HeadBucket", "HeadObject", "DescribeImages"]
+    assert aws.operations == [*checks, "DescribeModel", "DescribeEndpoint"]
 
 
 def test_a_dry_run_asks_nothing_and_prints_the_exact_requests(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +132,38 @@ def test_data_that_is_not_uploaded_must_exist(response: Any, sentence: str | Non
         assert "DescribeModel" not in asked
     else:
         submit_plan(aws_with(ListObjectsV2=response), plan, dry_run=False)
+
+
+def test_credentials_that_s3_rejects_without_a_reason_are_told_from_a_missing_permission() -> None:
+    head, expired = AwsError("no permission", "403"), AwsError("the AWS credentials have expired", "ExpiredToken")
+    message, _ = rejection(HeadBucket=head, GetCallerIdentity=expired)
+    assert message == "the AWS credentials have expired"
+    message, _ = rejection(HeadBucket=head, GetCallerIdentity=AwsError("AWS cannot be reached", "unreachable"))
+    assert message == "no permission: s3://my-bucket"
+
+
+def test_credentials_of_another_account_than_that_of_the_role_are_named_before_the_upload() -> None:
+    message, asked = rejection(GetCallerIdentity={"Account": "999999999999"})
+    assert "the credentials are of account 999999999999 and the --role is of account 123456789012" in message
+    assert asked == ["GetCallerIdentity"]
+
+
+def test_data_in_another_region_is_rejected_as_far_as_that_may_be_known() -> None:
+    def head(request: dict[str, Any]) -> dict[str, Any]:
+        if request["Bucket"] == "photos":
+            return {"BucketRegion": "us-east-1"}
+        if request["Bucket"] == "secret":
+            raise AwsError("no permission", "403")
+        return {"BucketRegion": "eu-west-1"}
+
+    aws = aws_with(HeadBucket=head, ListObjectsV2={"KeyCount": 1})
+    submit_plan(aws, replace(PLAN, needed_uris=("s3://secret/faces/", "s3://near/model.tar.gz")), dry_run=False)
+    message, asked = rejection(
+        replace(PLAN, needed_uris=("s3://photos/faces/",)), HeadBucket=head, ListObjectsV2={"KeyCount": 1}
+    )
+    assert message.startswith("the bucket is in us-east-1 and the job would run in eu-west-1; ")
+    assert message.endswith(": photos")
+    assert "DescribeModel" not in asked
 
 
 def test_what_only_the_role_may_read_is_not_checked() -> None:

@@ -48,6 +48,10 @@ def test_the_job_that_is_resumed_gets_the_same_data_and_hyperparameters(dry_run:
         ({}, ""),
         (CHECKPOINTS, "submit.py train --data DATA --resume-from faces-0"),
         (
+            {"CheckpointConfig": {"S3Uri": "s3://my-bucket/teams/a/checkpoints/faces-0/"}},
+            "submit.py train --data DATA --resume-from faces-0 --prefix teams/a",
+        ),
+        (
             CHECKPOINTS | {"InputDataConfig": [channel("train", "s3://b/list"), channel("labels", "s3://b/labels/")]},
             "submit.py train --data MANIFEST --resume-from faces-0",
         ),

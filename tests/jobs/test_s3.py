@@ -5,6 +5,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from moto import mock_aws
@@ -12,7 +13,7 @@ from moto import mock_aws
 from data.images import is_image_file
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection
-from jobs.s3 import extract, fetch, fetch_folder, list_objects, plan_upload, send, split_uri
+from jobs.s3 import Upload, extract, fetch, fetch_folder, list_objects, plan_upload, send, split_uri
 from runtime.errors import DataError
 
 PARENT = "s3://my-bucket/data"
@@ -103,6 +104,27 @@ def test_a_file_that_vanishes_during_the_upload_is_named(aws: Aws, folder: Path)
         send(aws, upload, None)
 
 
+def test_a_file_that_changes_after_its_digest_is_named_and_not_left_in_s3(
+    aws: Aws, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sentence = folder / "a/1.jpg", r"a file changed during the upload; submit again: .*a/1.jpg"
+    upload = plan_upload(folder, "data", PARENT)
+    path.write_text("other bytes")
+    with pytest.raises(DataError, match=sentence):
+        send(aws, upload, None)
+
+    def change_while_reading(upload: Upload, name: str) -> BinaryIO:
+        if name == "a/1.jpg":
+            path.write_text("still others")
+        return (upload.root / name).open("rb")
+
+    upload = plan_upload(folder, "data", PARENT)
+    monkeypatch.setattr(Upload, "open", change_while_reading)
+    with pytest.raises(DataError, match=sentence):
+        send(aws, upload, None)
+    assert not [entry for entry in list_objects(aws, upload.uri) if entry["Key"].endswith("a/1.jpg")]
+
+
 @pytest.mark.parametrize(("name", "sentence"), [("nowhere", "does not exist"), ("empty", "is empty")])
 def test_there_must_be_something_to_upload(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -166,10 +188,11 @@ def test_objects_are_listed_over_many_pages(aws: Aws) -> None:
     assert [entry["Key"] for entry in list_objects(aws, "s3://my-bucket/p/")] == ["p/0", "p/1", "p/2"]
 
 
-def test_a_missing_object_leaves_no_file(aws: Aws, tmp_path: Path) -> None:
+def test_a_missing_object_is_named_and_leaves_no_file(aws: Aws, tmp_path: Path) -> None:
     with pytest.raises(AwsError) as caught:
         fetch(aws, "s3://my-bucket/nothing", tmp_path / "model.tar.gz")
     assert caught.value.is_absent
+    assert str(caught.value).endswith(": s3://my-bucket/nothing")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -48,6 +48,7 @@ def test_a_number_of_requests_needs_a_serverless_endpoint() -> None:
         ((*LITE, "--instance-type", "ml.g5.xlarge"), "ml.g5.xlarge has an accelerator, and the lite image computes on"),
         ((*LITE, "--instance-count", "2"), "2 x ml.c5.xlarge are instances"),
         ((*LITE, "--subnets", "subnet-1", "--security-groups", "sg-1"), "a serverless endpoint cannot run in a VPC"),
+        ((*LITE, "--startup-seconds", "900"), "--startup-seconds: a serverless endpoint has no such timeout"),
         ((*LITE, "--price-per-hour", "1"), "a serverless endpoint costs by the request, not by the hour"),
     ],
 )

@@ -333,6 +333,12 @@ def test_a_job_that_was_itself_resumed_names_the_original() -> None:
         check_resumable(aws(described(first)), LOCATION, "faces-1", GIVEN)
 
 
+def test_a_job_with_another_prefix_is_not_said_to_be_resumed() -> None:
+    elsewhere = FOLDER.replace("mask-classifier", "faces")
+    with pytest.raises(JobError, match=f"elsewhere; pass its --bucket and --prefix: {elsewhere}$"):
+        check_resumable(aws(described(elsewhere)), LOCATION, "faces-1", GIVEN)
+
+
 def test_two_jobs_never_write_to_the_same_checkpoints() -> None:
     sentence = r"job '{}' is still writing to this checkpoint folder; `submit.py {} {}` first"
     with pytest.raises(JobError, match=sentence.format("faces-2", "stop", "faces-2")):

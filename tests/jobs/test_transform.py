@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+import submit
+from jobs import transform as transform_module
+from jobs.aws import AwsError
 from jobs.common import SecureJobLocation
 from jobs.inputs import resolve_input
-from jobs.transform import TransformOptions, check_payload, transform_job
+from jobs.transform import TransformOptions, check_objects, check_payload, transform_job
 from runtime.arguments import parse
 from runtime.errors import ConfigError, DataError
-from support.job_requests import LOCATION, LOCATIONS, SECURED, TAGS, DryRunCommand, checked
+from support.fake_aws import FakeAws
+from support.job_requests import IMAGE, LOCATION, LOCATIONS, ROLE, SECURED, TAGS, DryRunCommand, checked
 
 DATA = ("--data", "s3://bucket/faces")
 MODEL = ("--model", "faces-261124-031500")
@@ -30,6 +34,14 @@ def request(location: SecureJobLocation = LOCATION, **options: Any) -> dict[str,
             "--max-concurrent-transforms 17 x --max-payload-mb 6 is 102 MB, at most 100 MB are allowed",
         ),
         ((*DATA, *MODEL, "--max-payload-mb", "101"), "101 is out of range"),
+        (
+            (*DATA, *MODEL, "--environment", "SERVE_PRECISION=bf61"),
+            "--environment: SERVE_PRECISION: unknown value 'bf61' (did you mean 'bf16'?)",
+        ),
+        (
+            (*DATA, *MODEL, "--environment", "SERVE_BATCHSIZE=8"),
+            "--environment: unknown setting 'SERVE_BATCHSIZE' (did you mean 'SERVE_BATCH_SIZE'?)",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_named(flags: tuple[str, ...], sentence: str) -> None:
@@ -104,3 +116,25 @@ def test_an_image_larger_than_the_payload_is_named_before_the_upload(dry_run: Dr
     sentence = r"an image has 3.0 MB, more than --max-payload-mb 3; raise it, and lower --max-concurrent-transforms"
     with pytest.raises(DataError, match=sentence):
         dry_run("transform", "--data", str(tmp_path), "--model", "faces-1", "--max-payload-mb", "3")
+
+
+def test_an_object_larger_than_the_payload_is_named_before_the_job_is_paid_for() -> None:
+    listed = {"Contents": [{"Key": "eval/a.jpg", "Size": 2**20}, {"Key": "eval/b.jpg", "Size": 2 * 2**20 + 1}]}
+    aws = FakeAws(ListObjectsV2=listed)
+    check_objects(aws, "s3://photos/eval/", 3)
+    with pytest.raises(DataError, match=r"an image has 2\.0 MB, .* 2; raise it, .*: s3://photos/eval/b\.jpg$"):
+        check_objects(aws, "s3://photos/eval/", 2)
+    check_objects(FakeAws(ListObjectsV2=AwsError("no permission", "AccessDenied")), "s3://photos/eval/", 2)
+
+
+def test_objects_are_looked_at_only_where_nothing_is_uploaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = {"KeyCount": 1, "Contents": [{"Key": "faces/a.jpg", "Size": 7 * 2**20}]}
+    aws = FakeAws(otherwise={}, ListObjectsV2=large)
+    monkeypatch.setattr(transform_module, "Aws", lambda connection: aws)
+    words = ("--role", ROLE, "--bucket", "my-bucket", "--image", IMAGE, *DATA, *MODEL)
+    with pytest.raises(DataError, match=r"7\.0 MB, more than --max-payload-mb 6"):
+        submit.main(("transform", *words), {})
+    assert "CreateModel" not in aws.operations
+    submit.main(("transform", *words, "--dry-run"), {})
+    submit.main(("transform", *words, "--max-payload-mb", "7", "--max-concurrent-transforms", "14"), {})
+    assert aws.operations[-1] == "CreateTransformJob"

@@ -10,7 +10,7 @@ import pytest
 from jobs.aws import AwsError
 from jobs.job import JobFailed
 from jobs.watch import ProgressLine, wait
-from support.fake_aws import DONE, FakeAws, folds_of, training
+from support.fake_aws import ABSENT, DONE, FakeAws, folds_of, training
 
 
 def test_waiting_ends_with_the_job_and_prints_each_change_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +119,12 @@ def test_an_error_before_the_first_state_says_that_the_job_may_be_running(error:
 def test_an_endpoint_that_is_not_watched_any_more_is_removed_not_stopped() -> None:
     aws = FakeAws(DescribeEndpoint=[{"EndpointStatus": "Creating"}, EXPIRED])
     with pytest.raises(AwsError, match=r"endpoint 'faces' is still running; `submit.py remove faces` removes it"):
+        wait(aws, "faces", 0)
+
+
+def test_an_endpoint_that_is_deleted_meanwhile_is_not_said_to_be_running() -> None:
+    aws = FakeAws(DescribeEndpoint=[{"EndpointStatus": "Deleting"}, ABSENT])
+    with pytest.raises(AwsError, match=r"^endpoint 'faces' was deleted while this command waited for it$"):
         wait(aws, "faces", 0)
 
 

@@ -44,6 +44,10 @@ def test_verbose_adds_every_probability_and_the_names_of_the_classes(server: InP
         ("text/html, */*;q=0.1", "application/json"),
         ("text/csv;q=0.5, application/jsonlines", "application/jsonlines"),
         ("application/json;q=0, text/csv", "text/csv; charset=utf-8"),
+        ("application/json;q=0, */*", "text/csv; charset=utf-8"),
+        ("*/*, application/json;q=0.1, text/*;q=0", "application/jsonlines"),
+        ("text/csv, application/json", "text/csv; charset=utf-8"),
+        ("text/csv;q=nan, application/jsonlines", "application/jsonlines"),
         ("application/json;q=nonsense, application/jsonlines;q=0.1", "application/jsonlines"),
     ],
 )
