@@ -19,6 +19,7 @@ from jobs.common import Connection
 from runtime.errors import JobError
 
 TRANSFER_THREADS = 16  # small files wait for S3, not for this machine
+CONNECT_SECONDS = 5  # for each of five attempts; a private network may lack the endpoint of a service
 _ABSENT = (
     "ResourceNotFound",
     "ResourceNotFoundException",
@@ -96,7 +97,7 @@ class Aws:
         if service not in self._clients:
             with explained(service, "GetCallerIdentity"), _readable_settings():
                 retries = {"mode": "standard", "max_attempts": 5}
-                config = Config(retries=retries, max_pool_connections=TRANSFER_THREADS)
+                config = Config(retries=retries, connect_timeout=CONNECT_SECONDS, max_pool_connections=TRANSFER_THREADS)
                 client = self._session.client(service, region_name=self.region, config=config)
                 if credentials := self._session.get_credentials():
                     credentials.get_frozen_credentials()  # now, because some are read with the first request only

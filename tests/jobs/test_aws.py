@@ -181,6 +181,11 @@ def test_without_a_region_nothing_is_asked() -> None:
         Aws(Connection()).call("sts", "GetCallerIdentity")
 
 
+def test_a_service_that_a_private_network_lacks_costs_half_a_minute_at_most() -> None:
+    config = Aws(Connection(region="eu-west-1")).client("sts").meta.config
+    assert config.connect_timeout * config.retries["total_max_attempts"] <= 30
+
+
 def test_an_unknown_profile_is_an_error_at_once() -> None:
     with pytest.raises(AwsError, match="`aws configure list-profiles`"):
         Aws(Connection(profile="nobody"))
