@@ -250,7 +250,7 @@ class TrainConfig:
             problems.append(f"--warmup-epochs: {self.warmup_epochs:g} is more than the {self.epochs} epochs of the run")
         if self.freeze not in ("none", "all") and not self.freeze.isdecimal():
             problems.append(f"--freeze: {self.freeze!r} is not a number of blocks, all or none")
-        if self.freeze_epochs and self.freeze == "none":
+        if self.freeze_epochs and self.freeze in ("none", "0"):
             problems.append(f"--freeze-epochs: {self.freeze_epochs} has no effect without --freeze; add --freeze all")
         if self.fit == "pad" and self.statistics == "dataset":
             problems.append(

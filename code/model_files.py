@@ -21,6 +21,7 @@ from description import DESCRIPTION, FORMAT, Description, build_described, descr
 from labels import MASKED_FACES
 from model import load_state
 from model_folder import ARCHIVE, LEGACY, MAX_BYTES, WEIGHTS, find, parse_record, read_parts, sha256
+from pretrained import is_state_dict
 from runtime.errors import JobError, ModelError
 from runtime.files import open_regular, replacing
 from runtime.version import version
@@ -124,6 +125,6 @@ def _read_legacy(path: Path) -> StateDict:
     except Exception as error:  # torch.load raises errors of many types
         reason = str(error).splitlines()[0][:100]
         raise ModelError(f"not a plain state dict of tensors ({reason}): {path}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not is_state_dict(state):
         raise ModelError(f"not a plain state dict of tensors, expected what BaseModel.state_dict() gives: {path}")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}

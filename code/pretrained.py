@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +53,34 @@ def _head_tensors(model: nn.Module) -> set[str]:
     return {name for name in names if name.rpartition(".")[0] in heads}
 
 
-def _copy(model: nn.Module, tensors: StateDict) -> None:
-    """Load some tensors through the network's own state dict: MNASNet needs the version that is in it."""
-    state = model.state_dict()
+def is_state_dict(state: object) -> TypeGuard[StateDict]:
+    """Return True for tensors by name whose numbers can be copied: dense ones in memory, not quantized."""
+    return isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) and _is_plain(value) for name, value in state.items()
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+
+
+def _copy(model: nn.Module, tensors: StateDict, where: str = "") -> None:
+    """Load some tensors through the network's own state dict: MNASNet needs the version that is in it.
+
+    Raises ModelError for whole or complex numbers in the place of fractions, and for a number that is not finite.
+    """
+    state, suffix = model.state_dict(), f": {where}" if where else ""
+    for name, tensor in tensors.items():
+        if state[name].is_floating_point() and not tensor.is_floating_point():
+            raise ModelError(
+                f"the weights {name!r} are of type {tensor.dtype}, expected {state[name].dtype}; give those that were "
+                f"trained, which are not quantized{suffix}"
+            )
+        if not tensor.isfinite().all():
+            raise ModelError(
+                f"the weights {name!r} are not finite, expected numbers; give those of a training that succeeded"
+                f"{suffix}"
+            )
     state.update(tensors)
     model.load_state_dict(state)
 
@@ -85,7 +111,7 @@ def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> s
             f" {next(iter(given), 'missing')}, expected {next(iter(keys))}; give those of the same model: {where}"
         )
     new_head = [key for key in fresh if key in heads]
-    _copy(model, {**fitting, **{key: torch.zeros_like(own[key]) for key in new_head}})
+    _copy(model, {**fitting, **{key: torch.zeros_like(own[key]) for key in new_head}}, where)
     unused = len(given.keys() - keys.keys())
     report = f"{len(fitting)} of {len(own)} tensors from {where}"
     for start, names in (("zero", new_head), ("random", [key for key in fresh if key not in heads])):
@@ -163,9 +189,9 @@ def read_weights(path: Path) -> tuple[StateDict, str]:
         raise ModelError(f"cannot be read as weights{reason}, expected {_EXPECTED}: {path}") from None
     for key in ("state_dict", "model"):
         state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not is_state_dict(state):
         raise ModelError(f"not weights, expected {_EXPECTED}: {path}")
     return state, digest
 
 
-_EXPECTED = "tensors by name and nothing else, as torch.save(model.state_dict(), path) writes them"
+_EXPECTED = "dense tensors by name and nothing else, as torch.save(model.state_dict(), path) writes them"

@@ -294,9 +294,10 @@ def test_a_file_that_is_no_state_dict_is_rejected(tmp_path: Path) -> None:
     (tmp_path / LEGACY).write_bytes(b"junk")
     with pytest.raises(ModelError, match="not a plain state dict"):
         load(tmp_path)
-    torch.save([1, 2], tmp_path / LEGACY)
-    with pytest.raises(ModelError, match="not a plain state dict"):
-        load(tmp_path)
+    for content in ([1, 2], {0: torch.zeros(3)}, {"fc.weight": torch.zeros(3, device="meta")}):
+        torch.save(content, tmp_path / LEGACY)
+        with pytest.raises(ModelError, match="not a plain state dict"):
+            load(tmp_path)
 
 
 def test_the_error_of_a_folder_without_a_model_names_the_expected_files(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04" + bytes(500)], ids=["empty", "text", "torn"])
 def test_a_damaged_file_is_rejected(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ModelError, match=f"^cannot be read as weights, expected tensors by name .*{name}$"):
+    with pytest.raises(ModelError, match=f"^cannot be read as weights, expected dense tensors by name .*{name}$"):
         load_pretrained(BaseModel(18), tmp_path, "BaseModel")
 
 
@@ -237,8 +237,39 @@ def test_nothing_that_is_pickled_is_ever_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"fc.weight": "text"}, torch.zeros(3)], ids=["list", "text", "tensor"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"fc.weight": "text"},
+        torch.zeros(3),
+        {0: torch.zeros(3)},
+        {"fc.weight": torch.zeros(3, 3).to_sparse()},
+        {"fc.weight": torch.zeros(3, device="meta")},
+    ],
+    ids=["list", "text", "tensor", "number", "sparse", "meta"],
+)
 def test_a_file_without_weights_is_rejected(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"^not weights, expected tensors by name"):
+    with pytest.raises(ModelError, match=r"^not weights, expected dense tensors by name"):
         load_pretrained(BaseModel(18), tmp_path, "BaseModel")
+
+
+@pytest.mark.parametrize("type_", [torch.int8, torch.complex64])
+def test_weights_of_another_kind_of_number_are_rejected(tmp_path: Path, type_: torch.dtype) -> None:
+    torch.save({key: tensor.to(type_) for key, tensor in BaseModel(18).state_dict().items()}, tmp_path / "other.pth")
+    sentence = rf"^the weights 'conv1.weight' are of type {type_}, expected torch.float32; .*: {tmp_path}$"
+    with pytest.raises(ModelError, match=sentence):
+        load_pretrained(BaseModel(18), tmp_path, "BaseModel")
+    with pytest.raises(ModelError, match=r"expected torch\.float32"):
+        load_state(BaseModel(18), torch.load(tmp_path / "other.pth"))
+
+
+def test_weights_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
+    state = BaseModel(18).state_dict()
+    state["conv2.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, tmp_path / "diverged.pth")
+    with pytest.raises(ModelError, match=rf"^the weights 'conv2.weight' are not finite, .*: {tmp_path}$"):
+        load_pretrained(BaseModel(18), tmp_path, "BaseModel")
+    with pytest.raises(ModelError, match=r"'conv2\.weight' are not finite"):
+        load_state(BaseModel(18), state)

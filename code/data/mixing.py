@@ -64,9 +64,14 @@ class Mixer:
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:
-    """Draw a number from Beta(alpha, alpha), as a ratio of two gamma variates."""
+    """Draw a number from Beta(alpha, alpha), as a ratio of two gamma variates.
+
+    For an alpha far below 0.1 most of both are too small for float32. Then nearly all the weight is on one of the two.
+    """
     first, second = torch._standard_gamma(torch.full((2,), alpha), generator=generator).tolist()
-    return float(first / (first + second)) if first + second > 0 else 0.5
+    if max(first, second) <= torch.finfo(torch.float32).tiny:  # torch returns no smaller ones
+        return float(torch.randint(2, (), generator=generator))
+    return float(first / (first + second))
 
 
 def _patch(height: int, width: int, area: float, shape: str, generator: torch.Generator) -> tuple[int, int, int, int]:

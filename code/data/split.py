@@ -68,6 +68,11 @@ def untrained_classes(samples: Samples, train: NDArray[np.int64]) -> list[str]:
 
 def _given_split(samples: Samples, fold: tuple[int, int] | None) -> pd.Series:
     """Return the split that a data set comes with; raise DataError if a part is empty or a fold is asked for."""
+    if fold and samples.val_root:
+        raise DataError(
+            f"--fold {fold[0]}/{fold[1]}: there is a folder of validation images, too; leave out one of both: "
+            f"{samples.val_root}"
+        )
     if fold:
         raise DataError(
             f"--fold {fold[0]}/{fold[1]}: the data comes with a split; leave the option out, or pass the training "

@@ -26,14 +26,15 @@ class TimmModel(nn.Module):
     ) -> None:
         """Create the network `name`, such as `timm/resnet18`, for images of `size` (height, width) in pixels.
 
-        `drop_path` is the probability that the last residual block is left out in training; None is the network's own.
+        `drop_path` is the probability that the last residual block is left out in training; None is the network's own,
+        and so is 0 here: `set_drop_path` sets that.
         Raises ConfigError if it cannot be created for this size, or with a drop path.
         """
         super().__init__()
         try:
-            self.backbone = _create(name, num_classes, size, {} if drop_path is None else {"drop_path_rate": drop_path})
+            self.backbone = _create(name, num_classes, size, {"drop_path_rate": drop_path} if drop_path else {})
         except TypeError:
-            if drop_path is None:
+            if not drop_path:
                 raise
             raise ConfigError(without_drop_path(name)) from None
         self._has_caches = any(hasattr(module, "attention_bias_cache") for module in self.backbone.modules())

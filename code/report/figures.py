@@ -60,6 +60,7 @@ _SHORT_NAME = 14  # characters that fit below a column
 _LONG_NAME = 36
 _CAPTION = 30  # characters that fit above an image in a grid
 _IMAGE_INCHES = 1.6  # width of an image in a grid
+_TALLEST = 3.0  # height of an image in a grid by that width; a taller one is scaled down
 
 
 @rc_context(STYLE)
@@ -213,9 +214,11 @@ def image_grid(
     images: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int, colors: Sequence[str] | None = None
 ) -> Figure:
     """Draw images (height, width, 3) in rows of `columns`, each below its caption of one or more lines."""
-    aspect = max((image.shape[0] / image.shape[1] for image in images), default=1.0)
+    sides = [image.shape[:2] for image in images]
+    scales = [_IMAGE_INCHES / max(width, height / _TALLEST) for height, width in sides]  # inches of a pixel
+    tallest = max((height * scale for (height, _), scale in zip(sides, scales, strict=True)), default=_IMAGE_INCHES)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
-    tile_height = _IMAGE_INCHES * aspect + 0.13 * lines + 0.15
+    tile_height = tallest + 0.13 * lines + 0.15
     width, height = columns * (_IMAGE_INCHES + 0.1), max(1, math.ceil(len(images) / columns)) * tile_height
     figure = new_figure(width, height, layout=None)
     # One canvas measured in inches: one Axes per image takes ten times as long.
@@ -225,8 +228,9 @@ def image_grid(
     for position, (image, caption, color) in enumerate(tiles):
         row, column = divmod(position, columns)
         left, bottom = column * (_IMAGE_INCHES + 0.1) + 0.05, (row + 1) * tile_height - 0.05
-        top = bottom - _IMAGE_INCHES * image.shape[0] / image.shape[1]
-        axes.imshow(image, aspect="auto", interpolation="bilinear", extent=(left, left + _IMAGE_INCHES, bottom, top))
+        tall, wide = (side * scales[position] for side in sides[position])
+        top = bottom - tall
+        axes.imshow(image, aspect="auto", interpolation="bilinear", extent=(left, left + wide, bottom, top))
         text = "\n".join(shorten(line, _CAPTION) for line in caption.splitlines())
         axes.text(left, top - 0.05, text, fontsize=7, color=color, verticalalignment="bottom")
     axes.set(xlim=(0, width), ylim=(height, 0))  # imshow changes them

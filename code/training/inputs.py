@@ -38,6 +38,7 @@ from training.fingerprint import TOO_EXPENSIVE
 from training.initial import Start
 from training.loss_weights import balanced_weights, check_image_weights
 from training.tracking import progress
+from training.without_effect import describe_without_effect
 
 SplitRow = tuple[str, str, int | str, str]
 
@@ -108,7 +109,8 @@ def read_data(
     samples = dataset.samples
     check_image_weights(samples, train, val, args.criterion)
     _print_summary(dataset, len(train), len(val), len(bad), classes=args.dataset != AUTO)
-    for sentence in (*find_warnings(samples), *describe_untrained(samples, train)):
+    ignored = describe_without_effect(args, has_split=samples.has_split)
+    for sentence in (*ignored, *find_warnings(samples), *describe_untrained(samples, train)):
         print(f"warning: {sentence}", file=sys.stderr)
     names = samples.table["path"].tolist()
     load = partial(Loader, store, samples.labels, weights=samples.weights, device=device)

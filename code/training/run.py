@@ -16,6 +16,7 @@ from labelling.labelling import Labelling, labelling_of
 from labels import LabelScheme
 from metrics import log_name
 from optimization import get_lr
+from runtime.errors import CheckpointError
 from runtime.files import replacing
 from training.checkpoint import Checkpoints
 from training.inputs import SplitRow, write_split
@@ -41,6 +42,8 @@ class Run:
         self.args, self.scheme, self.trainer, self.state = args, scheme, trainer, state
         self.checkpoints, self.tracker, self.store = checkpoints, tracker, store
         self.workers, self.labelling = trainer.workers, labelling_of(scheme)
+        # with --resume force, --metric may be another one than that of the run so far
+        state.best_score = state.best_row.get(f"val_{args.metric}", state.best_score)
         if checkpoints:
             self.workers.control.wants_save = lambda: checkpoints.is_due(state.steps_done + 1)
         self.images_per_second = 0.0  # of the last epoch
@@ -66,7 +69,9 @@ class Run:
         """Commit the first checkpoint, then write the options, the split and the history so far into the run folder.
 
         In this order: the checkpoint holds the name of the folder, so a run that is killed here resumes into it.
+        Raises CheckpointError if the network to publish is gone, before anything is written.
         """
+        self._require_selected()
         self.save()
         self.wait()
         if not self.workers.is_first:
@@ -75,6 +80,15 @@ class Run:
             file.write(json.dumps(asdict(self.args), indent=2) + "\n")
         write_split(self.tracker.folder / "split.csv", split)
         self.tracker.write_history(self.state.history)  # a complete run that is resumed elsewhere has no epoch left
+
+    def _require_selected(self) -> None:
+        """Raise CheckpointError if --resume force selects the last epoch of a run that has kept another as its best."""
+        state = self.state
+        if self.is_finished and self.args.select == "last" and state.best_epoch != state.epoch:
+            raise CheckpointError(
+                f"--select: last, but the run to resume has kept the network of epoch {state.best_epoch}, the best of "
+                f"{state.epoch}, and has no epoch left; raise --epochs above {state.epoch}, or pass --select best"
+            )
 
     def train_epoch(self, loader: Loader) -> None:
         """Take the remaining steps of the epoch; raises Stopped between two of them."""

@@ -77,7 +77,7 @@ def settle(args: TrainConfig, workers: Workers, device: torch.device, kept: Kept
     """
     select_dtype(args.precision, device)  # one that the GPU lacks ends the run before its images are read
     parts = args.parts or kept.parts or min(workers.size, max(1, args.batch_size // 2))
-    limit = int(os.environ.get("OMP_NUM_THREADS") or 0) or cpu_count()
+    limit = _openmp_threads(os.environ) or cpu_count()
     threads = kept.threads or max(1, min(cpu_count() // parts, limit))
     parts, threads, too_expensive = workers.tell((parts, threads, kept.too_expensive))
     if parts > 1 and device.type == "cpu":
@@ -91,6 +91,12 @@ def settle(args: TrainConfig, workers: Workers, device: torch.device, kept: Kept
     versions = {"version": version(), "device": device.type, **runtime_versions(device)}
     workers.require_same(versions, "use the same image and the same type of machine for all workers")
     return replace(args, parts=parts, nproc_per_node=0), too_expensive
+
+
+def _openmp_threads(environ: Mapping[str, str]) -> int:
+    """Return the first number in OMP_NUM_THREADS, which may be a list such as 4,2; 0 if there is none."""
+    first = environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def versions_of(device: torch.device) -> dict[str, Any]:

@@ -188,7 +188,8 @@ class Trainer:
                     "--resize, choose a smaller --model, or use a larger device"
                 ) from None
             raise ConfigError(
-                "batch norm needs more than one image at a time; raise --batch-size or lower --parts"
+                f"batch norm needs more than one image at a time, got {len(images)}; raise --batch-size, lower "
+                "--parts, or train on more images"
             ) from None
         return logits
 

@@ -57,6 +57,12 @@ def test_a_folder_for_validation_beside_a_split_is_rejected(tmp_path: Path) -> N
         add_validation(plain, given)
 
 
+def test_a_fold_beside_a_folder_for_validation_is_rejected_with_that_folder(tmp_path: Path) -> None:
+    train, val = (read_validation("auto", touch(tmp_path / name, *PETS)) for name in ("a", "b"))
+    with pytest.raises(DataError, match=f"^--fold 1/5: there is a folder of validation images, too; .*: {tmp_path}/b$"):
+        split_samples(add_validation(train, val), 0.2, 42, fold=(1, 5))
+
+
 def test_a_missing_folder_is_named_by_its_variable(tmp_path: Path) -> None:
     for name in ("auto", "ImageFolderDataset"):
         with pytest.raises(DataError, match=r"^SM_CHANNEL_VALIDATION does not exist"):

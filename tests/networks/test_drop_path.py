@@ -40,4 +40,10 @@ def test_drop_path_of_timm_is_that_of_its_constructor() -> None:
 def test_a_network_without_drop_path_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^--drop-path: model '{name}' has none; leave it out, or choose"):
         create_model(name, MASKED_FACES, size=(64, 64), drop_path=0.1)
-    create_model("resnet18", MASKED_FACES, size=(64, 64), drop_path=0.0)
+    create_model(name, MASKED_FACES, size=(64, 64), drop_path=0.0)
+
+
+def test_a_drop_path_of_0_takes_away_that_of_the_network_itself() -> None:
+    """timm's TinyViT of 11 million weights has one of 0.1."""
+    model = create_model("timm/tiny_vit_11m_224", MASKED_FACES, size=(64, 64), drop_path=0.0)
+    assert {module.drop_prob for module in model.modules() if type(module).__name__ == "DropPath"} == {0.0}

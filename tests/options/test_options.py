@@ -127,6 +127,12 @@ def test_an_invalid_run_name_is_a_sentence(name: str) -> None:
     assert TrainConfig(name=name).problems() == [f"--name: {name!r} is not the name of a folder"]
 
 
+@pytest.mark.parametrize("freeze", ["none", "0"])
+def test_epochs_to_freeze_no_block_are_a_sentence(freeze: str) -> None:
+    (problem,) = TrainConfig(freeze=freeze, freeze_epochs=2).problems()
+    assert problem.startswith("--freeze-epochs: 2 has no effect without --freeze")
+
+
 def test_options_that_contradict_each_other_are_sentences() -> None:
     problems = TrainConfig(parts=9, batch_size=4, warmup_epochs=3, epochs=2).problems()
     assert [problem.split(":")[0] for problem in problems] == ["--parts", "--warmup-epochs"]

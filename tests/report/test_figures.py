@@ -141,6 +141,15 @@ def test_grid_image_shows_at_most_n_images() -> None:
     assert len(grid_image(noise(9), [0] * 9, [1] * 9, MASKED_FACES, n=4).axes[0].images) == 4
 
 
+def test_a_grid_of_tall_images_is_no_taller_than_one_of_three_squares_in_their_place() -> None:
+    tall, squares = (
+        image_grid([np.zeros(shape, np.uint8)] * 16, ["cat"] * 16, 4) for shape in ((2048, 8, 3), (8, 8, 3))
+    )
+    assert tall.get_figheight() < 3 * squares.get_figheight()
+    left, right, bottom, top = tall.axes[0].images[0].get_extent()
+    assert (bottom - top) / (right - left) == pytest.approx(2048 / 8)  # as they are, not distorted
+
+
 def test_grid_image_shows_label_and_prediction_by_task_and_marks_mistakes() -> None:
     right, wrong = grid_image(noise(2), [0, 7], [0, 10], MASKED_FACES).axes[0].texts
     assert right.get_text() == "mask: worn\ngender: male\nage: under 30"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data.mixing import Mixer
-from runtime.errors import DeviceError
+from runtime.errors import ConfigError, DeviceError
 from support.trainers import first_batch, trainer_of
 from training.inputs import Data
 from training.trainer import Trainer
@@ -124,6 +124,14 @@ def test_batch_norm_without_memory_for_two_images_is_a_sentence(data: Data, monk
     monkeypatch.setattr(trainer.model, "forward", limited)
     with pytest.raises(DeviceError, match="no memory for two images at a time, which batch norm needs"):
         trainer.step(first_batch(data), epoch=0, steps_done=0)
+
+
+def test_batch_norm_of_one_image_is_a_sentence_with_every_way_out(data: Data) -> None:
+    batch = first_batch(data)
+    trainer = trainer_of(data, parts=len(batch.labels))
+    sentence = r"^batch norm needs more than one image at a time, got 1; raise --batch-size, lower --parts, or train on"
+    with pytest.raises(ConfigError, match=sentence):
+        trainer.step(batch, epoch=0, steps_done=0)
 
 
 def test_gradients_from_before_memory_ran_out_do_not_count_twice(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
