@@ -202,10 +202,11 @@ def create_run(
         shared = share_state(own if workers.is_first else None, workers)
         if not workers.is_first:
             restore(shared, state, trainer, data, args.resume == "force")
-    if saved:
-        print(f"resumed at epoch {state.epoch + 1}, after {state.steps_done} steps", flush=True)
     tracker = (Tracker if workers.is_first else Silent)(output_dir / state.run_name)
     run = Run(args, data.scheme, trainer, state, checkpoints, tracker, data.store)
+    if saved:
+        where = "after the last epoch" if run.is_finished else f"at epoch {state.epoch + 1}"
+        print(f"resumed {where}, after {state.steps_done} steps", flush=True)
     run.begin(data.split)
     return run
 

@@ -17,7 +17,7 @@ from typing import Any
 from config import TrainPaths
 from data.out_of_fold import PREDICTIONS_CSV
 from runtime.arguments import flag_of
-from runtime.errors import DataError, TrainingError
+from runtime.errors import ConfigError, DataError, TrainingError
 from runtime.json_files import read_json_object
 from runtime.parent import end_with_parent
 from training.worker_processes import StopSignals
@@ -90,7 +90,8 @@ class Fold:
                 f"out; {remedy}"
             )
         if code:
-            print(f"{self.name} failed, see its message above; {remedy}", file=sys.stderr, flush=True)
+            then = "" if code == ConfigError.exit_code else f"; {remedy}"  # which would fail again
+            print(f"{self.name} failed, see its message above{then}", file=sys.stderr, flush=True)
             sys.exit(code)
         if not self.predictions():
             raise TrainingError(f"the training of {self.name} was stopped before its end; {remedy}")

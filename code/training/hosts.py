@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from runtime.errors import ConfigError
 
+PORT = 7777  # as SageMaker's own launchers have it
+
 
 @dataclass(frozen=True)
 class Hosts:
@@ -44,6 +46,14 @@ def read_hosts(environ: Mapping[str, str]) -> Hosts:
     if names == [current]:  # one host may have any name
         return Hosts((current,), current, environ.get("SM_NETWORK_INTERFACE_NAME", ""))
     return order_hosts(names, current, environ.get("SM_NETWORK_INTERFACE_NAME", ""))
+
+
+def read_port(environ: Mapping[str, str]) -> int:
+    """Return the port on which the hosts meet, MASTER_PORT or PORT; raise ConfigError if it is none."""
+    text = environ.get("MASTER_PORT") or str(PORT)
+    if not text.isdecimal() or not 0 < int(text) < 1 << 16:
+        raise ConfigError(f"MASTER_PORT is {text!r}, expected the number of a port, from 1 to 65535")
+    return int(text)
 
 
 def order_hosts(names: object, current: object, interface: str = "") -> Hosts:

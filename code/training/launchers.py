@@ -26,9 +26,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported
 
 from runtime.errors import TrainingError
 from runtime.network import LOOPBACK, find_interface
-from training.hosts import Hosts
+from training.hosts import PORT, Hosts
 
-PORT = 7777  # MASTER_PORT of a job on several hosts, as SageMaker's own launchers have it
 JOIN_SECONDS = 600.0  # for the slowest host: its image, its data, its name in the DNS
 LOST_SECONDS = 30.0  # without a beat, after which a host is gone; a closed connection is noticed at once
 LEAVE_SECONDS = 10.0  # that the first host waits for the others at the end

@@ -23,7 +23,7 @@ def join(environ: Mapping[str, str]) -> Iterator[Workers]:
 
     An error ends all workers. Raises ConfigError if a variable is missing, and TrainingError if workers do not come.
     """
-    if int(environ.get("WORLD_SIZE") or 1) == 1:
+    if environ.get("WORLD_SIZE") in (None, "", "1"):
         yield Workers()
         return
     try:

@@ -29,7 +29,7 @@ from runtime.failure import write_failure
 from runtime.network import LOOPBACK, interface_towards
 from runtime.parent import end_with_parent
 from training import worker_processes
-from training.hosts import Hosts, read_hosts
+from training.hosts import Hosts, read_hosts, read_port
 from training.worker_failures import Cause, Ending, find_cause, first_lost, read_ending, was_stopped
 from training.worker_processes import StopSignals, WorkerProcesses
 
@@ -76,9 +76,9 @@ def launch(command: Sequence[str], hosts: Hosts, workers: int, **patience: float
 
     `patience` are the seconds that `meet` waits for other hosts. Raises TrainingError as `meet` does.
     """
-    from training.launchers import PORT, meet  # imports torch
+    from training.launchers import meet  # imports torch
 
-    rendezvous = meet(hosts, workers, port=int(os.environ.get("MASTER_PORT") or PORT), **patience)
+    rendezvous = meet(hosts, workers, port=read_port(os.environ), **patience)
     stop = StopSignals()
     with tempfile.TemporaryDirectory(prefix="workers-") as folder:
         folders = {local: Path(folder) / str(local) for local in range(workers)}

@@ -81,13 +81,15 @@ def test_predictions_of_an_earlier_run_do_not_count(train: Train) -> None:
         train("")
 
 
+@pytest.mark.parametrize(("code", "remedy"), [(1, "; the same command resumes"), (2, "")])
 def test_the_exit_code_of_a_training_that_fails_is_that_of_the_command(
-    train: Train, capsys: pytest.CaptureFixture[str]
+    train: Train, code: int, remedy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """2 is that of a wrong option, with which the same command would fail again."""
     with pytest.raises(SystemExit) as ended:
-        train("sys.exit(3)")
-    assert ended.value.code == 3
-    assert "fold 2 of 3 failed, see its message above" in capsys.readouterr().err
+        train(f"sys.exit({code})")
+    assert ended.value.code == code
+    assert capsys.readouterr().err.endswith(f"fold 2 of 3 failed, see its message above{remedy}\n")
 
 
 def test_a_training_that_the_kernel_ends_is_a_sentence(train: Train) -> None:

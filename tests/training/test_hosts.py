@@ -5,7 +5,7 @@ import json
 import pytest
 
 from runtime.errors import ConfigError
-from training.hosts import Hosts, order_hosts, read_hosts
+from training.hosts import PORT, Hosts, order_hosts, read_hosts, read_port
 
 NAMES = ("algo-1", "algo-2", "algo-10")
 
@@ -39,3 +39,13 @@ def test_hosts_that_make_no_sense_are_rejected(names: object, current: str, sent
 def test_hosts_that_are_not_json_are_rejected() -> None:
     with pytest.raises(ConfigError, match="expected a list of names"):
         read_hosts({"SM_HOSTS": "algo-1,algo-2", "SM_CURRENT_HOST": "algo-1"})
+
+
+def test_the_port_is_that_of_the_variable_or_the_usual_one() -> None:
+    assert [read_port(environ) for environ in ({}, {"MASTER_PORT": ""}, {"MASTER_PORT": "123"})] == [PORT, PORT, 123]
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "70000", "1.5"])
+def test_a_port_that_is_none_is_rejected(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^MASTER_PORT is '{text}', expected the number of a port"):
+        read_port({"MASTER_PORT": text})

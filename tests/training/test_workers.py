@@ -9,6 +9,7 @@ from runtime.errors import ConfigError, DataError, TrainingError, WorkerLost
 from support.worker_threads import in_threads, raised, run_workers, two_stages
 from training import lost_workers
 from training.ordered_sum import Nodes, OrderedSum, add_in_place, add_node, nodes_within, share
+from training.rendezvous import join
 from training.workers import Workers
 
 LENGTH = 37  # no multiple of any number of workers
@@ -187,3 +188,11 @@ def test_a_worker_that_is_alone_needs_nobody() -> None:
     worker.require_same({"torch": 1}, "")
     worker.require_same_weights(1)
     worker.leave()
+
+
+@pytest.mark.parametrize(
+    "variables", [{"WORLD_SIZE": "two"}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "first"}, {"WORLD_SIZE": "0"}]
+)
+def test_variables_of_torchrun_that_are_missing_or_no_numbers_are_rejected(variables: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="a variable of torchrun is wrong"), join(variables):
+        pass
