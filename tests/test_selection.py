@@ -5,12 +5,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from config import TrainConfig
 from runtime.errors import CheckpointError
+from support.drawing import draw_pets
 from train import train
 
 pytestmark = pytest.mark.usefixtures("without_report")
@@ -21,14 +20,8 @@ Train = Callable[..., dict[str, float]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Train:
-    draw = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for number in range(8):
-            pixels = draw.integers(0, 256, (24, 32, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
-    output, checkpoints = tmp_path / "output", tmp_path / "checkpoints"
-    return partial(train, tmp_path / "pets", tmp_path / "model", output_dir=output, checkpoint_dir=checkpoints)
+    pets, output, checkpoints = draw_pets(tmp_path / "pets", 8, (32, 24)), tmp_path / "output", tmp_path / "checkpoints"
+    return partial(train, pets, tmp_path / "model", output_dir=output, checkpoint_dir=checkpoints)
 
 
 def test_the_last_epoch_cannot_be_selected_once_only_the_best_is_kept(

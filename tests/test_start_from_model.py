@@ -4,9 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from commands import COMMANDS
 from config import TrainConfig, TrainPaths
@@ -15,6 +13,7 @@ from model_files import load
 from runtime.arguments import parse
 from runtime.errors import ModelError
 from support.archives import archive_of
+from support.drawing import draw_pets
 from train import train
 
 Faces = Callable[..., Path]
@@ -36,13 +35,7 @@ pytestmark = pytest.mark.usefixtures("without_report")
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
     """Draw six images of each of two other classes."""
-    draw = np.random.default_rng(1)
-    for name in ("cat", "dog"):
-        for number in range(6):
-            path = tmp_path / "pets" / name / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw.integers(0, 255, (48, 36, 3), np.uint8)).save(path)
-    return tmp_path / "pets"
+    return draw_pets(tmp_path / "pets", 6, (36, 48), seed=1)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from runtime.arguments import option
 from runtime.errors import ConfigError, JobError
 from sagemaker_limits import STARTUP_SECONDS
 
-_STARTUP_SECONDS = 600
+_DEFAULT_STARTUP_SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class EndpointOptions(ServedModelOptions):
 
     startup_seconds: int | None = option(
         None,
-        f"timeout for loading the model; default: {_STARTUP_SECONDS}",
+        f"timeout for loading the model; default: {_DEFAULT_STARTUP_SECONDS}",
         minimum=STARTUP_SECONDS[0],
         maximum=STARTUP_SECONDS[1],
     )
@@ -81,7 +81,7 @@ def endpoint(job: str, location: SecureJobLocation, options: EndpointOptions) ->
         "ModelName": job,
         "InstanceType": options.instance,
         "InitialInstanceCount": options.instance_count,
-        "ContainerStartupHealthCheckTimeoutInSeconds": options.startup_seconds or _STARTUP_SECONDS,
+        "ContainerStartupHealthCheckTimeoutInSeconds": options.startup_seconds or _DEFAULT_STARTUP_SECONDS,
         "InferenceAmiVersion": options.ami,
     }
     config = {

@@ -1,4 +1,7 @@
-"""Tiny generated data sets of masked faces. The pixels never change: files of earlier releases were made from them."""
+"""Tiny generated data sets: masked faces, and two class folders of noise.
+
+The pixels of the faces never change: files of earlier releases were made from them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +38,16 @@ def draw_faces(root: Path, people: int, size: tuple[int, int] = (48, 64), ending
         profile.mkdir(parents=True)
         for stem in STEMS:
             draw_image(label_of(stem, gender, age), person, size).save(profile / f"{stem}{ending}", quality=95)
+    return root
+
+
+def draw_pets(root: Path, images: int, size: tuple[int, int], ending: str = ".png", seed: int = 0) -> Path:
+    """Create the class folders cat and dog, each with so many images (width, height) of noise; return their folder."""
+    draw = np.random.default_rng(seed)
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(images):
+            Image.fromarray(draw.integers(0, 256, (*size[::-1], 3), np.uint8)).save(root / name / f"{number}{ending}")
     return root
 
 

@@ -39,8 +39,8 @@ class Make:
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         installed = [f"--old-file=.venv{name}" for name in ("/job", "/export", "/dev", "-acceptance/sdk")]
         command = ["make", *installed, *words, f"BIN={self.bin}"]
-        known = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": "/someone"}
-        return subprocess.run(command, cwd=ROOT, env=own_environ() | known | environ, capture_output=True, text=True)
+        known = own_environ() | {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": "/someone"}
+        return subprocess.run(command, cwd=ROOT, env=known | environ, capture_output=True, text=True)
 
     def calls(self, *words: str, **environ: str) -> list[dict[str, Any]]:
         """Return the words and the environment of each program that make started."""

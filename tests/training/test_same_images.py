@@ -22,6 +22,7 @@ from data.images import Pixels
 from model_files import load
 from runtime.errors import CheckpointError
 from runtime.process import StopRequest
+from support.drawing import draw_pets
 from train import train
 from training.trainer import Trainer
 
@@ -50,12 +51,10 @@ class StopAfter(StopRequest):
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
     """Draw two class folders of BMP files: all have one size, and here one time."""
-    draw = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for number in range(10):
-            write(tmp_path / "pets" / name / f"{number}.bmp", draw.integers(0, 256, (20, 20, 3), np.uint8))
-    return tmp_path / "pets"
+    root = draw_pets(tmp_path / "pets", 10, (20, 20), ".bmp")
+    for path in root.rglob("*.bmp"):
+        os.utime(path, (1, 1))
+    return root
 
 
 def write(path: Path, pixels: Pixels) -> None:
