@@ -288,14 +288,14 @@ readme-image: $(ENV)/job  ## draw the image of README.md
 	$(BIN)/python code/demo.py --contact-sheet .github/faces.jpg
 
 $(ENV)/job: container/requirements.lock
-	$(call install,$<,$(ENV),7 GB)
+	$(call install,$<,$(ENV),9 GB)
 
 $(ENV)/export: container/requirements-export.lock
-	$(call install,$<,$(ENV),7 GB)
+	$(call install,$<,$(ENV),9 GB)
 	@touch $(ENV)/job
 
 $(ENV)/dev: container/requirements-dev.lock
-	$(call install,$<,$(ENV),7 GB)
+	$(call install,$<,$(ENV),9 GB)
 	@touch $(ENV)/job $(ENV)/export
 
 .venv-acceptance/sdk: container/requirements-acceptance.lock
