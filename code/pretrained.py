@@ -76,7 +76,7 @@ def _copy(model: nn.Module, tensors: StateDict, where: str = "") -> None:
                 f"the weights {name!r} are of type {tensor.dtype}, expected {state[name].dtype}; give those that were "
                 f"trained, which are not quantized{suffix}"
             )
-        if not tensor.isfinite().all():
+        if not tensor.cpu().isfinite().all():  # a run's best weights are on its GPU, files in host memory
             raise ModelError(
                 f"the weights {name!r} are not finite, expected numbers; give those of a training that succeeded"
                 f"{suffix}"
