@@ -27,7 +27,8 @@ from jobs.registry import RegistryOptions, register
 from jobs.scaling import AsyncOptions
 from jobs.serverless import ServerlessOptions
 from jobs.status import StatusOptions, status_command
-from jobs.training import TrainingOptions, train
+from jobs.training import train
+from jobs.training_options import TrainingOptions
 from jobs.transform import TransformOptions, transform
 from jobs.tuning import TuningOptions, tune
 from jobs.watch import wait_command

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jobs.aws import Aws, AwsError
 from jobs.common import Connection, JobName, SecureJobLocation, SubmitOptions, unique_name
 from jobs.expiry import ExpiryOptions, make_expiring, remove_schedule
-from jobs.instances import describe_instances, volume_key, waste
+from jobs.instances import describe_instances, encryption, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import VARIANT, Call, create_model, given, tags
 from jobs.scaling import AsyncOptions, make_async, remove_scaling
@@ -59,6 +59,7 @@ def deploy(
             calls=(model, *endpoint(job, location, options)),
             uploads=archive.uploads,
             kms_key=location.kms_key,
+            encryption=encryption(options.instance, location.kms_key),
             needed_uris=archive.needed_uris,
             instances=describe_instances(options.instance, options.instance_count),
             waste=waste(options.instance),

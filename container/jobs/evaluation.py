@@ -11,7 +11,7 @@ from jobs.checks import data_problems, name_problems
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, Words, unique_name
 from jobs.ecr import job_image
 from jobs.inputs import existing_inputs, resolve_input
-from jobs.instances import describe_instances, volume_key
+from jobs.instances import describe_instances, encryption, volume_key
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, Request, given, seconds, tags, vpc
 from runtime.arguments import option
@@ -65,6 +65,7 @@ def evaluate(
         calls=(processing_job(job, location, options, image, inputs=inputs, arguments=arguments),),
         uploads=first + second,
         kms_key=location.kms_key,
+        encryption=encryption(options.instance_type, location.kms_key),
         needed_uris=existing_inputs(inputs.values(), first + second),
         instances=describe_instances(options.instance_type),
         instance_hours=options.max_hours,

@@ -15,10 +15,11 @@ from jobs.common import Connection, SecureJobLocation, SubmitOptions, Words, uni
 from jobs.ecr import job_image
 from jobs.hyperparameters import read_hyperparameters, with_recipe
 from jobs.inputs import existing_inputs
-from jobs.instances import describe_instances, waste
+from jobs.instances import describe_instances, encryption, waste
 from jobs.job import fold_name
 from jobs.plan import Plan, submit_plan
-from jobs.training import TrainingOptions, check_restarts, training_channels, training_job
+from jobs.training import check_restarts, training_channels, training_job
+from jobs.training_options import TrainingOptions
 from jobs.watch import wait
 from labels import require_one_label
 from options.cv import FOLDS
@@ -72,6 +73,7 @@ def cross_validate(
         calls=calls,
         uploads=uploads,
         kms_key=location.kms_key,
+        encryption=encryption(training.instance_type, location.kms_key),
         instances=describe_instances(
             training.instance_type, options.folds * training.instance_count, spot=training.spot
         ),

@@ -39,6 +39,13 @@ def volume_key(instance_type: str, kms_key: str | None) -> str | None:
     return None if has_local_disk(instance_type) else kms_key
 
 
+def encryption(instance_type: str, kms_key: str | None) -> str:
+    """Return a sentence about a disk that a given key does not encrypt, empty if it encrypts everything."""
+    if kms_key is None or volume_key(instance_type, kms_key):
+        return ""
+    return f"the disk of {instance_type} is encrypted by the instance itself; --kms-key is for the files in S3"
+
+
 def describe_instances(instance_type: str, count: int = 1, *, spot: bool = False) -> str:
     """Return `2 x ml.g5.xlarge, spot`."""
     return f"{count} x {instance_type}{', spot' if spot else ''}"

@@ -38,6 +38,7 @@ class Plan:
     needed_uris: tuple[str, ...] = ()  # S3 objects, and folders with a slash at the end, that must exist
     instances: str = ""  # such as "2 x ml.g5.xlarge, spot"
     waste: str = ""  # what would be paid for and not used
+    encryption: str = ""  # what a given key does not encrypt
     instance_hours: float | None = None  # at most; None without a time limit
     longest: str = ""
     resumes: str = ""
@@ -249,6 +250,7 @@ def _summary(plan: Plan, price: float | None) -> list[str]:
         ("job", plan.job),
         ("runs on", plan.instances),
         ("waste", plan.waste),
+        ("key", plan.encryption),
         ("longest", plan.longest),
         ("costs", _cost(plan, price)),
         *(("uploads", upload) for upload in uploads),

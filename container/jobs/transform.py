@@ -8,7 +8,7 @@ from jobs.aws import Aws, AwsError
 from jobs.checks import data_problems, pairs
 from jobs.common import Connection, SecureJobLocation, SubmitOptions, unique_name
 from jobs.inputs import existing_inputs, resolve_images
-from jobs.instances import describe_instances, volume_key, waste
+from jobs.instances import describe_instances, encryption, volume_key, waste
 from jobs.plan import Plan, submit_job
 from jobs.request_parts import Call, create_model, given, tags
 from jobs.s3 import Upload, list_objects, split_uri
@@ -72,6 +72,7 @@ def transform(
             calls=(create_model(job, location, image, archive.uri), transform_job(job, location, options, data)),
             uploads=(*uploads, *archive.uploads),
             kms_key=location.kms_key,
+            encryption=encryption(options.instance, location.kms_key),
             needed_uris=(*archive.needed_uris, *existing_inputs([data], uploads)),
             instances=describe_instances(options.instance, options.instance_count),
             waste=waste(options.instance),

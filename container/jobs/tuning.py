@@ -11,11 +11,12 @@ from jobs.common import Connection, SecureJobLocation, SubmitOptions, Words, uni
 from jobs.ecr import job_image
 from jobs.hyperparameters import TYPES, as_words, read_hyperparameters, with_auto, with_recipe
 from jobs.inputs import existing_inputs
-from jobs.instances import describe_instances, waste
+from jobs.instances import describe_instances, encryption, waste
 from jobs.plan import Plan, submit_job
 from jobs.pretrained import check_pretrained
 from jobs.request_parts import Call, given, tags
-from jobs.training import TrainingOptions, algorithm, training_channels, training_definition
+from jobs.training import algorithm, training_channels, training_definition
+from jobs.training_options import TrainingOptions
 from metrics import metric_definitions
 from recipes import RECIPES
 from runtime.arguments import option, parse
@@ -77,6 +78,7 @@ def tune(
         calls=(call,),
         uploads=uploads,
         kms_key=location.kms_key,
+        encryption=encryption(training.instance_type, location.kms_key),
         instances=describe_instances(
             training.instance_type, tuning.max_parallel_jobs * training.instance_count, spot=training.spot
         ),

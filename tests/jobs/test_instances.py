@@ -72,3 +72,21 @@ def test_unused_hardware_is_named(dry_run: DryRunCommand) -> None:
         assert "waste" not in dry_run(command, *words, "--instance-type", "ml.g5.12xlarge")[1]
     _, printed = dry_run("train", *data, "--instance-type", "ml.p2.xlarge")
     assert "waste    ml.p2.xlarge has an accelerator that the job cannot use" in printed
+
+
+def test_a_disk_that_a_given_key_does_not_encrypt_is_named(dry_run: DryRunCommand) -> None:
+    data, model = ("--data", "s3://my-bucket/faces"), ("--model", "faces-1")
+    key = ("--kms-key", "arn:aws:kms:eu-west-1:123456789012:key/abc")
+    commands = (
+        ("train", *data),
+        ("cv", *data),
+        ("tune", *data, "--search", "lr=0.1:1"),
+        ("transform", *data, *model),
+        ("deploy", *model),
+        ("evaluate", "--predictions", "s3://my-bucket/transform", "--ground-truth", "s3://my-bucket/truth"),
+    )
+    sentence = "key      the disk of ml.g5.xlarge is encrypted by the instance itself; --kms-key is for the files in S3"
+    for command, *words in commands:
+        own, ours = ("--instance-type", "ml.g5.xlarge"), ("--instance-type", "ml.m5.xlarge")
+        assert sentence in dry_run(command, *words, *key, *own)[1], command
+        assert "key  " not in dry_run(command, *words, *key, *ours)[1] + dry_run(command, *words, *own)[1], command

@@ -8,7 +8,8 @@ import pytest
 
 from jobs.common import SecureJobLocation
 from jobs.manifest import manifest_channels, read_label_manifest
-from jobs.training import TrainingOptions, training_channels, training_job
+from jobs.training import training_channels, training_job
+from jobs.training_options import TrainingOptions
 from runtime.arguments import parse
 from runtime.errors import ConfigError, DataError
 from support.job_requests import LOCATION, LOCATIONS, DryRunCommand, checked

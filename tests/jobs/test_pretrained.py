@@ -8,7 +8,7 @@ import pytest
 
 from jobs.aws import Aws, AwsError
 from jobs.pretrained import pretrained_channel
-from jobs.training import TrainingOptions
+from jobs.training_options import TrainingOptions
 from runtime.arguments import parse
 from runtime.errors import ConfigError
 from support.fake_aws import FakeAws

@@ -1,11 +1,14 @@
-"""The command that resumes a training job is one that `submit.py train` accepts, with the same hyperparameters."""
+"""The command that resumes a training job is one that `submit.py train` accepts, and makes the same request."""
 
 import shlex
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from jobs.resuming import resume_command
+from jobs.common import SecureJobLocation
+from jobs.resuming import known_options, resume_command
+from jobs.training_options import TrainingOptions
 from support.job_requests import DryRunCommand
 
 CHECKPOINTS = {"CheckpointConfig": {"S3Uri": "s3://my-bucket/mask-classifier/checkpoints/faces-0/"}}
@@ -40,6 +43,39 @@ def test_the_job_that_is_resumed_gets_the_same_data_and_hyperparameters(dry_run:
     assert second["CheckpointConfig"] == first["CheckpointConfig"]
     assert resume_command(second | {"TrainingJobName": "another"}) == resume_command(first)
     assert f"--resume-from {name}" in resume_command(first)
+
+
+NOT_DEFAULTS = (
+    ("--prefix", "teams/a"),
+    ("--kms-key", "arn:aws:kms:eu-west-1:123456789012:key/abc"),
+    ("--subnets", "subnet-1,subnet-2", "--security-groups", "sg-1,sg-2"),
+    ("--network-isolation", "false"),
+    ("--instance-type", "ml.m5.xlarge"),
+    ("--instance-count", "2"),
+    ("--volume-gb", "500"),
+    ("--max-hours", "671.9"),
+    ("--max-hours", "5", "--max-wait-hours", "6.5"),
+    ("--max-hours", "401.505"),
+    ("--spot", "false"),
+    ("--spot", "false", "--warm-pool-minutes", "10"),
+    ("--input-mode", "FastFile"),
+    ("--environment", "LOG=a b,NOTE={c}"),
+)
+
+
+@pytest.mark.parametrize("options", [*NOT_DEFAULTS, tuple(word for words in NOT_DEFAULTS[:8] for word in words)])
+def test_the_job_that_is_resumed_runs_with_the_same_options(dry_run: DryRunCommand, options: tuple[str, ...]) -> None:
+    first = dry_run("train", "--data", "s3://my-bucket/faces", *options)[0]["CreateTrainingJob"]
+    again = shlex.split(resume_command(first))
+    second = dry_run(*again[1:])[0]["CreateTrainingJob"]
+    assert second | {"TrainingJobName": ""} == first | {"TrainingJobName": ""}
+    assert sorted(again[6 : again.index("--")]) == sorted(options), "options at their defaults are left out"
+
+
+def test_every_option_of_a_training_job_is_repeated_or_left_to_the_user() -> None:
+    left = {"role", "bucket", "repository", "image", "tags", "name", "data", "validation_data", "pretrained_data"}
+    names = {field.name for cls in (SecureJobLocation, TrainingOptions) for field in fields(cls)}
+    assert names - {name for name, _ in known_options({}, "")} == left | {"from_", "resume_from", "max_wait_hours"}
 
 
 @pytest.mark.parametrize(

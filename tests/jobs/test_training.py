@@ -13,7 +13,8 @@ from jobs.aws import AwsError
 from jobs.common import SecureJobLocation
 from jobs.hyperparameters import default_hyperparameters
 from jobs.s3 import Upload
-from jobs.training import TrainingOptions, check_restarts, check_resumable, training_channels, training_job
+from jobs.training import check_restarts, check_resumable, training_channels, training_job
+from jobs.training_options import TrainingOptions
 from metrics import metric_definitions
 from runtime.arguments import parse
 from runtime.errors import ConfigError, DataError, JobError

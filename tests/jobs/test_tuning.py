@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.common import SecureJobLocation
-from jobs.training import TrainingOptions
+from jobs.training_options import TrainingOptions
 from jobs.tuning import TuningOptions, read_search, tuning_job
 from metrics import metric_definitions
 from runtime.arguments import parse
