@@ -24,6 +24,7 @@ from training.worker_processes import StopSignals
 
 _TRAIN = Path(__file__).parents[1] / "train.py"
 _POLL_SECONDS = 0.05
+_EARLIER = "earlier-predictions.csv"  # while the fold is trained again
 
 
 class Fold:
@@ -54,6 +55,11 @@ class Fold:
                 f"train it with the same --folds, or give the folder of the folds as --output-dir: {path}"
             ) from None
 
+    def _model_bytes(self) -> bytes | None:
+        """Return what model.json holds, with the digest of the weights; None if there is none."""
+        path = self.model_dir / "model.json"
+        return path.read_bytes() if path.is_file() else None
+
     def train(
         self, paths: TrainPaths, store_dir: Path, options: Sequence[str], stop: StopSignals, *, resume: str = "auto"
     ) -> None:
@@ -61,11 +67,11 @@ class Fold:
 
         `resume` is the value of --resume in `options`: never trains each fold from scratch at each start.
 
-        Ends the process with the exit code of a training that fails, which has said why, and after a signal to stop.
-        Raises TrainingError for one that a signal ended.
+        Earlier predictions count no more, unless the training ends before it publishes another model, as one that is
+        rejected does. Ends the process with the exit code of a training that fails, which has said why, and after a
+        signal to stop. Raises TrainingError for one that a signal ended.
         """
-        for stale in self.predictions():
-            stale.unlink()
+        model, earlier = self._model_bytes(), [path.replace(path.with_name(_EARLIER)) for path in self.predictions()]
         folders = {
             "data_dir": paths.data_dir,
             "model_dir": self.model_dir,
@@ -81,6 +87,12 @@ class Fold:
             remedy += " without --resume never (RESUME=never), with which all folds are trained from scratch again"
         print(self.name, flush=True)
         code = _run([sys.executable, str(_TRAIN), *options, "--fold", f"{self.number}/{self.folds}", *words], stop)
+        keep = (code != 0 or stop.count > 0) and self._model_bytes() == model  # those of the model that is still there
+        for path in earlier:
+            if keep:
+                path.replace(path.with_name(PREDICTIONS_CSV))
+            else:
+                path.unlink()
         if stop.count:
             print(f"stopped in {self.name}; {remedy}", file=sys.stderr, flush=True)
             sys.exit(128 + stop.number)

@@ -81,6 +81,19 @@ def test_predictions_of_an_earlier_run_do_not_count(train: Train) -> None:
         train("")
 
 
+@pytest.mark.parametrize("end", ["sys.exit(1)", "sys.exit(2)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_training_that_is_rejected_leaves_the_predictions_of_the_model_that_is_there(train: Train, end: str) -> None:
+    publish = "(run / '../../model').mkdir(exist_ok=True); (run / '../../model/model.json').write_text({!r})\n"
+    fold = train(publish.format("first") + "finish()")
+    with pytest.raises((SystemExit, TrainingError)):
+        train(end)
+    assert [path.name for path in fold.predictions()] == ["predictions.csv"]
+    with pytest.raises((SystemExit, TrainingError)):
+        train(publish.format("second") + end)
+    assert not fold.predictions(), "another model is there, which has not made them"
+    assert not [*fold.output_dir.glob("*/earlier*")]
+
+
 @pytest.mark.parametrize(("code", "remedy"), [(1, "; the same command resumes"), (2, "")])
 def test_the_exit_code_of_a_training_that_fails_is_that_of_the_command(
     train: Train, code: int, remedy: str, capsys: pytest.CaptureFixture[str]
