@@ -12,7 +12,7 @@ from data.tables import write_predictions
 from jobs.aws import Aws, AwsError
 from jobs.checks import pair_problems, pairs
 from jobs.common import Connection, JobName
-from jobs.job import TRAINING, Job, describe, find, find_folds, fold_name, look_up
+from jobs.job import TRAINING, Job, describe, find, find_folds, fold_name, look_up, no_fold
 from jobs.resuming import fold_of
 from jobs.s3 import MAX_UNPACKED_BYTES, extract, fetch, fetch_folder
 from labels import LabelScheme
@@ -114,16 +114,20 @@ def _archive(folder: Path, content: str, owner: str) -> Path:
 
 def _join_folds(aws: Aws, name: str, options: DownloadOptions) -> list[Path]:
     """Download the folds of a cross-validation and join them, as code/cv.py does; raises JobError without folds."""
-    jobs = dict(enumerate(find_folds(aws, name), 1))
-    if not jobs:
+    found = find_folds(aws, name)
+    if not found:
         job = find(aws, name)  # raises that nothing is called so
         raise ConfigError(f"--fold-jobs: {job.title} is not a cross-validation; leave it out")
     _check_options(options, f"cross-validation {name!r}")
     for text, other in pairs(options.fold_jobs).items():
-        number = _number(text, len(jobs))
-        jobs[number] = _other_fold(aws, f"{number}/{len(jobs)}", other)
-    if problems := [problem for number, job in jobs.items() if (problem := _fold_problem(name, number, job))]:
-        raise JobError("; ".join(problems))
+        number = _number(text, len(found))
+        found[number] = _other_fold(aws, f"{number}/{len(found)}", other)
+    problems = [
+        _fold_problem(name, number, job) if job else no_fold(name, number, len(found)) for number, job in found.items()
+    ]
+    if any(problems):
+        raise JobError("; ".join(filter(None, problems)))
+    jobs = {number: job for number, job in found.items() if job}
     output, model = options.to / "output", options.to / "model"
     for number, job in jobs.items():
         if job.name != fold_name(name, number):

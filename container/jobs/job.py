@@ -122,13 +122,25 @@ def find(aws: Aws, name: str) -> Job:
 def find_all(aws: Aws, name: str) -> list[Job]:
     """Return the job or endpoint of that name, or the jobs of the folds of the cross-validation of that name.
 
-    Raises JobError if there is none.
+    A fold without a job is named on stderr. Raises JobError if there is none.
     """
     if job := look_up(aws, name):
         return [job]
-    if folds := find_folds(aws, name):
-        return folds
-    raise _no_job(aws, name)
+    folds = find_folds(aws, name)
+    if not folds:
+        raise _no_job(aws, name)
+    for number, job in folds.items():
+        if job is None:
+            print(no_fold(name, number, len(folds)), file=sys.stderr)
+    return [job for job in folds.values() if job]
+
+
+def no_fold(name: str, number: int, folds: int) -> str:
+    """Return the sentence about a fold whose job was never started, and how to train it."""
+    return (
+        f"fold {number} of {name!r} has no training job; start it with `submit.py train` and -- --fold "
+        f"{number}/{folds}, and pass --fold-jobs {number}=JOB to `submit.py download`"
+    )
 
 
 def _no_job(aws: Aws, name: str) -> JobError:
@@ -142,14 +154,16 @@ def fold_name(name: str, number: int) -> str:
     return f"{name}-fold-{number}"
 
 
-def find_folds(aws: Aws, name: str) -> list[Job]:
-    """Return the jobs of the folds of the cross-validation of that name, in order; none if there is none.
+def find_folds(aws: Aws, name: str) -> dict[int, Job | None]:
+    """Return the job of each fold of the cross-validation of that name by its number, None where it has none.
 
-    In the place of a fold that did not complete is the job that resumed it: the newest one that did, else the newest.
+    The dict is empty if there is no such cross-validation. In the place of a fold that did not complete is the job that
+    resumed it: the newest one that did, else the newest.
     """
-    folds = [describe(aws, TRAINING, fold_name(name, number)) for number in range(1, count_folds(aws, name) + 1)]
-    resumed = _find_resumed(aws, [job for job in folds if job.is_over and job.status != "Completed"])
-    return [resumed.get(job.name, job) for job in folds]
+    numbers = range(1, count_folds(aws, name) + 1)
+    folds = {number: look_up(aws, fold_name(name, number), (TRAINING,)) for number in numbers}
+    resumed = _find_resumed(aws, [job for job in folds.values() if job and job.is_over and job.status != "Completed"])
+    return {number: resumed.get(job.name, job) if job else None for number, job in folds.items()}
 
 
 def _find_resumed(aws: Aws, jobs: Sequence[Job]) -> dict[str, Job]:
@@ -185,9 +199,9 @@ def count_folds(aws: Aws, name: str) -> int:
     return int(count) if count.isdecimal() else 0
 
 
-def look_up(aws: Aws, name: str) -> Job | None:
+def look_up(aws: Aws, name: str, kinds: Sequence[Kind] = KINDS) -> Job | None:
     """Return the job or endpoint of that name, or None if there is none."""
-    for kind in KINDS:
+    for kind in kinds:
         if len(name) <= kind.longest_name:
             facts = aws.find("sagemaker", f"Describe{kind.noun}", **{f"{kind.noun}Name": name})
             if facts is not None:

@@ -235,10 +235,14 @@ def fold(number: int, status: str, checkpoints: str = "") -> dict[str, Any]:
     )
 
 
-def cars(**others: dict[str, Any]) -> FakeAws:
-    """Return an AWS with a cross-validation whose second fold failed, and other training jobs, oldest first."""
-    jobs = {"cars-fold-1": fold(1, "Completed"), "cars-fold-2": fold(2, "Failed"), "cars-fold-3": fold(3, "Stopped")}
-    jobs |= {name.replace("_", "-"): facts for name, facts in others.items()}
+def cars(**others: dict[str, Any] | None) -> FakeAws:
+    """Return an AWS with a cross-validation whose second fold failed, and other training jobs, oldest first.
+
+    None takes a job away.
+    """
+    first = {"cars-fold-1": fold(1, "Completed"), "cars-fold-2": fold(2, "Failed"), "cars-fold-3": fold(3, "Stopped")}
+    given = first | {name.replace("_", "-"): facts for name, facts in others.items()}
+    jobs = {name: facts for name, facts in given.items() if facts is not None}
     summaries = [
         {"TrainingJobName": name, "TrainingJobStatus": facts["TrainingJobStatus"], "CreationTime": hours}
         for hours, (name, facts) in enumerate(jobs.items())
@@ -276,6 +280,14 @@ def test_a_fold_is_that_of_the_newest_job_that_completed_it(
     download(aws, "cars", to(tmp_path))
     assert fetched == {"fold-1": "cars-fold-1", "fold-2": "newer", "fold-3": "cars-fold-3"}
     assert capsys.readouterr().err == "fold 2 of 'cars' is that of training job 'newer'\n"
+
+
+def test_a_fold_without_a_job_is_named_until_another_one_trained_it(fetched: dict[str, str], tmp_path: Path) -> None:
+    aws = cars(cars_fold_2=fold(2, "Completed"), cars_fold_3=None, new=fold(3, "Completed"))
+    with pytest.raises(JobError, match=r"^fold 3 of 'cars' has no training job; .* -- --fold 3/3, and pass .* 3=JOB"):
+        download(aws, "cars", to(tmp_path))
+    download(aws, "cars", to(tmp_path, fold_jobs="3=new"))
+    assert fetched == {"fold-1": "cars-fold-1", "fold-2": "cars-fold-2", "fold-3": "new"}
 
 
 def test_other_jobs_are_looked_at_only_for_folds_that_did_not_complete(fetched: dict[str, str], tmp_path: Path) -> None:

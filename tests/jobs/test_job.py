@@ -8,7 +8,7 @@ from jobs.aws import AwsError
 from jobs.common import Connection, JobName
 from jobs.job import count_folds, find, find_all, stop, stop_command
 from runtime.errors import JobError
-from support.fake_aws import DONE, FakeAws, folds_of, training
+from support.fake_aws import ABSENT, DONE, FakeAws, folds_of, training
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,13 @@ def test_all_folds_that_run_are_asked_to_stop_even_if_one_cannot_be(
     with pytest.raises(AwsError, match=r"^may not$"):
         stop(aws, "faces")
     assert aws.operations.count("StopTrainingJob") == 2
+
+
+def test_a_fold_without_a_job_does_not_keep_the_others_from_being_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    steps: dict[str, list[Any]] = {"faces-fold-1": [RUNS], "faces-fold-2": [ABSENT], "faces-fold-3": [RUNS]}
+    aws = folds_of("faces", steps, StopTrainingJob={})
+    assert [job.name for job in stop(aws, "faces")] == ["faces-fold-1", "faces-fold-3"]
+    assert capsys.readouterr().err.startswith("fold 2 of 'faces' has no training job; start it with `submit.py train`")
 
 
 def test_folds_that_have_all_ended_are_not_stopped() -> None:
