@@ -207,6 +207,11 @@ def create_run(
     if saved:
         where = "after the last epoch" if run.is_finished else f"at epoch {state.epoch + 1}"
         print(f"resumed {where}, after {state.steps_done} steps", flush=True)
+        if state.epoch > args.epochs:  # by force
+            print(
+                f"warning: the run has {state.epoch} epochs, more than --epochs {args.epochs}, so none is trained",
+                file=sys.stderr,
+            )
     run.begin(data.split)
     return run
 

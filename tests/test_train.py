@@ -279,6 +279,18 @@ def test_a_run_that_named_its_data_set_is_resumed_by_auto_which_stores_what_it_f
 
 
 @pytest.mark.usefixtures("without_report")
+def test_a_run_that_is_resumed_with_fewer_epochs_than_it_has_says_that_none_is_trained(
+    faces: Faces, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places: Any = {"output_dir": tmp_path / "output", "checkpoint_dir": tmp_path / "checkpoints"}
+    data = faces(6)
+    train(data, tmp_path / "model", replace(QUICK, epochs=2), **places)
+    train(data, tmp_path / "model", replace(QUICK, epochs=1, resume="force"), **places)
+    warned = "warning: the run has 2 epochs, more than --epochs 1, so none is trained\n"
+    assert warned in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_report")
 def test_a_label_table_with_groups_trains_and_no_group_is_in_both_parts(faces: Faces, tmp_path: Path) -> None:
     paths = sorted(path.relative_to(tmp_path).as_posix() for path in faces(6).rglob("*.jpg"))
     rows = [f"{path};{'covered' if 'mask' in path[-10:] else 'bare'};{path.split('/')[2]}" for path in paths]
