@@ -66,7 +66,7 @@ def read_label_sets(
     """
     if not predicted and not all(texts):
         raise DataError(
-            f"row {[bool(text) for text in texts].index(False) + 1} of {path.name} has no {column}, expected labels "
+            f"row {[bool(text) for text in texts].index(False) + 2} of {path.name} has no {column}, expected labels "
             f"such as a|b, or {SEPARATOR} for none: {path}"
         )
     sets = [split_labels(text) for text in texts]

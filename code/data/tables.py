@@ -66,7 +66,7 @@ def read_table(path: Path, *columns: str) -> Table:
     ans in the second of two columns, as in info.csv files of others; these columns then count as ImageID and ans.
     With `columns`, every row must have all cells, and columns that inference adds to output.csv may follow the two.
     Without, cells are kept as they are, and missing ones are empty.
-    Raises DataError if the file is missing, is not csv in UTF-8, or lacks a header, rows, columns or cells.
+    Raises DataError if the file is missing, is not csv in UTF-8, or lacks a header (row 1), rows, columns or cells.
     """
     expected = " and ".join(part for part in ("ImageID", " or ".join(columns)) if part)
     if not path.is_file():
@@ -75,7 +75,7 @@ def read_table(path: Path, *columns: str) -> Table:
         with open_regular(path, MAX_TABLE_BYTES) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=bool(columns), strict=True)
             found = tuple(name.strip() for name in next(reader, []))
-            cells = [row for row in reader if any(cell.strip() for cell in row)]
+            cells = {number: row for number, row in enumerate(reader, start=2) if any(cell.strip() for cell in row)}
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name} cannot be read as csv in UTF-8 ({error}): {path}") from None
     if len(found) == 1 and (";" in found[0] or "\t" in found[0]):
@@ -90,8 +90,8 @@ def read_table(path: Path, *columns: str) -> Table:
         raise DataError(f"{path.name} starts with {','.join(found)!r}, expected each name once: {path}")
     if not cells:
         raise DataError(f"{path.name} has no rows, expected one for each image: {path}")
-    rows = [dict(zip_longest(found, row[: len(found)], fillvalue="")) for row in cells]
-    for number, (row, read) in enumerate(zip(rows, cells, strict=True), start=1):
+    rows = [dict(zip_longest(found, row[: len(found)], fillvalue="")) for row in cells.values()]
+    for row, (number, read) in zip(rows, cells.items(), strict=True):
         if not row[image] or len(read) > len(found) or (columns and len(read) < len(found)):
             raise DataError(
                 f"row {number} of {path.name} does not match the {len(found)} columns of its header: {path}"
@@ -147,7 +147,7 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
 
 def _check_inside(table: Table, where: Path) -> None:
     """Raise DataError for a name that is not that of a file below the folder of images."""
-    for number, name in enumerate(table.names, start=1):
+    for number, name in enumerate(table.names, start=2):  # the header is row 1
         if "\0" in name or name.startswith("/") or ".." in name.split("/"):
             raise DataError(
                 f"row {number} of {where.name} has the {table.image} {name!r}, expected the path of an image in the "

@@ -43,7 +43,7 @@ def test_cells_may_be_missing_where_no_column_is_needed_and_spaces_are_kept(tmp_
     table = read_table(info(tmp_path, "ImageID, ans,note\na.jpg\n b.jpg,, hello\n   \n\n"))
     assert table.columns == ("ImageID", "ans", "note")
     assert [tuple(row.values()) for row in table.rows] == [("a.jpg", "", ""), (" b.jpg", "", " hello")]
-    with pytest.raises(DataError, match=r"^row 1 of info\.csv does not match the 3 columns"):
+    with pytest.raises(DataError, match=r"^row 2 of info\.csv does not match the 3 columns"):
         read_table(tmp_path / "info.csv", "ans")
 
 
@@ -72,8 +72,8 @@ def test_a_column_needs_a_value_for_every_row() -> None:
         ("ImageID,ans\n", "info.csv has no rows, expected one for each image: {info}"),
         ("ImageID,a,a\na.jpg,0,1\n", "info.csv starts with 'ImageID,a,a', expected each name once: {info}"),
         ("ImageID,ans\n \n,\n", "info.csv has no rows, expected one for each image: {info}"),
-        ("ImageID,ans\na.jpg,0,1\n", "row 1 of info.csv does not match the 2 columns of its header: {info}"),
-        ("ImageID,ans\n \n,0\n", "row 1 of info.csv does not match the 2 columns of its header: {info}"),
+        ("ImageID,ans\na.jpg,0,1\n", "row 2 of info.csv does not match the 2 columns of its header: {info}"),
+        ("ImageID,ans\n \n,0\n", "row 3 of info.csv does not match the 2 columns of its header: {info}"),
         ('ImageID\n"a.jpg"x\n', "info.csv cannot be read as csv in UTF-8 (',' expected after '\"'): {info}"),
     ],
 )
@@ -232,7 +232,7 @@ def test_links_are_followed_and_litter_is_named_without_info_csv(
 @pytest.mark.parametrize("name", ["/etc/passwd", "../a.jpg", "a/../../b.jpg", "..", "a\0b.jpg"])
 def test_a_row_that_leads_out_of_the_folder_is_rejected(tmp_path: Path, name: str) -> None:
     info(tmp_path, f"ImageID\na.jpg\n{name}\n")
-    with pytest.raises(DataError, match=r"row 2 of info.csv has the ImageID .*: "):
+    with pytest.raises(DataError, match=r"row 3 of info.csv has the ImageID .*: "):
         find_images(tmp_path)
 
 

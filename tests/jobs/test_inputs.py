@@ -69,12 +69,12 @@ def test_an_s3_folder_of_images_must_exist() -> None:
         (
             ("a.jpg",),
             "ImageID\n../a.jpg\n",
-            r"row 1 of info\.csv has the ImageID '\.\./a\.jpg', expected the path of an",
+            r"row 2 of info\.csv has the ImageID '\.\./a\.jpg', expected the path of an",
         ),
         (
             ("a.jpg",),
             "ImageID\n/etc/a.jpg\n",
-            r"row 1 of info\.csv has the ImageID '/etc/a\.jpg', expected the path of an",
+            r"row 2 of info\.csv has the ImageID '/etc/a\.jpg', expected the path of an",
         ),
     ],
 )
