@@ -28,7 +28,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before pandas an
 import numpy as np
 from numpy.typing import NDArray
 
-from data.audited import VALIDATION, AuditedImage, find_split, read_images
+from data.audited import VALIDATION, AuditedImage, find_split, has_files, read_images
 from data.decode_board import DecodeLimits
 from data.duplicates import find_duplicates
 from data.findings import (
@@ -57,6 +57,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     images, scheme = read_images(
         config.dataset, paths.data_dir, paths.validation_dir, paths.eval_dir, split, paths.labels_dir
     )
+    announce(images, paths)
     looked = look([image.file for image in images], config.threads, limits)
     pairs = find_duplicates(looked.signatures, looked.digests, looked.usable)
     labelled = [
@@ -86,6 +87,20 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     write_message(line.strip())
 
 
+def announce(images: Sequence[AuditedImage], paths: AuditPaths) -> None:
+    """Print how many images each part has, and which optional folders are not there, as a name may be mistyped."""
+    parts = Counter(image.part for image in images)
+    print("images: " + ", ".join(f"{count} in {part}" for part, count in parts.items()), file=sys.stderr)
+    optional = {
+        "SM_CHANNEL_VALIDATION": paths.validation_dir,
+        "SM_CHANNEL_EVAL": paths.eval_dir,
+        "SM_CHANNEL_LABELS": paths.labels_dir,
+    }
+    for variable, folder in optional.items():
+        if folder and not has_files(folder):
+            print(f"{variable} is not a folder with files, so it is not read: {folder}", file=sys.stderr)
+
+
 def suspected_labels(
     model_dir: Path,
     labelled: Sequence[AuditedImage],
@@ -98,11 +113,9 @@ def suspected_labels(
         print("labels are suspected only where each image has one; these images have several", file=sys.stderr)
         return []
     labelled = [image for image in labelled if image.part == VALIDATION]
-    if not labelled or not (model_dir.is_file() or (model_dir.is_dir() and any(model_dir.iterdir()))):
-        print(
-            "labels are suspected after a training only: there is no model, or no validation image of it",
-            file=sys.stderr,
-        )
+    if not labelled or not (model_dir.is_file() or has_files(model_dir)):
+        missing = f"no model in {model_dir}" if labelled else "no split.csv of a run, and no validation folder"
+        print(f"labels are suspected after a training only: there is {missing}", file=sys.stderr)
         return []
     from training.validation import predict_images  # torch takes seconds to import, and only this needs it
 
