@@ -420,3 +420,12 @@ def test_a_probability_that_is_none_is_a_sentence(case: Case, cell: str) -> None
     write_columns(case, [f"0,{cell}" + ",0" * (CLASSES - 1)], header)
     with pytest.raises(DataError, match=r"probability .* not a number|not between 0 and 1"):
         case.run()
+
+
+@pytest.mark.parametrize("count", [1, CLASSES - 1, CLASSES + 1])
+def test_probabilities_of_other_classes_are_rejected(case: Case, count: int) -> None:
+    """Those of a model with other classes, whose scheme.json was lost, would be scored as masked faces."""
+    header = ",".join(["ImageID", "ans", *(f"probability_{label}" for label in range(count))])
+    write_columns(case, ["0" + ",0.01" * count], header)
+    with pytest.raises(DataError, match=rf"has {count} columns of probabilities, expected probability_0 to .*_17"):
+        case.run()
