@@ -61,6 +61,7 @@ absolute = $(if $(filter /% s3://%,$(firstword $(1))),$(1),$(if $(1),$(CURDIR)/$
 folder   = $(if $(filter docker,$(RUNTIME)),$(call absolute,$(call home,$(1))),$(call home,$(1)))
 override DATA := $(call folder,$(DATA))
 override OUT  := $(call folder,$(OUT))
+override DEMO := $(call home,$(DEMO))
 override WEIGHTS_CACHE := $(call folder,$(WEIGHTS_CACHE))
 override PRETRAINED := $(if $(filter auto none download,$(PRETRAINED)),$(PRETRAINED),$(call folder,$(PRETRAINED)))
 export DATA DEMO OUT ARGS SUBMIT JOB SEARCH IMAGE PORT PRETRAINED RUNTIME WEIGHTS_CACHE
@@ -89,7 +90,7 @@ help:  ## list the commands
 # ---- with nothing but Python ----
 
 .PHONY: demo
-demo: override DATA := $(call home,$(DEMO))
+demo: override DATA := $(DEMO)
 demo: $(ENV)/job  ## draw a small data set, train, infer, evaluate: no Docker, no GPU, no data, no cloud
 	@$(BIN)/python code/demo.py --output-dir "$$DATA"
 	@$(BIN)/python code/train.py --name demo --model TinyModel --head factored --augmentation StrongAugmentation \

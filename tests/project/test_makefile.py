@@ -186,6 +186,9 @@ def test_a_tilde_that_the_shell_left_is_the_home_folder(make: Make, tmp_path: Pa
     call = make.call("serve.py", "serve", "DATA=~/faces", "OUT=~/my out", "RUNTIME=host")
     assert call["environ"]["SM_CHANNEL_TRAIN"] == "/someone/faces/train"
     assert call["environ"]["SM_MODEL_DIR"] == "/someone/my out/model"
+    call = make.calls("demo", "DEMO=~/faces")[-1]
+    assert call["environ"]["DEMO"] == call["environ"]["DATA"] == "/someone/faces"  # clean removes DEMO
+    assert call["environ"]["OUT"] == "/someone/faces-out"
 
 
 @pytest.mark.parametrize(
