@@ -139,8 +139,8 @@ def _check_probabilities(row: dict[str, str], num_classes: int, path: Path) -> N
     if found and found != {f"{PROBABILITY}{label}" for label in range(num_classes)}:
         raise DataError(
             f"{path.name} has {len(found)} columns of probabilities, expected {PROBABILITY}0 to "
-            f"{PROBABILITY}{num_classes - 1}, one for each class; keep the {SCHEME_JSON} that inference.py writes beside "
-            f"{path.name}, or leave these columns out: {path}"
+            f"{PROBABILITY}{num_classes - 1}, one for each class; put the {SCHEME_JSON} of that inference beside it, "
+            f"or leave these columns out: {path}"
         )
 
 
