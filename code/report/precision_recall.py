@@ -9,7 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from report.figures import LINES, STYLE, new_figure, shorten
+from report.figures import LINES, STYLE, new_figure
+from report.names import shorten
 from set_metrics import precision_by_recall
 
 # Every dash comes with every colour, so that the curves of all classes differ.
