@@ -46,13 +46,15 @@ from data.out_of_fold import OOF_CSV, OutOfFold, find_out_of_fold
 from data.suspects import find_suspects
 from labels import MULTI, LabelScheme
 from report.audit_page import render_audit, shown
-from runtime.files import replacing
+from runtime.files import check_writable, replacing
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run the command: look at every image, write audit.html and audit.csv, print the number of findings."""
     paths, config = parse("audit.py", argv, environ, AuditPaths, AuditConfig)
     limits = DecodeLimits.from_options(config.decode_seconds, config.decode_memory_mb)
+    folder = paths.audit_dir or paths.output_dir / "audit"
+    check_writable(folder)
     split = find_split(paths.output_dir)
     images, scheme = read_images(
         config.dataset, paths.data_dir, paths.validation_dir, paths.eval_dir, split, paths.labels_dir
@@ -79,7 +81,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
             *class_findings(images, looked, scheme, config.min_images),
         ]
     )
-    folder = paths.audit_dir or paths.output_dir / "audit"
     write_audit(folder, images, looked.sizes, findings, config.threads, limits)
     counts = Counter(finding.kind for finding in findings)
     line = f"images={len(images)}; " + "".join(f"{kind}={counts[kind]}; " for kind in KINDS)

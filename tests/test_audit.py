@@ -228,6 +228,15 @@ def test_a_folder_that_is_named_and_not_there_is_named_in_the_log(
     assert f"{variable} is not a folder with files, so it is not read: /mistyped\n" in capsys.readouterr().err
 
 
+def test_a_place_for_the_page_that_cannot_be_written_is_found_before_the_images_are_read(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "file").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        findings(data, "--audit-dir", str(data / "file" / "audit"))
+    assert "images:" not in capsys.readouterr().err
+
+
 def test_a_mistake_is_one_sentence_in_the_failure_file(tmp_path: Path) -> None:
     environ = folders(tmp_path / "missing") | {"SM_OUTPUT_DIR": str(tmp_path)}
     process = subprocess.run([sys.executable, SCRIPT], env=environ, capture_output=True, text=True)
