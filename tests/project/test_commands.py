@@ -56,6 +56,15 @@ def test_the_audit_in_a_container_reads_all_of_data_and_writes_to_its_own_folder
     assert "environment: [SM_AUDIT_DIR=/opt/audit]" in service
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_reads_every_channel_that_its_options_name(name: str) -> None:
+    """A channel that no input names would be an unknown one, and ignored."""
+    command = COMMANDS[name]
+    variables = {option.metadata.get("variable") for options in command.options for option in fields(options)}
+    inputs = command.inputs.keys() | command.optional_inputs.keys()
+    assert {variable for variable in variables if variable and variable.startswith("SM_CHANNEL_")} <= inputs
+
+
 def environment(compose: str, service: str) -> set[str]:
     """Return the variables that a service gets, with those of the block that servers share."""
     shared = compose.partition("\nx-serve-environment: &serve-environment\n")[2].partition("\n\n")[0]
