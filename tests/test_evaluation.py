@@ -316,13 +316,17 @@ def test_the_seed_alone_decides_the_standard_deviation(case: Case) -> None:
     assert spread_of(case.run("--seed", "1")) != spread_of(case.run("--seed", "2"))
 
 
-@pytest.mark.parametrize(("images", "resamples"), [(20, "0"), (20, "1"), (1, "100")])
-def test_without_a_bootstrap_the_standard_deviation_is_the_text_nan(case: Case, images: int, resamples: str) -> None:
+@pytest.mark.parametrize(("images", "resamples", "only"), [(20, "0", ""), (20, "1", "resample"), (1, "100", "image")])
+def test_without_a_bootstrap_the_standard_deviation_is_the_text_nan(
+    case: Case, images: int, resamples: str, only: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     case.write(*random_predictions(images))
     report = case.run("--bootstrap", resamples)
     assert set(spread_of(report).values()) == {"NaN"}
     assert report["details"]["resampled"] is None
     assert report["details"]["resamples"] == 0
+    said = f"warning: the metrics have no standard deviations, as there is one {only}\n"
+    assert capsys.readouterr().err == (said if only else "")
 
 
 def test_a_given_persons_file_overrides_the_one_beside_gt_csv(case: Case, tmp_path: Path) -> None:
