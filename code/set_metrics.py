@@ -104,8 +104,8 @@ def average_precision(truth: Flags, probabilities: NDArray[Any]) -> Floats:
     """
     found = np.full(truth.shape[1], np.nan)
     for label in np.flatnonzero(truth.any(0)):
-        recall, precision = precision_by_recall(truth[:, label], probabilities[:, label])
-        found[label] = (np.diff(recall, prepend=0) * precision).sum()
+        hits, decided, _ = _ranked(truth[:, label], probabilities[:, label])
+        found[label] = (np.diff(hits, prepend=0) * hits / decided).sum() / hits[-1]  # exactly 1 if all ranks are right
     return found
 
 
