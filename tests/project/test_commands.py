@@ -65,6 +65,15 @@ def test_a_command_reads_every_channel_that_its_options_name(name: str) -> None:
     assert {variable for variable in variables if variable and variable.startswith("SM_CHANNEL_")} <= inputs
 
 
+def test_compose_lists_every_variable_that_it_reads() -> None:
+    header, _, services = (ROOT / "docker-compose.yml").read_text().partition("\nname:")
+    passed_on = set(re.findall(r"^ +([A-Z_]+):$", services, re.MULTILINE))  # a name alone
+    read = passed_on | set(re.findall(r"\$\{([A-Z_]+)", services)) | {"BASE_IMAGE", "VERSION"}
+    listed = header.partition("Variables of the")[2]
+    missing = {name for name in read if not re.search(rf"\b{name}\b", listed)}
+    assert {name for name in missing if not name.startswith("SERVE_")} == set(), "SERVE_* is listed as that"
+
+
 def environment(compose: str, service: str) -> set[str]:
     """Return the variables that a service gets, with those of the block that servers share."""
     shared = compose.partition("\nx-serve-environment: &serve-environment\n")[2].partition("\n\n")[0]
