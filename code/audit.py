@@ -59,7 +59,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     images, scheme = read_images(
         config.dataset, paths.data_dir, paths.validation_dir, paths.eval_dir, split, paths.labels_dir
     )
-    announce(images, paths)
+    name_missing_folders(paths)
     looked = look([image.file for image in images], config.threads, limits)
     pairs = find_duplicates(looked.signatures, looked.digests, looked.usable)
     labelled = [
@@ -88,10 +88,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     write_message(line.strip())
 
 
-def announce(images: Sequence[AuditedImage], paths: AuditPaths) -> None:
-    """Print how many images each part has, and which optional folders are not there, as a name may be mistyped."""
-    parts = Counter(image.part for image in images)
-    print("images: " + ", ".join(f"{count} in {part}" for part, count in parts.items()), file=sys.stderr)
+def name_missing_folders(paths: AuditPaths) -> None:
+    """Print which optional folders are left out, as a name may be mistyped."""
     optional = {
         "SM_CHANNEL_VALIDATION": paths.validation_dir,
         "SM_CHANNEL_EVAL": paths.eval_dir,

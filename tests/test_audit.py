@@ -214,7 +214,7 @@ def test_the_command_prints_a_line_and_leaves_a_page(data: Path) -> None:
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith("images=154; exact_duplicate=0; near_duplicate=0;")
     assert process.stdout.endswith(f"page: {data.parent}/out/audit/audit.html\n")
-    assert process.stderr.startswith("images: 126 in train, 28 in eval\n")
+    assert process.stderr.startswith("SM_CHANNEL_VALIDATION is not a folder with files, so it is not read: ")
     assert "labels are suspected after a training only: there is no split.csv" in process.stderr
     assert sorted(path.name for path in (data.parent / "out/audit").iterdir()) == ["audit.csv", "audit.html"]
 
@@ -234,7 +234,7 @@ def test_a_place_for_the_page_that_cannot_be_written_is_found_before_the_images_
     (data / "file").touch()
     with pytest.raises(OSError, match="Not a directory"):
         findings(data, "--audit-dir", str(data / "file" / "audit"))
-    assert "images:" not in capsys.readouterr().err
+    assert capsys.readouterr().err == "", "nothing was read"
 
 
 def test_a_mistake_is_one_sentence_in_the_failure_file(tmp_path: Path) -> None:
