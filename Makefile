@@ -61,6 +61,7 @@ absolute = $(if $(filter /% s3://%,$(firstword $(1))),$(1),$(if $(1),$(CURDIR)/$
 folder   = $(if $(filter docker,$(RUNTIME)),$(call absolute,$(call home,$(1))),$(call home,$(1)))
 override DATA := $(call folder,$(DATA))
 override OUT  := $(call folder,$(OUT))
+override DEMO := $(call home,$(DEMO))
 override WEIGHTS_CACHE := $(call folder,$(WEIGHTS_CACHE))
 override PRETRAINED := $(if $(filter auto none download,$(PRETRAINED)),$(PRETRAINED),$(call folder,$(PRETRAINED)))
 export DATA DEMO OUT ARGS SUBMIT JOB SEARCH IMAGE PORT PRETRAINED RUNTIME WEIGHTS_CACHE
@@ -89,7 +90,7 @@ help:  ## list the commands
 # ---- with nothing but Python ----
 
 .PHONY: demo
-demo: override DATA := $(call home,$(DEMO))
+demo: override DATA := $(DEMO)
 demo: $(ENV)/job  ## draw a small data set, train, infer, evaluate: no Docker, no GPU, no data, no cloud
 	@$(BIN)/python code/demo.py --output-dir "$$DATA"
 	@$(BIN)/python code/train.py --name demo --model TinyModel --head factored --augmentation StrongAugmentation \
@@ -156,6 +157,8 @@ audit: export SM_CHANNEL_VALIDATION = $(DATA)/validation
 audit: export SM_AUDIT_DIR = $(OUT)/audit
 # The optional channels that are there; "$$@" is then --pretrained, if that is given.
 with-channels = GOAL=$@; . container/local/channels.sh;
+# The audit in Docker finds it in DATA, which is mounted whole.
+with-labels   = test ! -d "$$DATA/labels" || export SM_CHANNEL_LABELS="$$DATA/labels";
 # Inside a container the files belong to whoever runs make.
 export USER_ID  := $(shell id -u)
 export GROUP_ID := $(shell id -g)
@@ -166,7 +169,8 @@ train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; r
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store" $(if $(filter audit,$@),"$$OUT/audit")
 	@rm -f "$$OUT/output/failure"
-	@$(if $(filter train cv,$@),$(with-channels)) $($@) "$$@" $(if $(filter train cv,$@),--recipe auto) $(FLAGS)
+	@$(if $(filter train cv,$@),$(with-channels))$(if $(filter audit,$@),$(with-labels)) $($@) "$$@" \
+		$(if $(filter train cv,$@),--recipe auto) $(FLAGS)
 
 .PHONY: weights
 weights: $(ENV)/job  ## fetch the published weights of MODEL, such as resnet18 or timm/convnext_tiny, into a cache, once

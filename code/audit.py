@@ -28,7 +28,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before pandas an
 import numpy as np
 from numpy.typing import NDArray
 
-from data.audited import VALIDATION, AuditedImage, find_split, read_images
+from data.audited import VALIDATION, AuditedImage, find_split, has_files, read_images
 from data.decode_board import DecodeLimits
 from data.duplicates import find_duplicates
 from data.findings import (
@@ -46,17 +46,20 @@ from data.out_of_fold import OOF_CSV, OutOfFold, find_out_of_fold
 from data.suspects import find_suspects
 from labels import MULTI, LabelScheme
 from report.audit_page import render_audit, shown
-from runtime.files import replacing
+from runtime.files import check_writable, replacing
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run the command: look at every image, write audit.html and audit.csv, print the number of findings."""
     paths, config = parse("audit.py", argv, environ, AuditPaths, AuditConfig)
     limits = DecodeLimits.from_options(config.decode_seconds, config.decode_memory_mb)
+    folder = paths.audit_dir or paths.output_dir / "audit"
+    check_writable(folder)
     split = find_split(paths.output_dir)
     images, scheme = read_images(
         config.dataset, paths.data_dir, paths.validation_dir, paths.eval_dir, split, paths.labels_dir
     )
+    name_missing_folders(paths)
     looked = look([image.file for image in images], config.threads, limits)
     pairs = find_duplicates(looked.signatures, looked.digests, looked.usable)
     labelled = [
@@ -78,12 +81,23 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
             *class_findings(images, looked, scheme, config.min_images),
         ]
     )
-    folder = paths.audit_dir or paths.output_dir / "audit"
     write_audit(folder, images, looked.sizes, findings, config.threads, limits)
     counts = Counter(finding.kind for finding in findings)
     line = f"images={len(images)}; " + "".join(f"{kind}={counts[kind]}; " for kind in KINDS)
     print(f"{line}page: {folder / 'audit.html'}", flush=True)
     write_message(line.strip())
+
+
+def name_missing_folders(paths: AuditPaths) -> None:
+    """Print which optional folders are left out, as a name may be mistyped."""
+    optional = {
+        "SM_CHANNEL_VALIDATION": paths.validation_dir,
+        "SM_CHANNEL_EVAL": paths.eval_dir,
+        "SM_CHANNEL_LABELS": paths.labels_dir,
+    }
+    for variable, folder in optional.items():
+        if folder and not has_files(folder):
+            print(f"{variable} is not a folder with files, so it is not read: {folder}", file=sys.stderr)
 
 
 def suspected_labels(
@@ -98,11 +112,9 @@ def suspected_labels(
         print("labels are suspected only where each image has one; these images have several", file=sys.stderr)
         return []
     labelled = [image for image in labelled if image.part == VALIDATION]
-    if not labelled or not (model_dir.is_file() or (model_dir.is_dir() and any(model_dir.iterdir()))):
-        print(
-            "labels are suspected after a training only: there is no model, or no validation image of it",
-            file=sys.stderr,
-        )
+    if not labelled or not (model_dir.is_file() or has_files(model_dir)):
+        missing = f"no model in {model_dir}" if labelled else "no split.csv of a run, and no validation folder"
+        print(f"labels are suspected after a training only: there is {missing}", file=sys.stderr)
         return []
     from training.validation import predict_images  # torch takes seconds to import, and only this needs it
 

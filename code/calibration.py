@@ -128,7 +128,9 @@ def _choose(logits: Logits, labels: Labels, groups: Sequence[str]) -> tuple[floa
         return 1.0, one, "the validation images are of one group, so nothing is left to measure the calibration on"
     temperature = fit_temperature(logits, labels)
     if temperature is None:
-        return 1.0, one, "the validation images are predicted too well to show how often the model errs"
+        if (logits.argmax(1) == labels).all():
+            return 1.0, one, "all validation images are predicted right, so they do not show how often the model errs"
+        return 1.0, one, f"the temperature with the lowest loss is below {COLDEST}, the smallest that is used"
     crossed = np.ones(len(labels))
     for half in (second, ~second):
         crossed[half] = fit_temperature(logits[~half], labels[~half]) or 1.0
@@ -146,8 +148,9 @@ def in_second_half(groups: Sequence[str]) -> NDArray[np.bool_]:
 def fit_temperature(logits: Logits, labels: Labels) -> float | None:
     """Return the temperature with the smallest mean cross entropy (Guo et al., 2017, section 4.2), within 0.05 and 20.
 
-    Returns None if the loss falls down to the lower bound, as it does if all predictions are right: then the labels do
-    not show how often the network errs. The loss is convex in 1 / temperature, so Newton's method in a bracket finds
+    Returns None if the loss falls down to the lower bound, as it does if all predictions are right, since the labels do
+    not show how often the network errs then, or if the logits of a network that has learned little hardly differ. The
+    loss is convex in 1 / temperature, so Newton's method in a bracket finds
     its minimum; sums are in float64 and in the order of the images, so the same logits give the same bits.
     """
     low, high = 1 / HOTTEST, 1 / COLDEST

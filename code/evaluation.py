@@ -197,11 +197,14 @@ def standard_deviations(labelled: Labelled, resamples: int, seed: int) -> dict[s
     """Return the standard deviation of every metric by the bootstrap (Efron and Tibshirani, 1993, chapter 6).
 
     Persons are drawn with replacement, each with all of their images, because these are alike; images are drawn if
-    persons are not known. Empty with fewer than 2 of them, or fewer than 2 resamples.
+    persons are not known. Empty with fewer than 2 of them or of resamples; with one, that is a warning.
     """
     unit = np.arange(len(labelled.ground_truth)) if labelled.persons is None else labelled.persons  # (images,)
     units = int(unit.max()) + 1
     if min(resamples, units) < 2:
+        if resamples:
+            only = "resample" if resamples == 1 else "image" if labelled.persons is None else "person"
+            print(f"warning: the metrics have no standard deviations, as there is one {only}", file=sys.stderr)
         return {}
     generator = np.random.default_rng(seed)
     entries = sum(map(np.size, labelled.count()))  # of the rows of a matrix, or of the three counts

@@ -88,16 +88,24 @@ def exact_match(truth: Flags, decided: Flags, sample_weight: NDArray[Any] | None
     return np.asarray((sample_weight @ right) / sample_weight.sum(-1))
 
 
+def precision_by_recall(truth: Flags, probabilities: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return the recall and the precision of one class, (steps,) each, by falling threshold; an image has to have it.
+
+    Images with equal probabilities are one step, as no threshold tells them apart.
+    """
+    hits, decided, _ = _ranked(truth, probabilities)
+    return hits / hits[-1], hits / decided
+
+
 def average_precision(truth: Flags, probabilities: NDArray[Any]) -> Floats:
     """Return the average precision of each class, (classes,); NaN for a class that no image has.
 
-    That is the sum over the ranked images of precision times the step in recall; images with equal probabilities count
-    as one step.
+    That is the sum over the steps of `precision_by_recall` of the precision times the step in recall.
     """
     found = np.full(truth.shape[1], np.nan)
     for label in np.flatnonzero(truth.any(0)):
         hits, decided, _ = _ranked(truth[:, label], probabilities[:, label])
-        found[label] = (np.diff(hits, prepend=0) * hits / decided).sum() / hits[-1]
+        found[label] = (np.diff(hits, prepend=0) * hits / decided).sum() / hits[-1]  # exactly 1 if all ranks are right
     return found
 
 

@@ -94,6 +94,7 @@ _ALL = (
         optional_inputs={
             "SM_CHANNEL_VALIDATION": ("input/data/validation",),
             "SM_CHANNEL_EVAL": ("input/data/eval", "input/data/test"),
+            "SM_CHANNEL_LABELS": ("input/data/labels",),
             "SM_CHANNEL_MODEL": ("input/data/model", "model"),
         },
     ),

@@ -214,8 +214,27 @@ def test_the_command_prints_a_line_and_leaves_a_page(data: Path) -> None:
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith("images=154; exact_duplicate=0; near_duplicate=0;")
     assert process.stdout.endswith(f"page: {data.parent}/out/audit/audit.html\n")
-    assert process.stderr.startswith("labels are suspected after a training only")
+    assert process.stderr.startswith("SM_CHANNEL_VALIDATION is not a folder with files, so it is not read: ")
+    assert "labels are suspected after a training only: there is no split.csv" in process.stderr
     assert sorted(path.name for path in (data.parent / "out/audit").iterdir()) == ["audit.csv", "audit.html"]
+
+
+@pytest.mark.parametrize("option", ["validation-dir", "eval-dir", "labels-dir"])
+def test_a_folder_that_is_named_and_not_there_is_named_in_the_log(
+    data: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings(data, f"--{option}", "/mistyped")
+    variable = f"SM_CHANNEL_{option.removesuffix('-dir').upper()}"
+    assert f"{variable} is not a folder with files, so it is not read: /mistyped\n" in capsys.readouterr().err
+
+
+def test_a_place_for_the_page_that_cannot_be_written_is_found_before_the_images_are_read(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "file").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        findings(data, "--audit-dir", str(data / "file" / "audit"))
+    assert capsys.readouterr().err == "", "nothing was read"
 
 
 def test_a_mistake_is_one_sentence_in_the_failure_file(tmp_path: Path) -> None:

@@ -316,13 +316,17 @@ def test_the_seed_alone_decides_the_standard_deviation(case: Case) -> None:
     assert spread_of(case.run("--seed", "1")) != spread_of(case.run("--seed", "2"))
 
 
-@pytest.mark.parametrize(("images", "resamples"), [(20, "0"), (20, "1"), (1, "100")])
-def test_without_a_bootstrap_the_standard_deviation_is_the_text_nan(case: Case, images: int, resamples: str) -> None:
+@pytest.mark.parametrize(("images", "resamples", "only"), [(20, "0", ""), (20, "1", "resample"), (1, "100", "image")])
+def test_without_a_bootstrap_the_standard_deviation_is_the_text_nan(
+    case: Case, images: int, resamples: str, only: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     case.write(*random_predictions(images))
     report = case.run("--bootstrap", resamples)
     assert set(spread_of(report).values()) == {"NaN"}
     assert report["details"]["resampled"] is None
     assert report["details"]["resamples"] == 0
+    said = f"warning: the metrics have no standard deviations, as there is one {only}\n"
+    assert capsys.readouterr().err == (said if only else "")
 
 
 def test_a_given_persons_file_overrides_the_one_beside_gt_csv(case: Case, tmp_path: Path) -> None:
@@ -419,4 +423,13 @@ def test_a_probability_that_is_none_is_a_sentence(case: Case, cell: str) -> None
     header = ",".join(["ImageID", "ans", *(f"probability_{label}" for label in range(CLASSES))])
     write_columns(case, [f"0,{cell}" + ",0" * (CLASSES - 1)], header)
     with pytest.raises(DataError, match=r"probability .* not a number|not between 0 and 1"):
+        case.run()
+
+
+@pytest.mark.parametrize("count", [1, CLASSES - 1, CLASSES + 1])
+def test_probabilities_of_other_classes_are_rejected(case: Case, count: int) -> None:
+    """Those of a model with other classes, whose scheme.json was lost, would be scored as masked faces."""
+    header = ",".join(["ImageID", "ans", *(f"probability_{label}" for label in range(count))])
+    write_columns(case, ["0" + ",0.01" * count], header)
+    with pytest.raises(DataError, match=rf"has {count} columns of probabilities, expected probability_0 to .*_17"):
         case.run()

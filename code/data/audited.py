@@ -46,7 +46,7 @@ def read_images(
     comes with does. It counts only without a validation folder. A folder that does not exist or is empty is left out,
     except train. Raises DataError as the readers do.
     """
-    if labels_dir and _has_files(labels_dir):
+    if labels_dir and has_files(labels_dir):
         train = read_apart(dataset, train_dir, labels_dir)
     else:
         train = read_dataset(dataset, train_dir, "SM_CHANNEL_TRAIN")
@@ -54,11 +54,11 @@ def read_images(
     if not split and train.has_split:
         split = dict(zip(train.table["path"], train.table["part"], strict=True))
     spelled = {canonical_name(name): name for name in train.scheme.classes}
-    images = _labelled(train, train_dir, TRAIN, {} if _has_files(validation_dir) else split, spelled)
-    if validation_dir and _has_files(validation_dir):
+    images = _labelled(train, train_dir, TRAIN, {} if has_files(validation_dir) else split, spelled)
+    if validation_dir and has_files(validation_dir):
         validation = match_task(read_validation(dataset, validation_dir), train)
         images += _labelled(validation, validation_dir, VALIDATION, {}, spelled)
-    if eval_dir and _has_files(eval_dir):
+    if eval_dir and has_files(eval_dir):
         _, files = find_images(eval_dir)  # info.csv may list an image twice
         images += [AuditedImage(file, _below(EVAL, eval_dir, file), EVAL, "") for file in dict.fromkeys(files)]
     return images, train.scheme
@@ -101,5 +101,6 @@ def _below(part: str, folder: Path, file: Path) -> str:
     return f"{part}/{file.relative_to(folder).as_posix()}"
 
 
-def _has_files(folder: Path | None) -> bool:
+def has_files(folder: Path | None) -> bool:
+    """Return True for a folder that exists and is not empty."""
     return folder is not None and folder.is_dir() and any(folder.iterdir())

@@ -102,8 +102,8 @@ def read_predictions(
     writes it. Persons come from the csv file `persons`, else from {gt_dir}/persons.csv, else from a column `person` or
     `id` of gt.csv; a column of gt.csv with another value for each image is ignored with a warning. Probabilities and
     which predictions are unsure come from the columns that inference adds to output.csv. `variables` name both folders
-    in messages. Raises DataError if a table is damaged, the two name different images, or a class number may be a class
-    name.
+    in messages. Raises DataError if a table is damaged, the two name different images, probabilities are of other
+    classes, or a class number may be a class name.
     """
     existing_folder(gt_dir, variables[0], GT_CSV)
     existing_folder(pred_dir, variables[1], f"{OUTPUT_CSV} of inference.py")
@@ -114,6 +114,7 @@ def read_predictions(
     texts = [row["ans"] for row in truth_rows.values()]
     predicted = [predicted_rows[key]["ans"] for key in truth_rows]
     people = _read_persons(truth_rows, gt_dir, persons)
+    _check_probabilities(next(iter(predicted_rows.values())), scheme.num_classes, pred_dir / OUTPUT_CSV)
     if scheme.kind == MULTI:
         truth = read_label_sets(texts, scheme, gt_dir / GT_CSV, column=truth_column)
         sets = read_label_sets(
@@ -132,10 +133,21 @@ def read_predictions(
     )
 
 
+def _check_probabilities(row: dict[str, str], num_classes: int, path: Path) -> None:
+    """Raise DataError if there are columns of probabilities, but of another number of classes: they are of others."""
+    found = {name for name in row if name.startswith(PROBABILITY) and name.removeprefix(PROBABILITY).isdecimal()}
+    if found and found != {f"{PROBABILITY}{label}" for label in range(num_classes)}:
+        raise DataError(
+            f"{path.name} has {len(found)} columns of probabilities, expected {PROBABILITY}0 to "
+            f"{PROBABILITY}{num_classes - 1}, one for each class; put the {SCHEME_JSON} of that inference beside it, "
+            f"or leave these columns out: {path}"
+        )
+
+
 def _read_probabilities(rows: Sequence[dict[str, str]], num_classes: int, path: Path) -> NDArray[np.float64] | None:
     """Return the columns of probabilities (images, classes), nan where there are none, or None without the columns."""
     names = [f"{PROBABILITY}{label}" for label in range(num_classes)]
-    if not set(names) <= rows[0].keys():
+    if names[0] not in rows[0]:
         return None
     try:
         found = np.array([[float(row[name] or "nan") for name in names] for row in rows])

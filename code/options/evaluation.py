@@ -30,5 +30,7 @@ class EvaluationConfig:
     bootstrap: int = option(
         1000, "bootstrap resamples for the standard deviations, 0 for none", minimum=0, maximum=100_000
     )
-    persons: str | None = option(None, "csv file with ImageID and id; with it, people are resampled instead of images")
+    persons: str | None = option(
+        None, "csv file with ImageID and person or id; with it, people are resampled instead of images"
+    )
     seed: int = option(42, "random seed of the bootstrap", minimum=0, below=2**32)

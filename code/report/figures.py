@@ -9,7 +9,6 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import cycle
 from typing import Any, Literal
 
@@ -19,16 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
 from labels import LabelScheme
 from metrics import Calibration
+from report.names import FONT, LONG_NAME, shorten, shorten_to_width
 
 ARROW = "\N{RIGHTWARDS ARROW}"
-FONT = "DejaVu Sans"  # included in matplotlib
 BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
 GREY, INK, RUST = "#767676", "#222222", "#a34100"
 
@@ -57,8 +55,7 @@ _MARKED_EPOCHS = 30  # at most, for a marker at each epoch
 _DETAILED_CLASSES = 6  # at most, for a share and a count in each cell of the confusion matrix
 _NAMED_CLASSES = 40  # at most, for the names of the classes and a count in each cell
 _SHORT_NAME = 14  # characters that fit below a column
-_LONG_NAME = 36
-_CAPTION = 30  # characters that fit above an image in a grid
+_CAPTION_POINTS = 7  # size of the letters above an image in a grid
 _IMAGE_INCHES = 1.6  # width of an image in a grid
 _TALLEST = 3.0  # height of an image in a grid by that width; a taller one is scaled down
 
@@ -120,7 +117,7 @@ def confusion(
     support = matrix.sum(axis=1) if support is None else support
     shares = matrix / np.maximum(support[:, None], 1)
     cell = _cell_inches(classes)
-    longest = min(_LONG_NAME, max(map(len, names))) if classes <= _NAMED_CLASSES else 4
+    longest = min(LONG_NAME, max(map(len, names))) if classes <= _NAMED_CLASSES else 4
     figure = new_figure(classes * cell + 1.5 + 0.075 * longest, classes * cell + 1.0)
     axes = figure.subplots()
     # The square root keeps single mistakes visible among many classes.
@@ -231,8 +228,9 @@ def image_grid(
         tall, wide = (side * scales[position] for side in sides[position])
         top = bottom - tall
         axes.imshow(image, aspect="auto", interpolation="bilinear", extent=(left, left + wide, bottom, top))
-        text = "\n".join(shorten(line, _CAPTION) for line in caption.splitlines())
-        axes.text(left, top - 0.05, text, fontsize=7, color=color, verticalalignment="bottom")
+        fitting = [shorten_to_width(line, _IMAGE_INCHES, _CAPTION_POINTS) for line in caption.splitlines()]
+        style = {"fontsize": _CAPTION_POINTS, "color": color, "verticalalignment": "bottom"}
+        axes.text(left, top - 0.05, "\n".join(fitting), style)
     axes.set(xlim=(0, width), ylim=(height, 0))  # imshow changes them
     return figure
 
@@ -267,18 +265,6 @@ def compare(scheme: LabelScheme, label: int, prediction: int, only_wrong: bool =
         for task in true
         if predicted[task] != true[task] or not only_wrong
     ]
-
-
-def shorten(name: str, most: int = _LONG_NAME) -> str:
-    """Return a name as one line of at most `most` characters; letters that the font lacks become squares."""
-    name = "".join(letter if ord(letter) in _letters() else "\N{WHITE SQUARE}" for letter in " ".join(name.split()))
-    return name if len(name) <= most else name[: most - 3] + "..."
-
-
-@cache
-def _letters() -> frozenset[int]:
-    """Return the code points in the font."""
-    return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
 def png(figure: Figure, dots_per_inch: int = 120) -> bytes:

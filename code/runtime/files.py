@@ -46,7 +46,10 @@ def check_writable(folder: Path) -> None:
     """
     while not folder.exists():
         folder = folder.parent
-    tempfile.TemporaryFile(dir=folder).close()
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:  # which names the temporary file
+        raise type(error)(error.errno, error.strerror, str(folder)) from None
 
 
 def open_regular(path: Path, most_bytes: int) -> io.BufferedReader:

@@ -56,6 +56,24 @@ def test_the_audit_in_a_container_reads_all_of_data_and_writes_to_its_own_folder
     assert "environment: [SM_AUDIT_DIR=/opt/audit]" in service
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_reads_every_channel_that_its_options_name(name: str) -> None:
+    """A channel that no input names would be an unknown one, and ignored."""
+    command = COMMANDS[name]
+    variables = {option.metadata.get("variable") for options in command.options for option in fields(options)}
+    inputs = command.inputs.keys() | command.optional_inputs.keys()
+    assert {variable for variable in variables if variable and variable.startswith("SM_CHANNEL_")} <= inputs
+
+
+def test_compose_lists_every_variable_that_it_reads() -> None:
+    header, _, services = (ROOT / "docker-compose.yml").read_text().partition("\nname:")
+    passed_on = set(re.findall(r"^ +([A-Z_]+):$", services, re.MULTILINE))  # a name alone
+    read = passed_on | set(re.findall(r"\$\{([A-Z_]+)", services)) | {"BASE_IMAGE", "VERSION"}
+    listed = header.partition("Variables of the")[2]
+    missing = {name for name in read if not re.search(rf"\b{name}\b", listed)}
+    assert {name for name in missing if not name.startswith("SERVE_")} == set(), "SERVE_* is listed as that"
+
+
 def environment(compose: str, service: str) -> set[str]:
     """Return the variables that a service gets, with those of the block that servers share."""
     shared = compose.partition("\nx-serve-environment: &serve-environment\n")[2].partition("\n\n")[0]

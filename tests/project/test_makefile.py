@@ -138,6 +138,10 @@ def test_the_audit_gets_every_folder_of_data_and_out(make: Make, tmp_path: Path,
     assert environ["SM_CHANNEL_MODEL"] == f"{out}/model"
     assert environ["SM_OUTPUT_DATA_DIR"] == f"{out}/output/data"
     assert environ["SM_AUDIT_DIR"] == f"{out}/audit"
+    assert "SM_CHANNEL_LABELS" not in environ
+    (tmp_path / "labels").mkdir()
+    environ = make.calls("audit", f"DATA={tmp_path}", f"OUT={out}", f"RUNTIME={runtime}")[-1]["environ"]
+    assert environ["SM_CHANNEL_LABELS"] == f"{tmp_path}/labels"
     assert all((out / name).is_dir() for name in ("model", "output", "audit"))
 
 
@@ -186,6 +190,9 @@ def test_a_tilde_that_the_shell_left_is_the_home_folder(make: Make, tmp_path: Pa
     call = make.call("serve.py", "serve", "DATA=~/faces", "OUT=~/my out", "RUNTIME=host")
     assert call["environ"]["SM_CHANNEL_TRAIN"] == "/someone/faces/train"
     assert call["environ"]["SM_MODEL_DIR"] == "/someone/my out/model"
+    call = make.calls("demo", "DEMO=~/faces")[-1]
+    assert call["environ"]["DEMO"] == call["environ"]["DATA"] == "/someone/faces"  # clean removes DEMO
+    assert call["environ"]["OUT"] == "/someone/faces-out"
 
 
 @pytest.mark.parametrize(

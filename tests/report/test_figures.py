@@ -16,7 +16,7 @@ from PIL import Image
 
 from labels import MASKED_FACES, LabelScheme
 from metrics import calibration
-from report.figures import ARROW, compare, confusion, curves, grid_image, image_grid, png, reliability, shorten
+from report.figures import ARROW, compare, confusion, curves, grid_image, image_grid, png, reliability
 
 ANIMALS = LabelScheme("animals", ("cat", "dog"))
 HOSTILE = ("$x$", "$\\frac{$", "a\nb\tc", "\uace0\uc591\uc774", "<b>&", "x" * 200)
@@ -186,13 +186,6 @@ def test_any_class_name_can_be_drawn(classes: int) -> None:
     names = (HOSTILE * 2)[-classes:]
     png(confusion(np.eye(classes, dtype=np.int64), names, "$x"))
     png(image_grid(list(noise(classes)), names, columns=2))
-
-
-def test_shorten_keeps_short_names_and_puts_the_others_on_one_line() -> None:
-    assert shorten("30-59") == "30-59"
-    assert shorten("a\nb\t c") == "a b c"
-    assert shorten("x" * 200, 10) == "xxxxxxx..."
-    assert shorten("\uace0") == "\N{WHITE SQUARE}"
 
 
 def test_png_gives_the_same_bytes_for_the_same_figure() -> None:

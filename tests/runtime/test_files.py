@@ -96,8 +96,9 @@ def test_a_folder_that_is_not_writable_is_noticed_before_anything_is_created(tmp
     check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(NotADirectoryError) as caught:
         check_writable(tmp_path / "file")
+    assert caught.value.filename == str(tmp_path / "file"), "no temporary file"
 
 
 @pytest.mark.parametrize("kind", KINDS)
