@@ -42,6 +42,7 @@ from data.findings import (
     suspect_findings,
 )
 from data.looking import look, thumbnails
+from data.manifest import fits_manifest
 from data.out_of_fold import OOF_CSV, OutOfFold, find_out_of_fold
 from data.suspects import find_suspects
 from labels import MULTI, LabelScheme
@@ -90,14 +91,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
 
 def name_missing_folders(paths: AuditPaths) -> None:
     """Print which optional folders are left out, as a name may be mistyped."""
-    optional = {
-        "SM_CHANNEL_VALIDATION": paths.validation_dir,
-        "SM_CHANNEL_EVAL": paths.eval_dir,
-        "SM_CHANNEL_LABELS": paths.labels_dir,
-    }
-    for variable, folder in optional.items():
-        if folder and not has_files(folder):
-            print(f"{variable} is not a folder with files, so it is not read: {folder}", file=sys.stderr)
+    optional = (
+        ("SM_CHANNEL_VALIDATION", paths.validation_dir, has_files, "files"),
+        ("SM_CHANNEL_EVAL", paths.eval_dir, has_files, "files"),
+        ("SM_CHANNEL_LABELS", paths.labels_dir, fits_manifest, "a manifest"),
+    )
+    for variable, folder, is_read, content in optional:
+        if folder and not is_read(folder):
+            print(f"{variable} is not a folder with {content}, so it is not read: {folder}", file=sys.stderr)
 
 
 def suspected_labels(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.manifest import fits_manifest
 from data.names import canonical_name
 from data.readers import read_apart, read_dataset
 from data.samples import Samples
@@ -40,13 +41,13 @@ def read_images(
     split: Mapping[str, str],
     labels_dir: Path | None = None,
 ) -> tuple[list[AuditedImage], LabelScheme]:
-    """Return all images and the classes of those in train, whose labels are in `labels_dir` if it has files.
+    """Return all images and the classes of those in train, whose labels are in `labels_dir` if it has a manifest.
 
     `split` tells by path in train which images a training validated with ("val"); without it, the split that train
     comes with does. It counts only without a validation folder. A folder that does not exist or is empty is left out,
     except train. Raises DataError as the readers do.
     """
-    if labels_dir and has_files(labels_dir):
+    if labels_dir and fits_manifest(labels_dir):
         train = read_apart(dataset, train_dir, labels_dir)
     else:
         train = read_dataset(dataset, train_dir, "SM_CHANNEL_TRAIN")
