@@ -3,15 +3,20 @@
 import csv
 import io
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.images import Preparation, prepare
+from exporting.golden import GoldenPack
 from exporting.golden_images import golden_images
-from exporting.pack import STAGES
+from exporting.network import ExportedNetwork
+from exporting.pack import STAGES, read_pack
 from model_files import load
+from runtime.errors import DataError
 from support.exported import Exported
 
 
@@ -86,3 +91,15 @@ def test_the_record_names_the_model_its_classes_and_the_preparation(exported: Ex
     assert record["model"] == exported.identity
     assert record["classes"] == list(description.scheme.classes)
     assert Preparation.from_dict(record["preparation"]) == description.preparation
+
+
+def test_a_pack_that_is_written_by_half_is_not_taken_for_one(exported: Exported, tmp_path: Path) -> None:
+    model, description = load(exported.model)
+    network = ExportedNetwork(model, description, "none")
+    shutil.copytree(exported.golden, tmp_path / "golden")
+    shutil.rmtree(tmp_path / "golden/prepared")
+    (tmp_path / "golden/prepared").touch()
+    with pytest.raises(OSError, match="prepared"):
+        GoldenPack.of(network, description.preparation).write(tmp_path / "golden", network, description, {})
+    with pytest.raises(DataError, match="not a golden pack"):
+        read_pack(tmp_path / "golden")
