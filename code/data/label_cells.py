@@ -67,8 +67,8 @@ def column_name(text: str) -> str:
 def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     """Return the cells of the `known` keys of a file with one JSON object in each line, and its other keys.
 
-    A number is the text that is in the file: 1.0 stays `1.0`. A missing key and null are an empty cell, and `label` may
-    be a list. Raises DataError for a line that is not an object, and for values that are neither text nor number.
+    A number, true and false are the text that is in the file: 1.0 stays `1.0`. A missing key and null are an empty
+    cell, and `label` may be a list. Raises DataError for a line that is not an object, and for other values.
     """
     columns: dict[str, list[str]] = {name: [] for name in known}
     numbers, others, seen = list[int](), dict[str, None](), set[str]()
@@ -82,6 +82,8 @@ def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
             value = "" if row.get(name) is None else row[name]
             if name == "label" and isinstance(value, list):
                 value = cell_of_labels(value, number, path)
+            if isinstance(value, bool):
+                value = json.dumps(value)
             if not isinstance(value, str):
                 raise DataError(f"row {number} of {path.name} has {name} {value!r}, expected text: {path}")
             cells.append(value)
