@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from networks.timm_networks import is_timm, published_config
-from runtime.errors import ModelError
+from runtime.errors import ModelError, reason_of
 from runtime.files import file_sha256, make_folder, replacing
 from runtime.locks import locked
 from weights_cache import Notes, Statistics, find_file, folder_of, notes_path, read_notes
@@ -116,10 +116,9 @@ def _download(model: str, publication: Publication, folder: Path) -> Path:
     try:
         expected = _from_hub(publication, path) if publication.repository else _from_url(publication, path)
     except Exception as error:  # urllib, httpx and huggingface_hub raise errors of many types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"the weights of {model!r} cannot be fetched ({reason}); try again, or give them as the `pretrained` "
-            f"channel, or a file with --pretrained FILE: {publication.url}"
+            f"the weights of {model!r} cannot be fetched ({reason_of(error)}); try again, or give them as the "
+            f"`pretrained` channel, or a file with --pretrained FILE: {publication.url}"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

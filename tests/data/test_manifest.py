@@ -118,9 +118,7 @@ def test_a_manifest_in_a_folder_of_its_own_says_the_same(tmp_path: Path) -> None
     assert apart.table.equals(beside.table)
     assert (apart.root, apart.scheme, apart.notes) == (channel, beside.scheme, [])
     folder(channel, PETS)
-    assert read_manifest(channel, labels_dir=labels).ignored == {OTHER_FILES: ["output.manifest"]}, (
-        "it has the same name"
-    )
+    assert read_manifest(channel, labels_dir=labels).ignored == {OTHER_FILES: ["output.manifest"]}, "of the same name"
     folder(labels, PETS, file="more.manifest")
     with pytest.raises(DataError, match=r"^SM_CHANNEL_LABELS contains more\.manifest, output\.man.*, expected one"):
         read_manifest(channel, labels_dir=labels)
