@@ -46,7 +46,10 @@ def read_csv(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
             f"{path.name} is not UTF-8 ({error.reason} at byte {error.start}); save it as `CSV UTF-8`: {path}"
         ) from None
     except csv.Error as error:
-        raise DataError(f"{path.name} cannot be read as csv ({error}): {path}") from None
+        raise DataError(
+            f"{path.name} cannot be read as csv ({error}), expected pairs of quotes and cells of at most "
+            f"{csv.field_size_limit()} characters; look for a quote that is not closed: {path}"
+        ) from None
     found = list(zip(*(row for _, row in rows), strict=True)) or [() for _ in header]
     columns = {name: list(cells) for name, cells in zip(header, found, strict=True) if is_known(name, known)}
     return Cells(columns, [number for number, _ in rows]), [name for name in header if not is_known(name, known)]

@@ -153,6 +153,11 @@ def test_rows_that_cannot_be_meant_are_rejected_by_number(tmp_path: Path, rows: 
             "has the columns image, class, expected path and label, too; rename",
         ),
         ("cat/1.jpg,cat\ncat/2.jpg,cat\n", "starts with the image 'cat/1.jpg', expected a row of column names above"),
+        ('path,label\n"1.jpg,cat\n', "cannot be read as csv .*; look for a quote that is not closed"),
+        (
+            f"path,label,more\n1.jpg,cat,{'x' * 200_000}\n",
+            "expected pairs of quotes and cells of at most 131072 characters",
+        ),
         ("path,label,label\n1.jpg,cat,dog\n", "has the column 'label' more than once"),
         (
             "path,label,split\ncat/1.jpg,cat,dev\n",
