@@ -28,7 +28,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before pandas an
 import numpy as np
 from numpy.typing import NDArray
 
-from data.audited import VALIDATION, AuditedImage, find_split, has_files, read_images
+from data.audited import PARTS, VALIDATION, AuditedImage, find_split, has_files, read_images
 from data.decode_board import DecodeLimits
 from data.duplicates import find_duplicates
 from data.findings import (
@@ -83,8 +83,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         ]
     )
     write_audit(folder, images, looked.sizes, findings, config.threads, limits)
-    counts = Counter(finding.kind for finding in findings)
-    line = f"images={len(images)}; " + "".join(f"{kind}={counts[kind]}; " for kind in KINDS)
+    # Also of each part, as a folder that does not exist is left out.
+    counts = Counter([image.part for image in images] + [finding.kind for finding in findings])
+    line = f"images={len(images)}; " + "".join(f"{name}={counts[name]}; " for name in (*PARTS, *KINDS))
     print(f"{line}page: {folder / 'audit.html'}", flush=True)
     write_message(line.strip())
 

@@ -247,13 +247,13 @@ _datasets: dict[str, type[MaskBaseDataset]] = {
 
 def create_dataset(
     name: str,
-    data_dir: Path,
+    data_dir: str | Path,
     *,
     val_ratio: float = 0.2,
     seed: int = 42,
     fold: tuple[int, int] | None = None,
-    validation_dir: Path | None = None,
-    labels_dir: Path | None = None,
+    validation_dir: str | Path | None = None,
+    labels_dir: str | Path | None = None,
     allow_leaks: bool = False,
     task: str = AUTO,
 ) -> MaskBaseDataset:
@@ -264,7 +264,8 @@ def create_dataset(
 
     Raises ConfigError for an unknown name, and DataError as the class does.
     """
-    found = find_dataset(name, data_dir, labels_dir=labels_dir)
+    labels = Path(labels_dir) if labels_dir else None
+    found = find_dataset(name, Path(data_dir), labels_dir=labels)
     if found not in _datasets:
         raise ConfigError(unknown_name("dataset", found, _datasets))
     return _datasets[found](
@@ -272,9 +273,9 @@ def create_dataset(
         val_ratio=val_ratio,
         seed=seed,
         fold=fold,
-        validation=read_validation(name, validation_dir) if validation_dir else None,
+        validation=read_validation(name, Path(validation_dir)) if validation_dir else None,
         allow_leaks=allow_leaks,
-        labels_dir=labels_dir,
+        labels_dir=labels,
         task=task,
     )
 

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ from faces.people import (
 )
 from labels import MASK_OF_STEM, MASKED_FACES, AgeLabels, GenderLabels, LabelScheme, MaskLabels
 from runtime.arguments import parse
-from runtime.errors import ConfigError, DataError
+from runtime.errors import ConfigError, DataError, JobError
 from runtime.failure import run
 from runtime.files import replacing
 from runtime.process import cpu_count
@@ -81,7 +82,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
 
 
 def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
-    """Draw and write every image; on a terminal, with a progress bar."""
+    """Draw and write every image; on a terminal, with a progress bar.
+
+    Raises JobError if a process that draws is killed.
+    """
     draw = partial(draw_person, folder=folder)
     with contextlib.ExitStack() as stack:
         drawn: Iterable[None] = map(draw, people)
@@ -92,8 +96,14 @@ def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
             # makes Python 3.11's pool fail on futures that are cancelled already, with a traceback.
             stack.callback(pool.shutdown, cancel_futures=True)
             drawn = pool.map(draw, people)
-        for _ in tqdm(drawn, "drawing", len(people), leave=False, unit="person", disable=not sys.stderr.isatty()):
-            pass
+        try:
+            for _ in tqdm(drawn, "drawing", len(people), leave=False, unit="person", disable=not sys.stderr.isatty()):
+                pass
+        except BrokenProcessPool:
+            raise JobError(
+                f"one of the {processes} processes that draw was killed, as the kernel does without memory; start the "
+                f"command again, with a smaller --threads"
+            ) from None
 
 
 def _end_with_parent() -> None:

@@ -22,7 +22,7 @@ from labels import MASKED_FACES
 from model import load_state
 from model_folder import ARCHIVE, LEGACY, MAX_BYTES, WEIGHTS, find, parse_record, read_parts, sha256
 from pretrained import is_state_dict
-from runtime.errors import JobError, ModelError
+from runtime.errors import JobError, ModelError, reason_of
 from runtime.files import open_regular, replacing
 from runtime.version import version
 
@@ -90,7 +90,10 @@ def load(location: Path, legacy: Description | None = None) -> tuple[nn.Module, 
     else:
         description, state, _ = read(source)
     model = build_described(description, source)
-    load_state(model, state)
+    try:
+        load_state(model, state)
+    except ModelError as error:
+        raise ModelError(f"{error}; train again or give another model: {source}") from None
     return model.eval(), description
 
 
@@ -123,8 +126,7 @@ def _read_legacy(path: Path) -> StateDict:
     except JobError:
         raise
     except Exception as error:  # torch.load raises errors of many types
-        reason = str(error).splitlines()[0][:100]
-        raise ModelError(f"not a plain state dict of tensors ({reason}): {path}") from None
+        raise ModelError(f"not a plain state dict of tensors ({reason_of(error, 100)}): {path}") from None
     if not is_state_dict(state):
         raise ModelError(f"not a plain state dict of tensors, expected what BaseModel.state_dict() gives: {path}")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}

@@ -61,7 +61,8 @@ def find_folder(location: Path, variable: str) -> Path:
 def require_folder(found: Path, command: str) -> Path:
     """Return what `find` has found; raises ModelError for an archive or a pickle, which `command` does not read."""
     if not found.is_dir():
-        remedy = "train again" if found.name == LEGACY else "unpack it"
+        is_archive = found.name.endswith(".tar.gz")
+        remedy = "unpack it" if is_archive else "train again" if found.name == LEGACY else "give the folder of a model"
         raise ModelError(f"{command} reads {WEIGHTS} and {DESCRIPTION} only, found {found.name}; {remedy}: {found}")
     return found
 

@@ -18,6 +18,7 @@ StateDict = Mapping[str, Tensor]
 ENDINGS = (".pth", ".pt", ".safetensors")
 MAX_BYTES = 16 << 30  # a checkpoint may hold an optimizer, too
 DEFAULT_BACKBONE = "resnet18"  # of MyModel
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "backbone.")
 
 
 def load_state(model: nn.Module, state: StateDict) -> None:
@@ -106,9 +107,11 @@ def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> s
     heads, bare = _head_tensors(model), {key: bare for bare, key in keys.items()}
     clashes = [key for key in fresh if bare[key] in given and key not in heads]
     if clashes or 2 * len(fitting) < len(own):
+        missing = [key for key in fresh if bare[key] not in given]
+        difference = _difference(bare[(clashes or missing or fresh)[0]], given, own, keys)
         raise ModelError(
-            f"the weights are not of model {name!r}: {len(fitting)} of its {len(own)} tensors fit, the first is"
-            f" {next(iter(given), 'missing')}, expected {next(iter(keys))}; give those of the same model: {where}"
+            f"the weights are not of model {name!r}: {len(fitting)} of its {len(own)} tensors fit, {difference}; give "
+            f"those of the same model: {where}"
         )
     new_head = [key for key in fresh if key in heads]
     _copy(model, {**fitting, **{key: torch.zeros_like(own[key]) for key in new_head}}, where)
@@ -119,16 +122,28 @@ def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> s
     return report + (f"; not used: {unused} of the file" if unused else "")
 
 
+def _difference(bare: str, given: StateDict, own: StateDict, keys: Mapping[str, str]) -> str:
+    """Return how a tensor of the network, which does not fit, differs from those that are given."""
+    if bare in given:
+        return f"{bare} is {tuple(given[bare].shape)}, expected {tuple(own[keys[bare]].shape)}"
+    unknown = next((name for name in given if name not in keys), "")
+    return f"{bare} is missing" + (f", the first of other names is {unknown}" if unknown else "")
+
+
 def _unwrapped(state: StateDict) -> dict[str, Tensor]:
     """Return tensors without the prefixes of wrappers, and with the current names of DenseNet's layers, in order.
 
-    A prefix that only some names have is a part of the network: VOLO has layers called `network`.
+    The wrappers are those of DataParallel, torch.compile, Lightning and this job, in any order. A prefix that only some
+    names have is a part of the network: VOLO has layers called `network`.
     """
-    for wrapper in ("module.", "network.", "backbone."):
-        if state and all(name.startswith(wrapper) for name in state):
-            state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
+    while wrapper := next((prefix for prefix in _WRAPPERS if _all_have(prefix, state)), None):
+        state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     old_name = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
     return {old_name.sub(r"\1\2", name): tensor for name, tensor in state.items()}
+
+
+def _all_have(prefix: str, state: StateDict) -> bool:
+    return bool(state) and all(name.startswith(prefix) for name in state)
 
 
 def _converted(model: nn.Module, state: dict[str, Tensor], name: str) -> StateDict:
@@ -157,12 +172,13 @@ def _stretch_positions(model: nn.Module, state: dict[str, Tensor]) -> StateDict:
 
 
 def find_weights(source: Path, name: str) -> Path:
-    """Return the file of weights: `source`, or the only one in it, or the one called `name`."""
+    """Return the file of weights: `source`, or the only one in it that is not hidden, or the one called `name`."""
     if source.is_file():
         return source
     if not source.is_dir():
         raise ModelError(f"no such file or folder, expected weights ({', '.join(ENDINGS)}): {source}")
-    found = [path for path in sorted(source.iterdir()) if path.suffix in ENDINGS]
+    visible = (path for path in sorted(source.iterdir()) if not path.name.startswith("."))
+    found = [path for path in visible if path.suffix.lower() in ENDINGS and path.is_file()]
     named = [path for path in found if path.stem == name]
     if len(named or found) != 1:
         listed = ", ".join(path.name for path in (named or found)[:4]) or "none"
@@ -179,7 +195,7 @@ def read_weights(path: Path) -> tuple[StateDict, str]:
         with open_regular(path, MAX_BYTES) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            if path.suffix == ".safetensors":
+            if path.suffix.lower() == ".safetensors":
                 from safetensors.torch import load
 
                 return load(file.read()), digest

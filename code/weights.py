@@ -21,7 +21,7 @@ if __name__ == "__main__":  # answer --help and a mistyped flag before torch is 
 from initial_weights import fetch_weights
 from model import is_model, known_models
 from runtime.errors import ConfigError, unknown_name
-from weights_cache import NOTES_ENDING, cache_dir, read_notes
+from weights_cache import cache_dir, find_file, read_notes
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -30,9 +30,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     if not is_model(config.model):
         raise ConfigError(unknown_name("model", config.model, known_models()))
     folder, is_new = fetch_weights(config.model, paths.cache_dir or cache_dir(environ), config.mirror)
-    (path,) = (path.with_suffix("") for path in folder.glob(f"*{NOTES_ENDING}"))
+    path = find_file(folder)
+    assert path, "fetched weights have notes"
     notes = read_notes(path)
-    assert notes, "fetched weights have notes"
+    assert notes, "find_file has looked"
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     print(f"weights of {config.model}: {f'fetched, {size}' if is_new else f'in the cache already, {size}'}")
     print(f"source: {notes.source}")

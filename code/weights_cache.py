@@ -82,7 +82,16 @@ def find(model: str, cache: Path) -> Path | None:
     takes.
     """
     folder = folder_of(model, cache)
-    return folder if folder and any(folder.glob(f"*{NOTES_ENDING}")) else None
+    return folder if folder and find_file(folder) else None
+
+
+def find_file(folder: Path) -> Path | None:
+    """Return the file of weights in a folder, which has notes beside it; None if there is none.
+
+    Other files may be there, too, such as a README, or the hidden ones that macOS copies along.
+    """
+    files = (path for path in sorted(folder.glob("*")) if not path.name.startswith("."))
+    return next((path for path in files if path.is_file() and notes_path(path).is_file()), None)
 
 
 def notes_path(weights: Path) -> Path:

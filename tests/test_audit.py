@@ -212,7 +212,7 @@ def test_the_command_prints_a_line_and_leaves_a_page(data: Path) -> None:
     environ = os.environ | folders(data) | {"PYTHONPATH": str(data.parent)}
     process = subprocess.run([sys.executable, SCRIPT], env=environ, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith("images=154; exact_duplicate=0; near_duplicate=0;")
+    assert process.stdout.startswith("images=154; train=126; validation=0; eval=28; exact_duplicate=0; near_")
     assert process.stdout.endswith(f"page: {data.parent}/out/audit/audit.html\n")
     assert process.stderr.startswith("SM_CHANNEL_VALIDATION is not a folder with files, so it is not read: ")
     assert "labels are suspected after a training only: there is no split.csv" in process.stderr

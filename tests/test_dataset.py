@@ -189,7 +189,7 @@ def test_the_test_data_set_names_a_bad_image(tmp_path: Path) -> None:
 def test_class_folders_with_any_images_are_a_data_set(faces: Faces, tmp_path: Path) -> None:
     faces(people=2, folder="classes/cat")
     faces(people=4, folder="classes/dog")
-    data = create_dataset("ImageFolderDataset", tmp_path / "classes", val_ratio=0.5)
+    data = create_dataset("ImageFolderDataset", str(tmp_path / "classes"), val_ratio=0.5)
     data.set_transform(BaseAugmentation(SIZE))
     assert isinstance(data, ImageFolderDataset)
     assert data.scheme.classes == ("cat", "dog")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -211,6 +212,17 @@ def test_ctrl_c_ends_quietly_and_leaves_nothing(tmp_path: Path) -> None:
     assert process.communicate(timeout=60) == (b"", b"")
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drawing_whose_worker_is_killed_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    process = start(tmp_path / "faces")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(workers[0], signal.SIGKILL)
+    error = process.communicate(timeout=60)[1].decode()
+    assert error.startswith("JobError: one of the 2 processes that draw was killed, ")
+    assert error.endswith("with a smaller --threads\n")
+    assert (process.returncode, list(tmp_path.iterdir())) == (1, [])
 
 
 def test_a_killed_drawing_is_no_demo_leaves_no_worker_and_can_be_repeated(tmp_path: Path, few_images: None) -> None:

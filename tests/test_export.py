@@ -139,13 +139,21 @@ def test_an_archive_is_refused(tmp_path: Path) -> None:
         export(tmp_path, tmp_path / "golden")
 
 
+def test_a_file_in_the_place_of_a_model_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes(b"{}")
+    with pytest.raises(ModelError, match=r"found model\.json; give the folder of a model: "):
+        export(tmp_path / "model.json", tmp_path / "golden")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--predictions", "theirs.csv"], "--predictions needs --verify"),
         (["--verify", "golden"], "--verify needs --predictions"),
+        (["--verify", "golden", "--predictions", "theirs.csv", "--tta", "flip"], "--tta is for an export"),
+        (["--tolerance", "1e-3"], "--tolerance is for --verify"),
     ],
 )
-def test_verify_and_predictions_belong_together(words: list[str], message: str) -> None:
+def test_options_that_would_be_ignored_are_rejected(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         main(words, {})

@@ -291,8 +291,12 @@ def test_a_pickled_object_is_never_run(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_state_dict_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / LEGACY).write_bytes(b"junk")
-    with pytest.raises(ModelError, match="not a plain state dict"):
+    for damaged in (b"junk", b""):
+        (tmp_path / LEGACY).write_bytes(damaged)
+        with pytest.raises(ModelError, match="not a plain state dict"):
+            load(tmp_path)
+    torch.save(BaseModel(3).state_dict(), tmp_path / LEGACY)
+    with pytest.raises(ModelError, match=rf"3 outputs, expected 18; train again or give another model: .*{LEGACY}$"):
         load(tmp_path)
     for content in ([1, 2], {0: torch.zeros(3)}, {"fc.weight": torch.zeros(3, device="meta")}):
         torch.save(content, tmp_path / LEGACY)

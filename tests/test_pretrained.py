@@ -156,15 +156,29 @@ def test_position_embeddings_of_a_vision_transformer_are_interpolated(tmp_path: 
     torch.testing.assert_close(grid, expected)
 
 
-@pytest.mark.parametrize("other", ["resnet50", "squeezenet1_1", "mobilenet_v2"])
-def test_weights_of_another_model_are_rejected(tmp_path: Path, other: str) -> None:
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "_orig_mod.module.", "module._orig_mod."])
+def test_the_prefixes_of_wrappers_do_not_count(tmp_path: Path, wrapper: str) -> None:
+    model, other = BaseModel(18), BaseModel(18)
+    state = {f"{wrapper}{name}": tensor for name, tensor in other.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "last.pth")
+    assert load_pretrained(model, tmp_path, "BaseModel").startswith("8 of 8")
+    assert fits(model, other.state_dict(), but="none")
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ("resnet50", r"layer1\.0\.conv1\.weight is \(64, 64, 1, 1\), expected \(64, 64, 3, 3\)"),
+        ("squeezenet1_1", r"conv1\.weight is missing, the first of other names is features\.0\.weight"),
+        ("mobilenet_v2", r"conv1\.weight is missing, the first of other names is features\.0\.0\.weight"),
+    ],
+)
+def test_weights_of_another_model_are_rejected_with_a_difference(tmp_path: Path, other: str, difference: str) -> None:
     path = tmp_path / "weights.pth"
     torch.save(imagenet(other), path)
     model = resnet18()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    with pytest.raises(
-        ModelError, match=r"not of model 'resnet18': \d+ of its 122 tensors fit, .* expected conv1.weight"
-    ):
+    with pytest.raises(ModelError, match=rf"not of model 'resnet18': \d+ of its 122 tensors fit, {difference}; give"):
         load_pretrained(model, path, "resnet18")
     assert fits(model, before, but="none")
 
@@ -172,12 +186,10 @@ def test_weights_of_another_model_are_rejected(tmp_path: Path, other: str) -> No
 def test_a_file_with_too_few_of_the_weights_is_rejected(tmp_path: Path) -> None:
     state = BaseModel(18).state_dict()
     torch.save({"conv1.weight": state["conv1.weight"]}, tmp_path / "one.pth")
-    with pytest.raises(
-        ModelError, match=r"not of model 'BaseModel': 1 of its 8 tensors fit, the first is conv1.weight"
-    ):
+    with pytest.raises(ModelError, match=r"'BaseModel': 1 of its 8 tensors fit, conv1\.bias is missing; give those"):
         load_pretrained(BaseModel(18), tmp_path, "BaseModel")
     torch.save({}, tmp_path / "one.pth")
-    with pytest.raises(ModelError, match="0 of its 8 tensors fit, the first is missing"):
+    with pytest.raises(ModelError, match=r"0 of its 8 tensors fit, conv1\.weight is missing; give those"):
         load_pretrained(BaseModel(18), tmp_path, "BaseModel")
 
 
@@ -198,6 +210,14 @@ def test_a_folder_holds_one_file_of_weights_or_one_of_the_right_name(tmp_path: P
     torch.save(BaseModel(18).state_dict(), tmp_path / "BaseModel.pt")
     with pytest.raises(ModelError, match=r"found BaseModel\.pt, BaseModel\.pth: "):
         load_pretrained(BaseModel(18), tmp_path, "BaseModel")
+
+
+def test_hidden_files_and_folders_are_not_weights(tmp_path: Path) -> None:
+    """macOS copies `._NAME` along, and Lightning makes folders called NAME.ckpt."""
+    torch.save(BaseModel(18).state_dict(), tmp_path / "BEST.PTH")
+    (tmp_path / "._BEST.PTH").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "last.pt").mkdir()
+    assert load_pretrained(BaseModel(18), tmp_path, "BaseModel").startswith("8 of 8")
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:

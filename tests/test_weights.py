@@ -34,6 +34,17 @@ def test_the_command_fetches_once_and_prints_what_it_is(tmp_path: Path) -> None:
     assert second.stdout.splitlines() == [lines[0].replace("fetched", "in the cache already"), *lines[1:]]
 
 
+def test_other_files_in_the_cache_do_not_disturb_the_command(tmp_path: Path) -> None:
+    with serving_weights() as server:
+        server.files[PATH] = safetensors.torch.save(timm.create_model("test_vit").state_dict())
+        run("--model", NAME, "--mirror", server.address, cache=tmp_path)
+    for name in ("config.json", "._test_vit.json"):
+        (tmp_path / NAME / name).write_text("{}")
+    done = run("--model", NAME, "--mirror", "http://127.0.0.1:9", cache=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "in the cache already" in done.stdout
+
+
 def test_a_name_that_is_no_network_is_a_sentence(tmp_path: Path) -> None:
     for flags, sentence in (
         (("--model", "resnet19"), "unknown model 'resnet19' (did you mean 'resnet1"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import ModelError
-from weights_cache import Notes, Statistics, cache_dir, find, folder_of, notes_path, read_notes
+from weights_cache import Notes, Statistics, cache_dir, find, find_file, folder_of, notes_path, read_notes
 
 NOTES = Notes(
     model="resnet18",
@@ -41,6 +41,15 @@ def test_a_folder_without_notes_is_not_complete(tmp_path: Path) -> None:
     (tmp_path / "resnet18").mkdir()
     (tmp_path / "resnet18/weights.pth").write_bytes(b"weights")
     assert find("resnet18", tmp_path) is None
+
+
+def test_other_files_beside_cached_weights_do_not_count(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "resnet18")
+    for name in ("._weights.pth", "._weights.pth.json", "config.json", "README.md"):
+        (folder / name).write_text("{}")
+    assert find_file(folder) == folder / "weights.pth"
+    (folder / "weights.pth").unlink()
+    assert find("resnet18", tmp_path) is None, "notes alone are no weights"
 
 
 @pytest.mark.parametrize("model", ["", ".", "..", "../x", "/x", "timm/..", "a/b/c", "a\0b", "a//b", "timm/"])

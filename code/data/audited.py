@@ -15,7 +15,7 @@ from data.validation import read_validation
 from labels import LabelScheme
 from runtime.errors import DataError
 
-TRAIN, VALIDATION, EVAL = "train", "validation", "eval"
+TRAIN, VALIDATION, EVAL = PARTS = "train", "validation", "eval"
 SPLIT_CSV = "split.csv"
 
 

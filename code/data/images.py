@@ -21,7 +21,7 @@ from PIL import AvifImagePlugin, Image, UnidentifiedImageError, features
 from data.fitting import Fitting
 from data.orientation import TRANSPOSE, UPRIGHT, read_orientation
 from data.png_chunks import drop_ancillary_chunks
-from runtime.errors import ImageError
+from runtime.errors import ImageError, reason_of
 from runtime.files import UnusableFile, read_regular
 
 # Per channel (red, green, blue) of pixels scaled to 0..1.
@@ -144,7 +144,7 @@ def is_outdated(error: ImageError) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"none of {', '.join(FORMATS)}"
-    return str(error).split("\n")[0][:100] or type(error).__name__
+    return reason_of(error, 100)
 
 
 def _check_size(image: Image.Image, name: str) -> None:

@@ -46,7 +46,10 @@ def read_csv(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
             f"{path.name} is not UTF-8 ({error.reason} at byte {error.start}); save it as `CSV UTF-8`: {path}"
         ) from None
     except csv.Error as error:
-        raise DataError(f"{path.name} cannot be read as csv ({error}): {path}") from None
+        raise DataError(
+            f"{path.name} cannot be read as csv ({error}), expected pairs of quotes and cells of at most "
+            f"{csv.field_size_limit()} characters; look for a quote that is not closed: {path}"
+        ) from None
     found = list(zip(*(row for _, row in rows), strict=True)) or [() for _ in header]
     columns = {name: list(cells) for name, cells in zip(header, found, strict=True) if is_known(name, known)}
     return Cells(columns, [number for number, _ in rows]), [name for name in header if not is_known(name, known)]
@@ -67,8 +70,8 @@ def column_name(text: str) -> str:
 def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
     """Return the cells of the `known` keys of a file with one JSON object in each line, and its other keys.
 
-    A number is the text that is in the file: 1.0 stays `1.0`. A missing key and null are an empty cell, and `label` may
-    be a list. Raises DataError for a line that is not an object, and for values that are neither text nor number.
+    A number, true and false are the text that is in the file: 1.0 stays `1.0`. A missing key and null are an empty
+    cell, and `label` may be a list. Raises DataError for a line that is not an object, and for other values.
     """
     columns: dict[str, list[str]] = {name: [] for name in known}
     numbers, others, seen = list[int](), dict[str, None](), set[str]()
@@ -82,6 +85,8 @@ def read_jsonl(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
             value = "" if row.get(name) is None else row[name]
             if name == "label" and isinstance(value, list):
                 value = cell_of_labels(value, number, path)
+            if isinstance(value, bool):
+                value = json.dumps(value)
             if not isinstance(value, str):
                 raise DataError(f"row {number} of {path.name} has {name} {value!r}, expected text: {path}")
             cells.append(value)

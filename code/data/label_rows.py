@@ -43,7 +43,8 @@ def samples_of_rows(
         raise DataError(f"{path.name} has {len(classes)} classes; at least 2 are needed{only}: {path}")
     labels = {name: label for label, name in enumerate(classes)}
     table["label"] = [labels[name] for name in table["label"].tolist()]
-    ignored = find_ignored(listing, [*names, path.name])
+    used = [*names, path.name] if path.parent == listing.root else names
+    ignored = find_ignored(listing, used)
     if unlisted := [*ignored.pop(LOOSE_IMAGES, ()), *ignored.pop(OTHER_IMAGES, ())]:
         ignored[UNLISTED] = unlisted
     return Samples(listing.root, table, LabelScheme("labels", tuple(classes)), ignored, notes)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from data.images import is_image_file
 from data.label_cells import LABEL_COLUMN, Cells, read_csv, read_jsonl, read_lst
 from data.label_columns import join_label_columns
 from data.label_rows import samples_of_rows
 from data.layout import check_image_names
-from data.listing import Listing, list_folder
+from data.listing import Listing, is_given, list_folder
 from data.names import canonical_name, first_names
 from data.parquet_cells import read_parquet
 from data.samples import Samples
@@ -61,8 +62,9 @@ def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sampl
 
 def _tables(channel: Path) -> list[str]:
     """Return the names of the label tables in a channel: those that are known, and every *.lst."""
-    named = [name for name in _TABLES if (channel / name).exists()]
-    return named + sorted(path.name for path in channel.glob("*.lst") if path.is_file() and path.name[0] != ".")
+    named = [name for name in _TABLES if is_given(channel / name)]
+    others = (path for path in channel.glob("*.lst") if path.name[0] != ".")
+    return named + sorted(path.name for path in others if is_given(path) and path.is_file())
 
 
 def _find_table(channel: Path, variable: str) -> Path:
@@ -75,6 +77,11 @@ def _find_table(channel: Path, variable: str) -> Path:
 
 def _check_columns(columns: Mapping[str, Sequence[str]], others: Sequence[str], path: Path) -> None:
     """Raise DataError for a table without path, label or rows, and for a column that training would ignore."""
+    if images := [name for name in others if is_image_file(name)]:
+        raise DataError(
+            f"{path.name} starts with the image {images[0]!r}, expected a row of column names above it, such as "
+            f"path,label: {path}"
+        )
     has_label = any(name.startswith(LABEL_COLUMN) for name in columns)
     if has_label and "label" in columns:
         raise DataError(

@@ -20,6 +20,7 @@ from runtime.errors import DataError
 LOOSE_IMAGES = "images outside the folders"
 OTHER_IMAGES = "images with other names"
 ARCHIVES = "archives"
+TABLES = "tables with other names"
 OTHER_FILES = "other files"
 UNLISTED = "images without a row in the table"
 OTHER_PARTS = "folders that are no part of training or validation"
@@ -27,12 +28,14 @@ ALL_REMEDIES = REMEDIES | {
     LOOSE_IMAGES: "move each into the folder that it belongs to",
     OTHER_IMAGES: "rename them to mask1 to mask5, incorrect_mask or normal",
     ARCHIVES: "unpack them",
+    TABLES: "call the labels labels.csv, labels.jsonl, labels.parquet or NAME.manifest",
     UNLISTED: "add rows for them, or remove them",
     OTHER_PARTS: "label their images with infer, or move them into train",
     OTHER_FILES: f"only {', '.join(EXTENSIONS)} are read",
 }
 
 _ARCHIVE = re.compile(r".*\.(zip|rar|7z|tar|tgz|tbz2?|txz|tar\.\w+)", re.IGNORECASE)
+_TABLE = re.compile(r".*\.(csv|jsonl|parquet|lst|manifest)", re.IGNORECASE)
 _PARTS = {
     "train": {"train", "training", "trainset"},
     "validation": {"val", "valid", "validation", "dev"},
@@ -140,6 +143,7 @@ def find_hints(listing: Listing, prefix: str = "") -> str:
     found = {
         LOOSE_IMAGES: [] if prefix else [name for name in files if is_image_file(name)],
         ARCHIVES: [name for name in files if _ARCHIVE.fullmatch(name)],
+        TABLES: [] if prefix else [name for name in files if _TABLE.fullmatch(name)],
         BROKEN_LINKS: [name for name in listing.ignored.get(BROKEN_LINKS, ()) if name.startswith(prefix)],
     }
     return "".join(f"; {why}: {describe_names(names)}, {ALL_REMEDIES[why]}" for why, names in found.items() if names)

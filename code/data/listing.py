@@ -102,6 +102,16 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_given(path: Path) -> bool:
+    """Return True if there is something at a path that a user may leave out.
+
+    Raises DataError for a broken link, with which the user gave a file that would be ignored.
+    """
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path.name} is a broken link, expected a file; repair or remove it: {path}")
+    return path.exists()
+
+
 def size_bytes(path: Path) -> int | None:
     """Return the size of a file; None if it cannot be read, which is reported when it is decoded."""
     try:

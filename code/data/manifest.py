@@ -15,7 +15,7 @@ from typing import Any
 from data.label_cells import Cells, read_objects
 from data.label_rows import samples_of_rows
 from data.layout import check_image_names
-from data.listing import Listing, list_folder
+from data.listing import Listing, is_given, list_folder
 from data.names import canonical_name, first_names
 from data.samples import Samples
 from data.several_labels import with_several_labels
@@ -132,8 +132,8 @@ def _only_manifest(folder: Path, variable: str) -> Path:
 
 
 def _manifests(channel: Path) -> list[str]:
-    names = (path.name for path in channel.glob("*.manifest") if path.is_file())
-    return sorted(name for name in names if not name.startswith("."))
+    visible = (path for path in channel.glob("*.manifest") if not path.name.startswith("."))
+    return sorted(path.name for path in visible if is_given(path) and path.is_file())
 
 
 def _find_attribute(rows: Iterator[Mapping[str, Any]], path: Path) -> tuple[str, bool]:

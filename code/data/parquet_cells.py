@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from data.label_cells import MAX_TABLE_BYTES, Cells, cell_of_labels, column_name, is_known, require_once
-from runtime.errors import DataError
+from runtime.errors import DataError, reason_of
 from runtime.files import open_regular
 
 _INDEX = "__index_level_"  # what pandas calls an index without a name
@@ -30,8 +30,7 @@ def read_parquet(path: Path, known: Sequence[str]) -> tuple[Cells, list[str]]:
             columns = {name: _read_column(file, number, name, path) for name, number in chosen}
             rows = file.metadata.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise DataError(f"{path.name} cannot be read as parquet ({reason}): {path}") from None
+        raise DataError(f"{path.name} cannot be read as parquet ({reason_of(error)}): {path}") from None
     others = [name for name in header if not is_known(name, known) and not name.startswith(_INDEX)]
     return Cells(columns, range(1, rows + 1)), others
 

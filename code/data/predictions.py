@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.classes import Flags, Numbers, read_classes, read_label_sets
+from data.listing import is_given
 from data.names import canonical_name, first_names
 from data.tables import (
     GT_CSV,
@@ -205,7 +206,7 @@ def _some(keys: Sequence[str]) -> str:
 
 def _read_scheme(path: Path) -> tuple[LabelScheme, bool]:
     """Return the label scheme of a file, or that of masked faces, and whether output.csv certainly holds names."""
-    if not path.exists():
+    if not is_given(path):
         return MASKED_FACES, False
     try:
         record = read_json_object(path)
@@ -224,7 +225,7 @@ def _read_persons(truth_rows: Rows, gt_dir: Path, file: str | None) -> Numbers |
     """
     column = _person_column(truth_rows)
     path = Path(file) if file else gt_dir / PERSONS_CSV
-    explicit = bool(file) or path.exists()
+    explicit = bool(file) or is_given(path)
     if not explicit and column is None:
         return None
     if explicit and column:

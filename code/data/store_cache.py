@@ -8,7 +8,8 @@
 3. The array is filled in a temporary file, synced and renamed; the manifest is written last. An entry is valid if, and
    only if, it has a manifest whose sha256 is that of the array. Anything else is ignored and decoded again.
 4. Jobs that fill the same entry at the same time each have their own locked temporary file. The last to finish wins;
-   all have the same bits. A temporary file without a lock was left by a killed job and is removed.
+   all have the same bits. A temporary file, or an array without a manifest, that nobody has locked was left by a
+   killed job and is removed.
 5. The three entries used last are kept. A job that has one open can read it to the end even if it is removed.
 6. The folder may be shared: a file whose name is none of these is left alone.
 
@@ -44,7 +45,8 @@ from runtime.version import version
 KEEP = 3  # entries
 FORMAT = 1  # increase when images.py makes different pixels from the same file
 _SUFFIX = ".pixels.tmp"
-_MANIFEST, _TEMPORARY = re.compile(r"[0-9a-f]{32}\.json"), re.compile(rf"\.{RANDOM_CHARACTERS}{re.escape(_SUFFIX)}")
+_MANIFEST, _ARRAY = re.compile(r"[0-9a-f]{32}\.json"), re.compile(r"[0-9a-f]{32}\.pixels")
+_TEMPORARY = re.compile(rf"\.{RANDOM_CHARACTERS}{re.escape(_SUFFIX)}")
 _CHUNK = 1 << 24  # bytes
 
 
@@ -224,17 +226,22 @@ def _digest(pixels: Pixels) -> str:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove the temporary files of killed jobs, and entries until one more fits: those used longest ago."""
-    for path in _find(folder, _TEMPORARY):
+    """Remove what killed jobs left, and entries until one more fits: those used longest ago."""
+    for path in (*_find(folder, _TEMPORARY), *filter(_lacks_manifest, _find(folder, _ARRAY))):
         with contextlib.suppress(OSError), open_regular(path, ANY_SIZE) as file:
-            # An OSError means that it is locked, so its job is running.
+            # An OSError means that it is locked, so its job is running. It keeps the lock until the manifest is there.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+            if _lacks_manifest(path):
+                path.unlink()
     with contextlib.suppress(OSError):  # another job does the same at this moment
         manifests = sorted(_find(folder, _MANIFEST), key=lambda path: path.stat().st_mtime, reverse=True)
         for manifest in manifests[KEEP - 1 :]:
             manifest.unlink()  # first, so that no manifest is ever without its array
             manifest.with_suffix(".pixels").unlink(missing_ok=True)
+
+
+def _lacks_manifest(path: Path) -> bool:
+    return not path.with_suffix(".json").exists()
 
 
 def _find(folder: Path, names: re.Pattern[str]) -> list[Path]:

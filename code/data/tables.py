@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from data.images import EXTENSIONS, is_image_file
-from data.listing import BROKEN_LINKS, describe_ignored, list_folder, walk_files
+from data.listing import BROKEN_LINKS, describe_ignored, is_given, list_folder, walk_files
 from data.names import canonical_name, check_names, first_names
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
@@ -105,6 +105,8 @@ def _name_columns(found: Sequence[str], *, are_filled: bool) -> tuple[str, str]:
     If the classes are to be filled in, they are in no column that inference adds, as it would replace them.
     """
     image = "ImageID" if "ImageID" in found else next(iter(found), "")
+    if image == "ans":
+        return "", "ans"
     if image == "ImageID" or "ans" in found or len(found) < 2:
         return image, "ans"
     is_added = [bool(_ADDED.fullmatch(name)) for name in found]
@@ -122,7 +124,7 @@ def find_images(data_dir: Path, variable: str = "SM_CHANNEL_EVAL") -> tuple[Tabl
     """
     existing_folder(data_dir, variable, f"{INFO_CSV} and images/, or images")
     root = find_root(data_dir)
-    if (data_dir / INFO_CSV).exists():
+    if is_given(data_dir / INFO_CSV):
         table = read_table(data_dir / INFO_CSV)
         _check_inside(table, data_dir / INFO_CSV)
         check_names(table.names, data_dir / INFO_CSV)
@@ -168,7 +170,7 @@ def _find_files(root: Path, names: Sequence[str]) -> Sequence[str]:
 
 def find_root(data_dir: Path) -> Path:
     """Return the folder that ImageIDs are relative to: images/ if it is beside info.csv, as in the competition."""
-    has_folder = (data_dir / INFO_CSV).exists() and (data_dir / "images").is_dir()
+    has_folder = is_given(data_dir / INFO_CSV) and (data_dir / "images").is_dir()
     return data_dir / "images" if has_folder else data_dir
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data.images import Pixels
 from engines.engine import ends
 from engines.onnx_metadata import IMAGES, PROBABILITIES, check_metadata
-from runtime.errors import ConfigError, ModelError
+from runtime.errors import ConfigError, ModelError, reason_of
 
 
 class OnnxRuntimeEngine:
@@ -35,8 +35,7 @@ class OnnxRuntimeEngine:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many types
-            reason = str(error).splitlines()[0][:200]
-            raise ModelError(f"{path.name} cannot be loaded ({reason}); run make export: {path}") from None
+            raise ModelError(f"{path.name} cannot be loaded ({reason_of(error)}); run make export: {path}") from None
         check_metadata(self._session.get_modelmeta().custom_metadata_map, expected, path)
 
     def batch_sizes(self, most: int) -> tuple[int, ...]:

@@ -100,7 +100,11 @@ class GoldenPack:
     def write(
         self, folder: Path, network: ExportedNetwork, description: Description, identity: Mapping[str, str]
     ) -> None:
-        """Write the pack; golden.json, with the `identity` of the model, is written last."""
+        """Write the pack; golden.json, with the `identity` of the model, is written last.
+
+        That of an earlier pack is removed first, so that files of two packs are never taken for one.
+        """
+        (folder / GOLDEN).unlink(missing_ok=True)
         for path, data in self.files().items():
             with replacing(folder / path, "wb") as file:
                 file.write(data)

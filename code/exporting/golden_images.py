@@ -4,6 +4,7 @@ They are the same on every machine with the same version of Pillow, and they sho
 """
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data.images import MAX_PIXELS
+
 SIDEWAYS = 6  # of EXIF: the stored image is turned by 90 degrees
+_MAX_SIDE = 10_000  # times 1.5 WebP can still hold it, times 2.5 JPEG
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,10 @@ class GoldenImage:
 def golden_images(size: tuple[int, int]) -> list[GoldenImage]:
     """Draw the ten images for a network that takes images of `size` (height, width) in pixels.
 
-    The sizes of the files depend on it: a JPEG must be large enough that libjpeg reduces it while it decodes.
+    The sizes of the files depend on it: a JPEG must be large enough that libjpeg reduces it while it decodes. For a
+    huge crop they are as large as images may be.
     """
-    height, width = size
+    height, width = drawn_size(size)
     half, double, wide = (3 * width // 2, 3 * height // 2), (5 * width // 2, 5 * height // 2), (8 * width, height // 2)
     exif = Image.Exif()
     exif[0x0112] = SIDEWAYS
@@ -44,6 +49,13 @@ def golden_images(size: tuple[int, int]) -> list[GoldenImage]:
         _encode("tiny.png", _draw(9, (5, 7)), "PNG"),
         _encode("wide.png", _draw(10, (max(wide[0], 1), max(wide[1], 1))), "PNG"),
     ]
+
+
+def drawn_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return a size (height, width), reduced where images of 2.5 times its sides would be too large for MAX_PIXELS."""
+    height, width = (min(side, _MAX_SIDE) for side in size)
+    scale = min(1.0, math.sqrt(MAX_PIXELS / (2.5**2 * height * width)))
+    return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 def _encode(name: str, image: Image.Image, kind: str, **options: Any) -> GoldenImage:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from engines.onnx_metadata import IMAGES, PROBABILITIES
-from runtime.errors import ModelError
+from runtime.errors import ModelError, reason_of
 
 MAX_BYTES = 2**31 - 1  # of a protocol buffer, which a model.onnx is
 
@@ -40,8 +40,8 @@ def to_onnx(network: nn.Module, size: tuple[int, int], metadata: Mapping[str, st
         program.model.metadata_props.update(metadata)
         exported: bytes = program.model_proto.SerializeToString()
     except Exception as error:  # torch.export raises many types
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"torch cannot export this network to ONNX ({type(error).__name__}: {reason})") from error
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise ModelError(f"torch cannot export this network to ONNX ({reason})") from error
     return exported
 
 

@@ -74,15 +74,20 @@ def read_rows(path: Path, classes: Sequence[str]) -> Rows:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = [line for line in csv.reader(file) if line]
+            header, *lines = list(csv.reader(file)) or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot be read as a csv file ({error}): {path}") from None
     columns = [_column(header, label, name) for label, name in enumerate(classes)]
     if None in columns:
         missing = columns.index(None)
-        raise DataError(f"there is no column probability_{missing} and none {classes[missing]!r}: {path}")
+        raise DataError(
+            f"there is no column probability_{missing} and none {classes[missing]!r}; it starts with "
+            f"{','.join(header)[:80]!r}, expected input,probability_0,probability_1 and so on, with commas: {path}"
+        )
     found = {}
     for number, line in enumerate(lines, 2):
+        if not any(cell.strip() for cell in line):
+            continue
         try:
             values = np.array([float(line[column]) for column in columns if column is not None], np.float32)
         except (ValueError, IndexError):

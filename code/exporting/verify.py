@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporting.pack import STAGES, Mistake, Rows, read_pack, read_rows
 from runtime.errors import DataError
@@ -64,9 +65,14 @@ def _compare(folder: str, expected: Rows, theirs: Rows, tolerance: float, where:
     if given and len(given) < len(names):
         missing = next(name for name in names if name not in theirs)
         raise DataError(f"{len(given)} of {len(names)} files of {folder}/ have a row, {missing!r} has none: {where}")
-    found = {name: float(np.abs(theirs[name] - expected[name]).max()) for name in given}
-    differences = {name: difference for name, difference in found.items() if not difference <= tolerance}
+    found = {name: _distance(theirs[name], expected[name]) for name in given}
+    differences = {name: difference for name, difference in found.items() if difference > tolerance}
     return Compared(folder, len(given), max(found.values(), default=0.0), differences)
+
+
+def _distance(theirs: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference of two rows (classes,); NaN is infinitely far from any probability."""
+    return float(np.nan_to_num(np.abs(theirs - expected), nan=np.inf).max())
 
 
 def _nearest_to_the_network(compared: Sequence[Compared]) -> Compared | None:

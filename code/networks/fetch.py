@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from networks.timm_networks import is_timm, published_config
-from runtime.errors import ModelError
+from runtime.errors import ModelError, reason_of
 from runtime.files import file_sha256, make_folder, replacing
 from runtime.locks import locked
-from weights_cache import Notes, Statistics, find, folder_of, notes_path, read_notes
+from weights_cache import Notes, Statistics, find_file, folder_of, notes_path, read_notes
 
 TIMEOUT_SECONDS = 30.0  # without a byte
 TIMM_FILE = "model.safetensors"  # in a repository of timm on Hugging Face
@@ -77,34 +77,36 @@ def fetch(model: str, publication: Publication, statistics: Statistics, cache: P
     """Return the folder of a model's weights in the cache, and True if they were fetched now.
 
     `statistics` are the mean and std for their notes. Cached weights whose sha256 differs from their notes are fetched
-    again. The folder is there when it is complete, however this ends. Raises ModelError for weights that cannot be
-    fetched, or are not those that were published.
+    again. The folder is there when it is complete, however this ends; one that is replaced stays until the new one is.
+    Raises ModelError for weights that cannot be fetched, or are not those that were published.
     """
     folder = folder_of(model, cache)
     assert folder, "the name of a published model is that of a folder"
-    if find(model, cache) and _is_intact(folder):
+    if _is_intact(folder):
         return folder, False
-    partial = cache / ".partial" / model.replace("/", "--")
-    with locked(partial):
-        shutil.rmtree(folder, ignore_errors=True)
-        for left in partial.iterdir():  # by a fetch that was killed
+    lock = cache / ".partial" / model.replace("/", "--")
+    with locked(lock):
+        if _is_intact(folder):  # another process has fetched them while this one waited
+            return folder, False
+        for left in lock.iterdir():  # by a fetch that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+        partial = lock / "weights"
+        partial.mkdir()
         path = _download(model, publication, partial)
         notes = Notes(model, publication.url, publication.licence, file_sha256(path), statistics)
         with replacing(notes_path(path)) as file:
             file.write(notes.to_json())
         make_folder(folder.parent)
+        shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     return folder, True
 
 
 def _is_intact(folder: Path) -> bool:
-    """Return whether a folder holds the weights that the notes in it describe."""
-    for path in folder.iterdir():
-        if notes_path(path).is_file():
-            notes = read_notes(path)
-            return notes is not None and notes.sha256 == file_sha256(path)
-    return False
+    """Return True if a folder holds the weights that the notes in it describe."""
+    path = find_file(folder)
+    notes = read_notes(path) if path else None
+    return bool(path and notes and notes.sha256 == file_sha256(path))
 
 
 def _download(model: str, publication: Publication, folder: Path) -> Path:
@@ -114,10 +116,9 @@ def _download(model: str, publication: Publication, folder: Path) -> Path:
     try:
         expected = _from_hub(publication, path) if publication.repository else _from_url(publication, path)
     except Exception as error:  # urllib, httpx and huggingface_hub raise errors of many types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"the weights of {model!r} cannot be fetched ({reason}); try again, or give them as the `pretrained` "
-            f"channel, or a file with --pretrained FILE: {publication.url}"
+            f"the weights of {model!r} cannot be fetched ({reason_of(error)}); try again, or give them as the "
+            f"`pretrained` channel, or a file with --pretrained FILE: {publication.url}"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

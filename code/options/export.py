@@ -30,4 +30,8 @@ class ExportConfig:
             return ["--predictions needs --verify with the folder of the golden pack"]
         if self.verify is not None and self.predictions is None:
             return ["--verify needs --predictions with the csv file of the other implementation"]
+        if self.verify is not None and self.tta != type(self).tta:
+            return ["--tta is for an export, and --verify exports nothing; leave one of both out"]
+        if self.verify is None and self.tolerance != type(self).tolerance:
+            return ["--tolerance is for --verify, and an export does not use it; leave it out"]
         return []

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from runtime.errors import DataError
+from runtime.errors import DataError, reason_of
 from runtime.files import ANY_SIZE, open_regular
 
 try:
@@ -75,8 +75,7 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
     except (tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ArchiveError(f"the archive is damaged ({reason})", path) from error
+        raise ArchiveError(f"the archive is damaged ({reason_of(error)})", path) from error
 
 
 def members(archive: tarfile.TarFile, most_bytes: int) -> Iterator[tarfile.TarInfo]:

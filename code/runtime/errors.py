@@ -74,6 +74,11 @@ class WorkerLost(JobError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: a restart resumes
 
 
+def reason_of(error: BaseException, most: int = 200) -> str:
+    """Return the first line of the message of a library's error; the name of its type if the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str], most: int = 8) -> str:
     """Return the message for a name that is not in `choices`: the nearest first, at most `most` of them."""
     names = sorted(choices)

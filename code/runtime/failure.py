@@ -144,7 +144,8 @@ def write_message(text: str) -> None:
 
 def explain_os_error(error: OSError) -> str | None:
     """Return one sentence for an error of the machine, such as a full disk or a read-only folder; None for others."""
-    where = f": {error.filename}" if error.filename else ""
+    path = error.filename2 or error.filename  # of a rename the new name: the old one is often a temporary file
+    where = f": {path}" if path else ""
     if isinstance(error, UnusableFile):
         return f"{error.strerror}{where}"
     match error.errno:

@@ -80,14 +80,21 @@ def open_regular(path: Path, most_bytes: int) -> io.BufferedReader:
         raise
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError the name of a file: that of a full or broken disk has none, and the user needs it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def read_regular(path: Path, most_bytes: int) -> bytes:
     """Return the bytes of a file as `open_regular` opens it; raises UnusableFile if it grows beyond the limit."""
-    with open_regular(path, most_bytes) as file:
-        try:
-            data = file.read(most_bytes + 1)
-        except OSError as error:
-            error.filename = str(path)  # the error of a broken disk does not name the file, and the user needs it
-            raise
+    with open_regular(path, most_bytes) as file, naming(path):
+        data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise _too_large(path, len(data), most_bytes)
     return data
@@ -119,17 +126,15 @@ def replacing(path: Path, mode: str = "w", *, remove_stale: bool = True) -> Iter
     descriptor, temporary = tempfile.mkstemp(prefix=f".{_temporary_stem(path.name)}.", suffix=".tmp", dir=path.parent)
     try:
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
-        with os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
+        with naming(path), os.fdopen(descriptor, mode, encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
         fsync_folder(path.parent)
-    except BaseException as error:
+    except BaseException:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # the error of a full disk does not name the file, and the user needs it
         raise
 
 
@@ -173,6 +178,7 @@ def fsync_folder(path: Path) -> None:
     """Sync a folder, so that a rename in it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from runtime.files import ANY_SIZE, make_folder, open_regular
+from runtime.files import ANY_SIZE, make_folder, naming, open_regular
 
 MAX_LINE_BYTES = 256 << 20  # a batch of 256 images has 140 MB with 100,000 classes
 
@@ -48,18 +48,21 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
     def keep(self, count: int) -> None:
         """Cut off all but the first `count` of the records that were read; call this before `append`."""
-        self._file.flush()
-        self._file.truncate(self._ends[count])
+        with naming(self.path):
+            self._file.flush()
+            self._file.truncate(self._ends[count])
         del self.records[count:]
 
     def append(self, record: Any) -> None:
         """Append a record, which must be JSON."""
-        self._file.write(_line(record))
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(_line(record))
+            self._file.flush()
 
     def remove(self) -> None:
         """Remove the journal: its result is published or rejected."""

@@ -32,7 +32,7 @@ def check_image_weights(samples: Samples, train: Indices, val: Indices, criterio
         if not samples.weights[indices].any():
             raise DataError(
                 f"the weights of all {what} images are 0, expected one above 0; correct the column weight: "
-                f"{samples.root}"
+                f"{(what == 'validation' and samples.val_root) or samples.root}"
             )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from data.label_table import read_label_table
 from data.layout import UNLISTED
+from data.readers import read_dataset
 from data.samples import Samples
 from data.split import split_samples
 from data.summary import find_warnings
@@ -151,6 +152,12 @@ def test_rows_that_cannot_be_meant_are_rejected_by_number(tmp_path: Path, rows: 
             "image,class\n1.jpg,cat\n",
             "has the columns image, class, expected path and label, too; rename",
         ),
+        ("cat/1.jpg,cat\ncat/2.jpg,cat\n", "starts with the image 'cat/1.jpg', expected a row of column names above"),
+        ('path,label\n"1.jpg,cat\n', "cannot be read as csv .*; look for a quote that is not closed"),
+        (
+            f"path,label,more\n1.jpg,cat,{'x' * 200_000}\n",
+            "expected pairs of quotes and cells of at most 131072 characters",
+        ),
         ("path,label,label\n1.jpg,cat,dog\n", "has the column 'label' more than once"),
         (
             "path,label,split\ncat/1.jpg,cat,dev\n",
@@ -194,7 +201,7 @@ def test_an_image_has_one_weight(tmp_path: Path) -> None:
     [
         ("[1]", "row 1 of labels.jsonl is not an object"),
         ("{", "row 1 of labels.jsonl is not JSON"),
-        ('{"path": "cat/1.jpg", "label": true}', "row 1 of labels.jsonl has label True, expected text"),
+        ('{"path": "cat/1.jpg", "label": {}}', "row 1 of labels.jsonl has label {}, expected text"),
         (
             '{"path": "cat/1.jpg", "label": "\\ud83d\\ude00"}\n{"path": "cat/2.jpg", "label": "\\uD83D"}',
             r"row 2 of labels.jsonl contains '\\ud83d', half of a character, expected text in Unicode",
@@ -206,6 +213,17 @@ def test_a_line_that_is_no_row_is_rejected(tmp_path: Path, line: str, sentence: 
         read_label_table(folder(tmp_path, line, file="labels.jsonl"))
 
 
+def test_true_and_false_are_the_text_that_is_in_the_file(tmp_path: Path) -> None:
+    lines = [json.dumps({"path": name, "label": name.startswith("cat")}) for name in PETS]
+    assert set(named(read_label_table(folder(tmp_path, "\n".join(lines), file="labels.jsonl"))).values()) == {
+        "true",
+        "false",
+    }
+    flags = [json.dumps({"path": name, "label:cat": name in PETS[:2], "label:old": False}) for name in PETS]
+    samples = read_label_table(folder(tmp_path, "\n".join(flags), file="labels.jsonl"))
+    assert samples.table["label"].tolist() == ["0", "0", "|", "|"]
+
+
 def test_a_lst_of_the_built_in_algorithm_is_read(tmp_path: Path) -> None:
     lines = ("5\t1\tcat/1.jpg", "1000\t0\tdog/1.jpg", "22\t1\tcat/2.jpg")
     samples = read_label_table(folder(tmp_path, "\r\n".join(lines), file="train.lst"))
@@ -214,6 +232,14 @@ def test_a_lst_of_the_built_in_algorithm_is_read(tmp_path: Path) -> None:
         read_label_table(folder(tmp_path, "5\t1\t0\tcat/1.jpg", file="train.lst"))
     with pytest.raises(DataError, match=r"contains labels\.csv and train\.lst, expected one table"):
         read_label_table(folder(tmp_path, PLAIN))
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "train.lst", "out.manifest"])
+def test_a_broken_link_to_the_labels_is_not_ignored(tmp_path: Path, name: str) -> None:
+    folder(tmp_path, PLAIN).joinpath("labels.csv").unlink()
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(DataError, match=rf"^{name} is a broken link, expected a file; repair or remove it: "):
+        read_dataset("auto", tmp_path, "SM_CHANNEL_TRAIN")
 
 
 def test_two_tables_are_rejected(tmp_path: Path) -> None:

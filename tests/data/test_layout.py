@@ -81,6 +81,10 @@ REJECTED = {
         ["1.jpg", "2.jpg"],
         f"{NO_CLASSES}; images outside the folders: 2 (1.jpg, 2.jpg), move each into the folder that it belongs to",
     ),
+    "a table with another name": (
+        ["1.jpg", "Labels.CSV"],
+        "; tables with other names: 1 (Labels.CSV), call the labels labels.csv, labels.jsonl, labels.parquet or NAME.",
+    ),
     "backslashes": (
         ["cat\\1.jpg", "dog\\1.jpg"],
         "names with a backslash: 2 (cat\\1.jpg, dog\\1.jpg), expected folders; unpack the archive again with a tool",

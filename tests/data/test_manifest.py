@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from data.layout import UNLISTED
+from data.layout import OTHER_FILES, UNLISTED
 from data.manifest import read_manifest, read_manifest_objects
 from data.samples import Samples
 from labels import LabelScheme
@@ -117,6 +117,8 @@ def test_a_manifest_in_a_folder_of_its_own_says_the_same(tmp_path: Path) -> None
     apart = read_manifest(channel, labels_dir=labels)
     assert apart.table.equals(beside.table)
     assert (apart.root, apart.scheme, apart.notes) == (channel, beside.scheme, [])
+    folder(channel, PETS)
+    assert read_manifest(channel, labels_dir=labels).ignored == {OTHER_FILES: ["output.manifest"]}, "of the same name"
     folder(labels, PETS, file="more.manifest")
     with pytest.raises(DataError, match=r"^SM_CHANNEL_LABELS contains more\.manifest, output\.man.*, expected one"):
         read_manifest(channel, labels_dir=labels)

@@ -1,5 +1,6 @@
 """An entry of the store cache is used only if its pixels are those that decoding would give."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -194,6 +195,19 @@ def test_the_temporary_file_of_a_killed_job_is_removed_and_that_of_a_running_one
     assert temporary.exists()
     entry(folder, samples).create()
     assert not temporary.exists()
+
+
+def test_an_array_whose_job_was_killed_before_its_manifest_is_removed(folder: Path, samples: Samples) -> None:
+    job(folder, samples)
+    (array,) = folder.glob("*.pixels")
+    next(folder.glob("*.json")).unlink()
+    other = Preparation((10, 8))
+    with array.open("rb") as file:  # as of a job that is about to write the manifest
+        fcntl.flock(file, fcntl.LOCK_EX)
+        entry(folder, samples, other).create()
+        assert array.exists()
+    entry(folder, samples, other).create()
+    assert not array.exists()
 
 
 def test_two_jobs_can_fill_the_same_entry_at_the_same_time(folder: Path, samples: Samples) -> None:

@@ -63,6 +63,7 @@ def test_a_column_needs_a_value_for_every_row() -> None:
     [
         ("", "info.csv starts with '', expected ImageID: {info}"),
         (",file,label\n0,a.jpg,0\n", "info.csv starts with ',file,label', expected ImageID: {info}"),
+        ("ans,file\n0,a.jpg\n", "info.csv starts with 'ans,file', expected ImageID: {info}"),
         (
             "a.jpg,0\nb.jpg,1\n",
             "info.csv starts with the image 'a.jpg', expected a row of column names above it: {info}",
@@ -227,6 +228,13 @@ def test_links_are_followed_and_litter_is_named_without_info_csv(
     printed = capsys.readouterr().err
     assert "warning: litter of file systems and tools ignored: 1 (@eaDir); rename what belongs to the data" in printed
     assert "warning: links to a folder that contains them ignored: 1 (images/back); remove them" in printed
+
+
+def test_a_broken_link_to_info_csv_is_not_ignored(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "info.csv").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"^info\.csv is a broken link, expected a file; repair or remove it: "):
+        find_images(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../a.jpg", "a/../../b.jpg", "..", "a\0b.jpg"])

@@ -3,15 +3,20 @@
 import csv
 import io
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import Preparation, prepare
-from exporting.golden_images import golden_images
-from exporting.pack import STAGES
+from data.images import MAX_PIXELS, Preparation, prepare
+from exporting.golden import GoldenPack
+from exporting.golden_images import drawn_size, golden_images
+from exporting.network import ExportedNetwork
+from exporting.pack import STAGES, read_pack
 from model_files import load
+from runtime.errors import DataError
 from support.exported import Exported
 
 
@@ -45,6 +50,19 @@ def test_there_are_ten_images_of_all_kinds() -> None:
 
 def test_the_images_are_the_same_each_time() -> None:
     assert golden_images((64, 48)) == golden_images((64, 48))
+
+
+@pytest.mark.parametrize("crop", [(8, 100_000), (100_000, 8)])
+def test_images_for_a_huge_crop_can_be_encoded_and_prepared(crop: tuple[int, int]) -> None:
+    prepared = [prepare(image.data, Preparation((16, 16), crop)).shape for image in golden_images(crop)]
+    assert prepared == [(16, 16, 3)] * 10
+
+
+@pytest.mark.parametrize("size", [(100_000, 100_000), (5000, 5000), (3000, 90_000)])
+def test_images_are_never_larger_than_those_that_are_accepted(size: tuple[int, int]) -> None:
+    height, width = drawn_size(size)
+    assert 0.9 * MAX_PIXELS < 2.5**2 * height * width <= MAX_PIXELS
+    assert drawn_size((2048, 2048)) == (2048, 2048), "the largest --resize"
 
 
 @pytest.mark.parametrize("preparation", [Preparation((128, 96)), Preparation((64, 64), (160, 128), fit="pad")])
@@ -86,3 +104,15 @@ def test_the_record_names_the_model_its_classes_and_the_preparation(exported: Ex
     assert record["model"] == exported.identity
     assert record["classes"] == list(description.scheme.classes)
     assert Preparation.from_dict(record["preparation"]) == description.preparation
+
+
+def test_a_pack_that_is_written_by_half_is_not_taken_for_one(exported: Exported, tmp_path: Path) -> None:
+    model, description = load(exported.model)
+    network = ExportedNetwork(model, description, "none")
+    shutil.copytree(exported.golden, tmp_path / "golden")
+    shutil.rmtree(tmp_path / "golden/prepared")
+    (tmp_path / "golden/prepared").touch()
+    with pytest.raises(OSError, match="prepared"):
+        GoldenPack.of(network, description.preparation).write(tmp_path / "golden", network, description, {})
+    with pytest.raises(DataError, match="not a golden pack"):
+        read_pack(tmp_path / "golden")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from networks import fetch
 from networks.fetch import find_publication
 from networks.timm_networks import statistics_of
 from runtime.errors import ModelError
+from runtime.locks import locked
 from support.weights_server import WeightsServer, serving_weights
 from weights_cache import find, read_notes
 
@@ -125,6 +127,24 @@ def test_cached_weights_that_were_damaged_are_fetched_again(server: WeightsServe
     file.write_bytes(b"damaged")
     assert fetch_weights(TIMM, tmp_path, server.address) == (folder, True)
     assert file.read_bytes() == server.files[TIMM_PATH]
+
+
+def test_two_processes_that_fetch_at_once_fetch_once(server: WeightsServer, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool, locked(tmp_path / ".partial/timm--test_vit.r160_in1k"):
+        fetches = [pool.submit(fetch_weights, TIMM, tmp_path, server.address) for _ in range(2)]
+        assert wait(fetches, timeout=0.2).not_done, "both wait for the lock"
+    assert sorted(fetch.result() for fetch in fetches) == [(tmp_path / TIMM, False), (tmp_path / TIMM, True)]
+    assert len([request for request in server.requests if request.startswith("GET")]) == 1
+
+
+def test_cached_weights_stay_until_others_are_fetched(server: WeightsServer, tmp_path: Path) -> None:
+    folder, _ = fetch_weights(TIMM, tmp_path, server.address)
+    (file,) = folder.glob("*.safetensors")
+    file.write_bytes(b"damaged")
+    server.files.clear()
+    with pytest.raises(ModelError, match="cannot be fetched"):
+        fetch_weights(TIMM, tmp_path, server.address)
+    assert file.read_bytes() == b"damaged"
 
 
 def test_without_a_network_a_sentence_says_what_to_do(server: WeightsServer, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from runtime.errors import (
     JobError,
     ModelError,
     TrainingError,
+    reason_of,
     unknown_name,
 )
 
@@ -45,3 +46,9 @@ def test_without_a_near_name_the_choices_are_sorted_and_nothing_is_suggested() -
 def test_a_long_list_is_cut_and_says_how_many_more_there_are() -> None:
     sentence = unknown_name("model", "x", [f"name{number}" for number in range(100)], most=3)
     assert sentence.endswith("name0, name1, name10 and 97 more")
+
+
+def test_the_reason_of_a_library_is_one_line_even_if_it_gives_none() -> None:
+    assert reason_of(ValueError("\nit broke\nin many lines")) == "it broke"
+    assert reason_of(ValueError("x" * 300), 100) == "x" * 100
+    assert [reason_of(error) for error in (EOFError(), ValueError("\n"))] == ["EOFError", "ValueError"]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import ConfigError, DataError
 from runtime.failure import FAILURE_BYTES, explain_os_error, guard, run, write_failure, write_message
+from runtime.files import replacing
 
 CODE = Path(__file__).parents[2] / "code"
 
@@ -93,6 +94,13 @@ def test_an_error_of_the_machine_is_a_sentence_that_ends_with_the_path(
     assert text.startswith(f"OSError: {sentence}")
     assert text.endswith(": /some/file")
     assert capsys.readouterr().err == f"{text}\n"
+
+
+def test_a_rename_that_fails_names_the_new_path_not_the_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "output.csv").mkdir()
+    with pytest.raises(IsADirectoryError) as caught, replacing(tmp_path / "output.csv") as file:
+        file.write("x")
+    assert str(explain_os_error(caught.value)).endswith(f": {tmp_path / 'output.csv'}")
 
 
 def test_an_unexpected_os_error_keeps_its_traceback(failure: Path) -> None:

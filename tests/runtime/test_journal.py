@@ -1,6 +1,7 @@
 """The records from before a crash come back, and nothing else does."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,14 @@ def test_records_that_no_longer_count_are_cut_off(tmp_path: Path, count: int) ->
         assert journal.records == RECORDS[:count]
         journal.append("more")
     assert read(path) == [*RECORDS[:count], "more"]
+
+
+def test_a_full_disk_is_an_error_that_names_the_journal(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught, Journal(tmp_path / "journal", {}) as journal:
+            journal.append("x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "journal")
