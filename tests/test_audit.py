@@ -219,13 +219,21 @@ def test_the_command_prints_a_line_and_leaves_a_page(data: Path) -> None:
     assert sorted(path.name for path in (data.parent / "out/audit").iterdir()) == ["audit.csv", "audit.html"]
 
 
-@pytest.mark.parametrize("option", ["validation-dir", "eval-dir", "labels-dir"])
+@pytest.mark.parametrize(
+    ("option", "content"), [("validation-dir", "files"), ("eval-dir", "files"), ("labels-dir", "a manifest")]
+)
 def test_a_folder_that_is_named_and_not_there_is_named_in_the_log(
-    data: Path, option: str, capsys: pytest.CaptureFixture[str]
+    data: Path, option: str, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     findings(data, f"--{option}", "/mistyped")
     variable = f"SM_CHANNEL_{option.removesuffix('-dir').upper()}"
-    assert f"{variable} is not a folder with files, so it is not read: /mistyped\n" in capsys.readouterr().err
+    assert f"{variable} is not a folder with {content}, so it is not read: /mistyped\n" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_labels_does_not_count_as_that_of_a_manifest(data: Path) -> None:
+    (labels := data / "labels").mkdir()
+    (labels / "1.txt").write_text("0 0.5 0.5 1 1")
+    assert findings(data, "--labels-dir", str(labels)) == findings(data)
 
 
 def test_a_place_for_the_page_that_cannot_be_written_is_found_before_the_images_are_read(
