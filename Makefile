@@ -145,7 +145,7 @@ endif
 
 # The folders of the contract; docker-compose.yml mounts the same ones.
 demo train cv infer evaluate audit serve: export SM_CHANNEL_TRAIN   = $(DATA)/train
-demo train cv infer evaluate audit serve: export SM_CHANNEL_EVAL    = $(DATA)/eval
+demo train cv infer evaluate serve: export SM_CHANNEL_EVAL = $(DATA)/eval
 demo train cv infer evaluate audit serve: export SM_GROUND_TRUTH_DIR = $(DATA)/gt
 demo train cv infer evaluate audit serve: export SM_MODEL_DIR       = $(OUT)/model
 demo train cv infer evaluate audit serve: export SM_CHANNEL_MODEL   = $(OUT)/model
@@ -153,12 +153,12 @@ demo train cv infer evaluate audit serve: export SM_CHECKPOINT_DIR  = $(OUT)/che
 demo train cv infer evaluate audit serve: export SM_STORE_DIR       = $(OUT)/store
 demo train cv infer evaluate audit serve: export SM_OUTPUT_DIR      = $(OUT)/output
 demo train cv infer evaluate audit serve: export SM_OUTPUT_DATA_DIR = $(OUT)/output/data
-audit: export SM_CHANNEL_VALIDATION = $(DATA)/validation
 audit: export SM_AUDIT_DIR = $(OUT)/audit
 # The optional channels that are there; "$$@" is then --pretrained, if that is given.
 with-channels = GOAL=$@; . container/local/channels.sh;
-# The audit in Docker finds it in DATA, which is mounted whole.
-with-labels   = test ! -d "$$DATA/labels" || export SM_CHANNEL_LABELS="$$DATA/labels";
+# The folders of DATA that are there, for the audit; in Docker it finds them itself, as DATA is mounted whole.
+with-folders = for part in VALIDATION EVAL LABELS; do folder="$$DATA/$$(echo $$part | tr A-Z a-z)"; \
+	if [ -d "$$folder" ]; then export "SM_CHANNEL_$$part=$$folder"; else unset "SM_CHANNEL_$$part"; fi; done;
 # Inside a container the files belong to whoever runs make.
 export USER_ID  := $(shell id -u)
 export GROUP_ID := $(shell id -g)
@@ -169,7 +169,7 @@ train cv infer evaluate audit: check-data $(VENV)  ## run the command on DATA; r
 	@echo "$@: in $(if $(filter docker,$(RUNTIME)),Docker ($(IMAGE)),.venv on this machine); RUNTIME=docker|host decides"
 	@mkdir -p "$$OUT/model" "$$OUT/output/data" "$$OUT/checkpoints" "$$OUT/store" $(if $(filter audit,$@),"$$OUT/audit")
 	@rm -f "$$OUT/output/failure"
-	@$(if $(filter train cv,$@),$(with-channels))$(if $(filter audit,$@),$(with-labels)) $($@) "$$@" \
+	@$(if $(filter train cv,$@),$(with-channels))$(if $(filter audit,$@),$(with-folders)) $($@) "$$@" \
 		$(if $(filter train cv,$@),--recipe auto) $(FLAGS)
 
 .PHONY: weights

@@ -127,22 +127,24 @@ def test_a_folder_for_validation_is_submitted_where_it_is_there(make: Make, tmp_
 
 
 @pytest.mark.parametrize("runtime", ["host", "docker"])
-def test_the_audit_gets_every_folder_of_data_and_out(make: Make, tmp_path: Path, runtime: str) -> None:
-    """Compose mounts DATA whole, so a folder that is not there is no error."""
-    out = tmp_path / "out"
-    program = "audit.py" if runtime == "host" else "compose run --rm audit"
-    environ = make.call(program, "audit", f"DATA={tmp_path}", f"OUT={out}", f"RUNTIME={runtime}")["environ"]
+def test_the_audit_gets_every_folder_of_data_that_is_there_and_those_of_out(
+    make: Make, tmp_path: Path, runtime: str
+) -> None:
+    """A folder that is named and not there would be reported as left out."""
+    out, program = tmp_path / "out", "audit.py" if runtime == "host" else "compose run --rm audit"
+    words = ("audit", f"DATA={tmp_path}", f"OUT={out}", f"RUNTIME={runtime}")
+    environ = make.call(program, *words)["environ"]
     assert environ["SM_CHANNEL_TRAIN"] == f"{tmp_path}/train"
-    assert environ["SM_CHANNEL_VALIDATION"] == f"{tmp_path}/validation"
-    assert environ["SM_CHANNEL_EVAL"] == f"{tmp_path}/eval"
     assert environ["SM_CHANNEL_MODEL"] == f"{out}/model"
     assert environ["SM_OUTPUT_DATA_DIR"] == f"{out}/output/data"
     assert environ["SM_AUDIT_DIR"] == f"{out}/audit"
-    assert "SM_CHANNEL_LABELS" not in environ
-    (tmp_path / "labels").mkdir()
-    environ = make.calls("audit", f"DATA={tmp_path}", f"OUT={out}", f"RUNTIME={runtime}")[-1]["environ"]
-    assert environ["SM_CHANNEL_LABELS"] == f"{tmp_path}/labels"
     assert all((out / name).is_dir() for name in ("model", "output", "audit"))
+    optional = ("validation", "eval", "labels")
+    assert not [name for name in optional if f"SM_CHANNEL_{name.upper()}" in environ]
+    for name in optional:
+        (tmp_path / name).mkdir()
+    environ = make.calls(*words)[-1]["environ"]
+    assert all(environ[f"SM_CHANNEL_{name.upper()}"] == f"{tmp_path}/{name}" for name in optional)
 
 
 def test_the_export_works_on_the_model_of_out(make: Make, tmp_path: Path) -> None:
