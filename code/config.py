@@ -160,9 +160,7 @@ class TrainConfig:
     lr_decay_step: int = option(
         20, "epochs after which the step schedule halves the learning rate", minimum=1, maximum=1_000_000
     )
-    warmup_epochs: float = option(
-        0.0, "epochs over which the learning rate rises from zero", minimum=0, maximum=1_000_000
-    )
+    warmup_epochs: float = option(0.0, "epochs over which the learning rate rises", minimum=0, maximum=1_000_000)
     head_lr: float | None = option(
         None, "peak learning rate of the head; default: that of the rest", above=0, maximum=1e6
     )
