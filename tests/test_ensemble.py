@@ -143,6 +143,7 @@ def test_inference_server_and_batch_transform_take_it_like_any_other_model(
     assert load_model(ensemble, 18)(torch.zeros(1, 3, *SIZE)).shape == (1, 18)
 
 
+@pytest.mark.slow
 def test_it_is_exported_like_any_other_model(ensemble: Path, tmp_path: Path) -> None:
     export(ensemble, tmp_path / "golden", "flip")  # raises an error unless onnxruntime and torch agree
     assert (ensemble / "model.onnx").stat().st_size > (ensemble / WEIGHTS).stat().st_size // 2

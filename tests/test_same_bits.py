@@ -106,6 +106,7 @@ def test_an_image_that_only_the_end_of_the_first_epoch_needs_is_checked(faces: F
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_ten_thousand_images_that_do_not_fit_into_their_share_of_memory_train(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

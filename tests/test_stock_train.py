@@ -57,7 +57,9 @@ def stock_train(base: Path, mode: dict[str, str]) -> int:
         return subprocess.run([STOCK_TRAIN], env=environ, stdout=log, timeout=300).returncode
 
 
-@MODES
+@pytest.mark.parametrize(
+    "mode", [SCRIPT_MODE, pytest.param(MODULE_MODE, marks=pytest.mark.slow)], ids=["script", "module"]
+)
 def test_the_stock_train_command_leaves_a_model(opt_ml: Path, faces: Callable[..., Path], mode: dict[str, str]) -> None:
     faces(folder="opt_ml/input/data/train/images")
     assert stock_train(opt_ml, mode) == 0
