@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from networks.efficientnet_lite import has_names_of_efficientnet_pytorch, rename_to_timm
 from networks.timm_networks import TimmModel, convert_published
 from runtime.errors import ModelError
-from runtime.files import open_regular
+from runtime.files import open_regular, visible
 
 StateDict = Mapping[str, Tensor]
 ENDINGS = (".pth", ".pt", ".safetensors")
@@ -177,8 +177,7 @@ def find_weights(source: Path, name: str) -> Path:
         return source
     if not source.is_dir():
         raise ModelError(f"no such file or folder, expected weights ({', '.join(ENDINGS)}): {source}")
-    visible = (path for path in sorted(source.iterdir()) if not path.name.startswith("."))
-    found = [path for path in visible if path.suffix.lower() in ENDINGS and path.is_file()]
+    found = [path for path in visible(source) if path.suffix.lower() in ENDINGS and path.is_file()]
     named = [path for path in found if path.stem == name]
     if len(named or found) != 1:
         listed = ", ".join(path.name for path in (named or found)[:4]) or "none"

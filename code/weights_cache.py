@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from runtime.errors import ModelError
-from runtime.files import read_regular
+from runtime.files import read_regular, visible
 from runtime.json_files import parse_json
 from runtime.version import NAME
 
@@ -90,8 +90,7 @@ def find_file(folder: Path) -> Path | None:
 
     Other files may be there, too, such as a README, or the hidden ones that macOS copies along.
     """
-    files = (path for path in sorted(folder.glob("*")) if not path.name.startswith("."))
-    return next((path for path in files if path.is_file() and notes_path(path).is_file()), None)
+    return next((path for path in visible(folder) if path.is_file() and notes_path(path).is_file()), None)
 
 
 def notes_path(weights: Path) -> Path:

@@ -23,7 +23,7 @@ from data.parquet_cells import read_parquet
 from data.samples import Samples
 from data.several_labels import with_several_labels
 from runtime.errors import DataError
-from runtime.files import existing_folder
+from runtime.files import existing_folder, visible
 
 _COLUMNS = ("path", "label", "split", "group", "weight")
 _ELSEWHERE = re.compile(r"/|[A-Za-z]:/|\w+://")  # an absolute path, of Windows too, or an address
@@ -63,8 +63,7 @@ def read_label_table(channel: Path, variable: str = "SM_CHANNEL_TRAIN") -> Sampl
 def _tables(channel: Path) -> list[str]:
     """Return the names of the label tables in a channel: those that are known, and every *.lst."""
     named = [name for name in _TABLES if is_given(channel / name)]
-    others = (path for path in channel.glob("*.lst") if path.name[0] != ".")
-    return named + sorted(path.name for path in others if is_given(path) and path.is_file())
+    return named + [path.name for path in visible(channel, "*.lst") if is_given(path) and path.is_file()]
 
 
 def _find_table(channel: Path, variable: str) -> Path:

@@ -21,7 +21,7 @@ from data.samples import Samples
 from data.several_labels import with_several_labels
 from labels import SEPARATOR, join_labels
 from runtime.errors import DataError
-from runtime.files import existing_folder
+from runtime.files import existing_folder, visible
 
 _METADATA = "-metadata"
 _SINGLE, _MULTI = "groundtruth/image-classification", "groundtruth/image-classification-multilabel"
@@ -132,8 +132,7 @@ def _only_manifest(folder: Path, variable: str) -> Path:
 
 
 def _manifests(channel: Path) -> list[str]:
-    visible = (path for path in channel.glob("*.manifest") if not path.name.startswith("."))
-    return sorted(path.name for path in visible if is_given(path) and path.is_file())
+    return [path.name for path in visible(channel, "*.manifest") if is_given(path) and path.is_file()]
 
 
 def _find_attribute(rows: Iterator[Mapping[str, Any]], path: Path) -> tuple[str, bool]:

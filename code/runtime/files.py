@@ -52,6 +52,11 @@ def check_writable(folder: Path) -> None:
         raise type(error)(error.errno, error.strerror, str(folder)) from None
 
 
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what a folder holds under a pattern of names, sorted, without hidden files, such as `._NAME` of macOS."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def open_regular(path: Path, most_bytes: int) -> io.BufferedReader:
     """Open a regular file of at most so many bytes for reading, or a link to one.
 
