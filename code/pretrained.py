@@ -41,7 +41,8 @@ def load_state(model: nn.Module, state: StateDict) -> None:
         raise ModelError(
             f"the weights are of another width or image size: {wrong[0]} is {tuple(found)}, expected {tuple(wanted)}"
         )
-    _copy(model, given)
+    _require_numbers(expected, given)
+    replace_weights(model, given)
 
 
 def _head_tensors(model: nn.Module) -> set[str]:
@@ -65,23 +66,28 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
 
 
-def _copy(model: nn.Module, tensors: StateDict, where: str = "") -> None:
-    """Load some tensors through the network's own state dict: MNASNet needs the version that is in it.
-
-    Raises ModelError for whole or complex numbers in the place of fractions, and for a number that is not finite.
-    """
-    state, suffix = model.state_dict(), f": {where}" if where else ""
-    for name, tensor in tensors.items():
-        if state[name].is_floating_point() and not tensor.is_floating_point():
+def _require_numbers(own: StateDict, given: StateDict, where: str = "") -> None:
+    """Raise ModelError for whole or complex numbers in the place of fractions, and for a number that is not finite."""
+    suffix = f": {where}" if where else ""
+    for name, tensor in given.items():
+        if own[name].is_floating_point() and not tensor.is_floating_point():
             raise ModelError(
-                f"the weights {name!r} are of type {tensor.dtype}, expected {state[name].dtype}; give those that were "
+                f"the weights {name!r} are of type {tensor.dtype}, expected {own[name].dtype}; give those that were "
                 f"trained, which are not quantized{suffix}"
             )
-        if not tensor.cpu().isfinite().all():  # a run's best weights are on its GPU, files in host memory
+        if not tensor.isfinite().all():
             raise ModelError(
                 f"the weights {name!r} are not finite, expected numbers; give those of a training that succeeded"
                 f"{suffix}"
             )
+
+
+def replace_weights(model: nn.Module, tensors: StateDict) -> None:
+    """Load some tensors, whose names and shapes fit, through the network's own state dict.
+
+    MNASNet needs the version that is in it.
+    """
+    state = model.state_dict()
     state.update(tensors)
     model.load_state_dict(state)
 
@@ -114,7 +120,8 @@ def copy_fitting(model: nn.Module, state: StateDict, name: str, where: str) -> s
             f"those of the same model: {where}"
         )
     new_head = [key for key in fresh if key in heads]
-    _copy(model, {**fitting, **{key: torch.zeros_like(own[key]) for key in new_head}}, where)
+    _require_numbers(own, fitting, where)
+    replace_weights(model, {**fitting, **{key: torch.zeros_like(own[key]) for key in new_head}})
     unused = len(given.keys() - keys.keys())
     report = f"{len(fitting)} of {len(own)} tensors from {where}"
     for start, names in (("zero", new_head), ("random", [key for key in fresh if key not in heads])):

@@ -16,9 +16,9 @@ from description import Description
 from labelling.labelling import SeveralLabels
 from labels import MULTI, SINGLE, LabelScheme
 from metrics import log_line
-from model import load_state
 from model_files import publish
 from predictor import to_probabilities
+from pretrained import replace_weights
 from report.layer_cam import LayerCam
 from report.several import write_several_report
 from report.write import write_report
@@ -53,7 +53,7 @@ def publish_best(run: Run, data: Data, model_dir: Path) -> Published | None:
     """
     state, args, model = run.state, run.args, run.trainer.evaluated
     if state.best_weights is not None:
-        load_state(model, state.best_weights)
+        replace_weights(model, state.best_weights)
     predictions = run.trainer.predict(data.val_loader) if run.is_finished else None
     if not run.workers.is_first:
         return None
