@@ -83,7 +83,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         ]
     )
     write_audit(folder, images, looked.sizes, findings, config.threads, limits)
-    # Also of each part, as a folder that does not exist is left out.
     counts = Counter([image.part for image in images] + [finding.kind for finding in findings])
     line = f"images={len(images)}; " + "".join(f"{name}={counts[name]}; " for name in (*PARTS, *KINDS))
     print(f"{line}page: {folder / 'audit.html'}", flush=True)

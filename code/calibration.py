@@ -150,8 +150,8 @@ def fit_temperature(logits: Logits, labels: Labels) -> float | None:
 
     Returns None if the loss falls down to the lower bound, as it does if all predictions are right, since the labels do
     not show how often the network errs then, or if the logits of a network that has learned little hardly differ. The
-    loss is convex in 1 / temperature, so Newton's method in a bracket finds
-    its minimum; sums are in float64 and in the order of the images, so the same logits give the same bits.
+    loss is convex in 1 / temperature, so Newton's method in a bracket finds its minimum; sums are in float64 and in the
+    order of the images, so the same logits give the same bits.
     """
     low, high = 1 / HOTTEST, 1 / COLDEST
     if _slope(logits, labels, high)[0] <= 0:

@@ -102,7 +102,7 @@ def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
         except BrokenProcessPool:
             raise JobError(
                 f"one of the {processes} processes that draw was killed, as the kernel does without memory; start the "
-                f"command again, with a smaller --threads"
+                "command again, with a smaller --threads"
             ) from None
 
 

@@ -34,6 +34,7 @@ class Fold:
         self.number, self.folds = number, folds
         self.folder = folder / f"fold-{number}"
         self.model_dir, self.output_dir = self.folder / "model", self.folder / "output"
+        self._description = self.model_dir / "model.json"
 
     @property
     def name(self) -> str:
@@ -45,20 +46,19 @@ class Fold:
 
     def settings(self) -> Mapping[str, Any]:
         """Return the options that its model was trained with; raises DataError if model.json does not tell them."""
-        path = self.model_dir / "model.json"
         try:
-            return dict(read_json_object(path)["settings"])
+            return dict(read_json_object(self._description)["settings"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.strerror if isinstance(error, OSError) else repr(error)
             raise DataError(
                 f"{self.folder.name} has no model that can be read ({reason}), expected a training that is finished; "
-                f"train it with the same --folds, or give the folder of the folds as --output-dir: {path}"
+                "train it with the same --folds, or give the folder of the folds as --output-dir: "
+                f"{self._description}"
             ) from None
 
     def _model_bytes(self) -> bytes | None:
         """Return what model.json holds, with the digest of the weights; None if there is none."""
-        path = self.model_dir / "model.json"
-        return path.read_bytes() if path.is_file() else None
+        return self._description.read_bytes() if self._description.is_file() else None
 
     def train(
         self, paths: TrainPaths, store_dir: Path, options: Sequence[str], stop: StopSignals, *, resume: str = "auto"

@@ -103,5 +103,5 @@ def _flag(name: str, text: str) -> list[str]:
     """Return a hyperparameter as words of code/train.py; --resume is for the job that is submitted alone."""
     if name == "resume" or name.startswith("sagemaker_"):
         return []
-    flag, value = f"--{name.replace('_', '-')}", unquote(text)
+    flag, value = flag_of(name), unquote(text)
     return [f"{flag}={value}"] if value.startswith("-") else [flag, value]
