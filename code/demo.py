@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from functools import partial
@@ -88,15 +88,16 @@ def draw_all(people: Sequence[Person], folder: Path, processes: int) -> None:
     """
     draw = partial(draw_person, folder=folder)
     with contextlib.ExitStack() as stack:
-        drawn: Iterable[None] = map(draw, people)
-        if processes > 1:
-            spawn = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(min(processes, len(people)), spawn, initializer=_end_with_parent)
-            # After Ctrl-C this waits for the people in hand, which takes a moment. To kill the workers instead
-            # makes Python 3.11's pool fail on futures that are cancelled already, with a traceback.
-            stack.callback(pool.shutdown, cancel_futures=True)
-            drawn = pool.map(draw, people)
         try:
+            drawn: Iterable[None] = map(draw, people)
+            if processes > 1:
+                spawn = multiprocessing.get_context("spawn")
+                pool = ProcessPoolExecutor(min(processes, len(people)), spawn, initializer=_end_with_parent)
+                # After Ctrl-C this waits for the people in hand, which takes a moment. Only the pool may cancel
+                # its futures: pool.map() cancels them, too, as soon as one fails, and when a worker was killed,
+                # Python 3.11's pool then meets a cancelled future, stops with a traceback and never ends.
+                stack.callback(pool.shutdown, cancel_futures=True)
+                drawn = map(Future.result, [pool.submit(draw, person) for person in people])
             for _ in tqdm(drawn, "drawing", len(people), leave=False, unit="person", disable=not sys.stderr.isatty()):
                 pass
         except BrokenProcessPool:

@@ -30,7 +30,7 @@ from runtime.arguments import parse
 from runtime.errors import ConfigError, DataError
 from server.settings import ServeConfig
 from support.drawing import draw_faces, draw_image
-from support.processes import wait_until
+from support.processes import Process, wait_until
 from support.serving import InProcess
 from support.several_labels import planted
 from training.folds import Fold
@@ -65,7 +65,7 @@ class Cv:
     def start(self) -> subprocess.Popen[str]:
         with (self.folder / "log").open("a") as log:
             line = [sys.executable, str(CODE / "cv.py"), *self.flags.split()]
-            return subprocess.Popen(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
+            return Process(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
 
     def run(self) -> int:
         with self.start() as process:

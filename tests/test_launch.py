@@ -1,5 +1,6 @@
 """The launcher rejects wrong arguments, prepares the environment, and becomes the command."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from contract import base_dir
 from runtime.errors import ConfigError
 from runtime.version import NAME, version
 from support.launching import HOSTILE, Start, launcher, training_tree, write_config
+from support.processes import Process
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +35,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Start:
 
 
 @pytest.fixture
-def job(opt_ml: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+def job(opt_ml: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the launcher as a real process, next to a train.py that is given as text."""
     (tmp_path / "job" / "container").mkdir(parents=True)
     (tmp_path / "job" / "code").mkdir()
@@ -45,9 +47,13 @@ def job(opt_ml: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         (tmp_path / "job" / "code" / "evaluation.py").touch()
         program = tmp_path / "job" / command
         environ = os.environ | {"PYTHONPATH": f"{ROOT / 'code'}:{tmp_path}/job/container"}
-        return subprocess.Popen([sys.executable, program, *words], env=environ, stdout=subprocess.PIPE, text=True)
+        process = Process([sys.executable, program, *words], env=environ, stdout=subprocess.PIPE, text=True)
+        stack.enter_context(process)
+        stack.callback(process.kill)
+        return process
 
-    return start
+    with contextlib.ExitStack() as stack:
+        yield start
 
 
 def test_the_command_replaces_the_launcher(opt_ml: Path, job: Callable[..., subprocess.Popen[str]]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import torch
 
 from config import TrainConfig
 from data import image_store
+from data.decode_pool import DecodePool
 from data.image_store import ImageStore
-from data.loader import Batch
 from model_files import load
 from runtime.errors import DataError
+from support.processes import Process
 from train import train
 from training.inputs import read_data
 from training.trainer import Trainer
@@ -77,7 +79,9 @@ def test_training_ends_with_the_same_bits_however_its_images_were_decoded_and_st
 def test_training_begins_before_the_last_image_is_decoded(
     faces: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete: list[bool] = []
+    root, config = faces(6), replace(QUICK, epochs=1, batch_size=2)
+    split = read_data(root, config, torch.device("cpu")).split
+    later, gate = [path for path, _, _, part in split if part == "val"], tmp_path / "first step"
     stores: list[ImageStore] = []
     create, step = ImageStore.__init__, Trainer.step
 
@@ -85,15 +89,19 @@ def test_training_begins_before_the_last_image_is_decoded(
         create(store, *arguments, **options)
         stores.append(store)
 
-    def spy_on_step(trainer: Trainer, batch: Batch, epoch: int, steps_done: int) -> tuple[torch.Tensor, torch.Tensor]:
-        complete.append(stores[0].complete)
-        return step(trainer, batch, epoch, steps_done)
+    def spy_on_step(trainer: Trainer, *arguments: Any) -> Any:
+        assert gate.exists() or not stores[0].complete
+        gate.touch()
+        return step(trainer, *arguments)
 
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("GATED", ":".join([str(gate), *later]))
+    gated = partial(DecodePool, decoder="support.hostile_decoders:decode_after_gate")
+    monkeypatch.setattr("data.image_store.DecodePool", gated)
     monkeypatch.setattr(ImageStore, "__init__", spy_on_store)
     monkeypatch.setattr(Trainer, "step", spy_on_step)
-    config = replace(QUICK, epochs=1, batch_size=2)
-    train(faces(36, size=(480, 640)), tmp_path / "model", config, output_dir=tmp_path)
-    assert not complete[0]
+    train(root, tmp_path / "model", replace(config, threads=len(later) + 1), output_dir=tmp_path)
+    assert stores[0].complete
 
 
 def test_an_image_that_only_the_end_of_the_first_epoch_needs_is_checked(faces: Faces, tmp_path: Path) -> None:
@@ -142,7 +150,7 @@ def test_a_signal_that_comes_while_images_are_decoded_ends_the_job_at_once(faces
     environ |= {"SM_MODEL_DIR": str(tmp_path / "model"), "SM_OUTPUT_DATA_DIR": str(tmp_path / "output")}
     environ |= {"PYTHONPATH": str(Path(__file__).parent)}
     line = [sys.executable, "-c", program, "--on-bad-image", "skip", "--threads", "2", str(CODE)]
-    with subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, text=True) as process:
+    with Process(line, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             assert "decoding\n" in iter(process.stdout.readline, "")

@@ -13,6 +13,7 @@ import pytest
 
 from support.hostile_images import png
 from support.preloaded import completed
+from support.processes import Process
 from support.raw_client import GOOD, PING, Client, request
 from support.serving import Running, publish_model, running, server_command
 
@@ -84,7 +85,7 @@ def test_a_server_whose_stdout_is_closed_serves(model_dir: Path) -> None:
         port = listener.getsockname()[1]
     command = server_command(model_dir, SAGEMAKER_BIND_TO_PORT=port)
     words = ["bash", "-c", 'exec "$@" >&-', "-", *command["args"]]
-    with subprocess.Popen(words, env=command["env"], stderr=subprocess.PIPE, text=True) as process:
+    with Process(words, env=command["env"], stderr=subprocess.PIPE, text=True) as process:
         wait_for_port(port)
         Running(process, port).until_ready()
         process.send_signal(signal.SIGTERM)

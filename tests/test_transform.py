@@ -25,6 +25,7 @@ from inference import inference
 from labels import LabelScheme
 from options.inference import InferenceConfig
 from runtime.errors import ModelError
+from support.processes import Process
 from support.serving import ROOT, publish_model
 from support.strange_files import KINDS, make_strange
 from support.transform_container import command, forked_servers, outs
@@ -212,7 +213,7 @@ def test_the_server_ends_with_the_process_that_started_it_even_if_that_is_killed
     model = publish_model(tmp_path / "model")
     environ = os.environ | {"PYTHONPATH": f"{ROOT / 'code'}:{ROOT / 'container'}"}
     line = [sys.executable, "-c", WATCH, str(model)]
-    with subprocess.Popen(line, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Process(line, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         endpoint = Endpoint(process.stdout.readline().strip(), timeout_seconds=2, max_retries=0)
         endpoint.wait(60)
@@ -226,7 +227,7 @@ def test_the_server_ends_with_the_process_that_started_it_even_if_that_is_killed
 def test_sigterm_ends_the_job_and_its_server(eval_folder: EvalFolder, tmp_path: Path) -> None:
     data, _ = eval_folder(500)
     config = TransformConfig(data_dir=data, model_dir=publish_model(tmp_path / "model"), output_dir=tmp_path / "output")
-    with subprocess.Popen(**command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with Process(**command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout
         while not process.stdout.readline().startswith("objects=500"):
             assert process.poll() is None

@@ -16,6 +16,7 @@ from data.readers import read_apart
 from runtime.errors import ConfigError, DataError, JobError
 from runtime.version import version
 from support.aws_account import ACCOUNT, IMAGE, REGION, allowed_to_submitters, archive, client, put
+from support.processes import Process
 
 
 def test_from_an_empty_account_to_a_registered_model_with_the_submitters_permissions_alone(
@@ -256,7 +257,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
-    with subprocess.Popen(
+    with Process(
         [sys.executable, submit.__file__, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as command:
         assert command.stdout

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from batch.client import Endpoint, ServerError
 from runtime.arguments import parse
 from runtime.errors import ConfigError, DataError
+from support.processes import Process
 from support.serving import encoded_image
 from support.transform_container import Container, command, outs
 from transform import TransformConfig, transform
@@ -183,7 +183,7 @@ def test_a_killed_job_is_resumed_and_the_result_is_the_same(
 ) -> None:
     undisturbed = transform(replace(config, output_dir=tmp_path / "undisturbed"))
     container.sizes.clear()
-    with subprocess.Popen(**command(config)) as process:
+    with Process(**command(config)) as process:
 
         def kill() -> None:
             if container.sizes.total() >= 7:

@@ -19,7 +19,7 @@ from data.digests import ImageDigests, as_array, file_digests
 from data.images import Pixels, Preparation, prepare
 from data.profiles import read_profiles
 from runtime.errors import DecodingError, ImageError
-from support.processes import descendants, is_running, killing, wait_until
+from support.processes import Process, descendants, is_running, killing, wait_until
 
 PREPARATION = Preparation((32, 24), (50, 40))
 TESTS = Path(__file__).parents[1]
@@ -289,7 +289,7 @@ def test_if_the_parent_is_killed_all_processes_end(
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(b"burn")
     command = [sys.executable, "-c", PARENT, str(TESTS.parent / "code"), str(TESTS), *map(str, tmp_path.iterdir())]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+    with Process(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
         wait_until(lambda: len(descendants(parent.pid)) == 4)  # a child, the template and two workers

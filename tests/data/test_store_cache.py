@@ -27,6 +27,7 @@ from data.store_cache import KEEP, StoreCache
 from data.validation import add_validation
 from runtime.errors import DataError
 from support.drawing import draw_faces
+from support.processes import Process
 from support.store_caches import PREPARATION, entry, fresh, is_warm, job
 from support.strange_files import KINDS, make_strange
 
@@ -184,7 +185,7 @@ def test_the_temporary_file_of_a_killed_job_is_removed_and_that_of_a_running_one
         "print('filling', flush=True); sys.stdin.read()"
     )
     line = [sys.executable, "-c", program]
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with Process(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "filling\n"
         (temporary,) = folder.iterdir()

@@ -14,7 +14,7 @@ from data.decode_pool import DecodePool, SharedPixels
 from data.images import Preparation, prepare
 from data.profiles import read_profiles
 from data.template_process import FRESH_SECONDS, start_early, take_template
-from support.processes import is_running, wait_until
+from support.processes import Process, is_running, wait_until
 
 CODE = Path(__file__).parents[2] / "code"
 PREPARATION = Preparation((16, 12))
@@ -69,7 +69,7 @@ time.sleep(60)  # as the worker of a DataLoader, which inherits the socket
 
 def test_a_template_without_work_ends_with_its_parent() -> None:
     command = [sys.executable, "-c", FORKS, str(CODE)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as parent:
+    with Process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         wait_until(lambda: not is_running(pid))

@@ -20,6 +20,7 @@ from inference import inference
 from labels import MASKED_FACES
 from model_files import publish
 from options.inference import InferenceConfig
+from support.processes import Process
 from support.real_command import CODE, FLAGS, MOST_SECONDS, Job
 
 
@@ -73,7 +74,7 @@ def test_batch_inference_that_is_ended_half_way_resumes_and_leaves_the_same_byte
         line = [sys.executable, str(CODE / "inference.py"), "--batch-size", "1", "--save-probabilities", "true"]
         log = (tmp_path / "log").open("a")
         with log:
-            return subprocess.Popen(line, env=environ, stdout=log, stderr=subprocess.STDOUT, text=True)
+            return Process(line, env=environ, stdout=log, stderr=subprocess.STDOUT, text=True)
 
     config = InferenceConfig(batch_size=1, save_probabilities=True, device="cpu")
     whole = inference(data, tmp_path / "model", tmp_path / "whole", config)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Unpack
 
 from gpu.standin.run import ROOT, Done, Settings, run_on_standin, standin_environ
-from support.processes import wait_until
+from support.processes import Process, wait_until
 
 
 def train_killed_once(
@@ -17,9 +17,9 @@ def train_killed_once(
     """Kill the command after the checkpoint of a step in SM_CHECKPOINT_DIR; return how the second one ended."""
     full = os.environ | standin_environ(counters, **gpu) | dict(environ)
     checkpoints = Path(environ["SM_CHECKPOINT_DIR"])
-    with subprocess.Popen(command, cwd=ROOT, env=full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with Process(command, cwd=ROOT, env=full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         wait_until(lambda: any(checkpoints.glob("step-*[1-9].json")) or process.poll() is not None, seconds=300)
         process.kill()
         output, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, output.decode()
+    assert process.returncode == -signal.SIGKILL, output
     return run_on_standin(command, environ, **gpu)

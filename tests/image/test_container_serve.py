@@ -21,6 +21,7 @@ import pytest
 
 from support.containers import HARDENED, IMAGE, ROOT, docker, wait_for_log
 from support.making import own_environ
+from support.processes import Process
 from support.serving import HttpResponse, encoded_image, publish_model
 
 pytestmark = pytest.mark.image
@@ -211,9 +212,7 @@ def test_make_infer_reports_a_bad_model_and_leaves_no_container(faces: Path, tmp
 
 
 def test_an_interrupted_make_infer_leaves_no_container(faces: Path, out: Path) -> None:
-    with subprocess.Popen(
-        **make_infer(faces, out), stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with Process(**make_infer(faces, out), stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         while not containers_left(out):
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches all of a terminal's foreground

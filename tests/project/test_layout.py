@@ -195,6 +195,13 @@ def test_no_test_file_imports_another_test_file() -> None:
         assert not {name.rpartition(".")[2] for name in imports(path)} & tests, path
 
 
+def test_every_process_of_a_test_ends_when_the_test_fails() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        if "benchmarks" not in path.parts:
+            started = re.findall(r"(?:with|return|=) subprocess\.Popen\(", path.read_text())
+            assert not started, f"{path.name}: take support.processes.Process, which a failure does not leave behind"
+
+
 def test_tests_lie_where_the_code_lies_that_they_are_about() -> None:
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert WINGS.keys() <= folders

@@ -1,10 +1,11 @@
 """A folder belongs to one process at a time, and the kernel gives the lock back."""
 
+import contextlib
 import errno
 import os
-import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from runtime import locks
 from runtime.errors import DataError
 from runtime.locks import locked
+from support.processes import Process
 
 HOLD = """
 import sys, pathlib
@@ -22,27 +24,23 @@ with locked(pathlib.Path(sys.argv[1])):
 """
 
 
-def hold(folder: Path) -> "subprocess.Popen[bytes]":
-    """Start a process that holds the lock until it is killed."""
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the lock during the block, in a process that is killed at its end."""
     environ = {**os.environ, "PYTHONPATH": str(Path(locks.__file__).parents[1])}
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"\n"
-    return holder
+    line = [sys.executable, "-c", HOLD, str(folder)]
+    with Process(line, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "\n"
+        yield
+        holder.kill()
 
 
 def test_a_second_process_is_told_so_and_a_killed_one_gives_the_lock_back(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "out"
-    holder = hold(folder)
-    try:
-        expected = rf"another job has been writing .* 0\.2 seconds; .*: {folder}$"
-        with pytest.raises(DataError, match=expected), locked(tmp_path / "free", folder, wait_seconds=0.2):
-            pytest.fail("the lock is held")
-    finally:
-        holder.send_signal(signal.SIGKILL)
-        holder.communicate()
+    expected = rf"another job has been writing .* 0\.2 seconds; .*: {folder}$"
+    with held(folder), pytest.raises(DataError, match=expected), locked(tmp_path / "free", folder, wait_seconds=0.2):
+        pytest.fail("the lock is held")
     with locked(tmp_path / "free", folder, wait_seconds=0):
         assert list(folder.iterdir()) == [], "the lock leaves no file"
 

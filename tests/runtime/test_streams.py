@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.streams import open_closed_streams, outlive_readers
+from support.processes import Process
 
 CODE = Path(__file__).parents[2] / "code"
 PROGRAM = """
@@ -64,7 +65,7 @@ def test_a_command_that_needs_its_reader_ends_with_it(tmp_path: Path) -> None:
     line = [sys.executable, "-c", PROGRAM, str(tmp_path / "result"), "{'needs_reader': True}"]
     environ = os.environ | {"PYTHONPATH": str(CODE)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(line, env=environ, text=True, **pipes) as process:  # type: ignore[call-overload]
+    with Process(line, env=environ, text=True, **pipes) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "line 0\n"
         process.stdout.close()
         process.stdin.close()

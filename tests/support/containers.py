@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from support.processes import Process
+
 ROOT = Path(__file__).parents[2]
 IMAGE = os.environ.get("IMAGE", "mask-classifier")
 HARDENED = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
@@ -95,7 +97,7 @@ class Job:
 
 
 def wait_for_log(container: str, text: str) -> None:
-    with subprocess.Popen(
+    with Process(
         ["docker", "logs", "--follow", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as logs:
         assert logs.stdout is not None

@@ -4,10 +4,24 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import AnyStr
+
+
+class Process(subprocess.Popen[AnyStr]):
+    """A process that is killed when a failure leaves its block: Popen would wait for it without end."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
 
 
 def descendants(pid: int) -> list[int]:
@@ -26,6 +40,11 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def be_killed(*_: object, **__: object) -> None:
+    """End the process that calls this as the kernel does when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

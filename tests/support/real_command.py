@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from inotify_simple import Event, INotify, flags
 
-from support.processes import wait_until
+from support.processes import Process, wait_until
 
 CODE = Path(__file__).parents[2] / "code"
 STEPS_PER_EPOCH, EPOCHS = 5, 5
@@ -115,7 +115,7 @@ class Job:
             line += ["--nproc-per-node", str(self.workers)]
         log = (self.folder / "log").open("a")
         with log:
-            return subprocess.Popen(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
+            return Process(line, env=self.environ, stdout=log, stderr=subprocess.STDOUT, text=True)
 
     def hit(self, moment: Moment, *numbers: signal.Signals, worker: int | None = None) -> int:
         """Start, send signals at a moment before the end of the run, and return the exit code.

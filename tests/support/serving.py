@@ -29,6 +29,7 @@ from model_files import publish
 from server.app import Ready, Service
 from server.settings import ServeConfig
 from support.preloaded import Preloaded
+from support.processes import Process
 
 ROOT = Path(__file__).parents[2]
 SIZE = (32, 24)
@@ -263,7 +264,7 @@ def server_command(model_dir: Path, **settings: object) -> dict[str, Any]:
 def _started(command: dict[str, Any], *, is_new: bool) -> subprocess.Popen[str] | Preloaded:
     if not is_new:
         return Preloaded(**command)
-    return subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Process(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @contextlib.contextmanager

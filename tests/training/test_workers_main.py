@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.processes import is_running, wait_until
+from support.processes import Process, is_running, wait_until
 from support.worker_launching import PYTHONPATH, SCRIPT, Launcher, launching
 from training import workers_main
 
@@ -177,11 +176,10 @@ def test_a_worker_that_fails_without_a_message_is_named(tmp_path: Path) -> None:
 def test_workers_end_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": PYTHONPATH}
     command = [sys.executable, "-W", "error", str(SCRIPT), "2", str(tmp_path), ""]
-    process = subprocess.Popen(command, env=environ, start_new_session=True)
-    wait_until(lambda: len(list(tmp_path.glob("[01]"))) == 2)
-    workers = [int(path.read_text().split()[1]) for path in tmp_path.glob("[01]")]
-    os.killpg(process.pid, signal.SIGKILL)  # the process group, of which the workers are no part
-    process.wait()
+    with Process(command, env=environ, start_new_session=True) as process:
+        wait_until(lambda: len(list(tmp_path.glob("[01]"))) == 2)
+        workers = [int(path.read_text().split()[1]) for path in tmp_path.glob("[01]")]
+        os.killpg(process.pid, signal.SIGKILL)  # the process group, of which the workers are no part
     wait_until(lambda: not any(map(is_running, workers)), 10)
 
 
