@@ -12,7 +12,7 @@ from data.fitting import FITS
 from data.images import Preparation
 from labels import MULTI, LabelScheme
 from runtime.arguments import upgrade
-from runtime.errors import JobError, ModelError
+from runtime.errors import JobError, ModelError, reason_of
 from runtime.version import version
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def build_described(description: Description, source: Path) -> "nn.Module":
     except JobError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else 'no reason given'}"
+        reason = f"{type(error).__name__}: {reason_of(error, 100)}"
         raise ModelError(f"the model cannot be built from its {DESCRIPTION} ({reason}): {source}") from error
 
 
@@ -191,7 +191,7 @@ def read_described(record: dict[str, Any], folder: Path) -> Description:
     except JobError:
         raise
     except Exception as error:  # whatever a description made by hand makes Python raise
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         raise ModelError(f"{DESCRIPTION} cannot be used ({reason}): {folder}") from error
     return description
 

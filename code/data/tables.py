@@ -179,15 +179,23 @@ def write_predictions(folder: Path, table: Table, scheme: LabelScheme | None, an
 
     Without scheme.json, evaluation reads class numbers as masked faces; None stands for masked faces. `answers` is
     `index` or `name`, as in --answers; scheme.json holds the latter, because a class may be named like a number.
+    An output.csv whose numbers mean other classes is removed first: what is killed never leaves it with this scheme.
     """
-    if scheme is None or scheme == MASKED_FACES:
-        (folder / SCHEME_JSON).unlink(missing_ok=True)
+    text = "" if scheme is None or scheme == MASKED_FACES else _scheme_text(scheme, answers)
+    file_of_scheme = folder / SCHEME_JSON
+    if text != (file_of_scheme.read_text("utf-8", "replace") if file_of_scheme.is_file() else ""):
+        (folder / OUTPUT_CSV).unlink(missing_ok=True)
+    if text:
+        with replacing(file_of_scheme) as file:
+            file.write(text)
     else:
-        with replacing(folder / SCHEME_JSON) as file:
-            record = scheme.to_dict() | ({"answers": answers} if answers != "index" else {})
-            file.write(json.dumps(record, indent=2) + "\n")
+        file_of_scheme.unlink(missing_ok=True)
     with replacing(folder / OUTPUT_CSV) as file:
         writer = csv.DictWriter(file, table.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table.rows)
     return folder / OUTPUT_CSV
+
+
+def _scheme_text(scheme: LabelScheme, answers: str) -> str:
+    return json.dumps(scheme.to_dict() | ({"answers": answers} if answers != "index" else {}), indent=2) + "\n"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime.errors import JobError
+from runtime.errors import JobError, reason_of
 from runtime.files import UnusableFile, replacing
 from runtime.memory import explain_no_memory, is_out_of_memory
 from runtime.streams import escape_unprintable, open_closed_streams, outlive_readers
@@ -173,8 +173,7 @@ def _is_gpu_failure(error: BaseException) -> bool:
 
 def _explain_gpu_failure(error: BaseException) -> str:
     """Return one sentence for torch's AcceleratorError, which is any error of CUDA."""
-    reason = str(error).partition("\n")[0]
     return (
-        f"the GPU failed ({reason}); start the command again, which resumes if there is something to resume from, and "
-        "if it fails again, use another GPU"
+        f"the GPU failed ({reason_of(error)}); start the command again, which resumes if there is something to resume "
+        "from, and if it fails again, use another GPU"
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from runtime.errors import DeviceError
+from runtime.errors import DeviceError, reason_of
 
 Release = Callable[[], bool]  # gives memory of the device back that is not needed; returns False if there was none
 
@@ -21,11 +21,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
         return True
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _PHRASES)
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the first line of an error; torch adds advice on more lines."""
-    return str(error).partition("\n")[0]
 
 
 def explain_no_memory(error: BaseException) -> str:

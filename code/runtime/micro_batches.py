@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import torch
 
-from runtime.errors import DeviceError
-from runtime.memory import Release, is_out_of_memory, no_memory, nothing_to_release, reason_of
+from runtime.errors import DeviceError, reason_of
+from runtime.memory import Release, is_out_of_memory, no_memory, nothing_to_release
 
 Result = TypeVar("Result")
 

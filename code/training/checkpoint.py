@@ -44,7 +44,7 @@ from typing import Any
 import torch
 from torch.utils.serialization import config as serialization
 
-from runtime.errors import CheckpointError
+from runtime.errors import CheckpointError, reason_of
 from runtime.files import read_regular, replacing, target_of
 from runtime.json_files import parse_json
 from runtime.version import version
@@ -224,8 +224,7 @@ def _find(folder: Path, ending: str) -> list[Path]:
 
 def _explain_misfit(error: Exception, manifest: Mapping[str, Any], folder: Path) -> str:
     """Return why an intact checkpoint cannot be restored; raise CheckpointError if another version made it."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    reason = f"it has no part {error}" if isinstance(error, KeyError) else lines[0][:200]
+    reason = f"it has no part {error}" if isinstance(error, KeyError) else reason_of(error)
     if (made_by := str(manifest.get("version", "0.1.0"))) != version():  # 0.1.0 did not write it
         raise CheckpointError(
             f"version {made_by} made the checkpoint, and version {version()} cannot read it ({reason}); resume with "

@@ -10,7 +10,7 @@ import pytest
 from data.tables import Table, find_images, find_root, read_table, write_predictions
 from labels import MASKED_FACES, LabelScheme
 from runtime.errors import DataError
-from runtime.files import UnusableFile
+from runtime.files import UnusableFile, replacing
 from support.strange_files import KINDS, make_strange
 
 PETS = LabelScheme("pets", ("cat", "dog"))
@@ -211,6 +211,27 @@ def test_scheme_json_is_written_unless_the_classes_are_those_of_masked_faces(
     assert LabelScheme.from_dict(json.loads((tmp_path / "scheme.json").read_text())) == PETS
     write_predictions(tmp_path, table, scheme)
     assert [path.name for path in tmp_path.iterdir()] == ["output.csv"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, PETS), (PETS, None), (PETS, LabelScheme("pets", ("ape", "cat")))])
+def test_predictions_never_lie_beside_the_classes_of_others_wherever_writing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: LabelScheme | None, after: LabelScheme | None
+) -> None:
+    table = Table(("ImageID", "ans"), [{"ImageID": "a.jpg", "ans": "1"}])
+    write_predictions(tmp_path, table, before)
+
+    def interrupt(path: Path, *_: object) -> object:
+        if path.name == "output.csv":
+            raise KeyboardInterrupt
+        return replacing(path)
+
+    monkeypatch.setattr("data.tables.replacing", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(tmp_path, table, before)
+    assert (tmp_path / "output.csv").exists(), "those of the same classes stay"
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(tmp_path, table, after)
+    assert not (tmp_path / "output.csv").exists()
 
 
 def test_links_are_followed_and_litter_is_named_without_info_csv(
