@@ -42,7 +42,6 @@ from data.findings import (
     suspect_findings,
 )
 from data.looking import look, thumbnails
-from data.manifest import fits_manifest
 from data.out_of_fold import OOF_CSV, OutOfFold, find_out_of_fold
 from data.suspects import find_suspects
 from labels import MULTI, LabelScheme
@@ -60,7 +59,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     images, scheme = read_images(
         config.dataset, paths.data_dir, paths.validation_dir, paths.eval_dir, split, paths.labels_dir
     )
-    name_missing_folders(paths)
     looked = look([image.file for image in images], config.threads, limits)
     pairs = find_duplicates(looked.signatures, looked.digests, looked.usable)
     labelled = [
@@ -87,18 +85,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     line = f"images={len(images)}; " + "".join(f"{name}={counts[name]}; " for name in (*PARTS, *KINDS))
     print(f"{line}page: {folder / 'audit.html'}", flush=True)
     write_message(line.strip())
-
-
-def name_missing_folders(paths: AuditPaths) -> None:
-    """Print which optional folders are left out, as a name may be mistyped."""
-    optional = (
-        ("SM_CHANNEL_VALIDATION", paths.validation_dir, has_files, "files"),
-        ("SM_CHANNEL_EVAL", paths.eval_dir, has_files, "files"),
-        ("SM_CHANNEL_LABELS", paths.labels_dir, fits_manifest, "a manifest"),
-    )
-    for variable, folder, is_read, content in optional:
-        if folder and not is_read(folder):
-            print(f"{variable} is not a folder with {content}, so it is not read: {folder}", file=sys.stderr)
 
 
 def suspected_labels(

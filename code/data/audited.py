@@ -1,7 +1,8 @@
 """The images that an audit looks at, from up to three folders: train, validation and eval. No torch."""
 
 import csv
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,21 +46,24 @@ def read_images(
 
     `split` tells by path in train which images a training validated with ("val"); without it, the split that train
     comes with does. It counts only without a validation folder. A folder that does not exist or is empty is left out,
-    except train. Raises DataError as the readers do.
+    except train, and named in the log, as its name may be mistyped. Raises DataError as the readers do.
     """
-    if labels_dir and fits_manifest(labels_dir):
+    labels_dir = _if_read("SM_CHANNEL_LABELS", labels_dir, fits_manifest, "a manifest")
+    if labels_dir:
         train = read_apart(dataset, train_dir, labels_dir)
     else:
         train = read_dataset(dataset, train_dir, "SM_CHANNEL_TRAIN")
     train = apply_task(train, AUTO)
+    validation_dir = _if_read("SM_CHANNEL_VALIDATION", validation_dir, has_files, "files")
+    eval_dir = _if_read("SM_CHANNEL_EVAL", eval_dir, has_files, "files")
     if not split and train.has_split:
         split = dict(zip(train.table["path"], train.table["part"], strict=True))
     spelled = {canonical_name(name): name for name in train.scheme.classes}
-    images = _labelled(train, train_dir, TRAIN, {} if has_files(validation_dir) else split, spelled)
-    if validation_dir and has_files(validation_dir):
+    images = _labelled(train, train_dir, TRAIN, {} if validation_dir else split, spelled)
+    if validation_dir:
         validation = match_task(read_validation(dataset, validation_dir), train)
         images += _labelled(validation, validation_dir, VALIDATION, {}, spelled)
-    if eval_dir and has_files(eval_dir):
+    if eval_dir:
         _, files = find_images(eval_dir)  # info.csv may list an image twice
         images += [AuditedImage(file, _below(EVAL, eval_dir, file), EVAL, "") for file in dict.fromkeys(files)]
     return images, train.scheme
@@ -102,6 +106,14 @@ def _below(part: str, folder: Path, file: Path) -> str:
     return f"{part}/{file.relative_to(folder).as_posix()}"
 
 
-def has_files(folder: Path | None) -> bool:
+def _if_read(variable: str, folder: Path | None, is_read: Callable[[Path], bool], content: str) -> Path | None:
+    """Return a folder that is read, else None; print the name of one that was given."""
+    if folder is None or is_read(folder):
+        return folder
+    print(f"{variable} is not a folder with {content}, so it is not read: {folder}", file=sys.stderr)
+    return None
+
+
+def has_files(folder: Path) -> bool:
     """Return True for a folder that exists and is not empty."""
-    return folder is not None and folder.is_dir() and any(folder.iterdir())
+    return folder.is_dir() and any(folder.iterdir())
