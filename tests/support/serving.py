@@ -214,7 +214,8 @@ class Running:
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
         """Send one request on its own connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        # Long, because the processes that decode costly images are nice and get little CPU of a busy machine.
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
             response = connection.getresponse()
