@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import torch
 
 from config import TrainConfig
 from data import image_store
-from data.decode_pool import DecodePool
 from data.image_store import ImageStore
 from model_files import load
 from runtime.errors import DataError
+from support.held_back import hold_back
 from support.processes import Process
 from train import train
 from training.inputs import read_data
@@ -94,10 +93,7 @@ def test_training_begins_before_the_last_image_is_decoded(
         gate.touch()
         return step(trainer, *arguments)
 
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setenv("GATED", ":".join([str(gate), *later]))
-    gated = partial(DecodePool, decoder="support.hostile_decoders:decode_after_gate")
-    monkeypatch.setattr("data.image_store.DecodePool", gated)
+    hold_back(later, gate, monkeypatch)
     monkeypatch.setattr(ImageStore, "__init__", spy_on_store)
     monkeypatch.setattr(Trainer, "step", spy_on_step)
     train(root, tmp_path / "model", replace(config, threads=len(later) + 1), output_dir=tmp_path)
@@ -152,10 +148,7 @@ def test_a_signal_that_comes_while_images_are_decoded_ends_the_job_at_once(faces
     line = [sys.executable, "-c", program, "--on-bad-image", "skip", "--threads", "2", str(CODE)]
     with Process(line, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        try:
-            assert "decoding\n" in iter(process.stdout.readline, "")
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 128 + signal.SIGTERM
-        finally:
-            process.kill()
+        assert "decoding\n" in iter(process.stdout.readline, "")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
     assert not (tmp_path / "model").exists()

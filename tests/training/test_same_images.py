@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ import torch
 from PIL import Image
 
 from config import TrainConfig
-from data.decode_pool import DecodePool
 from data.digests import as_array, file_digests
 from data.images import Pixels
 from model_files import load
 from runtime.errors import CheckpointError
 from runtime.process import StopRequest
 from support.drawing import draw_pets
+from support.held_back import hold_back
 from train import train
 from training.trainer import Trainer
 
@@ -174,10 +173,7 @@ def test_a_resumed_run_takes_its_first_step_before_all_images_are_read(
         gate.touch()
         return step(trainer, *arguments)
 
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    monkeypatch.setenv("GATED", ":".join([str(gate), *later]))
-    gated = partial(DecodePool, decoder="support.hostile_decoders:decode_after_gate")
-    monkeypatch.setattr("data.image_store.DecodePool", gated)
+    hold_back(later, gate, monkeypatch)
     monkeypatch.setattr(Trainer, "step", spy_on_step)
     run(replace(QUICK, threads=len(later) + 1))
     assert "resumed at epoch 1, after 1 steps" in capsys.readouterr().out
