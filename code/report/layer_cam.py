@@ -115,7 +115,7 @@ class LayerCam:
                 for batch, labels in zip(torch.split(images, _AT_ONCE), torch.split(wanted, _AT_ONCE), strict=True):
                     found.append(batches.run(partial(self._heat, target, batch, labels), len(batch)))
         except (RuntimeError, DeviceError) as error:  # of torch: no deterministic gradient, or no memory
-            raise NoHeatMap(reason_of(error)) from error
+            raise NoHeatMap(reason_of(error, None)) from error
         return Explained(torch.cat(found).cpu().numpy(), target.name, target.grid[:2])
 
     def _heat(self, target: "Target", images: Tensor, classes: Tensor, count: int) -> Tensor:

@@ -74,8 +74,8 @@ class WorkerLost(JobError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: a restart resumes
 
 
-def reason_of(error: BaseException, most: int = 200) -> str:
-    """Return the first line of the message of a library's error; the name of its type if the message is empty."""
+def reason_of(error: BaseException, most: int | None = 200) -> str:
+    """Return the first line of the message of an error, at most `most` characters of it; its type if there is none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 

@@ -173,7 +173,8 @@ def _is_gpu_failure(error: BaseException) -> bool:
 
 def _explain_gpu_failure(error: BaseException) -> str:
     """Return one sentence for torch's AcceleratorError, which is any error of CUDA."""
+    reason = reason_of(error, None)
     return (
-        f"the GPU failed ({reason_of(error)}); start the command again, which resumes if there is something to resume "
-        "from, and if it fails again, use another GPU"
+        f"the GPU failed ({reason}); start the command again, which resumes if there is something to resume from, and "
+        "if it fails again, use another GPU"
     )

@@ -25,7 +25,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def explain_no_memory(error: BaseException) -> str:
     """Return one sentence for an error that `is_out_of_memory`."""
-    return f"the device has no memory left ({reason_of(error)}); lower --batch-size or --resize, or use a larger device"
+    reason = reason_of(error, None)
+    return f"the device has no memory left ({reason}); lower --batch-size or --resize, or use a larger device"
 
 
 def nothing_to_release() -> bool:

@@ -113,7 +113,7 @@ def retry(
 def _forget_traceback(error: RuntimeError) -> str:
     """Return the reason of an error; a future keeps the error, and its traceback the tensors of the failed work."""
     error.__traceback__ = None
-    return reason_of(error)
+    return reason_of(error, None)
 
 
 def _empty_cache() -> bool:

@@ -38,3 +38,9 @@ def test_a_device_without_memory_is_recognized_by_every_name(error: RuntimeError
 )
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+def test_the_first_line_is_told_whole_with_what_to_do() -> None:
+    first = f"CUDA out of memory. {'Of the allocated memory some is reserved. ' * 9}See the documentation."
+    sentence = str(no_memory(torch.OutOfMemoryError(f"{first}\nadvice")))
+    assert sentence.startswith(f"the device has no memory left ({first}); lower --batch-size")
